@@ -1,0 +1,55 @@
+"""Modular multilingual encoders: X-MOD models, from pretraining to serving."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from xmodular.configuration import XmodConfig
+    from xmodular.evaluation import evaluate
+    from xmodular.modeling import (
+        XmodForCausalLM,
+        XmodForMaskedLM,
+        XmodForMultipleChoice,
+        XmodForQuestionAnswering,
+        XmodForSequenceClassification,
+        XmodForTokenClassification,
+        XmodModel,
+        XmodPreTrainedModel,
+        register,
+    )
+    from xmodular.predict import fill_mask
+    from xmodular.training import finetune, pretrain
+
+# Where each public name lives. Imported on first use, so that `import xmodular` starts without torch.
+_HOMES = {
+    "XmodConfig": "configuration",
+    "XmodForCausalLM": "modeling",
+    "XmodForMaskedLM": "modeling",
+    "XmodForMultipleChoice": "modeling",
+    "XmodForQuestionAnswering": "modeling",
+    "XmodForSequenceClassification": "modeling",
+    "XmodForTokenClassification": "modeling",
+    "XmodModel": "modeling",
+    "XmodPreTrainedModel": "modeling",
+    "evaluate": "evaluation",
+    "fill_mask": "predict",
+    "finetune": "training",
+    "pretrain": "training",
+    "register": "modeling",
+}
+
+__all__ = sorted([*_HOMES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'xmodular' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"xmodular.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,138 @@
+"""The command line: a table of verbs, each a thin command over the function of that name.
+
+Flags, types and help come from the verb's options; the function is imported when its command runs, so that help
+appears at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import types
+import typing
+from pathlib import Path
+from typing import Any, Optional
+
+import typer
+
+from xmodular.errors import XmodularError
+from xmodular.options import (
+    DemoOptions,
+    EvaluateOptions,
+    FillMaskOptions,
+    FinetuneOptions,
+    PretrainOptions,
+    build,
+    read_config,
+)
+
+# Verb, its options, where its function is, and an example for the help.
+_VERBS: tuple[tuple[str, type, str, str], ...] = (
+    (
+        "pretrain",
+        PretrainOptions,
+        "xmodular.training:pretrain",
+        "xmodular pretrain --text corpus/text --output-dir runs/base --preset mini --vocab-size 16000",
+    ),
+    (
+        "finetune",
+        FinetuneOptions,
+        "xmodular.training:finetune",
+        "xmodular finetune --model runs/base --train en_XX.train.jsonl --language en --output-dir runs/topic",
+    ),
+    (
+        "evaluate",
+        EvaluateOptions,
+        "xmodular.evaluation:evaluate",
+        "xmodular evaluate --model runs/topic --data corpus/topic --output-dir runs/topic/eval",
+    ),
+    (
+        "fill-mask",
+        FillMaskOptions,
+        "xmodular.predict:fill_mask",
+        'xmodular fill-mask --model runs/base --language sw "Habari ya <mask>?"',
+    ),
+    ("demo", DemoOptions, "xmodular.demo.run:run", "xmodular demo --output-dir demo"),
+)
+
+app = typer.Typer(
+    help="Modular multilingual encoders: pretrain, fine-tune in one language, evaluate in the others.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def _main() -> None:
+    """Keeps the verbs as subcommands."""
+
+
+def _command(options: type, target: str) -> Any:
+    """A function with one optional parameter per option, which typer turns into a command."""
+
+    def command(config: Path | None, **given: Any) -> None:
+        try:
+            values = read_config(config) if config is not None else {}
+            values = {name.replace("-", "_"): value for name, value in values.items()}
+            values.update({name: value for name, value in given.items() if value is not None})
+            made: Any = build(options, values)
+            module, name = target.split(":")
+            answer = getattr(importlib.import_module(module), name)(**vars(made))
+            if name == "fill_mask":
+                for filling in answer:
+                    typer.echo(f"{filling.mask}\t{filling.probability:.3f}\t{filling.piece}\t{filling.text}")
+        except XmodularError as error:
+            typer.secho(f"Error: {error}", err=True, fg="red")
+            raise typer.Exit(2) from None
+
+    hints = typing.get_type_hints(options)
+    parameters = [
+        _parameter(field.name, _flag_type(hints[field.name]), _declaration(field))
+        for field in sorted(dataclasses.fields(options), key=lambda field: _rank(field, options))
+    ]
+    config = typer.Option(None, "--config", help="YAML file of options; flags override it.")
+    parameters.append(_parameter("config", Optional[Path], config))  # noqa: UP045 (typer reads it at run time)
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _rank(field: dataclasses.Field[Any], options: type) -> int:
+    """Required options first, then the verb's own, then those it shares with others."""
+    if field.default is dataclasses.MISSING:
+        return 0
+    return 1 if field.name in options.__annotations__ else 2
+
+
+def _declaration(field: dataclasses.Field[Any]) -> Any:
+    """The flag of an option. All default to None, "not given"; the true default is for show."""
+    text = field.metadata["help"]
+    if field.default is dataclasses.MISSING:
+        text += " (required)"
+    elif field.default not in (None, (), False):
+        text += f" (default: {','.join(field.default) if isinstance(field.default, tuple) else field.default})"
+    kind = typer.Argument if field.metadata["positional"] else typer.Option
+    return kind(None, help=text, show_default=False)
+
+
+def _flag_type(hint: Any) -> Any:
+    """The type typer is to read: numbers and truth values as such, all else as text for `build`."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    return Optional[hint if hint in (bool, int, float) else str]  # noqa: UP045
+
+
+def _add_verbs() -> None:
+    for name, options, target, example in _VERBS:
+        summary = inspect.getdoc(options)
+        app.command(name, help=f"{summary}\n\nExample: {example}")(_command(options, target))
+
+
+_add_verbs()

@@ -1,0 +1,237 @@
+"""The configuration of an X-MOD model."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from transformers.configuration_utils import PretrainedConfig
+
+from xmodular.catalogue import RELEASES, SHAPES
+from xmodular.errors import ConfigurationError
+
+POSITION_TYPES = ("absolute", "relative_key", "relative_key_query")
+_LANGUAGE_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*")
+
+
+class XmodConfig(PretrainedConfig):
+    """Configuration of an X-MOD model: XLM-R with one bottleneck adapter per language in every layer.
+
+    The arguments and defaults are those of the X-MOD page of the transformers documentation; all are keywords.
+    The defaults match no released checkpoint: `XmodConfig.preset("xmod-base")` gives the released shapes.
+
+    Args:
+        vocab_size: rows of the word embedding table.
+        hidden_size: width of the hidden states; a multiple of `num_attention_heads`.
+        num_hidden_layers: number of Transformer layers.
+        num_attention_heads: attention heads per layer.
+        intermediate_size: width of the feed-forward layer.
+        hidden_act: activation of the feed-forward layer and of the adapters, by name or as a callable
+            (a callable cannot be saved).
+        hidden_dropout_prob: dropout of embeddings, sublayer outputs and adapters, in [0, 1].
+        attention_probs_dropout_prob: dropout of the attention probabilities, in [0, 1].
+        max_position_embeddings: rows of the position table. Positions count from `pad_token_id + 1`, so the longest
+            sequence has `max_position_embeddings - pad_token_id - 1` tokens.
+        type_vocab_size: rows of the token type table.
+        initializer_range: standard deviation of the initial weights.
+        layer_norm_eps: epsilon of every LayerNorm.
+        pad_token_id, bos_token_id, eos_token_id: ids of the special tokens.
+        position_embedding_type: "absolute", "relative_key" (Shaw et al. 2018) or "relative_key_query"
+            (Huang et al. 2020, method 4).
+        is_decoder: causal self-attention.
+        add_cross_attention: add cross-attention to every layer (needs `is_decoder`).
+        use_cache: whether a decoder returns its keys and values.
+        tie_word_embeddings: whether the language-model head shares the word embeddings.
+        classifier_dropout: dropout of the task heads; None means `hidden_dropout_prob`.
+        pre_norm: LayerNorm before each block instead of after it, and one after the last layer.
+        adapter_reduction_factor: `hidden_size` divided by the width of the adapters' bottleneck.
+        adapter_layer_norm: a new LayerNorm before the adapters, shared by the languages.
+        adapter_reuse_layer_norm: without `adapter_layer_norm`, apply the layer's own output LayerNorm there.
+        ln_before_adapter: whether the adapters' residual starts after that LayerNorm (True) or before it.
+        languages: language codes, one adapter each; the position of a code is its language id.
+        default_language: the language of inputs that come without `lang_ids`.
+        pruned_heads: attention heads that have been removed, by layer; written by `prune_heads`.
+
+    Raises:
+        ConfigurationError: if the values do not fit together; every problem is named in one message.
+    """
+
+    model_type = "xmod"
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str | Callable[..., Any] = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+    position_embedding_type: str = "absolute"
+    is_decoder: bool = False
+    add_cross_attention: bool = False
+    use_cache: bool = True
+    tie_word_embeddings: bool = True
+    classifier_dropout: float | None = None
+    pre_norm: bool = False
+    adapter_reduction_factor: int | float = 2
+    adapter_layer_norm: bool = False
+    adapter_reuse_layer_norm: bool = True
+    ln_before_adapter: bool = True
+    languages: Iterable[str] = ("en_XX",)
+    default_language: str | None = None
+    pruned_heads: dict[int, list[int]] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if not isinstance(self.languages, str):
+            self.languages = list(self.languages)
+        # JSON turns the layer numbers into strings.
+        self.pruned_heads = {
+            int(layer): sorted({int(head) for head in heads}) for layer, heads in (self.pruned_heads or {}).items()
+        }
+        super().__post_init__(**kwargs)
+        if problems := list(self._problems()):
+            raise ConfigurationError("XmodConfig cannot be made:\n" + "\n".join(f"  - {p}" for p in problems))
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> XmodConfig:
+        """The configuration of a released checkpoint or a named shape.
+
+        Args:
+            name: a release ("xmod-base", "xmod-large-prenorm", "xmod-base-13-125k", "swissbert", ...: with its
+                languages) or a shape for training from scratch ("tiny", "mini", "small", "base", "large-prenorm").
+            overrides: fields to set otherwise.
+
+        Raises:
+            ConfigurationError: if there is no such preset.
+        """
+        if name in RELEASES:
+            release = RELEASES[name]
+            return cls(**{**release.fields, "languages": release.languages, **overrides})
+        if name in SHAPES:
+            return cls(**{**SHAPES[name], **overrides})
+        known = [*RELEASES, *SHAPES]
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigurationError(f"there is no preset {name!r}: {hint}the presets are {', '.join(known)}.")
+
+    @property
+    def bottleneck_size(self) -> int:
+        """Width of the adapters' bottleneck."""
+        return int(self.hidden_size // self.adapter_reduction_factor)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as a dictionary; a callable `hidden_act` stands there by its name."""
+        fields = super().to_dict()
+        if callable(fields.get("hidden_act")):
+            fields["hidden_act"] = getattr(self.hidden_act, "__name__", type(self.hidden_act).__name__)
+        return fields
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """Write `config.json` into a folder.
+
+        Raises:
+            ConfigurationError: if `hidden_act` is a callable, which JSON cannot hold.
+        """
+        if callable(self.hidden_act):
+            raise ConfigurationError(
+                f"hidden_act is the callable {self.hidden_act!r}, which cannot be saved: "
+                'set config.hidden_act to a name such as "gelu" first.'
+            )
+        super().save_pretrained(save_directory, **kwargs)
+
+    def _problems(self) -> Iterable[str]:
+        """Yields one line for each thing that cannot be: field, value, what is allowed."""
+        sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        bad_sizes = False
+        for name in (*sizes, "max_position_embeddings", "type_vocab_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                bad_sizes = True
+                yield f"{name} is {value!r}: it must be a positive integer."
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+            value = getattr(self, name)
+            if name == "classifier_dropout" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                yield f"{name} is {value!r}: it must be a probability between 0 and 1."
+        if not bad_sizes:
+            yield from self._size_problems()
+        yield from self._language_problems()
+        if self.position_embedding_type not in POSITION_TYPES:
+            allowed = ", ".join(map(repr, POSITION_TYPES))
+            yield f"position_embedding_type is {self.position_embedding_type!r}: allowed are {allowed}."
+        if not callable(self.hidden_act):
+            from transformers.activations import ACT2FN
+
+            if self.hidden_act not in ACT2FN:
+                near = difflib.get_close_matches(str(self.hidden_act), list(ACT2FN), n=3)
+                hint = f" (near: {', '.join(near)})" if near else ""
+                yield f"hidden_act is {self.hidden_act!r}{hint}: give a callable or one of {', '.join(ACT2FN)}."
+        if self.add_cross_attention and not self.is_decoder:
+            yield "add_cross_attention is True but is_decoder is False: cross-attention needs is_decoder=True."
+
+    def _size_problems(self) -> Iterable[str]:
+        if self.hidden_size % self.num_attention_heads:
+            yield (
+                f"hidden_size is {self.hidden_size}, which num_attention_heads ({self.num_attention_heads}) does not "
+                "divide: choose a multiple."
+            )
+        factor = self.adapter_reduction_factor
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
+            yield f"adapter_reduction_factor is {factor!r}: it must be a positive number."
+        elif self.hidden_size // factor < 1:
+            yield (
+                f"adapter_reduction_factor is {factor!r}, which leaves no bottleneck of hidden_size "
+                f"{self.hidden_size}: it must be at most {self.hidden_size}."
+            )
+        pad = self.pad_token_id
+        if isinstance(pad, bool) or not isinstance(pad, int) or not 0 <= pad < self.vocab_size:
+            yield f"pad_token_id is {pad!r}: it must be an id below vocab_size ({self.vocab_size}); positions count from it."
+        elif self.max_position_embeddings < pad + 2:
+            yield (
+                f"max_position_embeddings is {self.max_position_embeddings}: positions start at pad_token_id + 1, so "
+                f"at least {pad + 2} rows are needed."
+            )
+        for layer, heads in (self.pruned_heads or {}).items():
+            wrong = [head for head in heads if not 0 <= head < self.num_attention_heads]
+            if not 0 <= layer < self.num_hidden_layers or wrong or len(heads) >= self.num_attention_heads:
+                yield (
+                    f"pruned_heads has {layer}: {heads}: layers are 0 to {self.num_hidden_layers - 1}, heads 0 to "
+                    f"{self.num_attention_heads - 1}, and one head at least must stay."
+                )
+
+    def _language_problems(self) -> Iterable[str]:
+        languages = self.languages
+        if isinstance(languages, str):
+            yield f"languages is the string {languages!r}: give a list of codes, such as [{languages!r}]."
+            return
+        if not languages:
+            yield "languages is empty: give one code at least, such as ['en_XX']."
+        from torch.nn import ModuleDict
+
+        for code in languages:
+            if not isinstance(code, str) or not _LANGUAGE_CODE.fullmatch(code):
+                yield (
+                    f"languages has {code!r}: a code is a letter followed by letters, digits, '_' or '-', "
+                    "such as 'de_DE'."
+                )
+            elif hasattr(ModuleDict, code):
+                yield f"languages has {code!r}, which is reserved in torch modules: add a region, such as '{code}_XX'."
+        if duplicates := sorted({str(code) for code in languages if languages.count(code) > 1}):
+            yield f"languages has duplicates: {', '.join(duplicates)}. Each code may stand once."
+        if self.default_language is not None and self.default_language not in languages:
+            near = difflib.get_close_matches(str(self.default_language), [str(c) for c in languages], n=3)
+            hint = f" (near: {', '.join(near)})" if near else ""
+            yield (
+                f"default_language is {self.default_language!r}{hint}, which is not among the languages: "
+                f"{', '.join(map(str, languages))}."
+            )

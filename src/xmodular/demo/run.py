@@ -1,0 +1,105 @@
+"""The whole road, offline, in minutes: text → pretrained model → English task → every other language.
+
+It runs on the corpus inside the package: sentences from compact grammars, so its figures show how the parts work
+together and say nothing about real text.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from xmodular.demo.corpus import write_corpus
+
+from xmodular.console import console
+from xmodular.data import write_json
+from xmodular.evaluation import evaluate
+from xmodular.options import DemoOptions, build
+from xmodular.predict import fill_mask
+from xmodular.results import Results
+from xmodular.training import finetune, pretrain
+
+SOURCE = "en_XX"
+
+
+def run(output_dir: str | Path = "demo", **options: Any) -> Results:
+    """Pretrain a small model in eight languages, fine-tune it on English topics, and evaluate it in all of them.
+
+    Args:
+        output_dir: where everything goes.
+        options: the other fields of `DemoOptions`.
+
+    Returns:
+        The zero-shot results: accuracy per language with its own adapter, with the English adapter, and by chance.
+    """
+    made = build(DemoOptions, {"output_dir": output_dir, **options})
+    started = time.monotonic()
+    folder = made.output_dir
+    seconds: dict[str, float] = {}
+
+    def step(number: int, title: str) -> None:
+        seconds[title] = round(time.monotonic() - started, 1)
+        console.rule(f"{number}  {title}", align="left")
+
+    step(1, "write the corpus")
+    corpus = write_corpus(folder / "corpus", seed=made.seed)
+    console.print(f"Sentences from grammars in {corpus}")
+
+    step(2, "pretrain in all languages")
+    base = pretrain(
+        corpus / "text",
+        dev_text=corpus / "text_dev",
+        output_dir=folder / "base",
+        vocab_size=4000,
+        preset="tiny",
+        overrides={"num_hidden_layers": 3, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+        block_size=128,
+        alpha=0.7,
+        max_steps=made.pretrain_steps,
+        batch_size=32,
+        learning_rate=2e-3,
+        log_every=100,
+        seed=made.seed,
+        overwrite=made.overwrite,
+    )
+
+    step(3, f"perplexity with each language's own adapter, and with {SOURCE}'s")
+    evaluate(
+        base.model,
+        str(corpus / "text_dev"),
+        source=SOURCE,
+        max_length=128,
+        bootstrap=200,
+        output_dir=folder / "base" / "eval",
+    )
+
+    step(4, f"fine-tune topics in {SOURCE} only")
+    topic = finetune(
+        folder / "base",
+        corpus / "topic" / f"{SOURCE}.train.jsonl",
+        dev=corpus / "topic" / f"{SOURCE}.dev.jsonl",
+        language=SOURCE,
+        output_dir=folder / "topic",
+        epochs=3,
+        learning_rate=5e-4,
+        seed=made.seed,
+        overwrite=made.overwrite,
+    )
+
+    step(5, "topics in every language, none of which but English was trained on")
+    results = evaluate(topic.model, str(corpus / "topic"), output_dir=folder / "topic" / "eval")
+
+    step(6, "fill a mask")
+    for language, text in (("en_XX", "The <mask> won the match."), ("de_DE", "Die <mask> hat gewonnen.")):
+        for filling in fill_mask(base.model, text, language=language, top_k=3):
+            console.print(f"{language}  {filling.probability:.2f}  {filling.text}")
+
+    seconds["all"] = round(time.monotonic() - started, 1)
+    write_json(folder / "demo.json", {"seconds_at_start": seconds, "seed": made.seed, "steps": made.pretrain_steps})
+    console.rule("written", align="left")
+    for path in sorted(folder.glob("**/*")):
+        if path.is_file() and not {"blocks", "corpus"} & set(path.relative_to(folder).parts):
+            console.print(f"{path}  ({path.stat().st_size / 1e6:.2f} MB)")
+    console.print(f"{seconds['all'] / 60:.1f} minutes in all")
+    return results

@@ -1,0 +1,23 @@
+"""The errors that users meet. Each is also a `ValueError`, and each message names the value and the way out."""
+
+from __future__ import annotations
+
+
+class XmodularError(Exception):
+    """Base class of every error that xmodular raises for its users."""
+
+
+class ConfigurationError(XmodularError, ValueError):
+    """A model configuration or a run's options do not fit together."""
+
+
+class LanguageError(XmodularError, ValueError):
+    """A language is unknown, ambiguous, or not in this model."""
+
+
+class InputError(XmodularError, ValueError):
+    """A tensor or an argument has the wrong type, shape or values."""
+
+
+class DataError(XmodularError, ValueError):
+    """A file or a row cannot be read as what it should be."""

@@ -1,0 +1,25 @@
+"""The X-MOD models."""
+
+from xmodular.modeling.auto import register
+from xmodular.modeling.base import ParameterGroup, XmodPreTrainedModel
+from xmodular.modeling.heads import (
+    XmodForMultipleChoice,
+    XmodForQuestionAnswering,
+    XmodForSequenceClassification,
+    XmodForTokenClassification,
+)
+from xmodular.modeling.lm import XmodForCausalLM, XmodForMaskedLM
+from xmodular.modeling.model import XmodModel
+
+__all__ = [
+    "ParameterGroup",
+    "XmodForCausalLM",
+    "XmodForMaskedLM",
+    "XmodForMultipleChoice",
+    "XmodForQuestionAnswering",
+    "XmodForSequenceClassification",
+    "XmodForTokenClassification",
+    "XmodModel",
+    "XmodPreTrainedModel",
+    "register",
+]

@@ -1,0 +1,98 @@
+"""One bottleneck adapter per language (Pfeiffer et al. 2022, section 3.1).
+
+Shapes: T tokens, all languages together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from xmodular.configuration import XmodConfig
+from xmodular.modeling.routing import Plan
+
+
+def activation(config: XmodConfig) -> Callable[[Tensor], Tensor]:
+    """The activation of the feed-forward layer and of the adapters."""
+    return ACT2FN[config.hidden_act] if isinstance(config.hidden_act, str) else config.hidden_act
+
+
+class XmodAdapter(nn.Module):
+    """The adapter of one language in one layer: down to the bottleneck, activation, up again."""
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__()
+        self.dense1 = nn.Linear(config.hidden_size, config.bottleneck_size)
+        self.dense2 = nn.Linear(config.bottleneck_size, config.hidden_size)
+        self.activation = activation(config)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """*Shape: (T, hidden)* to *(T, hidden)*; the residual is added outside."""
+        return self.dense2(self.activation(self.dense1(states)))
+
+
+class Adapters(nn.ModuleDict):
+    """The adapters of all languages in one layer, by code; their order is that of the language ids.
+
+    Only languages that a batch contains are touched, so the others get no gradient at all.
+    """
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__({language: XmodAdapter(config) for language in config.languages})
+
+    def forward(self, states: Tensor, plan: Plan, *, kept: bool = False) -> Tensor:
+        """Sends every token through its language's adapter.
+
+        Args:
+            states: *Shape: (T, hidden)*, the tokens of the plan; or its kept tokens only.
+            plan: says which tokens belong to which language.
+            kept: whether `states` are the kept tokens.
+
+        Returns:
+            *Shape: (T, hidden)*, in the same order.
+        """
+        if plan.lang_ids is not None:
+            return self._by_index(states, plan)
+        segments, order = (plan.kept_segments, plan.kept_order) if kept else (plan.segments, plan.order)
+        adapters = list(self.values())
+        if len(segments) == 1:
+            return adapters[segments[0][0]](states)
+        if not segments:
+            return torch.zeros_like(states)
+        ordered = states if order is None else states.index_select(0, order)
+        slices = ordered.split([tokens for _, tokens in segments])
+        adapted = torch.cat([adapters[language](part) for (language, _), part in zip(segments, slices, strict=True)])
+        return adapted if order is None else torch.empty_like(adapted).index_copy(0, order, adapted)
+
+    def _by_index(self, states: Tensor, plan: Plan) -> Tensor:
+        """The same without sizes that depend on data: for tracing and compiling.
+
+        With one language per sequence the adapters' weights are gathered per sequence; with one per token, every
+        adapter sees every token, and a mask chooses.
+        """
+        ids = plan.lang_ids
+        assert ids is not None
+        adapters = list(self.values())
+        if ids.shape[0] == plan.batch_size:
+            grid = states.unflatten(0, (plan.batch_size, plan.length))
+            hidden = torch.baddbmm(
+                _gather([adapter.dense1.bias for adapter in adapters], ids)[:, None],
+                grid,
+                _gather([adapter.dense1.weight for adapter in adapters], ids).mT,
+            )
+            return torch.baddbmm(
+                _gather([adapter.dense2.bias for adapter in adapters], ids)[:, None],
+                adapters[0].activation(hidden),
+                _gather([adapter.dense2.weight for adapter in adapters], ids).mT,
+            ).flatten(0, 1)
+        chosen = torch.zeros_like(states)
+        for index, adapter in enumerate(adapters):
+            chosen = torch.where((ids == index)[:, None], adapter(states), chosen)
+        return chosen
+
+
+def _gather(parameters: list[Tensor], ids: Tensor) -> Tensor:
+    return torch.stack(parameters).index_select(0, ids)

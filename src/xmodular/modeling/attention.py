@@ -1,0 +1,369 @@
+"""Multi-head attention over the tokens of a plan.
+
+Shapes: B sequences, S tokens per sequence as given, T tokens that are worked on, H heads of size d, Q queries and K
+keys of a sequence.
+
+The packed layout attends run by run, without masks. The grid layout goes through transformers' attention interface,
+with its masks and caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from xmodular.configuration import XmodConfig
+from xmodular.errors import ConfigurationError
+from xmodular.modeling.routing import Plan
+
+# Backends that the packed layout has a way for; with any other, the grid layout and the backend's own masks are used.
+PACKED_BACKENDS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3")
+
+
+@dataclass
+class AttentionInputs:
+    """What attention needs beside the hidden states: made once per forward, the same for all layers.
+
+    Attributes:
+        plan: the plan of this forward.
+        backend: name of the attention implementation.
+        mask: self-attention mask of the grid layout, in the backend's form.
+        cross_states: *Shape: (B, K, hidden)*, the encoder's states, for cross-attention.
+        cross_mask: mask over the encoder's states, in the backend's form.
+        cache: keys and values of earlier tokens, updated in place.
+        past_length: tokens that the cache held when this forward began.
+        causal: whether a query sees only keys up to its own slot.
+        want_weights: whether the probabilities are asked for.
+        cumulative: *Shape: (sequences + 1,)*, int32, for kernels of variable length.
+    """
+
+    plan: Plan
+    backend: str
+    mask: Any = None
+    cross_states: Tensor | None = None
+    cross_mask: Any = None
+    cache: Cache | None = None
+    past_length: int = 0
+    causal: bool = False
+    want_weights: bool = False
+    cumulative: Tensor | None = None
+
+
+def eager_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor]:
+    """softmax(q·kᵀ·scaling + mask)·v, written out; the only backend that returns probabilities.
+
+    Args:
+        module: the attention module (its `training` flag is read).
+        query: *Shape: (B, H, Q, d)*.
+        key, value: *Shape: (B, H, K, d)*.
+        attention_mask: added to the scores, broadcast to *(B, H, Q, K)*.
+        scaling: factor of the scores.
+        dropout: probability of dropping a weight.
+
+    Returns:
+        The context, *Shape: (B, Q, H, d)*, and the probabilities, *Shape: (B, H, Q, K)*.
+    """
+    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask[..., : key.shape[-2]]
+    weights = F.dropout(scores.softmax(-1), dropout, module.training)
+    return torch.matmul(weights, value).transpose(1, 2), weights
+
+
+class XmodSelfAttention(nn.Module):
+    """Projections to heads, attention, and optional relative positions.
+
+    Relative positions (BERT's form): a table with a row for each distance between two slots gives a term that is added
+    to the scores before their division by √d. "relative_key" (Shaw et al. 2018) multiplies it with the query;
+    "relative_key_query" (Huang et al. 2020, method 4) adds the product with the key.
+    """
+
+    def __init__(self, config: XmodConfig, layer: int, *, cross: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer
+        self.cross = cross
+        self.is_causal = config.is_decoder and not cross
+        self.head_size = config.hidden_size // config.num_attention_heads
+        pruned = (config.pruned_heads or {}).get(layer, []) if not cross else []
+        self.heads = [head for head in range(config.num_attention_heads) if head not in pruned]
+        self.scaling = self.head_size**-0.5
+        self.dropout_prob = config.attention_probs_dropout_prob
+        width = len(self.heads) * self.head_size
+        self.query = nn.Linear(config.hidden_size, width)
+        self.key = nn.Linear(config.hidden_size, width)
+        self.value = nn.Linear(config.hidden_size, width)
+        # Between decoder and encoder there is no distance: cross-attention is always without.
+        self.relative = None if cross or config.position_embedding_type == "absolute" else config.position_embedding_type
+        if self.relative:
+            self.max_distance = config.max_position_embeddings - 1
+            self.distance_embedding = nn.Embedding(2 * self.max_distance + 1, self.head_size)
+
+    def forward(
+        self, states: Tensor, inputs: AttentionInputs, head_mask: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Attends.
+
+        Args:
+            states: *Shape: (T, hidden)*.
+            inputs: plan, masks and caches.
+            head_mask: *Shape: (H of the configuration,)*; each head's probabilities are multiplied with its entry.
+
+        Returns:
+            The context, *Shape: (T, H·d)*, and, if asked for, the probabilities: *(B, H, Q, K)*.
+        """
+        if head_mask is not None and len(self.heads) < len(head_mask):
+            head_mask = head_mask[self.heads]
+        if inputs.plan.packed and not self.cross:
+            return self._packed(states, inputs, head_mask)
+        return self._grid(states, inputs, head_mask)
+
+    def _packed(self, states: Tensor, inputs: AttentionInputs, head_mask: Tensor | None) -> tuple[Tensor, Any]:
+        plan = inputs.plan
+        query, key, value = (
+            projection(states).unflatten(-1, (len(self.heads), self.head_size))
+            for projection in (self.query, self.key, self.value)
+        )  # (T, H, d)
+        if inputs.cumulative is not None:
+            context, weights = self._variable_length(query, key, value, inputs), None
+        elif plan.runs is not None and len(plan.runs) == 1:
+            context, weights = self._run(query, key, value, plan.slots, plan.runs[0], inputs, head_mask)
+            weights = [weights]
+        else:
+            context, weights = self._runs(query, key, value, inputs, head_mask)
+        if head_mask is not None:
+            context = context * head_mask.to(context.dtype)[:, None]
+        return context.flatten(1), plan.unpack_attention(weights) if inputs.want_weights else None
+
+    def _runs(
+        self, query: Tensor, key: Tensor, value: Tensor, inputs: AttentionInputs, head_mask: Tensor | None
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Run by run; each is a view of the packed tokens."""
+        plan = inputs.plan
+        sizes = plan.run_tokens
+        slots = [None] * len(sizes) if plan.slots is None else plan.slots.split(sizes)
+        # One split each, so that the gradient is put together once and not once per run.
+        parts = zip(query.split(sizes), key.split(sizes), value.split(sizes), slots, plan.runs or (), strict=True)
+        done = [self._run(q, k, v, slot, run, inputs, head_mask) for q, k, v, slot, run in parts]
+        if not done:
+            return query, []
+        return torch.cat([context for context, _ in done]), [weights for _, weights in done]
+
+    def _run(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        slots: Tensor | None,
+        run: tuple[int, int],
+        inputs: AttentionInputs,
+        head_mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attention within sequences of equal length: *(tokens of the run, H, d)* in and out."""
+        q, k, v = (part.unflatten(0, run).transpose(1, 2) for part in (query, key, value))  # (n, H, L, d)
+        bias = None
+        if self.relative:
+            columns = torch.arange(run[1], device=q.device).expand(run) if slots is None else slots.view(run)
+            bias = self._relative_bias(q, k, columns, columns, inputs.plan.length) * self.scaling
+        dropout = self.dropout_prob if self.training else 0.0
+        if inputs.backend == "eager" or inputs.want_weights:
+            if inputs.causal:
+                future = torch.ones(run[1], run[1], dtype=torch.bool, device=q.device).triu(1)
+                hidden = q.new_zeros(future.shape).masked_fill(future, torch.finfo(q.dtype).min)
+                bias = hidden if bias is None else bias + hidden
+            context, weights = eager_attention(self, q, k, v, bias, self.scaling, dropout)
+            if head_mask is not None:
+                weights = weights * head_mask.to(weights.dtype)[:, None, None]
+            return context.flatten(0, 1), weights
+        if bias is not None and inputs.causal:
+            future = torch.ones(run[1], run[1], dtype=torch.bool, device=q.device).triu(1)
+            bias = bias.masked_fill(future, torch.finfo(bias.dtype).min)
+        context = F.scaled_dot_product_attention(
+            q, k, v, bias, dropout, is_causal=inputs.causal and bias is None, scale=self.scaling
+        )
+        return context.transpose(1, 2).flatten(0, 1), None
+
+    def _variable_length(self, query: Tensor, key: Tensor, value: Tensor, inputs: AttentionInputs) -> Tensor:
+        """One call of a kernel that takes sequences of several lengths end to end."""
+        longest = max(length for _, length in inputs.plan.runs or ())
+        heads_first = (part.transpose(0, 1)[None] for part in (query, key, value))  # (1, H, T, d)
+        context, _ = ALL_ATTENTION_FUNCTIONS.get_interface(inputs.backend, eager_attention)(
+            self,
+            *heads_first,
+            None,
+            dropout=self.dropout_prob if self.training else 0.0,
+            scaling=self.scaling,
+            is_causal=inputs.causal,
+            cu_seq_lens_q=inputs.cumulative,
+            cu_seq_lens_k=inputs.cumulative,
+            max_length_q=longest,
+            max_length_k=longest,
+        )
+        return context[0]
+
+    def _grid(self, states: Tensor, inputs: AttentionInputs, head_mask: Tensor | None) -> tuple[Tensor, Any]:
+        batch = inputs.plan.batch_size
+        query = self._heads(self.query(states), batch)
+        key, value = self._keys_and_values(states, inputs)
+        mask = inputs.cross_mask if self.cross else inputs.mask
+        if self.relative:
+            if mask is not None and mask.dtype == torch.bool:
+                mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
+            rows = torch.arange(query.shape[2], device=query.device) + inputs.past_length
+            columns = torch.arange(key.shape[2], device=query.device)
+            longest = max(inputs.past_length + query.shape[2], key.shape[2])
+            bias = self._relative_bias(query, key, rows.expand(batch, -1), columns.expand(batch, -1), longest)
+            bias = bias * self.scaling
+            mask = bias if mask is None else mask + bias
+        backend = "eager" if inputs.want_weights else inputs.backend
+        attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(backend, eager_attention)
+        context, weights = attend(
+            self, query, key, value, mask, dropout=self.dropout_prob if self.training else 0.0, scaling=self.scaling
+        )
+        context = context.reshape(-1, len(self.heads), self.head_size)
+        if head_mask is not None:
+            context = context * head_mask.to(context.dtype)[:, None]
+            weights = None if weights is None else weights * head_mask.to(weights.dtype)[:, None, None]
+        return context.flatten(1), weights if inputs.want_weights else None
+
+    def _keys_and_values(self, states: Tensor, inputs: AttentionInputs) -> tuple[Tensor, Tensor]:
+        """Keys and values of the grid layout, *Shape: (B, H, K, d)*, through the cache if there is one."""
+        cache = inputs.cache
+        batch = inputs.plan.batch_size
+        if self.cross:
+            assert inputs.cross_states is not None
+            if isinstance(cache, EncoderDecoderCache) and cache.is_updated.get(self.layer_idx):
+                layer = cache.cross_attention_cache.layers[self.layer_idx]
+                return layer.keys, layer.values
+            source = inputs.cross_states.flatten(0, 1)
+        else:
+            source = states
+        key, value = self._heads(self.key(source), batch), self._heads(self.value(source), batch)
+        if cache is None:
+            return key, value
+        if isinstance(cache, EncoderDecoderCache):
+            half = cache.cross_attention_cache if self.cross else cache.self_attention_cache
+            key, value = half.update(key, value, self.layer_idx)
+            if self.cross:
+                cache.is_updated[self.layer_idx] = True
+            return key, value
+        return (key, value) if self.cross else cache.update(key, value, self.layer_idx)
+
+    def _heads(self, flat: Tensor, batch: int) -> Tensor:
+        """*(B·N, H·d)* to *(B, H, N, d)*."""
+        return flat.view(batch, -1, len(self.heads), self.head_size).transpose(1, 2)
+
+    def _relative_bias(self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor, longest: int) -> Tensor:
+        """The term of relative positions, before the division by √d.
+
+        Args:
+            query: *Shape: (n, H, Q, d)*.
+            key: *Shape: (n, H, K, d)*.
+            rows, columns: *Shape: (n, Q)* and *(n, K)*, the slots of queries and keys.
+            longest: a number that all slots are below.
+
+        Returns:
+            *Shape: (n, H, Q, K)*.
+        """
+        # Products with all rows of the table that can occur, then a choice by distance: (n, H, Q, distances).
+        span = min(self.max_distance, longest - 1)
+        table = self.distance_embedding.weight[self.max_distance - span : self.max_distance + span + 1].to(query.dtype)
+        distance = rows[:, :, None] - columns[:, None, :] + span  # (n, Q, K)
+        heads = query.shape[1]
+        index = distance[:, None].expand(-1, heads, -1, -1)
+        bias = torch.matmul(query, table.T).gather(3, index)
+        if self.relative == "relative_key_query":
+            bias = bias + torch.matmul(key, table.T).gather(3, index.transpose(2, 3)).transpose(2, 3)
+        return bias
+
+
+class XmodAttentionOutput(nn.Module):
+    """The projection after attention, and the LayerNorm of the block."""
+
+    def __init__(self, config: XmodConfig, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+
+class XmodAttention(nn.Module):
+    """The attention block: attention, projection, residual, and LayerNorm before (pre-norm) or after (post-norm)."""
+
+    def __init__(self, config: XmodConfig, layer: int, *, cross: bool = False) -> None:
+        super().__init__()
+        self.pre_norm = config.pre_norm
+        self.self = XmodSelfAttention(config, layer, cross=cross)
+        self.output = XmodAttentionOutput(config, len(self.self.heads) * self.self.head_size)
+
+    def forward(
+        self,
+        states: Tensor,
+        inputs: AttentionInputs,
+        head_mask: Tensor | None = None,
+        kept: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
+        """*Shape: (T, hidden)* to the same, or to *(kept, hidden)* if only these tokens go on."""
+        normed = self.output.LayerNorm(states) if self.pre_norm else states
+        context, weights = self.self(normed, inputs, head_mask)
+        if kept is not None:
+            context, states = context.index_select(0, kept), states.index_select(0, kept)
+        states = add(self.output.dropout(self.output.dense(context)), states)
+        return states if self.pre_norm else self.output.LayerNorm(states), weights
+
+
+def add(update: Tensor, residual: Tensor) -> Tensor:
+    """The sum of both; in place of the update where no gradient needs it."""
+    if torch.is_grad_enabled() or update.dtype != residual.dtype:
+        return update + residual
+    return update.add_(residual)
+
+
+def prune_heads(block: XmodAttention, heads: set[int]) -> None:
+    """Removes heads (numbered as in the unpruned layer) from a block's weights.
+
+    Raises:
+        ConfigurationError: if no head would be left.
+    """
+    attention = block.self
+    stay = [head for head in attention.heads if head not in heads]
+    if not stay:
+        raise ConfigurationError(
+            f"layer {attention.layer_idx} has heads {attention.heads}: pruning {sorted(heads)} leaves none, and one "
+            "at least must stay."
+        )
+    places = torch.tensor([attention.heads.index(head) for head in stay])
+    rows = (places[:, None] * attention.head_size + torch.arange(attention.head_size)).flatten()
+    for name in ("query", "key", "value"):
+        setattr(attention, name, _linear_part(getattr(attention, name), rows, 0))
+    block.output.dense = _linear_part(block.output.dense, rows, 1)
+    attention.heads = stay
+
+
+def _linear_part(linear: nn.Linear, index: Tensor, dim: int) -> nn.Linear:
+    """A linear layer with some of the outputs (dim 0) or inputs (dim 1) of another."""
+    weight = linear.weight.detach().index_select(dim, index.to(linear.weight.device)).clone()
+    bias = linear.bias.detach()
+    part = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
+    part.weight = nn.Parameter(weight, requires_grad=linear.weight.requires_grad)
+    part.bias = nn.Parameter(
+        (bias.index_select(0, index.to(bias.device)) if dim == 0 else bias).clone(),
+        requires_grad=linear.bias.requires_grad,
+    )
+    return part

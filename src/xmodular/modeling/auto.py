@@ -1,0 +1,41 @@
+"""Registration with transformers' Auto classes."""
+
+from __future__ import annotations
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
+
+from xmodular.configuration import XmodConfig
+from xmodular.modeling.heads import (
+    XmodForMultipleChoice,
+    XmodForQuestionAnswering,
+    XmodForSequenceClassification,
+    XmodForTokenClassification,
+)
+from xmodular.modeling.lm import XmodForCausalLM, XmodForMaskedLM
+from xmodular.modeling.model import XmodModel
+
+_AUTO = {
+    AutoModel: XmodModel,
+    AutoModelForCausalLM: XmodForCausalLM,
+    AutoModelForMaskedLM: XmodForMaskedLM,
+    AutoModelForMultipleChoice: XmodForMultipleChoice,
+    AutoModelForQuestionAnswering: XmodForQuestionAnswering,
+    AutoModelForSequenceClassification: XmodForSequenceClassification,
+    AutoModelForTokenClassification: XmodForTokenClassification,
+}
+
+
+def register() -> None:
+    """Makes `AutoConfig`, the `AutoModel` classes and `pipeline` resolve "xmod" checkpoints to these classes."""
+    AutoConfig.register("xmod", XmodConfig, exist_ok=True)
+    for auto, model in _AUTO.items():
+        auto.register(XmodConfig, model, exist_ok=True)

@@ -1,0 +1,174 @@
+"""The stack of layers: attention, cross-attention, feed-forward, language adapter, all with residuals.
+
+Shapes: T tokens that are worked on, in the order of the plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from xmodular.configuration import XmodConfig
+from xmodular.modeling.adapters import Adapters, activation
+from xmodular.modeling.attention import AttentionInputs, XmodAttention, add
+from xmodular.modeling.routing import Plan
+
+
+class XmodIntermediate(nn.Module):
+    """First half of the feed-forward layer."""
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = activation(config)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """*Shape: (T, hidden)* to *(T, intermediate)*."""
+        return self.activation(self.dense(states))
+
+
+class XmodOutput(nn.Module):
+    """Second half of the feed-forward layer, then the language adapters.
+
+    The three flags of the configuration say what the adapters see. With `adapter_layer_norm` a LayerNorm of their own
+    comes first, shared by the languages; else, with `adapter_reuse_layer_norm`, the layer's output LayerNorm; else
+    none. Their residual starts after that LayerNorm (`ln_before_adapter`) or before it.
+    """
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.adapter_layer_norm = (
+            nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.adapter_layer_norm else None
+        )
+        self.reuse_layer_norm = config.adapter_reuse_layer_norm
+        self.residual_after_norm = config.ln_before_adapter
+        self.adapter_modules = Adapters(config)
+
+    def adapt(self, states: Tensor, plan: Plan, *, kept: bool) -> Tensor:
+        """The adapters with their LayerNorm and residual: *Shape: (T, hidden)* to the same."""
+        if self.adapter_layer_norm is not None:
+            normed = self.adapter_layer_norm(states)
+        elif self.reuse_layer_norm:
+            normed = self.LayerNorm(states)
+        else:
+            normed = states
+        residual = normed if self.residual_after_norm else states
+        return add(self.dropout(self.adapter_modules(normed, plan, kept=kept)), residual)
+
+
+class XmodLayer(GradientCheckpointingLayer):
+    """One layer, post-norm (after each block) or pre-norm (before each block)."""
+
+    def __init__(self, config: XmodConfig, layer: int) -> None:
+        super().__init__()
+        self.pre_norm = config.pre_norm
+        self.chunk_size = config.chunk_size_feed_forward
+        self.attention = XmodAttention(config, layer)
+        if config.add_cross_attention:
+            self.crossattention = XmodAttention(config, layer, cross=True)
+        self.intermediate = XmodIntermediate(config)
+        self.output = XmodOutput(config)
+
+    def forward(
+        self,
+        states: Tensor,
+        inputs: AttentionInputs,
+        head_mask: Tensor | None = None,
+        kept: bool = False,
+    ) -> tuple[Tensor, Any, Any]:
+        """Runs the layer.
+
+        Args:
+            states: *Shape: (T, hidden)*.
+            inputs: plan, masks and caches.
+            head_mask: *Shape: (heads,)*.
+            kept: whether only the plan's kept tokens go on after attention (in the last layer).
+
+        Returns:
+            The new states, *Shape: (T, hidden)* or *(kept, hidden)*; the attention probabilities and those of
+            cross-attention, each None if not asked for.
+        """
+        index = inputs.plan.kept if kept else None
+        states, weights = self.attention(states, inputs, head_mask, index)
+        cross_weights = None
+        if inputs.cross_states is not None:
+            states, cross_weights = self.crossattention(states, inputs, head_mask)
+        fed = self._feed_forward(states, inputs.plan)
+        adapted = self.output.adapt(fed, inputs.plan, kept=index is not None)
+        return adapted if self.pre_norm else self.output.LayerNorm(adapted), weights, cross_weights
+
+    def _feed_forward(self, states: Tensor, plan: Plan) -> Tensor:
+        """The feed-forward block with its residual, `chunk_size` columns of the batch at a time if asked for."""
+        if not self.chunk_size:
+            return self._feed_forward_chunk(states)
+        chunks = states.split(self.chunk_size * plan.batch_size)
+        return torch.cat([self._feed_forward_chunk(chunk) for chunk in chunks])
+
+    def _feed_forward_chunk(self, states: Tensor) -> Tensor:
+        normed = self.output.LayerNorm(states) if self.pre_norm else states
+        return add(self.output.dropout(self.output.dense(self.intermediate(normed))), states)
+
+
+@dataclass
+class Encoded:
+    """What the stack returns, still in the order of the plan.
+
+    Attributes:
+        states: *Shape: (T, hidden)*, or *(kept, hidden)* if the plan keeps only some tokens.
+        hidden_states: the input and the output of every layer, if asked for; the last is after the final LayerNorm.
+        attentions, cross_attentions: *(B, heads, Q, K)* of every layer, if asked for.
+    """
+
+    states: Tensor
+    hidden_states: list[Tensor]
+    attentions: list[Tensor]
+    cross_attentions: list[Tensor]
+
+
+class XmodEncoder(nn.Module):
+    """All layers, and with pre-norm one more LayerNorm."""
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(XmodLayer(config, index) for index in range(config.num_hidden_layers))
+        if config.pre_norm:
+            self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.pre_norm = config.pre_norm
+
+    def forward(
+        self,
+        states: Tensor,
+        inputs: AttentionInputs,
+        head_mask: Tensor | None = None,
+        want_hidden_states: bool = False,
+    ) -> Encoded:
+        """Runs all layers.
+
+        Args:
+            states: *Shape: (T, hidden)*.
+            inputs: plan, masks and caches.
+            head_mask: *Shape: (layers, heads)*.
+            want_hidden_states: whether to keep the states between layers.
+        """
+        done = Encoded(states, [], [], [])
+        last = len(self.layer) - 1
+        for index, layer in enumerate(self.layer):
+            if want_hidden_states:
+                done.hidden_states.append(states)
+            mask = None if head_mask is None else head_mask[index]
+            states, weights, cross_weights = layer(states, inputs, mask, index == last and inputs.plan.kept is not None)
+            if weights is not None:
+                done.attentions.append(weights)
+            if cross_weights is not None:
+                done.cross_attentions.append(cross_weights)
+        done.states = self.LayerNorm(states) if self.pre_norm else states
+        if want_hidden_states:
+            done.hidden_states.append(done.states)
+        return done

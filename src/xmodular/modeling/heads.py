@@ -1,0 +1,385 @@
+"""The task models: sequence and token classification, multiple choice, extractive question answering.
+
+Shapes: B sequences, S tokens per sequence, C choices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_outputs import (
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+
+from xmodular.configuration import XmodConfig
+from xmodular.errors import InputError
+from xmodular.modeling.base import XmodPreTrainedModel
+from xmodular.modeling.lm import IGNORED, average, check_labels
+from xmodular.modeling.model import XmodModel
+
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
+
+def head_dropout(config: XmodConfig) -> nn.Dropout:
+    """Dropout of a task head: `classifier_dropout`, or `hidden_dropout_prob` if that is None."""
+    chosen = config.classifier_dropout
+    return nn.Dropout(config.hidden_dropout_prob if chosen is None else chosen)
+
+
+def _only_first(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor | None:
+    """*Shape: (B, S)*, bool: True at the first token of each sequence, the only state that the head reads."""
+    like = input_ids if input_ids is not None else None if inputs_embeds is None else inputs_embeds[..., 0]
+    if like is None:
+        return None
+    first = torch.zeros(like.shape[:2], dtype=torch.bool, device=like.device)
+    first[:, :1] = True
+    return first
+
+
+class XmodClassificationHead(nn.Module):
+    """Dense layer with tanh and a projection, over the state of the first token."""
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = head_dropout(config)
+        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """*Shape: (B, S, hidden)* to *(B, num_labels)*."""
+        pooled = torch.tanh(self.dense(self.dropout(states[:, 0])))
+        return self.out_proj(self.dropout(pooled))
+
+
+class XmodForSequenceClassification(XmodPreTrainedModel):
+    """X-MOD with a head over the whole sequence: classification (one label or several) or regression.
+
+    Args:
+        config: its configuration; `num_labels` and `problem_type` say what is predicted.
+    """
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.roberta = XmodModel(config, add_pooling_layer=False)
+        self.classifier = XmodClassificationHead(config)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        lang_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Classifies sequences. Arguments as for `XmodModel`, and:
+
+        Args:
+            labels: *Shape: (B,)*, int64, for one label; *(B, num_labels)*, floats, for several; *(B,)* or
+                *(B, num_labels)*, floats, for regression. `config.problem_type` is derived from them if unset.
+            num_items_in_batch: number of sequences over all accumulated batches; the loss is the sum over it.
+
+        Returns:
+            `SequenceClassifierOutput` with the loss and `logits` *(B, num_labels)*.
+        """
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        outputs = self.roberta(
+            input_ids,
+            lang_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            kept_positions=_only_first(input_ids, inputs_embeds),
+            **kwargs,
+        )
+        logits = self.classifier(outputs.last_hidden_state)
+        loss = None
+        if labels is not None:
+            loss = self._loss(logits, labels.to(logits.device), num_items_in_batch)
+        output = SequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+        return output if return_dict else output.to_tuple()
+
+    def _loss(self, logits: Tensor, labels: Tensor, items: Tensor | int | None) -> Tensor:
+        if self.config.problem_type is None:
+            if self.num_labels == 1:
+                self.config.problem_type = "regression"
+            elif labels.is_floating_point():
+                self.config.problem_type = "multi_label_classification"
+            else:
+                self.config.problem_type = "single_label_classification"
+        problem, batch_size = self.config.problem_type, len(logits)
+        if problem == "single_label_classification":
+            check_labels(labels.view(-1) if labels.numel() == batch_size else labels, (batch_size,), self.num_labels)
+            total = F.cross_entropy(logits.float(), labels.view(-1).long(), ignore_index=IGNORED, reduction="sum")
+            return average(total, (labels != IGNORED).sum(), items)
+        if problem not in PROBLEM_TYPES:
+            raise InputError(f"config.problem_type is {problem!r}: choose one of {', '.join(PROBLEM_TYPES)}.")
+        if labels.numel() != logits.numel():
+            raise InputError(
+                f"labels have shape {tuple(labels.shape)}: for {problem} they must have {tuple(logits.shape)}, floats."
+            )
+        targets = labels.view(logits.shape).float()
+        if problem == "regression":
+            return average(F.mse_loss(logits.float(), targets, reduction="sum") / self.num_labels, batch_size, items)
+        total = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum")
+        return average(total / self.num_labels, batch_size, items)
+
+
+class XmodForMultipleChoice(XmodPreTrainedModel):
+    """X-MOD with a head that scores each of several choices.
+
+    Args:
+        config: its configuration.
+    """
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__(config)
+        self.roberta = XmodModel(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        lang_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Scores choices. Arguments as for `XmodModel`, each with a dimension for the choices, and:
+
+        Args:
+            input_ids: *Shape: (B, C, S)*, int64. Masks, token types and positions likewise; `inputs_embeds`
+                *(B, C, S, hidden)*.
+            lang_ids: *Shape: (B,)*, *(B, C)* or *(B, C, S)*, integers.
+            labels: *Shape: (B,)*, int64: the right choice.
+            num_items_in_batch: number of questions over all accumulated batches; the loss is the sum over it.
+
+        Returns:
+            `MultipleChoiceModelOutput` with the loss and `logits` *(B, C)*.
+        """
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        source, name, dims = (
+            (input_ids, "input_ids", 3) if input_ids is not None else (inputs_embeds, "inputs_embeds", 4)
+        )
+        if source is None:
+            raise InputError("give exactly one of input_ids and inputs_embeds.")
+        if source.dim() != dims:
+            form = "(batch, choices, sequence)" if dims == 3 else "(batch, choices, sequence, hidden)"
+            raise InputError(f"{name} has shape {tuple(source.shape)}: it must be {form}.")
+        batch_size, choices, length = source.shape[:3]
+
+        def flat(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.flatten(0, 1)
+
+        outputs = self.roberta(
+            flat(input_ids),
+            _lang_ids_of_choices(lang_ids, batch_size, choices, length),
+            flat(attention_mask),
+            flat(token_type_ids),
+            flat(position_ids),
+            head_mask,
+            flat(inputs_embeds),
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            kept_positions=_only_first(flat(input_ids), flat(inputs_embeds)),
+            **kwargs,
+        )
+        logits = self.classifier(self.dropout(outputs.pooler_output)).view(batch_size, choices)
+        loss = None
+        if labels is not None:
+            check_labels(labels, (batch_size,), choices)
+            total = F.cross_entropy(logits.float(), labels.to(logits.device), reduction="sum")
+            loss = average(total, batch_size, num_items_in_batch)
+        output = MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+        return output if return_dict else output.to_tuple()
+
+
+def _lang_ids_of_choices(lang_ids: Any, batch_size: int, choices: int, length: int) -> Any:
+    """Language ids with batch and choices as one dimension: *(B·C,)* or *(B·C, S)*."""
+    if not isinstance(lang_ids, Tensor):
+        return lang_ids  # None, or something that the model refuses by name
+    shape = tuple(lang_ids.shape)
+    if shape == (batch_size,):
+        return lang_ids.repeat_interleave(choices)
+    if shape in ((batch_size, choices), (batch_size, choices, length)):
+        return lang_ids.flatten(0, 1)
+    raise InputError(
+        f"lang_ids has shape {shape}: it must be (batch,) = ({batch_size},), (batch, choices) = ({batch_size}, "
+        f"{choices}) or (batch, choices, sequence) = ({batch_size}, {choices}, {length})."
+    )
+
+
+class XmodForTokenClassification(XmodPreTrainedModel):
+    """X-MOD with a head over every token, as for named entities or parts of speech.
+
+    Args:
+        config: its configuration; `num_labels` says how many classes there are.
+    """
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.roberta = XmodModel(config, add_pooling_layer=False)
+        self.dropout = head_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        lang_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Classifies tokens. Arguments as for `XmodModel`, and:
+
+        Args:
+            labels: *Shape: (B, S)*, int64; -100 where a token does not count.
+            num_items_in_batch: number of labels over all accumulated batches; the loss is the sum over it.
+
+        Returns:
+            `TokenClassifierOutput` with the loss and `logits` *(B, S, num_labels)*.
+        """
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        outputs = self.roberta(
+            input_ids,
+            lang_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            **kwargs,
+        )
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            check_labels(labels, tuple(logits.shape[:2]), self.num_labels)
+            labels = labels.to(logits.device)
+            total = F.cross_entropy(
+                logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+            )
+            loss = average(total, (labels != IGNORED).sum(), num_items_in_batch)
+        output = TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+        return output if return_dict else output.to_tuple()
+
+
+class XmodForQuestionAnswering(XmodPreTrainedModel):
+    """X-MOD with a head for the first and the last token of an answer.
+
+    Args:
+        config: its configuration.
+    """
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        if config.num_labels != 2:
+            raise InputError(f"num_labels is {config.num_labels}: question answering has 2, the answer's start and end.")
+        self.roberta = XmodModel(config, add_pooling_layer=False)
+        self.qa_outputs = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        lang_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Finds answers. Arguments as for `XmodModel`, and:
+
+        Args:
+            start_positions, end_positions: *Shape: (B,)*, int64: first and last token of the answer. Positions outside
+                the sequence do not count.
+            num_items_in_batch: number of sequences over all accumulated batches; the loss is the sum over it.
+
+        Returns:
+            `QuestionAnsweringModelOutput` with the mean of both losses, `start_logits` and `end_logits` *(B, S)*.
+        """
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        outputs = self.roberta(
+            input_ids,
+            lang_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            **kwargs,
+        )
+        start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            start = _edge_loss(start_logits, start_positions, num_items_in_batch)
+            loss = (start + _edge_loss(end_logits, end_positions, num_items_in_batch)) / 2
+        output = QuestionAnsweringModelOutput(
+            loss, start_logits.contiguous(), end_logits.contiguous(), outputs.hidden_states, outputs.attentions
+        )
+        return output if return_dict else output.to_tuple()
+
+
+def _edge_loss(logits: Tensor, positions: Tensor, items: Tensor | int | None) -> Tensor:
+    """Cross entropy of one edge of the answer; positions outside the sequence are ignored."""
+    positions = positions.to(logits.device).view(-1)
+    check_labels(positions, (len(logits),), logits.shape[1])
+    outside = (positions < 0) | (positions >= logits.shape[1])
+    targets = positions.masked_fill(outside, IGNORED)
+    total = F.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+    return average(total, (~outside).sum(), items)

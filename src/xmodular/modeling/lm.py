@@ -1,0 +1,383 @@
+"""The language-model head, its loss over few logits at a time, and the masked and causal language models.
+
+Shapes: B sequences, S tokens per sequence, N tokens with a label, V pieces of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.generation import GenerationMixin
+from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions, MaskedLMOutput
+
+from xmodular.configuration import XmodConfig
+from xmodular.errors import InputError
+from xmodular.modeling.base import XmodPreTrainedModel
+from xmodular.modeling.model import XmodModel
+
+logger = logging.getLogger(__name__)
+
+IGNORED = -100  # label of tokens that do not count
+LOGITS_PER_CHUNK = 2**25  # 128 MiB of fp32 logits at a time in the chunked loss
+
+
+class XmodLMHead(nn.Module):
+    """Dense layer, GELU, LayerNorm, and the projection to the vocabulary (tied to the word embeddings)."""
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def transform(self, states: Tensor) -> Tensor:
+        """All but the projection: *Shape: (..., hidden)* to the same."""
+        return self.layer_norm(F.gelu(self.dense(states)))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """*Shape: (..., hidden)* to *(..., V)*."""
+        return self.decoder(self.transform(states))
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Sum of the cross entropies of softmax(states·weightᵀ + bias), with the logits of a few rows at a time.
+
+    The gradients are computed in the forward pass, while a chunk's logits are there: with p = softmax(z), the
+    gradient of the loss by the logits z is p minus the one-hot target.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, rows: int) -> Tensor:
+        want_states, want_weight, want_bias = ctx.needs_input_grad[:3]
+        d_states = torch.empty_like(states) if want_states else None
+        d_weight: Tensor | None = None
+        d_bias = torch.zeros_like(bias, dtype=torch.float32) if want_bias else None
+        total = torch.zeros((), dtype=torch.float32, device=states.device)
+        for start in range(0, len(labels), rows):
+            part, target = states[start : start + rows], labels[start : start + rows]
+            logits = F.linear(part, weight, bias).float()
+            normaliser = logits.logsumexp(1, keepdim=True)
+            total += (normaliser - logits.gather(1, target[:, None])).sum()
+            if not (want_states or want_weight or want_bias):
+                continue
+            gradient = logits.sub_(normaliser).exp_()
+            gradient[torch.arange(len(target), device=target.device), target] -= 1
+            if d_bias is not None:
+                d_bias += gradient.sum(0)
+            gradient = gradient.to(weight.dtype)
+            if d_states is not None:
+                torch.mm(gradient, weight, out=d_states[start : start + rows])
+            if want_weight:
+                if d_weight is None:
+                    d_weight = torch.mm(gradient.T, part)
+                else:
+                    d_weight.addmm_(gradient.T, part)
+        if want_weight and d_weight is None:
+            d_weight = torch.zeros_like(weight)
+        ctx.gradients = (d_states, d_weight, d_bias if d_bias is None else d_bias.to(bias.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        scale = grads[0]
+        scaled = tuple(None if g is None else g.mul_(scale.to(g.dtype)) for g in ctx.gradients)
+        ctx.gradients = (None, None, None)
+        return (*scaled, None, None)
+
+
+def summed_cross_entropy(states: Tensor, projection: nn.Linear, labels: Tensor) -> Tensor:
+    """Sum of the cross entropies of a projection's outputs, never holding more than a chunk of the logits.
+
+    Args:
+        states: *Shape: (N, hidden)*.
+        projection: to the vocabulary, *(hidden → V)*.
+        labels: *Shape: (N,)*, int64, each below V.
+    """
+    weight, bias = projection.weight, projection.bias
+    device = states.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        states, weight, bias = states.to(dtype), weight.to(dtype), bias.to(dtype)
+    rows = max(1, LOGITS_PER_CHUNK // weight.shape[0])
+    if torch.compiler.is_compiling():
+        return F.cross_entropy(F.linear(states, weight, bias).float(), labels, reduction="sum")
+    return _ChunkedCrossEntropy.apply(states, weight, bias, labels, rows)
+
+
+def check_labels(labels: Tensor, shape: tuple[int, ...], count: int) -> None:
+    """Raises InputError if labels have another shape, or no integer type."""
+    if tuple(labels.shape) != shape:
+        raise InputError(f"labels have shape {tuple(labels.shape)}: they must have {shape}.")
+    if labels.is_floating_point():
+        raise InputError(
+            f"labels have dtype {labels.dtype}: they must be integers from 0 to {count - 1}, or {IGNORED} where a "
+            "position does not count."
+        )
+
+
+def average(total: Tensor, count: Tensor | int, num_items_in_batch: Tensor | int | None) -> Tensor:
+    """A summed loss by the number of its items: those here, or those of all accumulated batches if given.
+
+    Without any item the loss is 0, so that a batch without labels does not end a training run.
+    """
+    items = count if num_items_in_batch is None else num_items_in_batch
+    return total / (items.to(total.device).clamp(min=1) if isinstance(items, Tensor) else max(items, 1))
+
+
+def real_positions(attention_mask: Tensor | None) -> Tensor | None:
+    """*Shape: (B, S)*, bool: the tokens that are no padding, if the mask says so."""
+    return None if attention_mask is None or attention_mask.dim() != 2 else attention_mask != 0
+
+
+class _XmodLM(XmodPreTrainedModel):
+    """A language model: the encoder or decoder, and the head tied to its word embeddings."""
+
+    _tied_weights_keys = {
+        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+    }
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__(config)
+        self.roberta = XmodModel(config, add_pooling_layer=False)
+        self.lm_head = XmodLMHead(config)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """The projection to the vocabulary."""
+        return self.lm_head.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        """Replaces the projection to the vocabulary."""
+        self.lm_head.decoder = new_embeddings
+        if new_embeddings.bias is not None:
+            self.lm_head.bias = new_embeddings.bias
+
+    def _logits(self, states: Tensor, real: Tensor | None) -> Tensor:
+        """Logits of all tokens, *Shape: (B, S, V)*; zeros where `real` says that there is padding."""
+        if real is None or torch.compiler.is_compiling() or bool(real.all()):
+            return self.lm_head(states)
+        logits = self.lm_head(states[real])
+        return logits.new_zeros(*states.shape[:2], logits.shape[-1]).index_put((real,), logits)
+
+
+class XmodForMaskedLM(_XmodLM):
+    """X-MOD with a masked language-model head.
+
+    Args:
+        config: its configuration.
+    """
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__(config)
+        if config.is_decoder:
+            logger.warning("XmodForMaskedLM with is_decoder=True attends to the left only; is_decoder=False is usual.")
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        lang_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        sparse_prediction: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Predicts masked tokens. Arguments as for `XmodModel`, and:
+
+        Args:
+            labels: *Shape: (B, S)*, int64: the pieces to predict; -100 where a token does not count.
+            sparse_prediction: with `labels`, predict only where there is a label: the head, and the last layer after
+                its attention, do no other work. The loss is the same.
+            num_items_in_batch: number of labels over all accumulated batches; the loss is the sum over it.
+
+        Returns:
+            `MaskedLMOutput` with the mean loss and `logits` *(B, S, V)*, zeros at padding. With `sparse_prediction`,
+            logits are *(N, V)* in evaluation mode, in the order of the labels, and None in training mode.
+        """
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        if labels is not None:
+            shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:2]  # type: ignore[union-attr]
+            check_labels(labels, tuple(shape), self.config.vocab_size)
+        elif sparse_prediction:
+            raise InputError("sparse_prediction is True, but there are no labels to say where to predict.")
+        labelled = None if labels is None else labels != IGNORED
+        real = real_positions(attention_mask)
+        sparse = sparse_prediction
+        outputs = self.roberta(
+            input_ids,
+            lang_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            encoder_hidden_states,
+            encoder_attention_mask,
+            use_cache=False,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            kept_positions=(labelled if real is None else labelled & real) if sparse else None,
+            **kwargs,
+        )
+        states = outputs.last_hidden_state
+        loss, logits = None, None
+        if labels is None or not sparse:
+            logits = self._logits(states, real)
+        if labels is not None:
+            targets = labels[labelled].to(states.device)
+            if sparse:
+                transformed = self.lm_head.transform(states[labelled])
+                if self.training:
+                    total = summed_cross_entropy(transformed, self.lm_head.decoder, targets)
+                else:
+                    logits = self.lm_head.decoder(transformed)
+                    total = F.cross_entropy(logits.float(), targets, reduction="sum")
+            else:
+                total = F.cross_entropy(
+                    logits.flatten(0, 1).float(),  # type: ignore[union-attr]
+                    labels.flatten().to(states.device),
+                    ignore_index=IGNORED,
+                    reduction="sum",
+                )
+            loss = average(total, len(targets), num_items_in_batch)
+        output = MaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+        return output if return_dict else output.to_tuple()
+
+
+class XmodForCausalLM(_XmodLM, GenerationMixin):
+    """X-MOD with a language-model head for prediction from left to right.
+
+    Args:
+        config: its configuration, usually with `is_decoder=True`.
+    """
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__(config)
+        if not config.is_decoder:
+            logger.warning("XmodForCausalLM attends in both directions unless config.is_decoder is True.")
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        lang_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        sparse_prediction: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Predicts each next token. Arguments as for `XmodModel`, and:
+
+        Args:
+            labels: *Shape: (B, S)*, int64, usually the input itself: each is predicted from the tokens before it; -100
+                where a token does not count.
+            logits_to_keep: compute the logits of the last so many positions only, or of these positions; 0 for all.
+            sparse_prediction: with `labels`, compute the loss alone, a few logits at a time: `logits` is None.
+            num_items_in_batch: number of labels over all accumulated batches; the loss is the sum over it.
+
+        Returns:
+            `CausalLMOutputWithCrossAttentions` with the mean loss, `logits` *(B, S, V)* and the cache.
+        """
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        if labels is not None:
+            shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:2]  # type: ignore[union-attr]
+            check_labels(labels, tuple(shape), self.config.vocab_size)
+            use_cache = False
+        elif sparse_prediction:
+            raise InputError("sparse_prediction is True, but there are no labels to predict.")
+        outputs = self.roberta(
+            input_ids,
+            lang_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            encoder_hidden_states,
+            encoder_attention_mask,
+            past_key_values,
+            use_cache,
+            output_attentions,
+            output_hidden_states,
+            return_dict=True,
+            **kwargs,
+        )
+        states = outputs.last_hidden_state
+        loss, logits = None, None
+        if labels is not None:
+            targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED).to(states.device)  # what each position predicts
+        if labels is None or not sparse_prediction:
+            if isinstance(logits_to_keep, Tensor):
+                logits = self.lm_head(states[:, logits_to_keep])
+            else:
+                logits = self.lm_head(states[:, -logits_to_keep:] if logits_to_keep else states)
+        if labels is not None:
+            labelled = targets != IGNORED
+            if sparse_prediction:
+                transformed = self.lm_head.transform(states[labelled])
+                total = summed_cross_entropy(transformed, self.lm_head.decoder, targets[labelled])
+            else:
+                assert logits is not None
+                if logits.shape[1] != targets.shape[1]:
+                    raise InputError(
+                        f"logits_to_keep is {logits_to_keep}: with labels, the logits of all positions are needed (0)."
+                    )
+                total = F.cross_entropy(
+                    logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+                )
+            loss = average(total, labelled.sum(), num_items_in_batch)
+        output = CausalLMOutputWithCrossAttentions(
+            loss,
+            logits,
+            outputs.past_key_values,
+            outputs.hidden_states,
+            outputs.attentions,
+            outputs.cross_attentions,
+        )
+        return output if return_dict else output.to_tuple()
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The inputs of one step of `generate`: new tokens speak the language of the last token before them."""
+        lang_ids = kwargs.pop("lang_ids", None)
+        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        if lang_ids is not None:
+            if lang_ids.dim() == 2:
+                given = inputs.get("input_ids")
+                new = (inputs["inputs_embeds"] if given is None else given).shape[1]
+                missing = max(0, input_ids.shape[1] - lang_ids.shape[1])
+                lang_ids = torch.cat((lang_ids, lang_ids[:, -1:].expand(-1, missing)), 1)[:, -new:]
+            inputs["lang_ids"] = lang_ids
+        return inputs
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
+        # The library counts from 0; here positions count from pad_token_id + 1.
+        positions = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+        return positions + self.config.pad_token_id + 1

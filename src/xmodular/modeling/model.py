@@ -1,0 +1,361 @@
+"""The X-MOD model without a head.
+
+Shapes: B sequences, S tokens per sequence as given (padding included), T tokens that are worked on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
+
+from xmodular.configuration import XmodConfig
+from xmodular.errors import ConfigurationError, InputError
+from xmodular.modeling.attention import PACKED_BACKENDS, AttentionInputs
+from xmodular.modeling.base import XmodPreTrainedModel
+from xmodular.modeling.embeddings import XmodEmbeddings
+from xmodular.modeling.encoder import XmodEncoder
+from xmodular.modeling.routing import Plan, check_lang_ids, make_plan
+
+
+class XmodPooler(nn.Module):
+    """A dense layer with tanh over the state of the first token."""
+
+    def __init__(self, config: XmodConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """*Shape: (B, S, hidden)* to *(B, hidden)*."""
+        return torch.tanh(self.dense(states[:, 0]))
+
+
+class XmodModel(XmodPreTrainedModel):
+    """The X-MOD encoder (or decoder) without a head.
+
+    Args:
+        config: its configuration.
+        add_pooling_layer: whether to add the pooling layer over the first token.
+    """
+
+    def __init__(self, config: XmodConfig, add_pooling_layer: bool = True) -> None:
+        super().__init__(config)
+        self.embeddings = XmodEmbeddings(config)
+        self.encoder = XmodEncoder(config)
+        self.pooler = XmodPooler(config) if add_pooling_layer else None
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The word embeddings."""
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Replaces the word embeddings."""
+        self.embeddings.word_embeddings = value
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        lang_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        kept_positions: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Encodes a batch.
+
+        Args:
+            input_ids: *Shape: (B, S)*, int64.
+            lang_ids: *Shape: (B,)* or *(B, S)*, integers: the language of each sequence or of each token, as indices
+                into `config.languages`. None means the default language.
+            attention_mask: *Shape: (B, S)*, nonzero at real tokens; *(B, Q, K)*, nonzero where a query sees a key; or
+                *(B, 1, Q, K)*, prepared for the attention backend.
+            token_type_ids: *Shape: (B, S)*, int64.
+            position_ids: *Shape: (B, S)*, int64; counted from `pad_token_id + 1` if None.
+            head_mask: *Shape: (heads,)* or *(layers, heads)*, factors of the heads' probabilities.
+            inputs_embeds: *Shape: (B, S, hidden)*, in place of `input_ids`.
+            encoder_hidden_states: *Shape: (B, K, hidden)*, for cross-attention.
+            encoder_attention_mask: *Shape: (B, K)*, nonzero at real tokens of the encoder.
+            past_key_values: keys and values of earlier tokens: a cache object, or a tuple of tuples of 2 or 4 tensors
+                per layer (then the same form is returned).
+            use_cache: whether a decoder returns its keys and values; `config.use_cache` if None.
+            output_attentions: whether to return the attention probabilities (computed by the eager backend).
+            output_hidden_states: whether to return the states of all layers.
+            return_dict: whether to return an object (True) or a tuple.
+            kept_positions: *Shape: (B, S)*, bool: the positions whose last state is needed; the other states are
+                zeros, and the last layer saves its work there. Ignored where all states are asked for.
+            kwargs: options of the attention interface are accepted and not needed.
+
+        Returns:
+            `BaseModelOutputWithPoolingAndCrossAttentions`, or a tuple of the same. Where `attention_mask` *(B, S)*
+            marks padding, states are zeros.
+
+        Raises:
+            InputError: if shapes or types do not fit.
+            LanguageError: if a language id is out of range, or no language is given and there is no default.
+        """
+        config = self.config
+        if output_attentions is None:
+            output_attentions = bool(config.output_attentions)
+        if output_hidden_states is None:
+            output_hidden_states = bool(config.output_hidden_states)
+        if return_dict is None:
+            return_dict = config.return_dict
+        self.check_backend()
+        batch_size, length, device = _input_shape(input_ids, inputs_embeds, config.hidden_size)
+        if encoder_hidden_states is not None and not config.add_cross_attention:
+            raise InputError(
+                "encoder_hidden_states are given, but this model has no cross-attention: make it with "
+                "is_decoder=True and add_cross_attention=True."
+            )
+        use_cache = config.is_decoder and bool(config.use_cache if use_cache is None else use_cache)
+        if use_cache and self.training and self.gradient_checkpointing:
+            use_cache = False  # the layers run twice, and would fill the cache twice
+        cache = as_cache(past_key_values, config)
+        if use_cache and cache is None:
+            cache = _new_cache(config)
+        past_length = cache.get_seq_length() if cache is not None else 0
+        _check_mask(attention_mask, batch_size, length, past_length)
+        _check_ids(token_type_ids, "token_type_ids", batch_size, length)
+        _check_ids(position_ids, "position_ids", batch_size, length)
+        head_mask = _check_head_mask(head_mask, config)
+        self._check_length(length + past_length, input_ids, position_ids)
+        if lang_ids is None:
+            ids: Tensor | int = self.default_lang_id()
+        else:
+            ids = check_lang_ids(lang_ids, batch_size, length, config.languages).to(device)
+
+        backend = str(config._attn_implementation)
+        pack = (
+            (backend in PACKED_BACKENDS or output_attentions)
+            and cache is None
+            and encoder_hidden_states is None
+            and (attention_mask is None or attention_mask.dim() == 2)
+            and not torch.compiler.is_compiling()
+        )
+        real = attention_mask.to(device) if pack and attention_mask is not None else None
+        plan = make_plan(ids, real, batch_size, length, config.languages, pack=pack)
+        if kept_positions is not None and pack and not output_hidden_states:
+            plan = plan.keep(kept_positions)
+        embedded = self.embeddings(plan, input_ids, inputs_embeds, token_type_ids, position_ids, past_length)
+        inputs = AttentionInputs(
+            plan,
+            backend,
+            cross_states=encoder_hidden_states,
+            cache=cache,
+            past_length=past_length,
+            causal=config.is_decoder,
+            want_weights=output_attentions,
+        )
+        if pack:
+            inputs.cumulative = _cumulative(plan, device) if "flash" in backend and not output_attentions else None
+        else:
+            grid = embedded.unflatten(0, (batch_size, length))
+            mask_config = _mask_config(config, eager=output_attentions)
+            inputs.mask = _self_mask(mask_config, grid, attention_mask, cache)
+            if encoder_hidden_states is not None and encoder_attention_mask is not None:
+                inputs.cross_mask = create_bidirectional_mask(
+                    mask_config, grid, _square(encoder_attention_mask, grid.dtype), encoder_hidden_states
+                )
+        encoded = self.encoder(embedded, inputs, head_mask, output_hidden_states)
+
+        states = plan.unpack_kept(encoded.states)
+        hidden_states = tuple(map(plan.unpack, encoded.hidden_states[:-1])) + (states,) if output_hidden_states else None
+        if not pack and attention_mask is not None and attention_mask.dim() == 2:
+            # Padded positions are zeros in either layout.
+            padding = (attention_mask[:, -length:] == 0).to(device)[:, :, None]
+            states = states.masked_fill(padding, 0)
+            if hidden_states is not None:
+                hidden_states = tuple(layer.masked_fill(padding, 0) for layer in hidden_states)
+        output = BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=states,
+            pooler_output=self.pooler(states) if self.pooler is not None else None,
+            past_key_values=_as_given(cache, past_key_values) if use_cache else None,
+            hidden_states=hidden_states,
+            attentions=tuple(encoded.attentions) if output_attentions else None,
+            cross_attentions=tuple(encoded.cross_attentions) if encoded.cross_attentions else None,
+        )
+        return output if return_dict else output.to_tuple()
+
+    def _check_length(self, length: int, input_ids: Tensor | None, position_ids: Tensor | None) -> None:
+        """Raises InputError if a token would stand beyond the position table."""
+        rows = self.config.max_position_embeddings
+        pad = self.config.pad_token_id
+        if length <= rows - pad - 1 or torch.compiler.is_compiling():
+            return
+        if position_ids is not None:
+            needed = int(position_ids.max()) + 1
+        elif input_ids is None:
+            needed = length + pad + 1
+        else:  # padding does not count
+            needed = length - int((input_ids == pad).sum(1).min()) + pad + 1
+        if needed > rows:
+            raise InputError(
+                f"a sequence of {needed - pad - 1} tokens is too long: this model has positions for "
+                f"{rows - pad - 1} (max_position_embeddings {rows}). Truncate or split the text."
+            )
+
+
+def _input_shape(
+    input_ids: Tensor | None, inputs_embeds: Tensor | None, hidden_size: int
+) -> tuple[int, int, torch.device]:
+    if (input_ids is None) == (inputs_embeds is None):
+        raise InputError("give exactly one of input_ids and inputs_embeds.")
+    if input_ids is not None:
+        if input_ids.dim() != 2:
+            raise InputError(f"input_ids has shape {tuple(input_ids.shape)}: it must be (batch, sequence).")
+        if input_ids.is_floating_point():
+            raise InputError(f"input_ids has dtype {input_ids.dtype}: it must be integers.")
+        return *input_ids.shape, input_ids.device
+    assert inputs_embeds is not None
+    if inputs_embeds.dim() != 3 or inputs_embeds.shape[2] != hidden_size:
+        raise InputError(
+            f"inputs_embeds has shape {tuple(inputs_embeds.shape)}: it must be (batch, sequence, {hidden_size})."
+        )
+    return *inputs_embeds.shape[:2], inputs_embeds.device
+
+
+def _check_ids(ids: Tensor | None, name: str, batch_size: int, length: int) -> None:
+    if ids is not None and tuple(ids.shape) not in ((batch_size, length), (1, length)):
+        raise InputError(f"{name} has shape {tuple(ids.shape)}: it must be ({batch_size}, {length}), one per token.")
+
+
+def _check_mask(mask: Tensor | None, batch_size: int, length: int, past_length: int) -> None:
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor):
+        return  # prepared by and for an attention backend, such as flex attention's block masks
+    keys = length + past_length
+    fits = (
+        mask.dim() == 2
+        and mask.shape[0] == batch_size
+        and mask.shape[1] in ((length, keys) if past_length else (length,))
+    )
+    if mask.dim() == 2 and mask.shape[0] == batch_size and mask.shape[1] > keys and past_length:
+        fits = True  # a cache of fixed size
+    if mask.dim() == 3:
+        fits = mask.shape[0] in (1, batch_size) and mask.shape[1] == length and mask.shape[2] >= keys
+    if mask.dim() == 4:
+        fits = mask.shape[0] in (1, batch_size)
+    if not fits:
+        raise InputError(
+            f"attention_mask has shape {tuple(mask.shape)}: it must be ({batch_size}, {keys}), one entry per token, or "
+            f"({batch_size}, {length}, {keys}), one per query and key."
+        )
+
+
+def _check_head_mask(mask: Tensor | None, config: XmodConfig) -> Tensor | None:
+    """The mask as *(layers, heads)*."""
+    if mask is None:
+        return None
+    heads, layers = config.num_attention_heads, config.num_hidden_layers
+    if tuple(mask.shape) == (heads,):
+        return mask.expand(layers, heads)
+    if tuple(mask.shape) == (layers, heads):
+        return mask
+    raise InputError(
+        f"head_mask has shape {tuple(mask.shape)}: it must be (heads,) = ({heads},) or (layers, heads) = "
+        f"({layers}, {heads})."
+    )
+
+
+def _mask_config(config: XmodConfig, *, eager: bool) -> XmodConfig:
+    """The configuration whose backend decides the form of the masks."""
+    if not eager and config.position_embedding_type == "absolute":
+        return config
+    import copy
+
+    config = copy.copy(config)
+    config._attn_implementation_internal = "eager"
+    return config
+
+
+def _square(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask of three dimensions (nonzero: visible) as one to add, *(B, 1, Q, K)*; others as they are."""
+    if not isinstance(mask, Tensor) or mask.dim() != 3:
+        return mask
+    visible = mask[:, None] != 0
+    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+
+
+def _self_mask(config: XmodConfig, grid: Tensor, mask: Tensor | None, cache: Cache | None) -> Any:
+    """The self-attention mask of the grid layout, in the form that the backend wants."""
+    if isinstance(mask, Tensor) and mask.dim() == 3 and config._attn_implementation not in ("eager", "sdpa"):
+        raise ConfigurationError(
+            f"attention_mask has three dimensions, which attn_implementation {config._attn_implementation!r} cannot "
+            "take: use 'sdpa' or 'eager'."
+        )
+    mask = None if mask is None else _square(mask, grid.dtype)
+    if config.is_decoder:
+        return create_causal_mask(config, grid, mask, cache)
+    return create_bidirectional_mask(config, grid, mask)
+
+
+def _cumulative(plan: Plan, device: torch.device) -> Tensor:
+    """Where each packed sequence begins, and where the last one ends: *(sequences + 1,)*, int32."""
+    ends = [0]
+    for count, length in plan.runs or ():
+        ends.extend(ends[-1] + length * (index + 1) for index in range(count))
+    return torch.tensor(ends, dtype=torch.int32, device=device)
+
+
+def _new_cache(config: XmodConfig) -> Cache:
+    if config.add_cross_attention:
+        return EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+    return DynamicCache(config=config)
+
+
+def as_cache(past: Any, config: XmodConfig) -> Cache | None:
+    """A cache object from what users pass as `past_key_values`.
+
+    Args:
+        past: None; a cache object; or one tuple per layer of 2 tensors (keys and values) or 4 (those of
+            cross-attention after them), each *(B, heads, tokens, head size)*.
+
+    Raises:
+        InputError: if it is none of these.
+    """
+    if past is None or isinstance(past, Cache):
+        return past
+    layers = list(past) if isinstance(past, list | tuple) else []
+    sizes = {len(layer) for layer in layers if isinstance(layer, list | tuple)}
+    if len(layers) != config.num_hidden_layers or len(sizes) != 1 or not sizes <= {2, 4}:
+        raise InputError(
+            f"past_key_values is a {type(past).__name__}"
+            + (f" of {len(layers)} layers with {sorted(sizes)} tensors" if layers else "")
+            + f": it must be a cache, or a tuple of {config.num_hidden_layers} layers of 2 or 4 tensors each."
+        )
+    own = DynamicCache([(layer[0], layer[1]) for layer in layers])
+    if not config.add_cross_attention:
+        return own
+    crossed = DynamicCache([(layer[2], layer[3]) for layer in layers]) if sizes == {4} else DynamicCache(config=config)
+    return EncoderDecoderCache(own, crossed)
+
+
+def _as_given(cache: Cache | None, past: Any) -> Any:
+    """The cache as a tuple of tuples if the user passed one."""
+    if cache is None or past is None or isinstance(past, Cache):
+        return cache
+    if isinstance(cache, EncoderDecoderCache):
+        return tuple(
+            (own.keys, own.values, crossed.keys, crossed.values)
+            for own, crossed in zip(
+                cache.self_attention_cache.layers, cache.cross_attention_cache.layers, strict=True
+            )
+        )
+    return tuple((layer.keys, layer.values) for layer in cache.layers)

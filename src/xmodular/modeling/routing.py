@@ -1,0 +1,313 @@
+"""The plan of one forward: which tokens are real, in which order they stand, which adapter each one takes.
+
+Shapes: B sequences, S tokens per sequence as given (padding included), T tokens that are worked on.
+
+Two layouts share one road through the layers, which see flat `(T, hidden)` states in either:
+
+* packed: only real tokens, sequence after sequence, ordered by (language, length). Sequences of equal length that
+  stand together form a *run*, which attention views as `(sequences, length)` without copying. When every sequence has
+  one language, each language is a contiguous slice.
+* grid: all B·S tokens in the order given. For cached decoding, cross-attention, masks of three or four dimensions,
+  and attention kernels that bring their own masks.
+
+When a language's tokens are not contiguous, the adapters work on a permutation (`order`) and the result is permuted
+back. `lang_ids` are checked here, once; sizes reach the host here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from xmodular.errors import InputError, LanguageError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the tokens of one batch are laid out and routed.
+
+    Attributes:
+        batch_size: B.
+        length: S.
+        tokens: *Shape: (T,)*, int64. Position of each token worked on in the flattened `(B·S,)` input; None if these
+            are all tokens in order.
+        runs: `(sequences, length)` of each run of the packed layout; None in the grid layout.
+        sequences: *Shape: (sum of sequences over runs,)*, int64. Index in the batch of each packed sequence; None if
+            these are all sequences in order.
+        slots: *Shape: (T,)*, int64. Column of each token in the input; None if that is its index in its sequence.
+        segments: `(language id, tokens)`, in the order in which the adapters meet them.
+        order: *Shape: (T,)*, int64. Permutation that sorts the tokens by language; None if they are sorted already.
+        lang_ids: *Shape: (T,)* or *(B,)*, int64. In place of segments where sizes may not depend on data (tracing).
+        kept: *Shape: (kept tokens,)*, int64. Indices into the T tokens whose last state is asked for; None for all.
+        kept_segments, kept_order: `segments` and `order` of the kept tokens.
+    """
+
+    batch_size: int
+    length: int
+    tokens: Tensor | None = None
+    runs: tuple[tuple[int, int], ...] | None = None
+    sequences: Tensor | None = None
+    slots: Tensor | None = None
+    segments: tuple[tuple[int, int], ...] = ()
+    order: Tensor | None = None
+    lang_ids: Tensor | None = field(default=None, repr=False)
+    kept: Tensor | None = None
+    kept_segments: tuple[tuple[int, int], ...] = ()
+    kept_order: Tensor | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Whether only real tokens are worked on."""
+        return self.runs is not None
+
+    @property
+    def run_tokens(self) -> list[int]:
+        """Number of tokens of each run."""
+        return [count * length for count, length in self.runs or ()]
+
+    def pack(self, grid: Tensor) -> Tensor:
+        """From `(B, S, ...)` to the tokens worked on, `(T, ...)`."""
+        flat = grid.flatten(0, 1)
+        return flat if self.tokens is None else flat.index_select(0, self.tokens)
+
+    def unpack(self, states: Tensor) -> Tensor:
+        """From `(T, ...)` to `(B, S, ...)`, zeros where no token was worked on."""
+        if self.tokens is not None:
+            flat = states.new_zeros(self.batch_size * self.length, *states.shape[1:])
+            states = flat.index_copy(0, self.tokens, states)
+        return states.unflatten(0, (self.batch_size, self.length))
+
+    def unpack_kept(self, states: Tensor) -> Tensor:
+        """From the kept tokens, `(kept, ...)`, to `(B, S, ...)`, zeros elsewhere."""
+        if self.kept is None:
+            return self.unpack(states)
+        where = self.kept if self.tokens is None else self.tokens.index_select(0, self.kept)
+        flat = states.new_zeros(self.batch_size * self.length, *states.shape[1:])
+        return flat.index_copy(0, where, states).unflatten(0, (self.batch_size, self.length))
+
+    def unpack_attention(self, runs: Sequence[Tensor]) -> Tensor:
+        """From the probabilities of each run, `(sequences, heads, length, length)`, to `(B, heads, S, S)`."""
+        if not runs:
+            raise InputError("no attention to return: every token of the batch is masked.")
+        heads = runs[0].shape[1]
+        grid = runs[0].new_zeros(self.batch_size, self.length, self.length, heads)
+        tokens = self.tokens
+        if tokens is None:
+            tokens = torch.arange(self.batch_size * self.length, device=grid.device)
+        start = 0
+        for probabilities, (count, length) in zip(runs, self.runs or (), strict=True):
+            here = tokens[start : start + count * length].view(count, length)
+            row, column = here[:, :1, None] // self.length, here % self.length
+            grid[row, column[:, :, None], column[:, None, :]] = probabilities.permute(0, 2, 3, 1)
+            start += count * length
+        return grid.permute(0, 3, 1, 2)
+
+    def keep(self, wanted: Tensor) -> Plan:
+        """The same plan, with the last states asked for at some positions only.
+
+        Args:
+            wanted: *Shape: (B, S)*, bool.
+        """
+        flags = self.pack(wanted)
+        kept = flags.nonzero().squeeze(1)  # one transfer of a size to the host
+        if len(kept) == len(flags):
+            return self
+        # Languages of all tokens, in the order of the layout; the kept ones keep their relative order.
+        language_of = torch.repeat_interleave(
+            torch.tensor([language for language, _ in self.segments]),
+            torch.tensor([count for _, count in self.segments]),
+        ).to(flags.device)
+        if self.order is not None:
+            language_of = torch.empty_like(language_of).index_copy_(0, self.order, language_of)
+        segments, order = _segments_of_tokens(language_of.index_select(0, kept))
+        return replace(self, kept=kept, kept_segments=segments, kept_order=order)
+
+
+def check_lang_ids(lang_ids: object, batch_size: int, length: int, languages: Sequence[str]) -> Tensor:
+    """Checks the form of `lang_ids`; their values are checked where the plan is made.
+
+    Returns:
+        The ids as int64, *Shape: (B,)* or *(B, S)*.
+
+    Raises:
+        InputError: if they are no integer tensor of one of these shapes.
+    """
+    allowed = (
+        f"lang_ids must be an integer tensor of shape (batch,) = ({batch_size},) or (batch, sequence) = "
+        f"({batch_size}, {length})"
+    )
+    if not isinstance(lang_ids, Tensor):
+        names = [lang_ids] if isinstance(lang_ids, str) else list(lang_ids) if isinstance(lang_ids, list | tuple) else []
+        if names and all(isinstance(name, str) for name in names):
+            raise InputError(
+                f"lang_ids got the language names {names}: {allowed}; model.lang_ids({names}) turns names into ids."
+            )
+        raise InputError(f"lang_ids is {lang_ids!r} of type {type(lang_ids).__name__}: {allowed}.")
+    if lang_ids.is_floating_point() or lang_ids.is_complex() or lang_ids.dtype == torch.bool:
+        raise InputError(f"lang_ids has dtype {lang_ids.dtype}: {allowed}, indices into {_listed(languages)}.")
+    if tuple(lang_ids.shape) not in ((batch_size,), (batch_size, length)):
+        raise InputError(f"lang_ids has shape {tuple(lang_ids.shape)}: {allowed}.")
+    return lang_ids.long()
+
+
+def _check_range(low: int, high: int, languages: Sequence[str]) -> None:
+    if low < 0 or high >= len(languages):
+        raise LanguageError(
+            f"lang_ids has {low if low < 0 else high}, which is out of range: this model has {len(languages)} "
+            f"language{'s' * (len(languages) != 1)}, ids 0 to {len(languages) - 1} for {_listed(languages)}."
+        )
+
+
+def _listed(languages: Sequence[str]) -> str:
+    shown = ", ".join(languages[:8])
+    return f"{shown}, ..." if len(languages) > 8 else shown
+
+
+def _segments_of_tokens(ids: Tensor) -> tuple[tuple[tuple[int, int], ...], Tensor | None]:
+    """Segments of tokens with these language ids, and the permutation that sorts them (None if they are sorted)."""
+    ordered, order = torch.sort(ids, stable=True)
+    languages, counts = torch.unique_consecutive(ordered, return_counts=True)
+    pairs = torch.stack((languages, counts)).tolist()
+    return tuple(zip(*pairs, strict=True)), None if torch.equal(ordered, ids) else order
+
+
+def make_plan(
+    lang_ids: Tensor | int,
+    attention_mask: Tensor | None,
+    batch_size: int,
+    length: int,
+    languages: Sequence[str],
+    *,
+    pack: bool,
+) -> Plan:
+    """Makes the plan of one forward.
+
+    Args:
+        lang_ids: one id for the whole batch, or checked ids, *Shape: (B,)* or *(B, S)*, int64.
+        attention_mask: *Shape: (B, S)*, nonzero where a token is real; None if all are. Used by the packed layout.
+        batch_size: B.
+        length: S.
+        languages: the model's languages.
+        pack: whether to take the packed layout.
+
+    Raises:
+        LanguageError: if an id at a real token is out of range.
+    """
+    if torch.compiler.is_compiling():
+        return _static_plan(lang_ids, batch_size, length)
+    real = None if attention_mask is None or not pack else attention_mask != 0
+    low, high = _language_range(lang_ids, real, batch_size, length)
+    lengths = [length] * batch_size if real is None else None
+    # The one transfer to the host: per sequence its number of real tokens and its lowest and highest language id.
+    facts = [fact for fact in (low, high, None if real is None else real.sum(1)) if isinstance(fact, Tensor)]
+    if facts:
+        rows = torch.stack(facts).tolist()
+        if lengths is None:
+            lengths = rows.pop()
+        lows, highs = rows or ([low] * batch_size, [high] * batch_size)
+    else:
+        assert isinstance(low, int) and isinstance(high, int)
+        lows, highs = [low] * batch_size, [high] * batch_size
+    assert lengths is not None
+    occupied = [row for row in range(batch_size) if lengths[row] > 0]
+    if occupied:
+        _check_range(min(lows[row] for row in occupied), max(highs[row] for row in occupied), languages)
+    switching = any(lows[row] != highs[row] for row in occupied)
+    per_token = lang_ids if switching and isinstance(lang_ids, Tensor) else None
+
+    if not pack:
+        if per_token is not None:
+            segments, order = _segments_of_tokens(per_token.flatten())
+            return Plan(batch_size, length, segments=segments, order=order)
+        device = lang_ids.device if isinstance(lang_ids, Tensor) else None
+        return _grid_plan(lows, batch_size, length, device)
+
+    # Sequences that switch language stand last: their tokens cannot lie in a language's slice anyway.
+    rows_in_order = sorted(occupied, key=lambda row: (lows[row] != highs[row], lows[row], lengths[row]))
+    runs: list[tuple[int, int]] = []
+    segments_list: list[tuple[int, int]] = []
+    for row in rows_in_order:
+        if runs and runs[-1][1] == lengths[row]:
+            runs[-1] = (runs[-1][0] + 1, lengths[row])
+        else:
+            runs.append((1, lengths[row]))
+        if segments_list and segments_list[-1][0] == lows[row]:
+            segments_list[-1] = (lows[row], segments_list[-1][1] + lengths[row])
+        else:
+            segments_list.append((lows[row], lengths[row]))
+    in_order = rows_in_order == list(range(batch_size))
+    full = all(lengths[row] == length for row in occupied) and len(occupied) == batch_size
+    if in_order and full:
+        plan = Plan(batch_size, length, runs=tuple(runs), segments=tuple(segments_list))
+    else:
+        device = real.device if real is not None else lang_ids.device if isinstance(lang_ids, Tensor) else None
+        sequences = torch.tensor(rows_in_order, dtype=torch.long, device=device)
+        if real is None or full:
+            tokens = (sequences[:, None] * length + torch.arange(length, device=device)).flatten()
+        else:
+            tokens = _real_tokens(real, sequences, length)
+        plan = Plan(
+            batch_size,
+            length,
+            tokens=tokens,
+            runs=tuple(runs),
+            sequences=None if in_order else sequences,
+            slots=tokens % length,
+            segments=tuple(segments_list),
+        )
+    if per_token is not None:
+        segments, order = _segments_of_tokens(plan.pack(per_token))
+        plan = replace(plan, segments=segments, order=order)
+    return plan
+
+
+def _real_tokens(real: Tensor, sequences: Tensor, length: int) -> Tensor:
+    """Flat positions of the real tokens, sequence after sequence in the order of `sequences`."""
+    row, column = real.index_select(0, sequences).nonzero(as_tuple=True)
+    return sequences.index_select(0, row) * length + column
+
+
+def _language_range(
+    lang_ids: Tensor | int, real: Tensor | None, batch_size: int, length: int
+) -> tuple[Tensor | int, Tensor | int]:
+    """Lowest and highest id over the real tokens of each sequence, *Shape: (B,)* each, or one number for all."""
+    if isinstance(lang_ids, int):
+        return lang_ids, lang_ids
+    if lang_ids.dim() == 1:
+        return lang_ids, lang_ids
+    if length == 0:
+        return 0, 0
+    if real is None:
+        return lang_ids.amin(1), lang_ids.amax(1)
+    extremes = torch.iinfo(torch.int64)
+    return (
+        lang_ids.masked_fill(~real, extremes.max).amin(1),
+        lang_ids.masked_fill(~real, extremes.min).amax(1),
+    )
+
+
+def _grid_plan(ids: list[int], batch_size: int, length: int, device: torch.device | None) -> Plan:
+    """The grid layout when every sequence has one language."""
+    rows = sorted(range(batch_size), key=lambda row: ids[row])
+    segments: list[tuple[int, int]] = []
+    for row in rows:
+        if segments and segments[-1][0] == ids[row]:
+            segments[-1] = (ids[row], segments[-1][1] + length)
+        else:
+            segments.append((ids[row], length))
+    order = None
+    if rows != list(range(batch_size)):
+        sorted_rows = torch.tensor(rows, device=device)
+        order = (sorted_rows[:, None] * length + torch.arange(length, device=device)).flatten()
+    return Plan(batch_size, length, segments=tuple(segments), order=order)
+
+
+def _static_plan(lang_ids: Tensor | int, batch_size: int, length: int) -> Plan:
+    """The grid layout with adapters chosen by index: no size depends on data (torch.compile, export, ONNX)."""
+    if isinstance(lang_ids, int):
+        return Plan(batch_size, length, segments=((lang_ids, batch_size * length),))
+    ids = lang_ids if lang_ids.dim() == 1 else lang_ids.flatten()
+    return Plan(batch_size, length, lang_ids=ids)

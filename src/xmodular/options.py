@@ -1,0 +1,282 @@
+"""The options of every verb: one frozen dataclass each, for Python, the command line and YAML files alike.
+
+A field's ``help`` is the help text of its flag. `build` makes an options object from loose values (keywords, flags or
+a YAML file), with types brought into line and mistakes named; nothing here imports torch.
+"""
+
+# ruff: noqa: RUF009 (`_option` makes a dataclass field)
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from xmodular.errors import ConfigurationError
+
+T = TypeVar("T")
+
+Trainable = Literal["all", "shared", "adapters", "head"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def _option(help: str, default: Any = dataclasses.MISSING, *, positional: bool = False) -> Any:
+    """A dataclass field with its help text; without a default it is required."""
+    return dataclasses.field(default=default, metadata={"help": help, "positional": positional})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What pretraining and fine-tuning have in common."""
+
+    output_dir: Path = _option("Where the model, its tokenizer and its metrics go.")
+    epochs: float = _option("Passes over as many rows as there are; ignored with --max-steps.", 1.0)
+    max_steps: int | None = _option("Optimiser steps.", None)
+    batch_size: int = _option("Rows (blocks) per device and forward pass.", 32)
+    accumulation: int = _option("Forward passes per optimiser step.", 1)
+    learning_rate: float = _option("Peak learning rate; linear warm-up, linear decay.", 5e-4)
+    warmup: float = _option("Warm-up in steps, or as a share of all steps if below 1.", 0.06)
+    weight_decay: float = _option("AdamW's weight decay.", 0.01)
+    max_grad_norm: float = _option("Gradient clipping by norm.", 1.0)
+    precision: Precision = _option("auto takes bf16 on a GPU that has it and fp32 elsewhere.", "auto")
+    log_every: int = _option("Log the loss every so many steps.", 50)
+    seed: int = _option("Seed of everything that is drawn: initialisation, order, masks, dropout.", 0)
+    overwrite: bool = _option("Replace a finished run in --output-dir.", False)
+
+    def __post_init__(self) -> None:
+        if (self.max_steps is not None and self.max_steps < 1) or self.epochs <= 0:
+            raise ConfigurationError("--max-steps and --epochs must be positive: there would be nothing to train.")
+        if self.learning_rate <= 0:
+            raise ConfigurationError(f"learning_rate must be positive; got {self.learning_rate}.")
+        for name in ("batch_size", "accumulation", "log_every"):
+            _check_at_least(name, getattr(self, name), 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainOptions(TrainingOptions):
+    """Pretrain a modular masked language model from text files."""
+
+    text: Path = _option("Folder of <language>.<anything>.txt files, one sentence or paragraph a line.")
+    languages: tuple[str, ...] = _option("Only these languages, comma-separated; default: all in the folder.", ())
+    tokenizer: str | None = _option("Tokenizer folder or sentencepiece.bpe.model; default: train one.", None)
+    vocab_size: int = _option("Size of the trained vocabulary, special tokens included.", 32_000)
+    dev_text: Path | None = _option("Folder of <language>.txt validation files; default: hold out lines.", None)
+    dev_fraction: float = _option("Share of lines held out for validation where there is no --dev-text.", 0.01)
+    preset: str = _option("Model shape: tiny, mini, small, xmod-base, xmod-large-prenorm.", "small")
+    overrides: Mapping[str, Any] | None = _option("Changes to the preset, as name=value,name=value.", None)
+    block_size: int = _option("Tokens a block (a training sequence), the leading <s> included.", 256)
+    alpha: float = _option("Smoothing of language shares: q proportional to p^alpha.", 0.3)
+    mask_probability: float = _option("Share of tokens to predict.", 0.15)
+    eval_every: int | None = _option("Validate every so many steps; always at the end.", None)
+    save_every: int | None = _option("Write a checkpoint every so many steps.", None)
+    workers: int = _option("Data loading processes.", 0)
+    cache_dir: Path | None = _option("Tokenised blocks are kept here; default: <output-dir>/blocks.", None)
+    resume: bool = _option("Go on from the last checkpoint in --output-dir.", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("alpha", self.alpha, 0.0, 1.0)
+        _check_range("mask_probability", self.mask_probability, 0.001, 0.9)
+        _check_range("dev_fraction", self.dev_fraction, 0.0, 0.5)
+        _check_at_least("block_size", self.block_size, 8)
+        if self.resume and self.overwrite:
+            raise ConfigurationError("--resume and --overwrite exclude each other.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(TrainingOptions):
+    """Train a task in one language; the other languages keep their adapters and come along."""
+
+    model: str = _option("Model folder (a pretrained one), or a name on the Hub.")
+    train: Path = _option("Training file: JSONL (classify), CoNLL or CoNLL-U (tag).")
+    language: str = _option("Language of the training data; its adapter reads it.")
+    task: Literal["classify", "tag"] = _option(
+        "classify: one or two texts and a label; tag: a label a word.", "classify"
+    )
+    dev: Path | None = _option("Validation file; the epoch that does best on it is kept.", None)
+    trainable: Trainable = _option("What trains; shared = all but embeddings and adapters.", "shared")
+    tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
+    max_length: int = _option("Tokens a row at most; longer rows are cut.", 128)
+    epochs: float = _option("Passes over the training file; ignored with --max-steps.", 5.0)
+    learning_rate: float = _option("Peak learning rate; linear warm-up, linear decay.", 2e-5)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_at_least("max_length", self.max_length, 8)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Score a model in many languages: each with its own adapter, and without switching, beside chance."""
+
+    model: str = _option("Model folder or a name on the Hub; a masked language model gives perplexities.")
+    data: str = _option("Folder, or glob, of <language>.<split>.<ext> files; .txt for perplexity.")
+    output_dir: Path | None = _option("Where results.json, results.md and results.png go.", None)
+    split: str = _option("Which split of a folder to read.", "test")
+    languages: tuple[str, ...] = _option("Only these languages, comma-separated.", ())
+    adapter: tuple[Literal["right", "source"], ...] = _option(
+        "right: the language's own adapter; source: the training language's for all (no switching).",
+        ("right", "source"),
+    )
+    source: str | None = _option("The source language; default: the one the model was fine-tuned in.", None)
+    tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
+    max_length: int = _option("Tokens a row at most; longer rows are cut.", 128)
+    batch_size: int = _option("Rows a forward pass.", 64)
+    bootstrap: int = _option("Resamplings behind the 95 % intervals.", 1000)
+    seed: int = _option("Seed of the resamplings and of perplexity's masks.", 0)
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "bootstrap"):
+            _check_at_least(name, getattr(self, name), 1)
+        _check_at_least("max_length", self.max_length, 8)
+        if not self.adapter:
+            raise ConfigurationError("--adapter needs at least one of: right, source.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FillMaskOptions:
+    """Fill the <mask> in a text."""
+
+    text: str = _option("Text with one or more <mask>.", positional=True)
+    model: str = _option("Model folder or a name on the Hub.")
+    language: str = _option("Language of the text; its adapter reads it.")
+    top_k: int = _option("Candidates for every <mask>.", 5)
+    tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
+
+    def __post_init__(self) -> None:
+        _check_at_least("top_k", self.top_k, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """Walk the whole road offline, on the corpus inside the package: pretrain, fine-tune in English, evaluate."""
+
+    output_dir: Path = _option("Where everything goes.", Path("demo"))
+    pretrain_steps: int = _option("Optimiser steps of pretraining.", 2000)
+    seed: int = _option("Seed of corpus, initialisation, sampling and masks.", 0)
+    overwrite: bool = _option("Replace a finished demo in --output-dir.", False)
+
+    def __post_init__(self) -> None:
+        _check_at_least("pretrain_steps", self.pretrain_steps, 1)
+
+
+def build(options: type[T], values: Mapping[str, Any]) -> T:
+    """Make an options object from loose values.
+
+    Args:
+        options: one of the dataclasses above.
+        values: field names (dashes are as good as underscores) to values; text is read as the field's type.
+
+    Raises:
+        ConfigurationError: unknown name (the nearest is given), missing name, or a value of the wrong type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(options)
+    given: dict[str, Any] = {}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"the options are: {', '.join(fields)}."
+            raise ConfigurationError(f"Unknown option {key!r} for {options.__name__}; {hint}")
+        given[name] = _coerce(name, hints[name], value)
+    missing = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in given]
+    if missing:
+        raise ConfigurationError(f"Missing: {', '.join(missing)} ({fields[missing[0]].metadata['help']})")
+    return options(**given)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a YAML (or JSON) file of options.
+
+    Raises:
+        ConfigurationError: no such file, or its content is not a table of names and values.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"There is no configuration file {path}.") from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} must hold names and values, one option a line; it holds {content!r:.60}.")
+    return content
+
+
+def as_record(options: Any) -> dict[str, Any]:
+    """The options as JSON-able names and values, such that `build` of the record gives equal options."""
+    record = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, Path):
+            value = str(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        elif isinstance(value, Mapping):
+            value = dict(value)
+        record[field.name] = value
+    return record
+
+
+def _coerce(name: str, hint: Any, value: Any) -> Any:
+    """Bring `value` to the type `hint` of option `name`."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _coerce(name, next(part for part in arguments if part is not type(None)), value)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigurationError(f"{name} is one of {', '.join(map(str, arguments))}; not {value!r}.")
+        return value
+    if origin is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, (list, tuple)):
+            raise ConfigurationError(f"{name} is a list, or text with commas; not {value!r}.")
+        return tuple(
+            _coerce(name, arguments[0], part.strip() if isinstance(part, str) else part) for part in parts if part != ""
+        )
+    if origin is not None and issubclass(origin, Mapping):
+        return _coerce_mapping(name, value)
+    if hint is bool or isinstance(value, bool):
+        if hint is bool and isinstance(value, bool):
+            return value
+        raise ConfigurationError(f"{name} is {'true or false' if hint is bool else hint.__name__}; not {value!r}.")
+    try:
+        if hint is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError
+        if hint in (str, Path) and not isinstance(value, (str, Path)):
+            raise ValueError
+        return hint(value)
+    except (TypeError, ValueError):
+        kind = {int: "a whole number", float: "a number", str: "text", Path: "a path"}[hint]
+        raise ConfigurationError(f"{name} is {kind}; not {value!r}.") from None
+
+
+def _coerce_mapping(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        import yaml
+
+        parts = [part.partition("=") for part in value.split(",") if part]
+        if any(not separator for _, separator, _ in parts):
+            raise ConfigurationError(f"{name} is written key=value,key=value; not {value!r}.")
+        return {key.strip(): yaml.safe_load(text) for key, _, text in parts}
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{name} is a table of names and values; not {value!r}.")
+    return dict(value)
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigurationError(f"{name} must be between {low} and {high}; got {value}.")
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigurationError(f"{name} must be at least {least}; got {value}.")

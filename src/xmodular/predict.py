@@ -1,0 +1,78 @@
+"""Predictions on text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xmodular.errors import ConfigurationError, InputError
+from xmodular.languages import resolve
+from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
+from xmodular.options import FillMaskOptions, build
+from xmodular.tasks import load_saved, tokenizer_of
+
+
+@dataclass(frozen=True)
+class Filling:
+    """One candidate for one mask: which mask (from 0), the piece, its probability, and the text with it."""
+
+    mask: int
+    piece: str
+    probability: float
+    text: str
+
+
+def fill_mask(model: XmodPreTrainedModel | str | Path, text: str, **options: Any) -> list[Filling]:
+    """The likeliest pieces for every ``<mask>`` in a text.
+
+    Args:
+        model: a masked language model, as an object, a folder or a name on the Hub.
+        text: with one or more ``<mask>``.
+        options: `language` and the other fields of `FillMaskOptions`.
+
+    Returns:
+        `top_k` candidates for the first mask, then for the next; in a candidate's text the other masks stay.
+
+    Raises:
+        ConfigurationError: the model is no masked language model.
+        InputError: there is no ``<mask>`` in the text, or the text is too long.
+        LanguageError: the model has no such language.
+    """
+    given = model if isinstance(model, XmodPreTrainedModel) else None
+    source = str(given.config._name_or_path or "model object") if given is not None else model
+    return _fill_mask(build(FillMaskOptions, {"model": source, "text": text, **options}), given)
+
+
+@torch.inference_mode()
+def _fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None = None) -> list[Filling]:
+    model = given if given is not None else load_saved(options.model)
+    if not isinstance(model, XmodForMaskedLM):
+        raise ConfigurationError(
+            f"Filling masks needs a masked language model; {options.model} is a {type(model).__name__}."
+        )
+    language = resolve(options.language, model.languages)
+    tokenizer = tokenizer_of(model, options.tokenizer)
+    ids = tokenizer(options.text, return_tensors="pt")["input_ids"].to(model.device)
+    longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
+    if ids.shape[1] > longest:
+        raise InputError(f"The text has {ids.shape[1]} tokens; this model reads {longest} at most.")
+    places = torch.nonzero(ids[0] == tokenizer.mask_token_id)[:, 0].tolist()
+    if not places:
+        raise InputError(f"There is no {tokenizer.mask_token} in the text {options.text!r}: nothing to fill.")
+    model.eval()
+    labels = torch.where(ids == tokenizer.mask_token_id, ids, -100)
+    # Labels choose where the head works; what they say decides the loss only.
+    logits = model(ids, lang_ids=model.lang_ids(language), labels=labels, sparse_prediction=True).logits
+    logits[:, tokenizer.all_special_ids] = -torch.inf
+    best = logits.float().softmax(-1).topk(options.top_k)
+    answer = []
+    for mask, place in enumerate(places):
+        for probability, piece in zip(best.values[mask].tolist(), best.indices[mask].tolist(), strict=True):
+            filled = ids[0].tolist()
+            filled[place] = piece
+            text = tokenizer.backend_tokenizer.decode(filled[1:-1], skip_special_tokens=False)
+            answer.append(Filling(mask, tokenizer.backend_tokenizer.decode([piece]).strip(), probability, text))
+    return answer

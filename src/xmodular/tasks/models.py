@@ -1,0 +1,94 @@
+"""Find the model that a verb is asked for, and its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+import xmodular.modeling
+from xmodular.configuration import XmodConfig
+from xmodular.console import quiet_transformers
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling.base import parameter_group
+from xmodular.tasks.task import Task
+from xmodular.vocabulary import load_tokenizer
+
+
+def read_config(source: str | Path) -> XmodConfig:
+    """The configuration of a model folder or Hub repository.
+
+    Raises:
+        ConfigurationError: there is no X-MOD model.
+    """
+    path = Path(source)
+    if path.exists() and not (path / "config.json").is_file():
+        raise ConfigurationError(f"{source} holds no model: there is no config.json in it.")
+    try:
+        config = XmodConfig.from_pretrained(str(source))
+    except OSError as error:
+        raise ConfigurationError(f"No model at {source}, neither as a path nor on the Hub.") from error
+    return config
+
+
+def load_model(source: str | Path, task: Task, labels: Sequence[str]) -> XmodPreTrainedModel:
+    """A pretrained model with a head for the task, new where the source has none for it.
+
+    Args:
+        source: model folder or Hub repository.
+        task: decides the head.
+        labels: names of the labels, in the order of their ids.
+    """
+    config = read_config(source)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {name: index for index, name in enumerate(labels)}
+    return _load(task.architecture, source, config=config, ignore_mismatched_sizes=True)
+
+
+def load_saved(source: str | Path) -> XmodPreTrainedModel:
+    """A model as it was saved: its class is the one that its configuration names.
+
+    Raises:
+        ConfigurationError: there is no X-MOD model, or it names no class with a head.
+    """
+    names = read_config(source).architectures or []
+    if len(names) != 1 or names[0] not in xmodular.modeling.__all__:
+        raise ConfigurationError(f"{source} names no X-MOD model class in its config.json; it has {names}.")
+    return _load(names[0], source)
+
+
+def tokenizer_of(model: XmodPreTrainedModel, source: str | Path | None) -> PreTrainedTokenizerFast:
+    """The tokenizer at `source`, or the one saved with the model.
+
+    Raises:
+        DataError: there is none, or it has more pieces than the model has embeddings.
+    """
+    where = source or model.config._name_or_path
+    if not where:
+        raise DataError("This model comes from no folder, so its tokenizer is unknown: say where with `tokenizer`.")
+    tokenizer = load_tokenizer(where)
+    if len(tokenizer) > model.config.vocab_size:
+        raise DataError(
+            f"The tokenizer at {where} has {len(tokenizer)} pieces, the model {model.config.vocab_size}: "
+            "they do not belong together."
+        )
+    return tokenizer
+
+
+def longest(model: XmodPreTrainedModel, asked: int) -> int:
+    """The most tokens a row may have: what is asked for, or what the model has positions for."""
+    return min(asked, model.config.max_position_embeddings - model.config.pad_token_id - 1)
+
+
+def _load(architecture: str, source: str | Path, **more: Any) -> XmodPreTrainedModel:
+    """The model; every weight must be in the files, but for a new head's."""
+    with quiet_transformers():
+        model, report = getattr(xmodular.modeling, architecture).from_pretrained(
+            str(source), output_loading_info=True, **more
+        )
+    if missing := [key for key in report["missing_keys"] if parameter_group(key) != "task head"]:
+        raise ConfigurationError(f"The model at {source} lacks {len(missing)} weights, among them {missing[0]}.")
+    return model

@@ -1,0 +1,174 @@
+"""Tokenizers with XLM-R's id layout: load one, or train one on language-smoothed text.
+
+The layout is ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, the pieces, and ``<mask>`` last. A SentencePiece model
+(``<unk>`` 0, ``<s>`` 1, ``</s>`` 2, pieces) enters by one road, whether it is XLM-R's file or one trained here, so a
+piece's id is its SentencePiece id plus one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import Unigram
+from transformers import PreTrainedTokenizerFast
+
+from xmodular.errors import ConfigurationError, DataError
+
+SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
+    """Load a tokenizer.
+
+    Args:
+        source: a folder with ``tokenizer.json`` or ``sentencepiece.bpe.model``, such a ``.model`` file itself, or the
+            name of a repository on the Hub.
+
+    Raises:
+        DataError: there is no tokenizer, or it lacks one of the special tokens.
+    """
+    path = Path(source)
+    if path.is_file():
+        return from_sentencepiece(path.read_bytes())
+    if path.is_dir() and not (path / "tokenizer.json").is_file():
+        model = path / "sentencepiece.bpe.model"
+        if not model.is_file():
+            raise DataError(f"No tokenizer in {path}: it has neither tokenizer.json nor sentencepiece.bpe.model.")
+        return from_sentencepiece(model.read_bytes())
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(str(source))
+    except (OSError, ValueError) as error:
+        raise DataError(f"No tokenizer at {source}, neither as a path nor on the Hub: {error}") from error
+    for name in ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token"):
+        if getattr(tokenizer, name) is None:
+            raise DataError(f"The tokenizer at {source} has no {name}; X-MOD needs one.")
+    return tokenizer
+
+
+def train_tokenizer(
+    text: Mapping[str, Iterable[str]],
+    vocab_size: int,
+    *,
+    alpha: float = 0.3,
+    max_lines: int = 2_000_000,
+    seed: int = 0,
+) -> PreTrainedTokenizerFast:
+    """Train a unigram tokenizer (Kudo 2018) on all languages, the small ones raised by smoothing.
+
+    A language with share p of the characters counts as if its share were proportional to p^alpha: its lines are
+    repeated, the largest language's are not.
+
+    Args:
+        text: lines by language; each iterable is read twice.
+        vocab_size: rows the vocabulary is to have, the five special tokens included. Little text may yield fewer.
+        alpha: smoothing exponent in [0, 1]; 1 keeps the natural shares.
+        max_lines: at most so many lines are sampled, all languages together.
+        seed: seed of that sampling.
+
+    Raises:
+        ConfigurationError: the vocabulary is too small for the characters of the text.
+        DataError: there is no text.
+    """
+    characters, lines = {}, {}
+    for language, language_lines in text.items():
+        lengths = [len(line) for line in language_lines]
+        characters[language], lines[language] = sum(lengths), len(lengths)
+    repeats = repetitions(characters, alpha)
+    total = sum(repeats[language] * count for language, count in lines.items())
+    if not total:
+        raise DataError(f"There is no text to train a tokenizer on (languages: {', '.join(text) or 'none'}).")
+    scale = min(1.0, max_lines / total)
+    draw = random.Random(seed)
+
+    def sample() -> Iterator[str]:
+        for language, language_lines in text.items():
+            repeat = repeats[language] * scale
+            for line in language_lines:
+                for _ in range(int(repeat) + (draw.random() < repeat % 1)):
+                    yield line
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=sample(),
+            model_writer=model,
+            model_type="unigram",
+            # SentencePiece counts <unk> <s> </s>; this layout adds <pad> and <mask>.
+            vocab_size=vocab_size - 2,
+            hard_vocab_limit=False,
+            normalization_rule_name="nmt_nfkc",
+            character_coverage=0.9995,
+            max_sentence_length=16_384,
+            input_sentence_size=0,
+            num_threads=8,  # fixed: the sums, and so the pieces, depend on it
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise ConfigurationError(f"vocab_size={vocab_size} does not suit this text: {error}") from error
+    return from_sentencepiece(model.getvalue())
+
+
+def repetitions(sizes: Mapping[str, int], alpha: float) -> dict[str, float]:
+    """How often each language's text counts under smoothing with `alpha`; the least repeated language counts once.
+
+    With n the size of a language, that is proportional to n^alpha / n. Empty languages count 0 times.
+    """
+    weights = {language: size ** (alpha - 1) if size else 0.0 for language, size in sizes.items()}
+    least = min((weight for weight in weights.values() if weight), default=1.0)
+    return {language: weight / least for language, weight in weights.items()}
+
+
+def from_sentencepiece(model: bytes) -> PreTrainedTokenizerFast:
+    """Turn a serialised SentencePiece unigram model into a fast tokenizer with XLM-R's layout.
+
+    Args:
+        model: content of a ``.model`` file whose first pieces are ``<unk> <s> </s>``.
+
+    Raises:
+        DataError: the bytes are no unigram SentencePiece model of that form.
+    """
+    proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+    try:
+        proto.ParseFromString(model)
+    except Exception as error:  # protobuf's DecodeError has moved between releases
+        raise DataError(f"This is not a SentencePiece model: {error}") from error
+    first = [piece.piece for piece in proto.pieces[:3]]
+    if proto.trainer_spec.model_type != 1 or first != ["<unk>", "<s>", "</s>"]:
+        raise DataError(f"Needed: a unigram SentencePiece model starting <unk> <s> </s>; this one starts {first}.")
+    pieces = [(token, 0.0) for token in SPECIAL_TOKENS[:4]]
+    pieces += [(piece.piece, piece.score) for piece in proto.pieces[3:]]
+    pieces.append(("<mask>", 0.0))
+    backend = Tokenizer(Unigram(pieces, unk_id=3, byte_fallback=False))
+    if charsmap := proto.normalizer_spec.precompiled_charsmap:
+        backend.normalizer = normalizers.Precompiled(charsmap)
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
+    )
+    backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        # The mask stands for a word, so it takes the space before it.
+        mask_token=AddedToken("<mask>", lstrip=True, special=True),
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+    """A hash of everything that decides which ids a text gets."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
