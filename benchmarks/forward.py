@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 
 import torch
-from harness import interleave, log_normal_lengths, machine, ragged_batch, report, stripped_layers
 from transformers.models.xmod import XmodConfig as PeerConfig
 from transformers.models.xmod import XmodModel as PeerModel
 
+from harness import interleave, log_normal_lengths, machine, ragged_batch, report, stripped_layers
 from xmodular import XmodConfig, XmodModel
 
 VOCAB = 30_000  # the embedding table takes no part in the layers' time
@@ -64,23 +64,28 @@ def dense(rounds: int) -> None:
 
 
 def ragged(rounds: int) -> None:
-    """32 sequences of log-normal lengths, padded to the longest, in 1, 8 and 30 interleaved languages of 81."""
+    """32 sequences of log-normal lengths, padded to the longest, in 1, 8 and 30 interleaved languages of 81.
+
+    Three draws of the lengths, one after the other, make one measurement.
+    """
     ours, peer = ours_and_peer(81)
-    lengths = log_normal_lengths(32, mean=30, longest=128, seed=0)
+    draws = [log_normal_lengths(32, mean=30, longest=128, seed=seed) for seed in range(3)]
+    real, padded = sum(map(sum, draws)), sum(32 * max(lengths) for lengths in draws)
     for count in (1, 8, 30):
-        inputs = ragged_batch(lengths, count, VOCAB, seed=1)
-        order = sorted(range(32), key=lambda row: (row % count, lengths[row]))
-        states = torch.randn(sum(lengths), 768)
+        batches = [ragged_batch(lengths, count, VOCAB, seed=1) for lengths in draws]
+        orders = [sorted(range(32), key=lambda row, ls=ls: (row % count, ls[row])) for ls in draws]  # noqa: B023
+        packed = [
+            (torch.randn(sum(ls), 768), [ls[row] for row in order], [row % count for row in order])
+            for ls, order in zip(draws, orders, strict=True)
+        ]
         variants = {
-            "peer": lambda inputs=inputs: peer(**inputs),
-            "ours": lambda inputs=inputs: ours(**inputs),
-            "limit": lambda states=states, order=order, count=count: stripped_layers(
-                ours, states, [lengths[row] for row in order], [row % count for row in order]
-            ),
+            "peer": lambda batches=batches: [peer(**inputs) for inputs in batches],
+            "ours": lambda batches=batches: [ours(**inputs) for inputs in batches],
+            "limit": lambda packed=packed: [stripped_layers(ours, *inputs) for inputs in packed],
         }
         report(
-            f"32 ragged sequences ({sum(lengths)} tokens, longest {max(lengths)}), {count} languages",
-            interleave(variants, rounds * 2),
+            f"3 times 32 ragged sequences ({real} real of {padded} tokens), {count} languages",
+            interleave(variants, rounds),
             [("peer", "ours", "at least 2.5"), ("ours", "limit", "at most 1.25")],
         )
 

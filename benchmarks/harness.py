@@ -61,12 +61,14 @@ def machine() -> str:
 
 
 def log_normal_lengths(count: int, *, mean: float, longest: int, seed: int) -> list[int]:
-    """Lengths as real text has them: log-normal with that mean (sigma 0.7), from 3 to the longest."""
-    sigma = 0.7
+    """Lengths as real text has them: log-normal with that mean and sigma 0.8, from 3 to the longest.
+
+    In XLM-R's pieces, the 33 languages of the development text have mean 31, sigma 0.74, and a heavier tail: 2.9 % of
+    the lines are longer than 128.
+    """
+    sigma = 0.8
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.empty(count).log_normal_(
-        torch.tensor(mean).log().item() - sigma**2 / 2, sigma, generator=generator
-    )
+    draws = torch.empty(count).log_normal_(torch.tensor(mean).log().item() - sigma**2 / 2, sigma, generator=generator)
     return draws.round().clamp(3, longest).int().tolist()
 
 
@@ -82,9 +84,7 @@ def ragged_batch(lengths: Sequence[int], languages: int, vocab_size: int, seed: 
     }
 
 
-def stripped_layers(
-    model: torch.nn.Module, states: Tensor, lengths: Sequence[int], lang_ids: Sequence[int]
-) -> Tensor:
+def stripped_layers(model: torch.nn.Module, states: Tensor, lengths: Sequence[int], lang_ids: Sequence[int]) -> Tensor:
     """The matrix products and the attention of all layers on the same tokens, and nothing else.
 
     No bias, no LayerNorm, no activation, no residual, no embeddings.

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models import xmod as peer
@@ -236,5 +235,3 @@ def assert_same_gradients(ours: nn.Module, theirs: nn.Module, atol: float = TOLE
             parameter.grad, expected, atol=atol * scale, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
         )
     assert touched, "no gradient anywhere"
-
-

@@ -92,7 +92,7 @@ def test_an_impossible_field_is_refused_by_name_and_value(fields: dict[str, Any]
 
 
 def test_all_problems_stand_in_one_message() -> None:
-    with pytest.raises(ValueError, match="(?s)hidden_size.*languages has duplicates.*hidden_act"):
+    with pytest.raises(ValueError, match=r"(?s)hidden_size.*languages has duplicates.*hidden_act"):
         tiny_config(hidden_size=30, languages=["en_XX", "en_XX"], hidden_act="gelo")
 
 
@@ -152,7 +152,7 @@ def test_a_bad_file_is_refused_when_it_is_read(tmp_path: Path) -> None:
 def test_a_callable_activation_works_and_is_not_saved(tmp_path: Path) -> None:
     config = tiny_config(hidden_act=torch.tanh)
     assert config.hidden_act is torch.tanh
-    with pytest.raises(ConfigurationError, match="hidden_act is the callable.*cannot be saved"):
+    with pytest.raises(ConfigurationError, match=r"hidden_act is the callable.*cannot be saved"):
         config.save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -179,5 +179,5 @@ def test_released_presets() -> None:
 def test_a_preset_can_be_overridden_and_an_unknown_one_is_answered() -> None:
     config = XmodConfig.preset("xmod-base", languages=["gsw"], default_language="gsw", num_labels=3)
     assert (list(config.languages), config.num_labels, config.vocab_size) == (["gsw"], 3, 250_002)
-    with pytest.raises(ConfigurationError, match="'xmod-bass'.*did you mean 'xmod-base'"):
+    with pytest.raises(ConfigurationError, match=r"'xmod-bass'.*did you mean 'xmod-base'"):
         XmodConfig.preset("xmod-bass")

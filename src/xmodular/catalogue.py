@@ -17,16 +17,12 @@ _81 = (
     "ga_IE ha_NG am_ET lo_LA ku_TR so_SO my_MM or_IN sa_IN"
 )
 _13 = "ar_AR en_XX fi_FI fr_XX hi_IN id_ID ka_GE ko_KR ru_RU sw_KE ta_IN th_TH vi_VN"
-_30 = _13 + (
-    " cs_CZ eu_ES hr_HR hu_HU hy_AM it_IT lt_LT ml_IN mn_MN ms_MY pl_PL ro_RO si_LK sk_SK sq_AL sv_SE tl_XX"
-)
+_30 = _13 + (" cs_CZ eu_ES hr_HR hu_HU hy_AM it_IT lt_LT ml_IN mn_MN ms_MY pl_PL ro_RO si_LK sk_SK sq_AL sv_SE tl_XX")
 _60 = _30 + (
     " af_ZA am_ET be_BY bn_IN ca_ES cy_GB da_DK eo_EO et_EE fa_IR ga_IE gl_ES gu_IN ha_NG is_IS ku_TR la_VA lv_LV"
     " mk_MK ne_NP nl_XX no_XX ps_AF pt_XX sa_IN sd_PK sl_SI so_SO sr_RS te_IN"
 )
-_75 = _60 + (
-    " as_IN br_FR bs_BA fy_NL gd_GB jv_ID kn_IN mg_MG mr_IN om_KE or_IN pa_IN su_ID xh_ZA yi_DE"
-)
+_75 = _60 + (" as_IN br_FR bs_BA fy_NL gd_GB jv_ID kn_IN mg_MG mr_IN om_KE or_IN pa_IN su_ID xh_ZA yi_DE")
 
 # What every released checkpoint shares: XLM-R's vocabulary, positions (512 + pad offset of 2), one token type.
 _XLMR: dict[str, Any] = {
@@ -102,7 +98,12 @@ RELEASES: dict[str, Release] = {
         _facebook("xmod-base-75-125k", _75, 125_000, _BASE),
         _facebook("xmod-base-75-269k", _75, 269_000, _BASE),
         Release(
-            "swissbert", "ZurichNLP/swissbert", None, (*_SWISS, "gsw"), 365_680, {**_XLMR, **_BASE, "vocab_size": 50_262}
+            "swissbert",
+            "ZurichNLP/swissbert",
+            None,
+            (*_SWISS, "gsw"),
+            365_680,
+            {**_XLMR, **_BASE, "vocab_size": 50_262},
         ),
         Release("swissbert-xlm-vocab", "ZurichNLP/swissbert-xlm-vocab", None, _SWISS, 365_680, {**_XLMR, **_BASE}),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from transformers.configuration_utils import PretrainedConfig
@@ -86,7 +87,7 @@ class XmodConfig(PretrainedConfig):
     adapter_layer_norm: bool = False
     adapter_reuse_layer_norm: bool = True
     ln_before_adapter: bool = True
-    languages: Iterable[str] = ("en_XX",)
+    languages: Sequence[str] = ("en_XX",)
     default_language: str | None = None
     pruned_heads: dict[int, list[int]] | None = None
 
@@ -135,7 +136,7 @@ class XmodConfig(PretrainedConfig):
             fields["hidden_act"] = getattr(self.hidden_act, "__name__", type(self.hidden_act).__name__)
         return fields
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[Any], push_to_hub: bool = False, **kwargs: Any) -> None:
         """Write `config.json` into a folder.
 
         Raises:
@@ -146,7 +147,7 @@ class XmodConfig(PretrainedConfig):
                 f"hidden_act is the callable {self.hidden_act!r}, which cannot be saved: "
                 'set config.hidden_act to a name such as "gelu" first.'
             )
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, push_to_hub, **kwargs)
 
     def _problems(self) -> Iterable[str]:
         """Yields one line for each thing that cannot be: field, value, what is allowed."""
@@ -195,7 +196,10 @@ class XmodConfig(PretrainedConfig):
             )
         pad = self.pad_token_id
         if isinstance(pad, bool) or not isinstance(pad, int) or not 0 <= pad < self.vocab_size:
-            yield f"pad_token_id is {pad!r}: it must be an id below vocab_size ({self.vocab_size}); positions count from it."
+            yield (
+                f"pad_token_id is {pad!r}: it must be an id below vocab_size ({self.vocab_size}); positions count from "
+                "it."
+            )
         elif self.max_position_embeddings < pad + 2:
             yield (
                 f"max_position_embeddings is {self.max_position_embeddings}: positions start at pad_token_id + 1, so "

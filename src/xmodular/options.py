@@ -66,6 +66,7 @@ class PretrainOptions(TrainingOptions):
     vocab_size: int = _option("Size of the trained vocabulary, special tokens included.", 32_000)
     dev_text: Path | None = _option("Folder of <language>.txt validation files; default: hold out lines.", None)
     dev_fraction: float = _option("Share of lines held out for validation where there is no --dev-text.", 0.01)
+    dev_blocks: int = _option("Validation reads at most so many blocks of a language.", 32)
     preset: str = _option("Model shape: tiny, mini, small, xmod-base, xmod-large-prenorm.", "small")
     overrides: Mapping[str, Any] | None = _option("Changes to the preset, as name=value,name=value.", None)
     block_size: int = _option("Tokens a block (a training sequence), the leading <s> included.", 256)
@@ -83,6 +84,7 @@ class PretrainOptions(TrainingOptions):
         _check_range("mask_probability", self.mask_probability, 0.001, 0.9)
         _check_range("dev_fraction", self.dev_fraction, 0.0, 0.5)
         _check_at_least("block_size", self.block_size, 8)
+        _check_at_least("dev_blocks", self.dev_blocks, 1)
         if self.resume and self.overwrite:
             raise ConfigurationError("--resume and --overwrite exclude each other.")
 

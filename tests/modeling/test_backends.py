@@ -16,25 +16,47 @@ from tests.support import (
     tiny_model,
 )
 from xmodular import XmodForCausalLM, XmodForMaskedLM, XmodForMultipleChoice, XmodForQuestionAnswering, XmodModel
+from xmodular.errors import ConfigurationError
 
 EVERYTHING = {"output_hidden_states": True, "output_attentions": True}
 STYLES = pytest.mark.parametrize("flags", [BASE_FLAGS, LARGE_FLAGS], ids=["base", "large"])
 
 
 @STYLES
-@pytest.mark.parametrize("attention", ["sdpa", "flex_attention"])
 @pytest.mark.parametrize("routing", ["interleaved", "tokens"])
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.filterwarnings("ignore:_compile flag on create_block_mask:DeprecationWarning")
-def test_backends_agree(flags: dict[str, Any], attention: str, routing: str) -> None:
+def test_sdpa_is_eager(flags: dict[str, Any], routing: str) -> None:
     model = tiny_model(XmodModel, **flags)
     batch = ragged_batch(languages=routing)
     expected = model(**batch, output_hidden_states=True)
-    model.set_attn_implementation(attention)
-    assert model.config._attn_implementation == attention
+    model.set_attn_implementation("sdpa")
+    assert model.config._attn_implementation == "sdpa"
     assert_same_outputs(
         model(**batch, output_hidden_states=True), expected, batch["attention_mask"], padding_is_zero=True
     )
+
+
+@pytest.mark.slow  # compiles its kernel
+@pytest.mark.filterwarnings("ignore")
+@torch.no_grad()  # which on the CPU has no backward
+def test_flex_is_eager() -> None:
+    model = tiny_model(XmodModel)
+    batch = ragged_batch(languages="tokens")
+    expected = model(**batch, output_hidden_states=True)
+    model.set_attn_implementation("flex_attention")
+    assert_same_outputs(
+        model(**batch, output_hidden_states=True), expected, batch["attention_mask"], padding_is_zero=True
+    )
+
+
+def test_flex_says_what_it_cannot_do() -> None:
+    """Relative positions and masks over pairs need scores that this backend keeps to itself."""
+    batch = ragged_batch((5, 5))
+    relative = tiny_model(XmodModel, "flex_attention", position_embedding_type="relative_key")
+    with pytest.raises(ConfigurationError, match=r"'flex_attention'.*relative.*'sdpa' or 'eager'"):
+        relative(**batch)
+    model = tiny_model(XmodModel, "flex_attention")
+    with pytest.raises(ConfigurationError, match=r"three dimensions.*'flex_attention'.*'sdpa' or 'eager'"):
+        model(**batch | {"attention_mask": torch.ones(2, 5, 5)})
 
 
 @pytest.mark.parametrize("position", ["absolute", "relative_key", "relative_key_query"])

@@ -163,17 +163,17 @@ def test_use_cache_is_the_callers_and_the_configurations_choice() -> None:
 def test_a_past_of_the_wrong_form_is_refused() -> None:
     model = tiny_model(XmodModel, is_decoder=True)
     past = tuples_of(model(token_ids(2, 4), lang_ids=LANG_IDS).past_key_values)
-    with pytest.raises(ValueError, match="past_key_values.*1.*2"):
+    with pytest.raises(ValueError, match=r"past_key_values.*1.*2"):
         model(token_ids(2, 1), lang_ids=LANG_IDS, past_key_values=past[:1])
-    with pytest.raises(ValueError, match="past_key_values.*3"):
-        three = tuple((*layer, layer[0]) for layer in past)
+    three = tuple((*layer, layer[0]) for layer in past)
+    with pytest.raises(ValueError, match=r"past_key_values.*3"):
         model(token_ids(2, 1), lang_ids=LANG_IDS, past_key_values=three)
 
 
 def test_cross_attention_that_is_not_there_is_refused() -> None:
     for over in ({"is_decoder": True}, {}):
         model = tiny_model(XmodModel, **over)
-        with pytest.raises(ValueError, match="encoder_hidden_states.*add_cross_attention"):
+        with pytest.raises(ValueError, match=r"encoder_hidden_states.*add_cross_attention"):
             model(token_ids(2, 4), lang_ids=LANG_IDS, **text_read())
 
 

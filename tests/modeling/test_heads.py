@@ -39,7 +39,12 @@ def close(a: Tensor, b: Tensor) -> None:
     ("num_labels", "labels", "kind", "loss"),
     [
         (3, torch.tensor([0, 2, 1, 1]), "single_label_classification", heads.cross_entropy),
-        (3, torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1.0]]), "multi_label_classification", heads.multi_label_loss),
+        (
+            3,
+            torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1.0]]),
+            "multi_label_classification",
+            heads.multi_label_loss,
+        ),
         (1, torch.tensor([0.5, -2.0, 1.0, 0.0]), "regression", heads.regression_loss),
         (2, torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), "regression", heads.regression_loss),
     ],
@@ -188,10 +193,19 @@ def test_sparse_prediction_is_the_dense_loss(routing: str, over: dict[str, Any])
 def test_sparse_prediction_without_a_label() -> None:
     model = tiny_model(XmodForMaskedLM)
     batch = ragged_batch()
-    assert torch.equal(model(**batch, sparse_prediction=True).logits, model(**batch).logits)
+    with pytest.raises(ValueError, match=r"sparse_prediction.*labels"):
+        model(**batch, sparse_prediction=True)
     nothing = torch.full_like(batch["input_ids"], -100)
     result = model(**batch, labels=nothing, sparse_prediction=True)
     assert result.logits.shape == (0, 99)
+
+
+def test_sparse_prediction_reads_labels_at_padding_as_the_dense_loss_does() -> None:
+    model = tiny_model(XmodForMaskedLM)
+    batch = ragged_batch()
+    labels = torch.randint(0, 99, (4, 9), generator=torch.Generator().manual_seed(0))
+    dense = model(**batch, labels=labels).loss
+    close(model(**batch, labels=labels, sparse_prediction=True).loss, dense)
 
 
 def test_labels_out_of_range_do_not_pass() -> None:

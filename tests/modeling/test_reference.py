@@ -101,9 +101,7 @@ def test_head_mask(form: str, flags: dict[str, Any]) -> None:
     mask = torch.tensor([[1.0, 0.0, 1.0, 0.5], [0.0, 1.0, 1.0, 1.0]])
     mask = mask[0] if form == "heads" else mask
     result = model(**batch, head_mask=mask, **EVERYTHING)
-    assert_same_outputs(
-        result, reference_of(model, **batch, head_mask=mask), batch["attention_mask"], fields=FIELDS
-    )
+    assert_same_outputs(result, reference_of(model, **batch, head_mask=mask), batch["attention_mask"], fields=FIELDS)
     assert not result.attentions[0][:, 1].any()
     assert (result.last_hidden_state - model(**batch).last_hidden_state).abs().max() > 0.01
 
@@ -170,6 +168,4 @@ def test_every_combination_of_adapter_flags() -> None:
     for bits in range(16):
         flags = {name: bool(bits >> place & 1) for place, name in enumerate(names)}
         model = tiny_model(XmodModel, **flags)
-        assert_same_outputs(
-            model(**batch), reference_of(model, **batch), batch["attention_mask"], fields=FIELDS[1:2]
-        )
+        assert_same_outputs(model(**batch), reference_of(model, **batch), batch["attention_mask"], fields=FIELDS[1:2])

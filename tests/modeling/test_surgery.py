@@ -40,9 +40,7 @@ STYLES = pytest.mark.parametrize("flags", [BASE_FLAGS, LARGE_FLAGS], ids=["base"
 @pytest.mark.parametrize("position", ["absolute", "relative_key_query"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_pruned_heads_are_heads_masked(flags: dict[str, Any], position: str, attention: str) -> None:
-    whole, pruned = (
-        tiny_model(XmodModel, attention, position_embedding_type=position, **flags) for _ in range(2)
-    )
+    whole, pruned = (tiny_model(XmodModel, attention, position_embedding_type=position, **flags) for _ in range(2))
     pruned.prune_heads({0: [1, 3], 1: [0]})
     mask = torch.ones(2, 4)
     mask[0, [1, 3]] = 0

@@ -29,8 +29,7 @@ def adapters_of(model: Any, language: str) -> dict[str, Tensor]:
 
 @STYLES
 @pytest.mark.parametrize("routing", ["single", "interleaved", "tokens"])
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize(("attention", "sparse"), [("eager", False), ("sdpa", True)], ids=["eager", "sdpa"])
 def test_autocast_to_bfloat16(flags: dict[str, Any], routing: str, attention: str, sparse: bool) -> None:
     """In training and in evaluation: it runs, stays near single precision, and gradients are single precision."""
     model = tiny_model(XmodForMaskedLM, attention, **STILL, **flags)
@@ -50,7 +49,8 @@ def test_autocast_to_bfloat16(flags: dict[str, Any], routing: str, attention: st
     for name, parameter in model.named_parameters():
         expected = twin.get_parameter(name).grad
         assert (parameter.grad is None) == (expected is None), name
-        if expected is not None:
+        # softmax ignores what is added to all scores: the gradient of the keys' bias is rounding alone
+        if expected is not None and not name.endswith("attention.self.key.bias"):
             assert parameter.grad.dtype == torch.float32
             error = (parameter.grad - expected).norm() / (expected.norm() + 1e-3)
             assert error < 0.15, f"{name}: {error:.3f}"
@@ -119,6 +119,13 @@ def test_an_optimiser_with_weight_decay_leaves_absent_languages_bit_identical(fl
     assert not any(same("de_DE", before["de_DE"]))
 
 
+def checkpointing(model: Any, reentrant: bool) -> None:
+    """Switch it on, under the name that the installed transformers has for it."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": reentrant})
+    assert all(layer.gradient_checkpointing for layer in model.roberta.encoder.layer)
+
+
 @STYLES
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("is_decoder", [False, True], ids=["encoder", "decoder"])
@@ -126,8 +133,7 @@ def test_gradient_checkpointing_changes_nothing(flags: dict[str, Any], reentrant
     """Dropout included: the second run of a layer drops what the first one did."""
     cls = XmodForCausalLM if is_decoder else XmodForMaskedLM
     plain, checkpointed = (tiny_model(cls, "sdpa", is_decoder=is_decoder, **flags).train() for _ in range(2))
-    checkpointed.gradient_checkpointing_enable({"use_reentrant": reentrant})
-    assert checkpointed.is_gradient_checkpointing
+    checkpointing(checkpointed, reentrant)
     batch = ragged_batch(languages="tokens")
     losses = []
     for model in (plain, checkpointed):
@@ -140,7 +146,7 @@ def test_gradient_checkpointing_changes_nothing(flags: dict[str, Any], reentrant
 
 def test_gradient_checkpointing_with_sparse_prediction_and_frozen_embeddings() -> None:
     plain, checkpointed = (tiny_model(XmodForMaskedLM, "sdpa", **STILL).train() for _ in range(2))
-    checkpointed.gradient_checkpointing_enable({"use_reentrant": False})
+    checkpointing(checkpointed, False)
     batch = ragged_batch()
     for model in (plain, checkpointed):
         model.freeze_embeddings_and_language_adapters()
@@ -159,6 +165,21 @@ def test_the_loss_in_chunks_is_the_loss(chunk: int, monkeypatch: pytest.MonkeyPa
     loss = sparse(**batch, labels=labels, sparse_prediction=True).loss
     (loss * 0.25).backward()
     assert_same_gradients(sparse, dense)
+
+
+def test_a_second_backward_through_the_sparse_loss_is_the_first_or_an_error() -> None:
+    """And never silence: a graph that was kept may be walked twice."""
+    model = tiny_model(XmodForMaskedLM, "sdpa", **STILL).train()
+    batch = ragged_batch()
+    loss = model(**batch, labels=labels_like(batch, 99), sparse_prediction=True).loss
+    weight = model.roberta.encoder.layer[0].attention.self.query.weight
+    (first,) = torch.autograd.grad(loss, weight, retain_graph=True)
+    try:
+        (second,) = torch.autograd.grad(loss, weight, allow_unused=True)
+    except RuntimeError:
+        return
+    assert second is not None
+    torch.testing.assert_close(second, first)
 
 
 def test_the_loss_of_accumulated_batches_is_that_of_one() -> None:
@@ -261,7 +282,7 @@ def test_adapters_of_some_languages_only() -> None:
 
 
 def test_an_unknown_policy_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match="'adapter'.*all, shared, adapters, head"):
+    with pytest.raises(ConfigurationError, match=r"'adapter'.*all, shared, adapters, head"):
         tiny_model(XmodModel).set_trainable("adapter")
 
 

@@ -93,9 +93,7 @@ def positions_of(ids: Tensor | None, length: int, past_length: int, pad: int) ->
     return positions
 
 
-def embed_row(
-    state: State, config: Any, words: Tensor, positions: Sequence[int], types: Sequence[int]
-) -> Tensor:
+def embed_row(state: State, config: Any, words: Tensor, positions: Sequence[int], types: Sequence[int]) -> Tensor:
     """Embeddings of one row: words (Q, H) plus token type, plus position where positions are absolute; normalised."""
     name = f"{prefix_of(state)}embeddings"
     rows = []
@@ -337,7 +335,6 @@ def encode(
         attentions=stacked([row.attentions for row in rows]),
         cross_attentions=stacked([row.cross_attentions for row in rows]),
         past_key_values=[
-            tuple(stacked([row.past_key_values[layer] for row in rows]))
-            for layer in range(config.num_hidden_layers)
+            tuple(stacked([row.past_key_values[layer] for row in rows])) for layer in range(config.num_hidden_layers)
         ],
     )

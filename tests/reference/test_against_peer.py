@@ -51,13 +51,12 @@ def test_activations_positions_and_token_types(act: str) -> None:
     batch = ragged_batch((6, 4), side="left")
     generator = torch.Generator().manual_seed(1)
     batch["token_type_ids"] = torch.randint(0, 2, (2, 6), generator=generator)
-    fields = ("hidden_states",)
-    assert_same_outputs(reference_of(model, **batch), model(**batch, **EVERYTHING), batch["attention_mask"], fields=fields)
-    batch["position_ids"] = torch.randint(0, 40, (2, 6), generator=generator)
-    assert_same_outputs(reference_of(model, **batch), model(**batch, **EVERYTHING), batch["attention_mask"], fields=fields)
-    words = torch.randn(2, 6, 32, generator=generator)
-    embeds = {"inputs_embeds": words, "lang_ids": batch["lang_ids"]}
-    assert_same_outputs(reference_of(model, **embeds), model(**embeds, **EVERYTHING), fields=fields)
+    words = {"inputs_embeds": torch.randn(2, 6, 32, generator=generator), "lang_ids": batch["lang_ids"]}
+    positions = batch | {"position_ids": torch.randint(0, 40, (2, 6), generator=generator)}
+    for inputs in (batch, positions, words):
+        theirs = model(**inputs, **EVERYTHING)
+        result = reference_of(model, **inputs)
+        assert_same_outputs(result, theirs, inputs.get("attention_mask"), fields=("hidden_states",))
 
 
 @pytest.mark.parametrize("flags", [BASE_FLAGS, LARGE_FLAGS], ids=["base", "large"])
@@ -78,9 +77,7 @@ def test_decoder_with_cross_attention_and_past(flags: dict[str, Any]) -> None:
     past = first.past_key_values
     second = reference_of(model, input_ids=ids[:, 5:], lang_ids=langs, past_key_values=past, **read)
     theirs = model(input_ids=ids[:, :5], lang_ids=langs, **read, use_cache=True)
-    theirs = model(
-        input_ids=ids[:, 5:], lang_ids=langs, past_key_values=theirs.past_key_values, **read, **EVERYTHING
-    )
+    theirs = model(input_ids=ids[:, 5:], lang_ids=langs, past_key_values=theirs.past_key_values, **read, **EVERYTHING)
     assert_same_outputs(second, theirs, fields=fields)
     torch.testing.assert_close(second.last_hidden_state, whole.last_hidden_state[:, 5:], atol=1e-5, rtol=0)
 

@@ -81,7 +81,12 @@ class BlockCache:
         """
         place = self.folder / f"{text.language}-{text.part}-{self._key(text)[:16]}"
         if not (place / "index.json").is_file():
-            self._make(text, place, advance)
+            try:
+                self._make(text, place, advance)
+            except OSError:
+                # Another process may have made the same blocks meanwhile.
+                if not (place / "index.json").is_file():
+                    raise
         index = json.loads((place / "index.json").read_text(encoding="utf-8"))
         return LanguageBlocks(
             language=text.language,

@@ -10,10 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from xmodular.demo.corpus import write_corpus
-
 from xmodular.console import console
 from xmodular.data import write_json
+from xmodular.demo.corpus import write_corpus
 from xmodular.evaluation import evaluate
 from xmodular.options import DemoOptions, build
 from xmodular.predict import fill_mask

@@ -6,13 +6,14 @@ Shapes: T tokens, all languages together.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from xmodular.configuration import XmodConfig
-from xmodular.modeling.routing import Plan
+from xmodular.modeling.routing import Routes
 
 
 def activation(config: XmodConfig) -> Callable[[Tensor], Tensor]:
@@ -43,21 +44,25 @@ class Adapters(nn.ModuleDict):
     def __init__(self, config: XmodConfig) -> None:
         super().__init__({language: XmodAdapter(config) for language in config.languages})
 
-    def forward(self, states: Tensor, plan: Plan, *, kept: bool = False) -> Tensor:
+    def in_order(self) -> list[XmodAdapter]:
+        """The adapters by language id."""
+        return cast("list[XmodAdapter]", list(self.values()))
+
+    def forward(self, states: Tensor, routes: Routes, batch_size: int) -> Tensor:
         """Sends every token through its language's adapter.
 
         Args:
-            states: *Shape: (T, hidden)*, the tokens of the plan; or its kept tokens only.
-            plan: says which tokens belong to which language.
-            kept: whether `states` are the kept tokens.
+            states: *Shape: (T, hidden)*.
+            routes: says which token takes which adapter.
+            batch_size: number of sequences, where the routes come as one id per sequence.
 
         Returns:
             *Shape: (T, hidden)*, in the same order.
         """
-        if plan.lang_ids is not None:
-            return self._by_index(states, plan)
-        segments, order = (plan.kept_segments, plan.kept_order) if kept else (plan.segments, plan.order)
-        adapters = list(self.values())
+        if routes.lang_ids is not None:
+            return self._by_index(states, routes.lang_ids, batch_size)
+        segments, order = routes.segments, routes.order
+        adapters = self.in_order()
         if len(segments) == 1:
             return adapters[segments[0][0]](states)
         if not segments:
@@ -67,17 +72,15 @@ class Adapters(nn.ModuleDict):
         adapted = torch.cat([adapters[language](part) for (language, _), part in zip(segments, slices, strict=True)])
         return adapted if order is None else torch.empty_like(adapted).index_copy(0, order, adapted)
 
-    def _by_index(self, states: Tensor, plan: Plan) -> Tensor:
+    def _by_index(self, states: Tensor, ids: Tensor, batch_size: int) -> Tensor:
         """The same without sizes that depend on data: for tracing and compiling.
 
         With one language per sequence the adapters' weights are gathered per sequence; with one per token, every
         adapter sees every token, and a mask chooses.
         """
-        ids = plan.lang_ids
-        assert ids is not None
-        adapters = list(self.values())
-        if ids.shape[0] == plan.batch_size:
-            grid = states.unflatten(0, (plan.batch_size, plan.length))
+        adapters = self.in_order()
+        if ids.shape[0] == batch_size:
+            grid = states.unflatten(0, (batch_size, -1))
             hidden = torch.baddbmm(
                 _gather([adapter.dense1.bias for adapter in adapters], ids)[:, None],
                 grid,

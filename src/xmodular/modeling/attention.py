@@ -110,14 +110,14 @@ class XmodSelfAttention(nn.Module):
         self.key = nn.Linear(config.hidden_size, width)
         self.value = nn.Linear(config.hidden_size, width)
         # Between decoder and encoder there is no distance: cross-attention is always without.
-        self.relative = None if cross or config.position_embedding_type == "absolute" else config.position_embedding_type
+        self.relative = (
+            None if cross or config.position_embedding_type == "absolute" else config.position_embedding_type
+        )
         if self.relative:
             self.max_distance = config.max_position_embeddings - 1
             self.distance_embedding = nn.Embedding(2 * self.max_distance + 1, self.head_size)
 
-    def forward(
-        self, states: Tensor, inputs: AttentionInputs, head_mask: Tensor | None = None
-    ) -> tuple[Tensor, Any]:
+    def forward(self, states: Tensor, inputs: AttentionInputs, head_mask: Tensor | None = None) -> tuple[Tensor, Any]:
         """Attends.
 
         Args:
@@ -140,16 +140,18 @@ class XmodSelfAttention(nn.Module):
             projection(states).unflatten(-1, (len(self.heads), self.head_size))
             for projection in (self.query, self.key, self.value)
         )  # (T, H, d)
+        weights: list[Tensor | None] = []
         if inputs.cumulative is not None:
-            context, weights = self._variable_length(query, key, value, inputs), None
+            context = self._variable_length(query, key, value, inputs)
         elif plan.runs is not None and len(plan.runs) == 1:
-            context, weights = self._run(query, key, value, plan.slots, plan.runs[0], inputs, head_mask)
-            weights = [weights]
+            context, probabilities = self._run(query, key, value, plan.slots, plan.runs[0], inputs, head_mask)
+            weights.append(probabilities)
         else:
             context, weights = self._runs(query, key, value, inputs, head_mask)
         if head_mask is not None:
             context = context * head_mask.to(context.dtype)[:, None]
-        return context.flatten(1), plan.unpack_attention(weights) if inputs.want_weights else None
+        asked = [part for part in weights if part is not None] if inputs.want_weights else None
+        return context.flatten(1), None if asked is None else plan.unpack_attention(asked)
 
     def _runs(
         self, query: Tensor, key: Tensor, value: Tensor, inputs: AttentionInputs, head_mask: Tensor | None
@@ -249,7 +251,7 @@ class XmodSelfAttention(nn.Module):
         if self.cross:
             assert inputs.cross_states is not None
             if isinstance(cache, EncoderDecoderCache) and cache.is_updated.get(self.layer_idx):
-                layer = cache.cross_attention_cache.layers[self.layer_idx]
+                layer: Any = cache.cross_attention_cache.layers[self.layer_idx]
                 return layer.keys, layer.values
             source = inputs.cross_states.flatten(0, 1)
         else:
@@ -312,20 +314,14 @@ class XmodAttention(nn.Module):
         self.self = XmodSelfAttention(config, layer, cross=cross)
         self.output = XmodAttentionOutput(config, len(self.self.heads) * self.self.head_size)
 
-    def forward(
-        self,
-        states: Tensor,
-        inputs: AttentionInputs,
-        head_mask: Tensor | None = None,
-        kept: Tensor | None = None,
-    ) -> tuple[Tensor, Any]:
-        """*Shape: (T, hidden)* to the same, or to *(kept, hidden)* if only these tokens go on."""
-        normed = self.output.LayerNorm(states) if self.pre_norm else states
-        context, weights = self.self(normed, inputs, head_mask)
-        if kept is not None:
-            context, states = context.index_select(0, kept), states.index_select(0, kept)
+    def attend(self, states: Tensor, inputs: AttentionInputs, head_mask: Tensor | None = None) -> tuple[Tensor, Any]:
+        """First half, in which tokens meet: *Shape: (T, hidden)* to *(T, H·d)*, and the probabilities if asked for."""
+        return self.self(self.output.LayerNorm(states) if self.pre_norm else states, inputs, head_mask)
+
+    def close(self, context: Tensor, states: Tensor) -> Tensor:
+        """Second half, token by token: *Shape: (T, H·d)* and the block's input *(T, hidden)* to *(T, hidden)*."""
         states = add(self.output.dropout(self.output.dense(context)), states)
-        return states if self.pre_norm else self.output.LayerNorm(states), weights
+        return states if self.pre_norm else self.output.LayerNorm(states)
 
 
 def add(update: Tensor, residual: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from transformers.modeling_utils import PreTrainedModel
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, LanguageError
 from xmodular.languages import resolve, resolve_all
-from xmodular.modeling.attention import XmodAttention, prune_heads
+from xmodular.modeling.attention import prune_heads
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class XmodPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if set(module._parameters) == {"bias"}:  # the language-model head's own
-            initialization.zeros_(module.bias)
+            initialization.zeros_(cast(Tensor, module.bias))
 
     @classmethod
     def from_pretrained(
@@ -100,7 +100,7 @@ class XmodPreTrainedModel(PreTrainedModel):
             else:
                 stored = config
             codes = resolve_all(languages, stored.languages)
-            chosen = {"languages": codes}
+            chosen: dict[str, Any] = {"languages": codes}
             if stored.default_language not in codes:
                 chosen["default_language"] = None
             if isinstance(config, XmodConfig):
@@ -158,9 +158,7 @@ class XmodPreTrainedModel(PreTrainedModel):
             )
         return codes.index(resolve(default, codes))
 
-    def set_trainable(
-        self, policy: str, *, languages: Sequence[str] | None = None
-    ) -> list[ParameterGroup]:
+    def set_trainable(self, policy: str, *, languages: Sequence[str] | None = None) -> list[ParameterGroup]:
         """Sets which parameters train.
 
         Args:
@@ -220,9 +218,8 @@ class XmodPreTrainedModel(PreTrainedModel):
         recorded = {layer: sorted(heads) for layer, heads in pruned.items()}
         XmodConfig(**{**self.config.to_dict(), "hidden_act": "gelu", "pruned_heads": recorded})  # checks them all
         for layer, heads in heads_to_prune.items():
-            block = self.base_model.encoder.layer[layer].attention
-            assert isinstance(block, XmodAttention)
-            prune_heads(block, set(heads))
+            base: Any = self.base_model
+            prune_heads(base.encoder.layer[layer].attention, set(heads))
         self.config.pruned_heads = recorded
 
     def check_backend(self) -> None:
@@ -233,4 +230,3 @@ class XmodPreTrainedModel(PreTrainedModel):
                 f"attn_implementation is {backend!r}, which cannot add relative positions "
                 f"(position_embedding_type {self.config.position_embedding_type!r}): use 'sdpa' or 'eager'."
             )
-

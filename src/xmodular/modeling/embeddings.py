@@ -5,11 +5,43 @@ Shapes: B sequences, S tokens per sequence as given, T tokens that are worked on
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from xmodular.configuration import XmodConfig
 from xmodular.modeling.routing import Plan
+
+
+class TiedGradient:
+    """Collects the gradient of a weight that both ends of the model use, in one buffer.
+
+    The language-model head, first in the backward pass, leaves its gradient here; the embeddings, last, add theirs to
+    its rows and hand it on. Otherwise each end makes a table of the vocabulary's size, and adding them costs a third.
+    """
+
+    def __init__(self) -> None:
+        self.gradient: Tensor | None = None
+
+
+class _TiedLookup(torch.autograd.Function):
+    """`weight[ids]`, whose backward pass adds to a collected gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, padding_idx: int, tied: TiedGradient) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.shape, ctx.padding_idx, ctx.tied = weight.shape, padding_idx, tied
+        return weight.index_select(0, ids)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (ids,) = ctx.saved_tensors
+        gradient, ctx.tied.gradient = ctx.tied.gradient, None
+        if gradient is None:
+            gradient = grads[0].new_zeros(ctx.shape)
+        rows = grads[0].masked_fill((ids == ctx.padding_idx)[:, None], 0)
+        return gradient.index_add_(0, ids, rows.to(gradient.dtype)), None, None, None
 
 
 class XmodEmbeddings(nn.Module):
@@ -39,6 +71,7 @@ class XmodEmbeddings(nn.Module):
         token_type_ids: Tensor | None,
         position_ids: Tensor | None,
         past_length: int = 0,
+        tied: TiedGradient | None = None,
     ) -> Tensor:
         """Embeds the tokens that the plan works on.
 
@@ -49,11 +82,18 @@ class XmodEmbeddings(nn.Module):
             token_type_ids: *Shape: (B, S)* or *(1, S)*, int64; zeros if None.
             position_ids: *Shape: (B, S)* or *(1, S)*, int64; counted if None.
             past_length: tokens that a cache holds already.
+            tied: collector of the word embeddings' gradient, shared with the language-model head.
 
         Returns:
             *Shape: (T, hidden)*.
         """
-        words = self.word_embeddings(plan.pack(input_ids)) if inputs_embeds is None else plan.pack(inputs_embeds)
+        if input_ids is None:
+            assert inputs_embeds is not None
+            words = plan.pack(inputs_embeds)
+        elif tied is not None:
+            words = _TiedLookup.apply(self.word_embeddings.weight, plan.pack(input_ids), self.padding_idx, tied)
+        else:
+            words = self.word_embeddings(plan.pack(input_ids))
         if token_type_ids is None:
             states = words + self.token_type_embeddings.weight[0]
         else:

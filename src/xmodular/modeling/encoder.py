@@ -15,7 +15,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from xmodular.configuration import XmodConfig
 from xmodular.modeling.adapters import Adapters, activation
 from xmodular.modeling.attention import AttentionInputs, XmodAttention, add
-from xmodular.modeling.routing import Plan
+from xmodular.modeling.routing import Routes
+
+CHUNK_ROWS = 1024  # tokens at a time in inference on a CPU
 
 
 class XmodIntermediate(nn.Module):
@@ -51,7 +53,7 @@ class XmodOutput(nn.Module):
         self.residual_after_norm = config.ln_before_adapter
         self.adapter_modules = Adapters(config)
 
-    def adapt(self, states: Tensor, plan: Plan, *, kept: bool) -> Tensor:
+    def adapt(self, states: Tensor, routes: Routes, batch_size: int) -> Tensor:
         """The adapters with their LayerNorm and residual: *Shape: (T, hidden)* to the same."""
         if self.adapter_layer_norm is not None:
             normed = self.adapter_layer_norm(states)
@@ -60,7 +62,7 @@ class XmodOutput(nn.Module):
         else:
             normed = states
         residual = normed if self.residual_after_norm else states
-        return add(self.dropout(self.adapter_modules(normed, plan, kept=kept)), residual)
+        return add(self.dropout(self.adapter_modules(normed, routes, batch_size)), residual)
 
 
 class XmodLayer(GradientCheckpointingLayer):
@@ -95,20 +97,51 @@ class XmodLayer(GradientCheckpointingLayer):
             The new states, *Shape: (T, hidden)* or *(kept, hidden)*; the attention probabilities and those of
             cross-attention, each None if not asked for.
         """
-        index = inputs.plan.kept if kept else None
-        states, weights = self.attention(states, inputs, head_mask, index)
+        plan, routes = inputs.plan, inputs.plan.routes
+        context, weights = self.attention.attend(states, inputs, head_mask)
+        if kept and plan.kept is not None and plan.kept_routes is not None:
+            context, states, routes = context[plan.kept], states[plan.kept], plan.kept_routes
         cross_weights = None
         if inputs.cross_states is not None:
-            states, cross_weights = self.crossattention(states, inputs, head_mask)
-        fed = self._feed_forward(states, inputs.plan)
-        adapted = self.output.adapt(fed, inputs.plan, kept=index is not None)
-        return adapted if self.pre_norm else self.output.LayerNorm(adapted), weights, cross_weights
+            states = self.attention.close(context, states)
+            context, cross_weights = self.crossattention.attend(states, inputs, head_mask)
+        block = self.attention if inputs.cross_states is None else self.crossattention
+        if self._in_chunks(states, routes):
+            # What follows works token by token: in chunks that stay in the processor's cache.
+            done = torch.empty_like(states)
+            start = 0
+            for tokens, part in routes.chunks(CHUNK_ROWS):
+                rows = slice(start, start + tokens)
+                done[rows] = self._token_by_token(block, context[rows], states[rows], part, plan.batch_size)
+                start += tokens
+            return done, weights, cross_weights
+        return self._token_by_token(block, context, states, routes, plan.batch_size), weights, cross_weights
 
-    def _feed_forward(self, states: Tensor, plan: Plan) -> Tensor:
+    @staticmethod
+    def _in_chunks(states: Tensor, routes: Routes) -> bool:
+        """Whether chunks pay: many tokens on a CPU, sorted by language, and no gradient to keep their states for."""
+        return (
+            states.device.type == "cpu"
+            and len(states) > CHUNK_ROWS
+            and routes.order is None
+            and not torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+        )
+
+    def _token_by_token(
+        self, block: XmodAttention, context: Tensor, states: Tensor, routes: Routes, batch_size: int
+    ) -> Tensor:
+        """All of the layer that follows attention."""
+        states = block.close(context, states)
+        adapted = self.output.adapt(self._feed_forward(states, batch_size), routes, batch_size)
+        return adapted if self.pre_norm else self.output.LayerNorm(adapted)
+
+    def _feed_forward(self, states: Tensor, batch_size: int) -> Tensor:
         """The feed-forward block with its residual, `chunk_size` columns of the batch at a time if asked for."""
         if not self.chunk_size:
             return self._feed_forward_chunk(states)
-        chunks = states.split(self.chunk_size * plan.batch_size)
+        chunks = states.split(self.chunk_size * batch_size)
         return torch.cat([self._feed_forward_chunk(chunk) for chunk in chunks])
 
     def _feed_forward_chunk(self, states: Tensor) -> Tensor:

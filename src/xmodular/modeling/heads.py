@@ -20,7 +20,7 @@ from transformers.modeling_outputs import (
 from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError
 from xmodular.modeling.base import XmodPreTrainedModel
-from xmodular.modeling.lm import IGNORED, average, check_labels
+from xmodular.modeling.lm import IGNORED, check_labels, counted_labels, number_of_items, summed_cross_entropy
 from xmodular.modeling.model import XmodModel
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
@@ -30,6 +30,11 @@ def head_dropout(config: XmodConfig) -> nn.Dropout:
     """Dropout of a task head: `classifier_dropout`, or `hidden_dropout_prob` if that is None."""
     chosen = config.classifier_dropout
     return nn.Dropout(config.hidden_dropout_prob if chosen is None else chosen)
+
+
+def number_of_labels(config: XmodConfig) -> int:
+    """`num_labels`, which the base class may leave open."""
+    return 2 if config.num_labels is None else config.num_labels
 
 
 def _only_first(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor | None:
@@ -49,7 +54,7 @@ class XmodClassificationHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.dropout = head_dropout(config)
-        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+        self.out_proj = nn.Linear(config.hidden_size, number_of_labels(config))
 
     def forward(self, states: Tensor) -> Tensor:
         """*Shape: (B, S, hidden)* to *(B, num_labels)*."""
@@ -66,7 +71,7 @@ class XmodForSequenceClassification(XmodPreTrainedModel):
 
     def __init__(self, config: XmodConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = number_of_labels(config)
         self.roberta = XmodModel(config, add_pooling_layer=False)
         self.classifier = XmodClassificationHead(config)
         self.post_init()
@@ -130,8 +135,8 @@ class XmodForSequenceClassification(XmodPreTrainedModel):
         problem, batch_size = self.config.problem_type, len(logits)
         if problem == "single_label_classification":
             check_labels(labels.view(-1) if labels.numel() == batch_size else labels, (batch_size,), self.num_labels)
-            total = F.cross_entropy(logits.float(), labels.view(-1).long(), ignore_index=IGNORED, reduction="sum")
-            return average(total, (labels != IGNORED).sum(), items)
+            total = summed_cross_entropy(logits, labels.view(-1).long())
+            return total / number_of_items((labels != IGNORED).sum(), items)
         if problem not in PROBLEM_TYPES:
             raise InputError(f"config.problem_type is {problem!r}: choose one of {', '.join(PROBLEM_TYPES)}.")
         if labels.numel() != logits.numel():
@@ -139,10 +144,9 @@ class XmodForSequenceClassification(XmodPreTrainedModel):
                 f"labels have shape {tuple(labels.shape)}: for {problem} they must have {tuple(logits.shape)}, floats."
             )
         targets = labels.view(logits.shape).float()
-        if problem == "regression":
-            return average(F.mse_loss(logits.float(), targets, reduction="sum") / self.num_labels, batch_size, items)
-        total = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum")
-        return average(total / self.num_labels, batch_size, items)
+        distance = F.mse_loss if problem == "regression" else F.binary_cross_entropy_with_logits
+        total = distance(logits.float(), targets, reduction="sum") / self.num_labels
+        return total / number_of_items(torch.tensor(batch_size, device=logits.device), items)
 
 
 class XmodForMultipleChoice(XmodPreTrainedModel):
@@ -219,8 +223,8 @@ class XmodForMultipleChoice(XmodPreTrainedModel):
         loss = None
         if labels is not None:
             check_labels(labels, (batch_size,), choices)
-            total = F.cross_entropy(logits.float(), labels.to(logits.device), reduction="sum")
-            loss = average(total, batch_size, num_items_in_batch)
+            labels = labels.to(logits.device)
+            loss = summed_cross_entropy(logits, labels) / number_of_items((labels != IGNORED).sum(), num_items_in_batch)
         output = MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return output if return_dict else output.to_tuple()
 
@@ -249,10 +253,10 @@ class XmodForTokenClassification(XmodPreTrainedModel):
 
     def __init__(self, config: XmodConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = number_of_labels(config)
         self.roberta = XmodModel(config, add_pooling_layer=False)
         self.dropout = head_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, number_of_labels(config))
         self.post_init()
 
     def forward(
@@ -298,11 +302,9 @@ class XmodForTokenClassification(XmodPreTrainedModel):
         loss = None
         if labels is not None:
             check_labels(labels, tuple(logits.shape[:2]), self.num_labels)
-            labels = labels.to(logits.device)
-            total = F.cross_entropy(
-                logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-            )
-            loss = average(total, (labels != IGNORED).sum(), num_items_in_batch)
+            labels = counted_labels(labels, attention_mask).to(logits.device)
+            total = summed_cross_entropy(logits.flatten(0, 1), labels.flatten())
+            loss = total / number_of_items((labels != IGNORED).sum(), num_items_in_batch)
         output = TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return output if return_dict else output.to_tuple()
 
@@ -316,11 +318,13 @@ class XmodForQuestionAnswering(XmodPreTrainedModel):
 
     def __init__(self, config: XmodConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
-        if config.num_labels != 2:
-            raise InputError(f"num_labels is {config.num_labels}: question answering has 2, the answer's start and end.")
+        self.num_labels = number_of_labels(config)
+        if self.num_labels != 2:
+            raise InputError(
+                f"num_labels is {config.num_labels}: question answering has 2, the answer's start and end."
+            )
         self.roberta = XmodModel(config, add_pooling_layer=False)
-        self.qa_outputs = nn.Linear(config.hidden_size, config.num_labels)
+        self.qa_outputs = nn.Linear(config.hidden_size, number_of_labels(config))
         self.post_init()
 
     def forward(
@@ -381,5 +385,4 @@ def _edge_loss(logits: Tensor, positions: Tensor, items: Tensor | int | None) ->
     check_labels(positions, (len(logits),), logits.shape[1])
     outside = (positions < 0) | (positions >= logits.shape[1])
     targets = positions.masked_fill(outside, IGNORED)
-    total = F.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
-    return average(total, (~outside).sum(), items)
+    return summed_cross_entropy(logits, targets) / number_of_items((~outside).sum(), items)

@@ -6,7 +6,7 @@ Shapes: B sequences, S tokens per sequence, N tokens with a label, V pieces of t
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions, Mas
 from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError
 from xmodular.modeling.base import XmodPreTrainedModel
+from xmodular.modeling.embeddings import TiedGradient
 from xmodular.modeling.model import XmodModel
 
 logger = logging.getLogger(__name__)
@@ -45,68 +46,96 @@ class XmodLMHead(nn.Module):
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Sum of the cross entropies of softmax(states·weightᵀ + bias), with the logits of a few rows at a time.
+    """Cross entropies of softmax(states·weightᵀ + bias), summed and divided, with the logits of a few rows at a time.
 
     The gradients are computed in the forward pass, while a chunk's logits are there: with p = softmax(z), the
     gradient of the loss by the logits z is p minus the one-hot target.
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, rows: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        labels: Tensor,
+        divisor: Tensor,
+        dtype: torch.dtype,
+        tied: TiedGradient | None,
+    ) -> Tensor:
         want_states, want_weight, want_bias = ctx.needs_input_grad[:3]
-        d_states = torch.empty_like(states) if want_states else None
+        rows = max(1, LOGITS_PER_CHUNK // weight.shape[0])
+        cast_states, cast_weight, cast_bias = states.to(dtype), weight.to(dtype), bias.to(dtype)
+        d_states = torch.empty_like(cast_states) if want_states else None
         d_weight: Tensor | None = None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if want_bias else None
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         for start in range(0, len(labels), rows):
-            part, target = states[start : start + rows], labels[start : start + rows]
-            logits = F.linear(part, weight, bias).float()
+            part, target = cast_states[start : start + rows], labels[start : start + rows]
+            logits = F.linear(part, cast_weight, cast_bias).float()
             normaliser = logits.logsumexp(1, keepdim=True)
             total += (normaliser - logits.gather(1, target[:, None])).sum()
             if not (want_states or want_weight or want_bias):
                 continue
             gradient = logits.sub_(normaliser).exp_()
             gradient[torch.arange(len(target), device=target.device), target] -= 1
+            gradient /= divisor
             if d_bias is not None:
                 d_bias += gradient.sum(0)
-            gradient = gradient.to(weight.dtype)
+            gradient = gradient.to(dtype)
             if d_states is not None:
-                torch.mm(gradient, weight, out=d_states[start : start + rows])
+                torch.mm(gradient, cast_weight, out=d_states[start : start + rows])
             if want_weight:
                 if d_weight is None:
-                    d_weight = torch.mm(gradient.T, part)
-                else:
+                    d_weight = torch.mm(gradient.T, part).to(weight.dtype)
+                elif dtype == weight.dtype:
                     d_weight.addmm_(gradient.T, part)
+                else:
+                    d_weight += torch.mm(gradient.T, part)
         if want_weight and d_weight is None:
             d_weight = torch.zeros_like(weight)
-        ctx.gradients = (d_states, d_weight, d_bias if d_bias is None else d_bias.to(bias.dtype))
-        return total
+        ctx.gradients = [
+            None if d_states is None else d_states.to(states.dtype),
+            d_weight,
+            None if d_bias is None else d_bias.to(bias.dtype),
+        ]
+        ctx.tied = tied
+        return total / divisor
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
+        if ctx.gradients is None:
+            raise RuntimeError("the gradients of this loss are gone after the first backward pass.")
         scale = grads[0]
-        scaled = tuple(None if g is None else g.mul_(scale.to(g.dtype)) for g in ctx.gradients)
-        ctx.gradients = (None, None, None)
-        return (*scaled, None, None)
+        gradients, ctx.gradients = ctx.gradients, None
+        if scale.device.type != "cpu" or scale != 1:
+            for gradient in gradients:
+                if gradient is not None:
+                    gradient.mul_(scale.to(gradient.dtype))
+        d_states, d_weight, d_bias = gradients
+        if ctx.tied is not None:
+            ctx.tied.gradient, d_weight = d_weight, None
+        return d_states, d_weight, d_bias, None, None, None, None
 
 
-def summed_cross_entropy(states: Tensor, projection: nn.Linear, labels: Tensor) -> Tensor:
-    """Sum of the cross entropies of a projection's outputs, never holding more than a chunk of the logits.
+def chunked_cross_entropy(
+    states: Tensor, projection: nn.Linear, labels: Tensor, divisor: Tensor, tied: TiedGradient | None = None
+) -> Tensor:
+    """Cross entropies of a projection's outputs, summed and divided, never holding more than a chunk of the logits.
 
     Args:
         states: *Shape: (N, hidden)*.
         projection: to the vocabulary, *(hidden → V)*.
         labels: *Shape: (N,)*, int64, each below V.
+        divisor: what the sum is divided by.
+        tied: where the gradient of the projection's weight goes, if the embeddings collect it.
     """
     weight, bias = projection.weight, projection.bias
+    if len(labels) and int(labels.max()) >= len(weight):
+        raise InputError(f"labels have {int(labels.max())}: they must be below {len(weight)}, the vocabulary's size.")
     device = states.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        states, weight, bias = states.to(dtype), weight.to(dtype), bias.to(dtype)
-    rows = max(1, LOGITS_PER_CHUNK // weight.shape[0])
-    if torch.compiler.is_compiling():
-        return F.cross_entropy(F.linear(states, weight, bias).float(), labels, reduction="sum")
-    return _ChunkedCrossEntropy.apply(states, weight, bias, labels, rows)
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    return _ChunkedCrossEntropy.apply(states, weight, bias, labels, divisor, dtype, tied)
 
 
 def check_labels(labels: Tensor, shape: tuple[int, ...], count: int) -> None:
@@ -120,18 +149,35 @@ def check_labels(labels: Tensor, shape: tuple[int, ...], count: int) -> None:
         )
 
 
-def average(total: Tensor, count: Tensor | int, num_items_in_batch: Tensor | int | None) -> Tensor:
-    """A summed loss by the number of its items: those here, or those of all accumulated batches if given.
+def number_of_items(count: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+    """What a summed loss is divided by: the items counted here, or those of all accumulated batches if given.
 
-    Without any item the loss is 0, so that a batch without labels does not end a training run.
+    Without any item it is 1 and the loss 0, so that a batch without labels does not end a training run.
     """
-    items = count if num_items_in_batch is None else num_items_in_batch
-    return total / (items.to(total.device).clamp(min=1) if isinstance(items, Tensor) else max(items, 1))
+    items = count if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=count.device)
+    return items.clamp(min=1)
 
 
 def real_positions(attention_mask: Tensor | None) -> Tensor | None:
     """*Shape: (B, S)*, bool: the tokens that are no padding, if the mask says so."""
     return None if attention_mask is None or attention_mask.dim() != 2 else attention_mask != 0
+
+
+def counted_labels(labels: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """The labels, -100 at padding: what stands there does not count."""
+    real = real_positions(attention_mask)
+    return labels if real is None else labels.masked_fill(~real.to(labels.device), IGNORED)
+
+
+def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sum of the cross entropies of logits *(N, classes)* in fp32."""
+    return F.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+
+
+def _shape(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[int, ...]:
+    """*(B, S)* of an input, as far as it can be read: the model itself checks it."""
+    given = input_ids if input_ids is not None else inputs_embeds
+    return () if given is None else tuple(given.shape[:2])
 
 
 class _XmodLM(XmodPreTrainedModel):
@@ -157,6 +203,19 @@ class _XmodLM(XmodPreTrainedModel):
         self.lm_head.decoder = new_embeddings
         if new_embeddings.bias is not None:
             self.lm_head.bias = new_embeddings.bias
+
+    def _tied_gradient(self, input_ids: Tensor | None) -> TiedGradient | None:
+        """The collector of the tied weight's gradient, if there is such a weight and it trains."""
+        weight = self.lm_head.decoder.weight
+        collects = (
+            self.training
+            and torch.is_grad_enabled()
+            and input_ids is not None
+            and weight.requires_grad
+            and weight is self.get_input_embeddings().weight
+            and not torch.compiler.is_compiling()
+        )
+        return TiedGradient() if collects else None
 
     def _logits(self, states: Tensor, real: Tensor | None) -> Tensor:
         """Logits of all tokens, *Shape: (B, S, V)*; zeros where `real` says that there is padding."""
@@ -210,14 +269,14 @@ class XmodForMaskedLM(_XmodLM):
             logits are *(N, V)* in evaluation mode, in the order of the labels, and None in training mode.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
+        labelled, tied = None, None
         if labels is not None:
-            shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:2]  # type: ignore[union-attr]
-            check_labels(labels, tuple(shape), self.config.vocab_size)
+            check_labels(labels, _shape(input_ids, inputs_embeds), self.config.vocab_size)
+            labels = counted_labels(labels, attention_mask)
+            labelled = labels != IGNORED
+            tied = self._tied_gradient(input_ids) if sparse_prediction else None
         elif sparse_prediction:
             raise InputError("sparse_prediction is True, but there are no labels to say where to predict.")
-        labelled = None if labels is None else labels != IGNORED
-        real = real_positions(attention_mask)
-        sparse = sparse_prediction
         outputs = self.roberta(
             input_ids,
             lang_ids,
@@ -232,30 +291,25 @@ class XmodForMaskedLM(_XmodLM):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
-            kept_positions=(labelled if real is None else labelled & real) if sparse else None,
+            kept_positions=labelled if sparse_prediction else None,
+            tied_gradient=tied,
             **kwargs,
         )
         states = outputs.last_hidden_state
-        loss, logits = None, None
-        if labels is None or not sparse:
-            logits = self._logits(states, real)
-        if labels is not None:
+        loss = None
+        logits = None if sparse_prediction else self._logits(states, real_positions(attention_mask))
+        if labels is not None and labelled is not None:
             targets = labels[labelled].to(states.device)
-            if sparse:
+            items = number_of_items(labelled.sum(), num_items_in_batch).to(states.device)
+            if logits is not None:
+                loss = summed_cross_entropy(logits[labelled], targets) / items
+            else:
                 transformed = self.lm_head.transform(states[labelled])
                 if self.training:
-                    total = summed_cross_entropy(transformed, self.lm_head.decoder, targets)
+                    loss = chunked_cross_entropy(transformed, self.lm_head.decoder, targets, items, tied)
                 else:
                     logits = self.lm_head.decoder(transformed)
-                    total = F.cross_entropy(logits.float(), targets, reduction="sum")
-            else:
-                total = F.cross_entropy(
-                    logits.flatten(0, 1).float(),  # type: ignore[union-attr]
-                    labels.flatten().to(states.device),
-                    ignore_index=IGNORED,
-                    reduction="sum",
-                )
-            loss = average(total, len(targets), num_items_in_batch)
+                    loss = summed_cross_entropy(logits, targets) / items
         output = MaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return output if return_dict else output.to_tuple()
 
@@ -307,10 +361,12 @@ class XmodForCausalLM(_XmodLM, GenerationMixin):
             `CausalLMOutputWithCrossAttentions` with the mean loss, `logits` *(B, S, V)* and the cache.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
+        tied = None
         if labels is not None:
-            shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:2]  # type: ignore[union-attr]
-            check_labels(labels, tuple(shape), self.config.vocab_size)
+            check_labels(labels, _shape(input_ids, inputs_embeds), self.config.vocab_size)
+            labels = counted_labels(labels, attention_mask)
             use_cache = False
+            tied = self._tied_gradient(input_ids) if sparse_prediction else None
         elif sparse_prediction:
             raise InputError("sparse_prediction is True, but there are no labels to predict.")
         outputs = self.roberta(
@@ -328,32 +384,29 @@ class XmodForCausalLM(_XmodLM, GenerationMixin):
             output_attentions,
             output_hidden_states,
             return_dict=True,
+            tied_gradient=tied,
             **kwargs,
         )
         states = outputs.last_hidden_state
         loss, logits = None, None
-        if labels is not None:
-            targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED).to(states.device)  # what each position predicts
-        if labels is None or not sparse_prediction:
+        if not sparse_prediction:
             if isinstance(logits_to_keep, Tensor):
                 logits = self.lm_head(states[:, logits_to_keep])
             else:
                 logits = self.lm_head(states[:, -logits_to_keep:] if logits_to_keep else states)
         if labels is not None:
+            targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED).to(states.device)  # what each position predicts
             labelled = targets != IGNORED
-            if sparse_prediction:
+            items = number_of_items(labelled.sum(), num_items_in_batch)
+            if logits is None:
                 transformed = self.lm_head.transform(states[labelled])
-                total = summed_cross_entropy(transformed, self.lm_head.decoder, targets[labelled])
-            else:
-                assert logits is not None
-                if logits.shape[1] != targets.shape[1]:
-                    raise InputError(
-                        f"logits_to_keep is {logits_to_keep}: with labels, the logits of all positions are needed (0)."
-                    )
-                total = F.cross_entropy(
-                    logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+                loss = chunked_cross_entropy(transformed, self.lm_head.decoder, targets[labelled], items, tied)
+            elif logits.shape[1] != targets.shape[1]:
+                raise InputError(
+                    f"logits_to_keep is {logits_to_keep}: with labels, the logits of all positions are needed (0)."
                 )
-            loss = average(total, labelled.sum(), num_items_in_batch)
+            else:
+                loss = summed_cross_entropy(logits[labelled], targets[labelled]) / items
         output = CausalLMOutputWithCrossAttentions(
             loss,
             logits,
@@ -367,7 +420,7 @@ class XmodForCausalLM(_XmodLM, GenerationMixin):
     def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The inputs of one step of `generate`: new tokens speak the language of the last token before them."""
         lang_ids = kwargs.pop("lang_ids", None)
-        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        inputs = GenerationMixin.prepare_inputs_for_generation(cast(Any, self), cast(Any, input_ids), *args, **kwargs)
         if lang_ids is not None:
             if lang_ids.dim() == 2:
                 given = inputs.get("input_ids")

@@ -5,7 +5,10 @@ Shapes: B sequences, S tokens per sequence as given (padding included), T tokens
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+import difflib
+import inspect
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +20,7 @@ from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, InputError
 from xmodular.modeling.attention import PACKED_BACKENDS, AttentionInputs
 from xmodular.modeling.base import XmodPreTrainedModel
-from xmodular.modeling.embeddings import XmodEmbeddings
+from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings
 from xmodular.modeling.encoder import XmodEncoder
 from xmodular.modeling.routing import Plan, check_lang_ids, make_plan
 
@@ -54,9 +57,9 @@ class XmodModel(XmodPreTrainedModel):
         """The word embeddings."""
         return self.embeddings.word_embeddings
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces the word embeddings."""
-        self.embeddings.word_embeddings = value
+        self.embeddings.word_embeddings = cast(nn.Embedding, value)
 
     def forward(
         self,
@@ -75,6 +78,7 @@ class XmodModel(XmodPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         kept_positions: Tensor | None = None,
+        tied_gradient: TiedGradient | None = None,
         **kwargs: Any,
     ) -> Any:
         """Encodes a batch.
@@ -99,7 +103,8 @@ class XmodModel(XmodPreTrainedModel):
             return_dict: whether to return an object (True) or a tuple.
             kept_positions: *Shape: (B, S)*, bool: the positions whose last state is needed; the other states are
                 zeros, and the last layer saves its work there. Ignored where all states are asked for.
-            kwargs: options of the attention interface are accepted and not needed.
+            tied_gradient: collects the word embeddings' gradient, if a head uses the same weight.
+            kwargs: options that transformers passes along and that need no action here; others are refused.
 
         Returns:
             `BaseModelOutputWithPoolingAndCrossAttentions`, or a tuple of the same. Where `attention_mask` *(B, S)*
@@ -118,11 +123,9 @@ class XmodModel(XmodPreTrainedModel):
             return_dict = config.return_dict
         self.check_backend()
         batch_size, length, device = _input_shape(input_ids, inputs_embeds, config.hidden_size)
-        if encoder_hidden_states is not None and not config.add_cross_attention:
-            raise InputError(
-                "encoder_hidden_states are given, but this model has no cross-attention: make it with "
-                "is_decoder=True and add_cross_attention=True."
-            )
+        if kwargs:
+            _check_keywords(kwargs)
+        _check_cross(encoder_hidden_states, encoder_attention_mask, batch_size, config)
         use_cache = config.is_decoder and bool(config.use_cache if use_cache is None else use_cache)
         if use_cache and self.training and self.gradient_checkpointing:
             use_cache = False  # the layers run twice, and would fill the cache twice
@@ -152,7 +155,9 @@ class XmodModel(XmodPreTrainedModel):
         plan = make_plan(ids, real, batch_size, length, config.languages, pack=pack)
         if kept_positions is not None and pack and not output_hidden_states:
             plan = plan.keep(kept_positions)
-        embedded = self.embeddings(plan, input_ids, inputs_embeds, token_type_ids, position_ids, past_length)
+        embedded = self.embeddings(
+            plan, input_ids, inputs_embeds, token_type_ids, position_ids, past_length, tied_gradient
+        )
         inputs = AttentionInputs(
             plan,
             backend,
@@ -175,7 +180,7 @@ class XmodModel(XmodPreTrainedModel):
         encoded = self.encoder(embedded, inputs, head_mask, output_hidden_states)
 
         states = plan.unpack_kept(encoded.states)
-        hidden_states = tuple(map(plan.unpack, encoded.hidden_states[:-1])) + (states,) if output_hidden_states else None
+        hidden_states = (*map(plan.unpack, encoded.hidden_states[:-1]), states) if output_hidden_states else None
         if not pack and attention_mask is not None and attention_mask.dim() == 2:
             # Padded positions are zeros in either layout.
             padding = (attention_mask[:, -length:] == 0).to(device)[:, :, None]
@@ -211,6 +216,9 @@ class XmodModel(XmodPreTrainedModel):
             )
 
 
+_ARGUMENTS = [name for name in inspect.signature(XmodModel.forward).parameters if name not in ("self", "kwargs")]
+
+
 def _input_shape(
     input_ids: Tensor | None, inputs_embeds: Tensor | None, hidden_size: int
 ) -> tuple[int, int, torch.device]:
@@ -230,6 +238,50 @@ def _input_shape(
     return *inputs_embeds.shape[:2], inputs_embeds.device
 
 
+# What callers of transformers models pass along: options of attention kernels and of generation that need no action.
+_UNUSED_KEYWORDS = (
+    "cache_position",
+    "is_causal",
+    "cu_seq_lens_q",
+    "cu_seq_lens_k",
+    "max_length_q",
+    "max_length_k",
+    "num_items_in_batch",
+    "logits_to_keep",
+    "is_first_iteration",
+)
+
+
+def _check_keywords(keywords: dict[str, Any]) -> None:
+    for name, value in keywords.items():
+        if name not in _UNUSED_KEYWORDS and value is not None:
+            near = difflib.get_close_matches(name, _ARGUMENTS, n=1)
+            hint = f": did you mean {near[0]!r}?" if near else f"; it takes {', '.join(_ARGUMENTS)}."
+            raise InputError(f"forward got {name!r}, which it does not take{hint}")
+
+
+def _check_cross(states: Tensor | None, mask: Tensor | None, batch_size: int, config: XmodConfig) -> None:
+    if states is None:
+        return
+    if not config.add_cross_attention:
+        raise InputError(
+            "encoder_hidden_states are given, but this model has no cross-attention: make it with is_decoder=True and "
+            "add_cross_attention=True."
+        )
+    if states.dim() != 3 or states.shape[0] != batch_size or states.shape[2] != config.hidden_size:
+        raise InputError(
+            f"encoder_hidden_states have shape {tuple(states.shape)}: they must be (batch, encoder sequence, hidden) = "
+            f"({batch_size}, ..., {config.hidden_size})."
+        )
+    if mask is not None and (
+        mask.dim() not in (2, 3, 4) or mask.shape[0] not in (1, batch_size) or mask.shape[-1] != states.shape[1]
+    ):
+        raise InputError(
+            f"encoder_attention_mask has shape {tuple(mask.shape)}: it must be ({batch_size}, {states.shape[1]}), one "
+            "entry per token of the encoder."
+        )
+
+
 def _check_ids(ids: Tensor | None, name: str, batch_size: int, length: int) -> None:
     if ids is not None and tuple(ids.shape) not in ((batch_size, length), (1, length)):
         raise InputError(f"{name} has shape {tuple(ids.shape)}: it must be ({batch_size}, {length}), one per token.")
@@ -238,6 +290,8 @@ def _check_ids(ids: Tensor | None, name: str, batch_size: int, length: int) -> N
 def _check_mask(mask: Tensor | None, batch_size: int, length: int, past_length: int) -> None:
     if mask is None:
         return
+    if isinstance(mask, list | tuple):
+        raise InputError(f"attention_mask is a {type(mask).__name__}: it must be a tensor, such as torch.tensor(mask).")
     if not isinstance(mask, Tensor):
         return  # prepared by and for an attention backend, such as flex attention's block masks
     keys = length + past_length
@@ -278,8 +332,6 @@ def _mask_config(config: XmodConfig, *, eager: bool) -> XmodConfig:
     """The configuration whose backend decides the form of the masks."""
     if not eager and config.position_embedding_type == "absolute":
         return config
-    import copy
-
     config = copy.copy(config)
     config._attn_implementation_internal = "eager"
     return config
@@ -351,11 +403,10 @@ def _as_given(cache: Cache | None, past: Any) -> Any:
     """The cache as a tuple of tuples if the user passed one."""
     if cache is None or past is None or isinstance(past, Cache):
         return cache
+    layers: Any = cache.layers if not isinstance(cache, EncoderDecoderCache) else cache.self_attention_cache.layers
     if isinstance(cache, EncoderDecoderCache):
+        crosses: Any = cache.cross_attention_cache.layers
         return tuple(
-            (own.keys, own.values, crossed.keys, crossed.values)
-            for own, crossed in zip(
-                cache.self_attention_cache.layers, cache.cross_attention_cache.layers, strict=True
-            )
+            (own.keys, own.values, crossed.keys, crossed.values) for own, crossed in zip(layers, crosses, strict=True)
         )
-    return tuple((layer.keys, layer.values) for layer in cache.layers)
+    return tuple((layer.keys, layer.values) for layer in layers)

@@ -16,13 +16,45 @@ back. `lang_ids` are checked here, once; sizes reach the host here, once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from xmodular.errors import InputError, LanguageError
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Which adapter each of some tokens takes.
+
+    Attributes:
+        segments: `(language id, tokens)`, in the order in which the adapters meet them.
+        order: *Shape: (tokens,)*, int64. Permutation that sorts the tokens by language; None if they are sorted.
+        lang_ids: *Shape: (tokens,)* or *(B,)*, int64. In place of segments where sizes may not depend on data.
+    """
+
+    segments: tuple[tuple[int, int], ...] = ()
+    order: Tensor | None = None
+    lang_ids: Tensor | None = None
+
+    def chunks(self, rows: int) -> Iterator[tuple[int, Routes]]:
+        """Cuts sorted tokens into chunks of at most `rows`: `(tokens, routes)` of each."""
+        pieces: list[tuple[int, int]] = []
+        room = rows
+        for language, tokens in self.segments:
+            while tokens:
+                taken = min(tokens, room)
+                pieces.append((language, taken))
+                tokens -= taken
+                room -= taken
+                if not room:
+                    yield rows, Routes(tuple(pieces))
+                    pieces, room = [], rows
+        if pieces:
+            yield rows - room, Routes(tuple(pieces))
 
 
 @dataclass(frozen=True)
@@ -32,31 +64,23 @@ class Plan:
     Attributes:
         batch_size: B.
         length: S.
+        routes: which adapter each token takes.
         tokens: *Shape: (T,)*, int64. Position of each token worked on in the flattened `(B·S,)` input; None if these
             are all tokens in order.
         runs: `(sequences, length)` of each run of the packed layout; None in the grid layout.
-        sequences: *Shape: (sum of sequences over runs,)*, int64. Index in the batch of each packed sequence; None if
-            these are all sequences in order.
         slots: *Shape: (T,)*, int64. Column of each token in the input; None if that is its index in its sequence.
-        segments: `(language id, tokens)`, in the order in which the adapters meet them.
-        order: *Shape: (T,)*, int64. Permutation that sorts the tokens by language; None if they are sorted already.
-        lang_ids: *Shape: (T,)* or *(B,)*, int64. In place of segments where sizes may not depend on data (tracing).
         kept: *Shape: (kept tokens,)*, int64. Indices into the T tokens whose last state is asked for; None for all.
-        kept_segments, kept_order: `segments` and `order` of the kept tokens.
+        kept_routes: which adapter each kept token takes.
     """
 
     batch_size: int
     length: int
+    routes: Routes
     tokens: Tensor | None = None
     runs: tuple[tuple[int, int], ...] | None = None
-    sequences: Tensor | None = None
     slots: Tensor | None = None
-    segments: tuple[tuple[int, int], ...] = ()
-    order: Tensor | None = None
-    lang_ids: Tensor | None = field(default=None, repr=False)
     kept: Tensor | None = None
-    kept_segments: tuple[tuple[int, int], ...] = ()
-    kept_order: Tensor | None = None
+    kept_routes: Routes | None = None
 
     @property
     def packed(self) -> bool:
@@ -117,13 +141,12 @@ class Plan:
             return self
         # Languages of all tokens, in the order of the layout; the kept ones keep their relative order.
         language_of = torch.repeat_interleave(
-            torch.tensor([language for language, _ in self.segments]),
-            torch.tensor([count for _, count in self.segments]),
+            torch.tensor([language for language, _ in self.routes.segments]),
+            torch.tensor([count for _, count in self.routes.segments]),
         ).to(flags.device)
-        if self.order is not None:
-            language_of = torch.empty_like(language_of).index_copy_(0, self.order, language_of)
-        segments, order = _segments_of_tokens(language_of.index_select(0, kept))
-        return replace(self, kept=kept, kept_segments=segments, kept_order=order)
+        if self.routes.order is not None:
+            language_of = torch.empty_like(language_of).index_copy_(0, self.routes.order, language_of)
+        return replace(self, kept=kept, kept_routes=_routes_of_tokens(language_of.index_select(0, kept)))
 
 
 def check_lang_ids(lang_ids: object, batch_size: int, length: int, languages: Sequence[str]) -> Tensor:
@@ -140,7 +163,9 @@ def check_lang_ids(lang_ids: object, batch_size: int, length: int, languages: Se
         f"({batch_size}, {length})"
     )
     if not isinstance(lang_ids, Tensor):
-        names = [lang_ids] if isinstance(lang_ids, str) else list(lang_ids) if isinstance(lang_ids, list | tuple) else []
+        names = (
+            [lang_ids] if isinstance(lang_ids, str) else list(lang_ids) if isinstance(lang_ids, list | tuple) else []
+        )
         if names and all(isinstance(name, str) for name in names):
             raise InputError(
                 f"lang_ids got the language names {names}: {allowed}; model.lang_ids({names}) turns names into ids."
@@ -166,12 +191,12 @@ def _listed(languages: Sequence[str]) -> str:
     return f"{shown}, ..." if len(languages) > 8 else shown
 
 
-def _segments_of_tokens(ids: Tensor) -> tuple[tuple[tuple[int, int], ...], Tensor | None]:
-    """Segments of tokens with these language ids, and the permutation that sorts them (None if they are sorted)."""
+def _routes_of_tokens(ids: Tensor) -> Routes:
+    """The routes of tokens with these language ids, *Shape: (tokens,)*."""
     ordered, order = torch.sort(ids, stable=True)
     languages, counts = torch.unique_consecutive(ordered, return_counts=True)
     pairs = torch.stack((languages, counts)).tolist()
-    return tuple(zip(*pairs, strict=True)), None if torch.equal(ordered, ids) else order
+    return Routes(tuple(zip(*pairs, strict=True)), None if torch.equal(ordered, ids) else order)
 
 
 def make_plan(
@@ -199,19 +224,13 @@ def make_plan(
     if torch.compiler.is_compiling():
         return _static_plan(lang_ids, batch_size, length)
     real = None if attention_mask is None or not pack else attention_mask != 0
-    low, high = _language_range(lang_ids, real, batch_size, length)
-    lengths = [length] * batch_size if real is None else None
-    # The one transfer to the host: per sequence its number of real tokens and its lowest and highest language id.
-    facts = [fact for fact in (low, high, None if real is None else real.sum(1)) if isinstance(fact, Tensor)]
-    if facts:
-        rows = torch.stack(facts).tolist()
-        if lengths is None:
-            lengths = rows.pop()
-        lows, highs = rows or ([low] * batch_size, [high] * batch_size)
-    else:
-        assert isinstance(low, int) and isinstance(high, int)
-        lows, highs = [low] * batch_size, [high] * batch_size
-    assert lengths is not None
+    # The one transfer to the host: per sequence its lowest and highest language id, and its number of real tokens.
+    facts = [] if isinstance(lang_ids, int) else list(_language_range(lang_ids, real, length))
+    if real is not None:
+        facts.append(real.sum(1))
+    columns: Any = torch.stack(facts).tolist() if facts else []
+    lengths = columns.pop() if real is not None else [length] * batch_size
+    lows, highs = columns if columns else ([lang_ids] * batch_size, [lang_ids] * batch_size)
     occupied = [row for row in range(batch_size) if lengths[row] > 0]
     if occupied:
         _check_range(min(lows[row] for row in occupied), max(highs[row] for row in occupied), languages)
@@ -220,28 +239,27 @@ def make_plan(
 
     if not pack:
         if per_token is not None:
-            segments, order = _segments_of_tokens(per_token.flatten())
-            return Plan(batch_size, length, segments=segments, order=order)
+            return Plan(batch_size, length, _routes_of_tokens(per_token.flatten()))
         device = lang_ids.device if isinstance(lang_ids, Tensor) else None
         return _grid_plan(lows, batch_size, length, device)
 
     # Sequences that switch language stand last: their tokens cannot lie in a language's slice anyway.
     rows_in_order = sorted(occupied, key=lambda row: (lows[row] != highs[row], lows[row], lengths[row]))
     runs: list[tuple[int, int]] = []
-    segments_list: list[tuple[int, int]] = []
+    segments: list[tuple[int, int]] = []
     for row in rows_in_order:
         if runs and runs[-1][1] == lengths[row]:
             runs[-1] = (runs[-1][0] + 1, lengths[row])
         else:
             runs.append((1, lengths[row]))
-        if segments_list and segments_list[-1][0] == lows[row]:
-            segments_list[-1] = (lows[row], segments_list[-1][1] + lengths[row])
+        if segments and segments[-1][0] == lows[row]:
+            segments[-1] = (lows[row], segments[-1][1] + lengths[row])
         else:
-            segments_list.append((lows[row], lengths[row]))
+            segments.append((lows[row], lengths[row]))
     in_order = rows_in_order == list(range(batch_size))
     full = all(lengths[row] == length for row in occupied) and len(occupied) == batch_size
     if in_order and full:
-        plan = Plan(batch_size, length, runs=tuple(runs), segments=tuple(segments_list))
+        plan = Plan(batch_size, length, Routes(tuple(segments)), runs=tuple(runs))
     else:
         device = real.device if real is not None else lang_ids.device if isinstance(lang_ids, Tensor) else None
         sequences = torch.tensor(rows_in_order, dtype=torch.long, device=device)
@@ -249,18 +267,9 @@ def make_plan(
             tokens = (sequences[:, None] * length + torch.arange(length, device=device)).flatten()
         else:
             tokens = _real_tokens(real, sequences, length)
-        plan = Plan(
-            batch_size,
-            length,
-            tokens=tokens,
-            runs=tuple(runs),
-            sequences=None if in_order else sequences,
-            slots=tokens % length,
-            segments=tuple(segments_list),
-        )
+        plan = Plan(batch_size, length, Routes(tuple(segments)), tokens=tokens, runs=tuple(runs), slots=tokens % length)
     if per_token is not None:
-        segments, order = _segments_of_tokens(plan.pack(per_token))
-        plan = replace(plan, segments=segments, order=order)
+        plan = replace(plan, routes=_routes_of_tokens(plan.pack(per_token)))
     return plan
 
 
@@ -270,23 +279,16 @@ def _real_tokens(real: Tensor, sequences: Tensor, length: int) -> Tensor:
     return sequences.index_select(0, row) * length + column
 
 
-def _language_range(
-    lang_ids: Tensor | int, real: Tensor | None, batch_size: int, length: int
-) -> tuple[Tensor | int, Tensor | int]:
-    """Lowest and highest id over the real tokens of each sequence, *Shape: (B,)* each, or one number for all."""
-    if isinstance(lang_ids, int):
-        return lang_ids, lang_ids
+def _language_range(lang_ids: Tensor, real: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
+    """Lowest and highest id over the real tokens of each sequence, *Shape: (B,)* each."""
     if lang_ids.dim() == 1:
         return lang_ids, lang_ids
     if length == 0:
-        return 0, 0
+        return lang_ids.new_zeros(len(lang_ids)), lang_ids.new_zeros(len(lang_ids))
     if real is None:
         return lang_ids.amin(1), lang_ids.amax(1)
     extremes = torch.iinfo(torch.int64)
-    return (
-        lang_ids.masked_fill(~real, extremes.max).amin(1),
-        lang_ids.masked_fill(~real, extremes.min).amax(1),
-    )
+    return lang_ids.masked_fill(~real, extremes.max).amin(1), lang_ids.masked_fill(~real, extremes.min).amax(1)
 
 
 def _grid_plan(ids: list[int], batch_size: int, length: int, device: torch.device | None) -> Plan:
@@ -302,12 +304,11 @@ def _grid_plan(ids: list[int], batch_size: int, length: int, device: torch.devic
     if rows != list(range(batch_size)):
         sorted_rows = torch.tensor(rows, device=device)
         order = (sorted_rows[:, None] * length + torch.arange(length, device=device)).flatten()
-    return Plan(batch_size, length, segments=tuple(segments), order=order)
+    return Plan(batch_size, length, Routes(tuple(segments), order))
 
 
 def _static_plan(lang_ids: Tensor | int, batch_size: int, length: int) -> Plan:
     """The grid layout with adapters chosen by index: no size depends on data (torch.compile, export, ONNX)."""
     if isinstance(lang_ids, int):
-        return Plan(batch_size, length, segments=((lang_ids, batch_size * length),))
-    ids = lang_ids if lang_ids.dim() == 1 else lang_ids.flatten()
-    return Plan(batch_size, length, lang_ids=ids)
+        return Plan(batch_size, length, Routes(((lang_ids, batch_size * length),)))
+    return Plan(batch_size, length, Routes(lang_ids=lang_ids.flatten()))

@@ -99,7 +99,6 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     metrics: dict[str, Any] = {
         "steps": trainer.state.global_step,
         "train_loss": result.training_loss,
-        "train_seconds": round(result.metrics["train_runtime"], 1),
     }
     if dev:
         metrics["dev"] = _scores(model, task, dev, labels, lang_id, tokenizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,10 @@ from xmodular.data import (
 from xmodular.errors import DataError
 from xmodular.modeling import XmodForMaskedLM
 from xmodular.options import PretrainOptions, build
-from xmodular.tasks import block_statistics, perplexity_metrics
-from xmodular.training.runs import Run, claim, last_checkpoint, print_trainable, save_run
+from xmodular.tasks import block_statistics, load_saved, perplexity_metrics
+from xmodular.training.runs import Run, checkpoint_step, claim, last_checkpoint, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer, training_arguments
 from xmodular.vocabulary import load_tokenizer, train_tokenizer
-
-_DEV_BLOCKS = 64  # validation reads at most so many blocks a language
 
 
 def pretrain(text: str | Path, **options: Any) -> Run:
@@ -105,14 +104,20 @@ def _pretrain(options: PretrainOptions) -> Run:
         sampler=sampler,
         validate=validation,
     )
-    with quiet_transformers():
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    steps = _planned_steps(options, len(dataset), arguments.world_size)
+    if checkpoint is not None and checkpoint_step(checkpoint) >= steps:
+        # Trainer would add a step to a finished run.
+        console.print(f"All {steps} steps were done before.")
+        model.load_state_dict(load_saved(checkpoint).state_dict())
+        train_loss = None
+    else:
+        with quiet_transformers():
+            train_loss = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).training_loss
     model.eval()
     per_language = validation.per_language()
     metrics = {
-        "steps": trainer.state.global_step,
-        "train_loss": result.training_loss,
-        "train_seconds": round(result.metrics["train_runtime"], 1),
+        "steps": steps,
+        "train_loss": train_loss,
         "validation": per_language,
     }
     _print_validation(per_language)
@@ -139,9 +144,10 @@ class _Validation:
         self.lang_ids = lang_ids
         self.collator = collator
         self.batch_size = options.batch_size
+        self.most = options.dev_blocks
 
     def per_language(self) -> dict[str, dict[str, float]]:
-        rows = [(each.language, block) for each in self.blocks for block in each.blocks[:_DEV_BLOCKS]]
+        rows = [(each.language, block) for each in self.blocks for block in each.blocks[: self.most]]
         ids = [self.lang_ids[language] for language, _ in rows]
         with progress("validating", len(rows)) as advance:
             sums = block_statistics(
@@ -169,6 +175,14 @@ class _Validation:
         losses = {code: values["loss"] for code, values in self.per_language().items()}
         mean = sum(losses.values()) / max(len(losses), 1)
         return {"loss": mean, **{f"loss:{code}": loss for code, loss in losses.items()}}
+
+
+def _planned_steps(options: PretrainOptions, draws: int, processes: int) -> int:
+    """Optimiser steps of the whole run."""
+    if options.max_steps is not None:
+        return options.max_steps
+    batches = math.ceil(draws / (options.batch_size * processes))
+    return math.ceil(options.epochs * math.ceil(batches / options.accumulation))
 
 
 def _tokenizer(options: PretrainOptions, files: dict[str, tuple[Path, ...]]) -> PreTrainedTokenizerFast:

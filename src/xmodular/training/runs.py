@@ -51,7 +51,12 @@ def last_checkpoint(output_dir: Path) -> Path | None:
     """The newest complete checkpoint of a run, if there is one."""
     # trainer_state.json is written last.
     complete = [path.parent for path in output_dir.glob("checkpoints/checkpoint-*/trainer_state.json")]
-    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return max(complete, key=checkpoint_step, default=None)
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """The optimiser step after which a checkpoint was written."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def save_run(run: Run, options: TrainingOptions) -> None:

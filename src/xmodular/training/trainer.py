@@ -49,6 +49,8 @@ def training_arguments(options: TrainingOptions, **more: Any) -> TrainingArgumen
         seed=options.seed,
         data_seed=options.seed,
         dataloader_pin_memory=on_gpu,
+        # Without this, several processes on a machine without accelerator would each train alone.
+        use_cpu=not torch.accelerator.is_available(),
         remove_unused_columns=False,
         # A language that is not in the batch leaves its adapters without gradient.
         ddp_find_unused_parameters=True,

@@ -1,0 +1,373 @@
+"""The embedded corpus: parallel sentences, sentence pairs and questions in eight languages, made from grammars.
+
+Everything is drawn as a meaning first (`xmodular.demo.meanings`) and then said in a language, so that labels, entity
+tags and answers are known from how a sentence is composed. The same numbers give the same data on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from xmodular.demo import meanings, surface
+from xmodular.demo.grammar import LANGUAGES, TOPICS
+from xmodular.demo.grammar import Question as Ask
+from xmodular.demo.meanings import LABELS, SPLITS, Meaning
+from xmodular.errors import InputError, LanguageError
+from xmodular.languages import resolve
+
+__all__ = [
+    "LABELS",
+    "LANGUAGES",
+    "SPLITS",
+    "TOPICS",
+    "Pair",
+    "Question",
+    "Sentence",
+    "pairs",
+    "questions",
+    "sentences",
+    "write_corpus",
+]
+
+SOURCE = "en_XX"  # the language of train and dev files
+_TEXT_DEV = 400  # lines
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence with its labels.
+
+    Attributes:
+        language: one of LANGUAGES.
+        text: the sentence.
+        topic: one of TOPICS.
+        tokens: its words and punctuation marks.
+        tags: IOB2 tags (PER, ORG, LOC) of the tokens.
+        spaces: whether a space follows each token; so the tokens join to the text.
+        id: the same for the same meaning in every language.
+    """
+
+    language: str
+    text: str
+    topic: str
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+    spaces: tuple[bool, ...]
+    id: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two statements about the same event, and whether the second follows from the first.
+
+    Attributes:
+        language: one of LANGUAGES.
+        premise: what is given.
+        hypothesis: what is judged.
+        label: "entailment", "neutral" or "contradiction".
+        id: the same in every language.
+    """
+
+    language: str
+    premise: str
+    hypothesis: str
+    label: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a short text, and its answer as a part of the text.
+
+    Attributes:
+        language: one of LANGUAGES.
+        context: three to five sentences.
+        question: the question.
+        answer: the answer, `context[answer_start : answer_start + len(answer)]`.
+        answer_start: in characters.
+        topic: one of TOPICS.
+        id: the same in every language.
+    """
+
+    language: str
+    context: str
+    question: str
+    answer: str
+    answer_start: int
+    topic: str
+    id: str
+
+
+@dataclass(frozen=True)
+class _PairMeaning:
+    premise: Meaning
+    hypothesis: Meaning
+    label: str
+    id: str
+
+
+@dataclass(frozen=True)
+class _QuestionMeaning:
+    context: tuple[Meaning, ...]
+    about: Meaning
+    ask: Ask
+    answer: str
+    named: dict[str, int]
+    id: str
+
+
+def sentences(language: str, count: int, *, seed: int = 0) -> Iterator[Sentence]:
+    """Distinct labelled sentences; topics take turns in random order.
+
+    Args:
+        language: one of LANGUAGES, or another name for it.
+        count: how many.
+        seed: the i-th sentence of a seed says the same in every language.
+
+    Raises:
+        LanguageError: a language that the corpus does not have.
+        InputError: a negative count.
+    """
+    code = _checked(language, count)
+    return (_sentence(meaning, code) for meaning in islice(_meanings(f"sentences {seed}"), count))
+
+
+def pairs(language: str, count: int, *, seed: int = 0) -> Iterator[Pair]:
+    """Distinct premise and hypothesis pairs; the labels take turns in random order.
+
+    Args and errors: as of `sentences`.
+    """
+    code = _checked(language, count)
+    return (_pair(pair, code) for pair in islice(_pair_meanings(f"pairs {seed}"), count))
+
+
+def questions(language: str, count: int, *, seed: int = 0) -> Iterator[Question]:
+    """Distinct questions with their contexts; topics take turns in random order.
+
+    Args and errors: as of `sentences`.
+    """
+    code = _checked(language, count)
+    return (_question(asked, code) for asked in islice(_question_meanings(f"questions {seed}"), count))
+
+
+def _checked(language: str, count: int) -> str:
+    if count < 0:
+        raise InputError(f"count is {count}: how many to draw cannot be negative.")
+    return resolve(language, LANGUAGES)
+
+
+def _sentence(meaning: Meaning, language: str) -> Sentence:
+    said = surface.sentence(meaning, language)
+    return Sentence(language, said.text, meaning.topic, said.tokens, said.tags, said.spaces, meaning.id)
+
+
+def _pair(pair: _PairMeaning, language: str) -> Pair:
+    premise, hypothesis = (surface.sentence(meaning, language).text for meaning in (pair.premise, pair.hypothesis))
+    return Pair(language, premise, hypothesis, pair.label, pair.id)
+
+
+def _question(asked: _QuestionMeaning, language: str) -> Question:
+    context, start, answer = "", 0, ""
+    for meaning in asked.context:
+        said = surface.sentence(meaning, language)
+        context += " " if context else ""
+        if meaning is asked.about:
+            begin, end = said.names[asked.answer]
+            start, answer = len(context) + begin, said.text[begin:end]
+        context += said.text
+    text = surface.question(asked.about, asked.ask.templates[language], asked.named, language)
+    return Question(language, context, text, answer, start, asked.about.topic, asked.id)
+
+
+def _turns(rng: random.Random, items: Sequence[str]) -> Iterator[str]:
+    while True:
+        yield from meanings.shuffled(rng, items)
+
+
+def _meanings(name: str, split: str | None = None) -> Iterator[Meaning]:
+    """Distinct meanings, of one split or of all, from the random stream called `name`."""
+    rng = random.Random(f"xmodular {name}")
+    seen: set[int] = set()
+    for topic in _turns(rng, TOPICS):
+        while True:
+            meaning = meanings.draw(rng, topic)
+            if meaning.number not in seen and split in (None, meaning.split):
+                break
+        seen.add(meaning.number)
+        yield meaning
+
+
+def _pair_meanings(name: str, split: str | None = None) -> Iterator[_PairMeaning]:
+    """Distinct pairs. Both statements are redrawn together when one is not of the split: to redraw the premise alone
+    would favour, label by label, the hypotheses that have many premises."""
+    rng = random.Random(f"xmodular {name}")
+    seen: set[str] = set()
+    for label in _turns(rng, LABELS):
+        while True:
+            premise, hypothesis = meanings.draw_pair(rng, meanings.pick(rng, TOPICS), label)
+            key = f"{premise.id}-{hypothesis.id}"
+            if key not in seen and split in (None, premise.split) and split in (None, hypothesis.split):
+                break
+        seen.add(key)
+        yield _PairMeaning(premise, hypothesis, label, key)
+
+
+def _question_meanings(name: str, split: str | None = None) -> Iterator[_QuestionMeaning]:
+    """Distinct questions; the sentences of a context share a topic and no two a frame, so that one answer is right."""
+    rng = random.Random(f"xmodular {name}")
+    seen: set[str] = set()
+
+    def drawn(topic: str, frames: set[str]) -> Meaning:
+        while True:
+            meaning = meanings.draw(rng, topic)
+            if meaning.frame not in frames and split in (None, meaning.split):
+                return meaning
+
+    for topic in _turns(rng, TOPICS):
+        while True:
+            about = drawn(topic, set())
+            asked = meanings.draw_question(rng, about)
+            if asked is None:
+                continue
+            ask, answer, named = asked
+            key = f"{about.id}-{answer}"
+            if key not in seen:
+                break
+        seen.add(key)
+        context, frames = [about], {about.frame}
+        for _ in range(meanings.pick(rng, (2, 3, 4))):
+            context.append(drawn(topic, frames))
+            frames.add(context[-1].frame)
+        yield _QuestionMeaning(tuple(meanings.shuffled(rng, context)), about, ask, answer, named, key)
+
+
+def write_corpus(
+    folder: str | Path,
+    *,
+    sentences_per_language: int = 12000,
+    task_train: int = 3000,
+    task_test: int = 600,
+    languages: Sequence[str] = LANGUAGES,
+    seed: int = 0,
+) -> Path:
+    """Write text and tasks: `text/`, `text_dev/`, `topic/`, `ner/`, `nli/`, `qa/`, one file a language and split.
+
+    The text of a language is its own: no two languages have the same lines in the same order. Tasks have train and
+    dev files in English and test files in every language, parallel by id. Each meaning belongs to one split, so no
+    sentence of a test file stands in a train, dev or text file of any language.
+
+    Args:
+        folder: made if it is not there; of its contents, only the six named folders are replaced.
+        sentences_per_language: lines of `text/<language>.demo.txt`.
+        task_train: rows of each task's train file; the dev file has a fifth of it.
+        task_test: rows of each task's test files.
+        languages: names of some of LANGUAGES, English among them.
+        seed: another seed draws other sentences.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        LanguageError: a language that the corpus does not have, or no English.
+        InputError: a count below one.
+    """
+    counts = {
+        "sentences_per_language": sentences_per_language,
+        "task_train": task_train,
+        "task_test": task_test,
+    }
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"{name} is {count}: a file needs at least one row.")
+    codes = [resolve(language, LANGUAGES) for language in languages]
+    if SOURCE not in codes:
+        raise LanguageError(f"languages has no {SOURCE}, the language of train and dev files: it has {codes}.")
+    target = Path(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        _write_text(beside, codes, sentences_per_language, seed)
+        rows = {"train": task_train, "dev": max(1, task_train // 5), "test": task_test}
+        for task in _TASKS:
+            _write_task(beside, task, codes, rows, seed)
+        target.mkdir(exist_ok=True)
+        for written in sorted(beside.iterdir()):
+            if (target / written.name).exists():
+                shutil.rmtree(target / written.name)
+            os.replace(written, target / written.name)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def _write_text(folder: Path, languages: Sequence[str], count: int, seed: int) -> None:
+    for part, split, suffix, lines in (
+        ("text", "train", ".demo", count),
+        ("text_dev", "dev", "", min(_TEXT_DEV, count)),
+    ):
+        for language in languages:
+            drawn = islice(_meanings(f"{part} {language} {seed}", split), lines)
+            texts = (surface.sentence(meaning, language).text for meaning in drawn)
+            _write_lines(folder / part / f"{language}{suffix}.txt", texts)
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def _json(row: Any) -> str:
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _topic_rows(drawn: Sequence[Meaning], language: str) -> Iterator[str]:
+    for row in (_sentence(meaning, language) for meaning in drawn):
+        yield _json({"id": row.id, "text": row.text, "label": row.topic})
+
+
+def _ner_rows(drawn: Sequence[Meaning], language: str) -> Iterator[str]:
+    for row in (_sentence(meaning, language) for meaning in drawn):
+        for token, tag in zip(row.tokens, row.tags, strict=True):
+            yield f"{token}\t{tag}"
+        yield ""
+
+
+def _nli_rows(drawn: Sequence[_PairMeaning], language: str) -> Iterator[str]:
+    for row in (_pair(pair, language) for pair in drawn):
+        yield _json({"id": row.id, "premise": row.premise, "hypothesis": row.hypothesis, "label": row.label})
+
+
+def _qa_rows(drawn: Sequence[_QuestionMeaning], language: str) -> Iterator[str]:
+    articles: dict[str, list[dict[str, Any]]] = {topic: [] for topic in TOPICS}
+    for row in (_question(asked, language) for asked in drawn):
+        answers = [{"text": row.answer, "answer_start": row.answer_start}]
+        asked = {"id": row.id, "question": row.question, "answers": answers}
+        articles[row.topic].append({"context": row.context, "qas": [asked]})
+    data = [{"title": topic, "paragraphs": paragraphs} for topic, paragraphs in articles.items() if paragraphs]
+    yield _json({"version": "1.1", "data": data})
+
+
+# task: (draw meanings of a split, rows of a file, suffix)
+_TASKS: dict[str, tuple[Callable[..., Iterator[Any]], Callable[[Any, str], Iterator[str]], str]] = {
+    "topic": (_meanings, _topic_rows, "jsonl"),
+    "ner": (_meanings, _ner_rows, "conll"),
+    "nli": (_pair_meanings, _nli_rows, "jsonl"),
+    "qa": (_question_meanings, _qa_rows, "json"),
+}
+
+
+def _write_task(folder: Path, task: str, languages: Sequence[str], rows: dict[str, int], seed: int) -> None:
+    draw, lines, suffix = _TASKS[task]
+    for split in SPLITS:
+        drawn = list(islice(draw(f"{task} {split} {seed}", split), rows[split]))
+        for language in languages if split == "test" else (SOURCE,):
+            _write_lines(folder / task / f"{language}.{split}.{suffix}", lines(drawn, language))

@@ -1,0 +1,70 @@
+"""Masks, by their statistics."""
+
+import numpy as np
+import pytest
+import torch
+
+from xmodular.data import MaskedLMCollator
+
+SPECIAL, MASK, PAD, VOCABULARY = (0, 1, 2, 3, 999), 999, 1, 1000
+
+
+def collator(seed: int = 0) -> MaskedLMCollator:
+    return MaskedLMCollator(special_ids=SPECIAL, mask_id=MASK, pad_id=PAD, vocab_size=VOCABULARY, seed=seed)
+
+
+def rows(count: int, length: int, *, draw: int = 0) -> list[dict]:
+    random = np.random.default_rng(9)
+    blocks = random.integers(4, 999, size=(count, length)).astype(np.uint16)
+    blocks[:, 0], blocks[:, 10], blocks[:, -3:] = 0, 2, PAD
+    return [{"input_ids": block, "lang_id": number % 3, "draw": draw + number} for number, block in enumerate(blocks)]
+
+
+def within(count: int, trials: int, share: float) -> bool:
+    return abs(count - trials * share) < 3 * (trials * share * (1 - share)) ** 0.5
+
+
+def test_statistics_over_a_hundred_thousand_tokens():
+    given = rows(800, 133)
+    batch = collator()(given)
+    original = torch.from_numpy(np.stack([row["input_ids"] for row in given]).astype(np.int64))
+    special = torch.isin(original, torch.tensor(SPECIAL))
+    inputs, labels = batch["input_ids"], batch["labels"]
+    chosen = labels != -100
+    tokens = int((~special).sum())
+    assert tokens > 100_000
+    assert within(int(chosen.sum()), tokens, 0.15)
+    assert not chosen[special].any()
+    assert torch.equal(labels[chosen], original[chosen])
+    assert torch.equal(inputs[~chosen], original[~chosen])
+    masked = inputs[chosen] == MASK
+    kept = inputs[chosen] == original[chosen]
+    replaced = inputs[chosen][~masked & ~kept]
+    count = int(chosen.sum())
+    assert within(int(masked.sum()), count, 0.8)
+    # a random token is the original one time in 995
+    assert within(int(kept.sum()), count, 0.1 + 0.1 / 995)
+    assert within(len(replaced), count, 0.1 * (1 - 1 / 995))
+    assert not torch.isin(replaced, torch.tensor(SPECIAL)).any()
+    assert len(replaced.unique()) > 700  # from all over the vocabulary
+
+
+def test_batch_is_what_the_model_takes():
+    batch = collator()(rows(4, 20))
+    assert batch["sparse_prediction"] is True
+    assert batch["lang_ids"].tolist() == [0, 1, 2, 0]
+    assert batch["attention_mask"].tolist() == [[1] * 17 + [0] * 3] * 4
+    assert {batch[name].dtype for name in ("input_ids", "attention_mask", "lang_ids", "labels")} == {torch.int64}
+
+
+def test_masks_are_a_function_of_seed_and_first_draw():
+    first, again, later = (collator()(rows(4, 40, draw=draw))["labels"] for draw in (5, 5, 6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
+    assert not torch.equal(first, collator(seed=1)(rows(4, 40, draw=5))["labels"])
+
+
+@pytest.mark.parametrize("draw", range(20))
+def test_a_short_batch_has_something_to_predict(draw: int):
+    row = {"input_ids": np.array([0, 50, 2, 1, 1]), "lang_id": 0, "draw": draw}
+    assert collator()([row])["labels"].tolist() == [[-100, 50, -100, -100, -100]]

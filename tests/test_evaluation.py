@@ -1,0 +1,168 @@
+"""Evaluation: which adapter reads what, constant guesses, results in and out."""
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from xmodular import evaluate, fill_mask
+from xmodular.errors import ConfigurationError, DataError, InputError, LanguageError
+from xmodular.results import Results
+from xmodular.training import finetune
+
+
+@pytest.fixture(scope="module")
+def strong(topic_run):
+    """The classifier with all its weights drawn large, so that answers vary with text and adapter."""
+    model = copy.deepcopy(topic_run.model)
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() > 1 and "position" not in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return replace(topic_run, model=model)
+
+
+@pytest.fixture(scope="module")
+def results(strong, corpus) -> Results:
+    return evaluate(strong.model, corpus / "topic", bootstrap=50)
+
+
+def accuracy(run, path, adapter: str) -> float:
+    """By hand, one row at a time."""
+    right = 0
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        ids = torch.tensor([run.tokenizer(row["text"], truncation=True, max_length=32)["input_ids"]])
+        with torch.no_grad():
+            logits = run.model(ids, lang_ids=run.model.lang_ids(adapter)).logits
+        right += run.model.config.id2label[int(logits.argmax())] == row["label"]
+    return right / len(rows)
+
+
+def test_each_column_is_read_by_its_adapter(results, strong, corpus):
+    assert results.source == "en_XX"
+    assert results.languages() == ["en_XX", "de_DE", "sw_KE"]
+    for language in ("de_DE", "sw_KE"):
+        path = corpus / "topic" / f"{language}.test.jsonl"
+        assert results.value(language, "right").value == pytest.approx(accuracy(strong, path, language))
+        assert results.value(language, "source").value == pytest.approx(accuracy(strong, path, "en_XX"))
+    # ... and the adapters do decide
+    assert results.value("sw_KE", "right").value != results.value("sw_KE", "source").value
+    assert results.value("en_XX", "source") is None  # it would be the same
+    for language in results.languages():
+        row = results.value(language)
+        assert row.low <= row.value <= row.high
+        assert row.rows == 40
+
+
+def test_constant_guesses(results, corpus):
+    for language in results.languages():
+        lines = (corpus / "topic" / f"{language}.test.jsonl").read_text(encoding="utf-8").splitlines()
+        labels = [json.loads(line)["label"] for line in lines]
+        most = max(labels.count("rare"), labels.count("common")) / len(labels)
+        assert results.value(language, "majority").value == pytest.approx(most)
+        assert results.value(language, "uniform").value == 0.5
+
+
+def test_means_leave_the_source_out(results):
+    values = [results.value(language).value for language in ("de_DE", "sw_KE")]
+    assert results.mean() == pytest.approx(sum(values) / 2)
+    assert results.mean("source") is not None
+    assert results.mean(transfer=False) == pytest.approx((sum(values) + results.value("en_XX").value) / 3)
+
+
+def test_results_go_out_and_come_back(results, tmp_path):
+    results.to_json(tmp_path / "r.json")
+    assert Results.from_json(tmp_path / "r.json") == results
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(DataError, match=r"bad.json holds no results"):
+        Results.from_json(tmp_path / "bad.json")
+    text = results.markdown()
+    assert "### classify: accuracy" in text
+    assert "### classify: macro-F1" in text
+    assert "| en_XX (source) | 40 |" in text
+    assert "| mean, others |" in text
+
+
+def test_saved_files(topic_run, corpus, tmp_path):
+    evaluate(topic_run.model, {"sw": corpus / "topic" / "sw_KE.test.jsonl"}, output_dir=tmp_path, bootstrap=20)
+    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+    assert Results.from_json(tmp_path / "results.json").languages() == ["sw_KE"]
+    assert "sw_KE" in (tmp_path / "results.md").read_text()
+
+
+def test_tagging(base_run, corpus, tmp_path):
+    run = finetune(
+        base_run.output_dir,
+        corpus / "tag" / "en_XX.train.conll",
+        task="tag",
+        language="en",
+        output_dir=tmp_path,
+        max_steps=40,
+        batch_size=8,
+        learning_rate=1e-2,
+    )
+    results = evaluate(run.model, corpus / "tag", languages=("en", "Swahili"), bootstrap=20)
+    assert results.metrics() == ["F1", "precision", "recall", "accuracy"]
+    assert results.languages() == ["en_XX", "sw_KE"]
+    assert results.value("en_XX").value > 0.9
+    assert results.value("en_XX", "majority").value == 0.0
+    assert results.value("en_XX", "majority", "accuracy").value > 0.5
+
+
+def test_perplexity_with_and_without_switching(base_run, corpus):
+    results = evaluate(base_run.model, corpus / "text", source="English", max_length=32, bootstrap=20)
+    assert results.metrics() == ["perplexity", "accuracy"]
+    assert results.value("de_DE", "right").value != results.value("de_DE", "source").value
+    assert results.value("en_XX", "source") is None
+    assert results.value("de_DE", "uniform").value == len(base_run.tokenizer)
+    alone = evaluate(base_run.model, corpus / "text", max_length=32, bootstrap=20)
+    assert alone.value("de_DE", "source") is None
+    assert alone.value("de_DE").value == pytest.approx(results.value("de_DE").value, rel=1e-4)
+
+
+def test_files_in_other_languages_are_left_out_aloud(topic_run, corpus, tmp_path, capsys):
+    for name in ("sw_KE", "ta_IN"):
+        (tmp_path / f"{name}.test.jsonl").write_text('{"text": "mto", "label": "rare"}\n')
+    assert evaluate(topic_run.model, tmp_path, bootstrap=5).languages() == ["sw_KE"]
+    assert "Left out, not among the model's languages: ta_IN" in capsys.readouterr().err
+
+
+def test_errors(topic_run, base_run, corpus, tmp_path):
+    with pytest.raises(DataError, match=r"no files <language>.test.jsonl in"):
+        evaluate(topic_run.model, tmp_path)
+    with pytest.raises(LanguageError, match="Tamil"):
+        evaluate(topic_run.model, {"Tamil": corpus / "topic" / "sw_KE.test.jsonl"})
+    (tmp_path / "sw_KE.test.jsonl").write_text('{"text": "mto", "label": "unheard"}\n')
+    with pytest.raises(
+        DataError, match=r"sw_KE.test.jsonl:1: the label 'unheard' is not one of the model's: common, rare"
+    ):
+        evaluate(topic_run.model, tmp_path)
+    with pytest.raises(ConfigurationError, match="does not say which language it was trained in; --source does"):
+        evaluate(base_run.model, corpus / "text", adapter=("source",))
+
+
+def test_fill_mask(base_run):
+    fillings = fill_mask(base_run.model, "the <mask> sees the <mask>", language="en", top_k=3)
+    assert [filling.mask for filling in fillings] == [0, 0, 0, 1, 1, 1]
+    tokenizer = base_run.tokenizer
+    ids = tokenizer("the <mask> sees the <mask>", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        logits = base_run.model(ids, lang_ids=base_run.model.lang_ids("en")).logits[0]
+    logits[:, tokenizer.all_special_ids] = -torch.inf
+    place = int((ids[0] == tokenizer.mask_token_id).nonzero()[0])
+    best = logits[place].softmax(-1).topk(3)
+    assert [filling.probability for filling in fillings[:3]] == pytest.approx(best.values.tolist(), abs=1e-5)
+    assert fillings[0].piece == tokenizer.decode([int(best.indices[0])]).strip()
+    assert fillings[0].text.count("<mask>") == 1
+    with pytest.raises(InputError, match="no <mask> in the text"):
+        fill_mask(base_run.model, "the house", language="en")
+    with pytest.raises(InputError, match="this model reads 32 at most"):
+        fill_mask(base_run.model, "house " * 60 + "<mask>", language="en")
+
+
+def test_fill_mask_needs_a_masked_language_model(topic_run):
+    with pytest.raises(ConfigurationError, match="is a XmodForSequenceClassification"):
+        fill_mask(topic_run.model, "<mask>", language="en")
