@@ -73,7 +73,7 @@ def ragged(rounds: int) -> None:
     real, padded = sum(map(sum, draws)), sum(32 * max(lengths) for lengths in draws)
     for count in (1, 8, 30):
         batches = [ragged_batch(lengths, count, VOCAB, seed=1) for lengths in draws]
-        orders = [sorted(range(32), key=lambda row, ls=ls: (row % count, ls[row])) for ls in draws]  # noqa: B023
+        orders = [sorted(range(32), key=lambda row, ls=ls: (row % count, ls[row])) for ls in draws]
         packed = [
             (torch.randn(sum(ls), 768), [ls[row] for row in order], [row % count for row in order])
             for ls, order in zip(draws, orders, strict=True)

@@ -230,7 +230,9 @@ def make_plan(
         facts.append(real.sum(1))
     columns: Any = torch.stack(facts).tolist() if facts else []
     lengths = columns.pop() if real is not None else [length] * batch_size
-    lows, highs = columns if columns else ([lang_ids] * batch_size, [lang_ids] * batch_size)
+    lows: list[int]
+    highs: list[int]
+    lows, highs = columns or ([lang_ids] * batch_size, [lang_ids] * batch_size)  # type: ignore[assignment]
     occupied = [row for row in range(batch_size) if lengths[row] > 0]
     if occupied:
         _check_range(min(lows[row] for row in occupied), max(highs[row] for row in occupied), languages)

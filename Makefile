@@ -1,0 +1,41 @@
+# Each target sets up .venv itself. Python 3.10 or later is all that is needed: make PYTHON=python3.12 demo
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+.PHONY: demo test slow bench lint setup clean
+
+# pip of the environment is new enough for constraints and editable installs. torch first and alone: the exact version
+# of constraints.txt, so that nothing asks for another build.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or later is needed: make PYTHON=..."; exit 1; }
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --upgrade pip
+	$(RUN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+setup: $(VENV)/.ready
+
+# The whole road, offline, in minutes: pretrain, fine-tune on English, zero-shot table. Output in ./demo.
+demo: setup
+	HF_HUB_OFFLINE=1 $(RUN)/xmodular demo --output-dir demo
+
+test: setup
+	$(RUN)/python -m pytest
+
+slow: setup
+	$(RUN)/python -m pytest -m slow
+
+bench: setup
+	$(RUN)/python benchmarks/forward.py
+	$(RUN)/python benchmarks/training.py
+	$(RUN)/python benchmarks/loading.py
+
+lint: setup
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+clean:
+	rm -rf $(VENV) demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
