@@ -222,7 +222,7 @@ def make_plan(
         LanguageError: if an id at a real token is out of range.
     """
     if torch.compiler.is_compiling():
-        return _static_plan(lang_ids, batch_size, length)
+        return _static_plan(lang_ids, batch_size, length, len(languages))
     real = None if attention_mask is None or not pack else attention_mask != 0
     # The one transfer to the host: per sequence its lowest and highest language id, and its number of real tokens.
     facts = [] if isinstance(lang_ids, int) else list(_language_range(lang_ids, real, length))
@@ -309,8 +309,10 @@ def _grid_plan(ids: list[int], batch_size: int, length: int, device: torch.devic
     return Plan(batch_size, length, Routes(tuple(segments), order))
 
 
-def _static_plan(lang_ids: Tensor | int, batch_size: int, length: int) -> Plan:
+def _static_plan(lang_ids: Tensor | int, batch_size: int, length: int, languages: int) -> Plan:
     """The grid layout with adapters chosen by index: no size depends on data (torch.compile, export, ONNX)."""
     if isinstance(lang_ids, int):
         return Plan(batch_size, length, Routes(((lang_ids, batch_size * length),)))
-    return Plan(batch_size, length, Routes(lang_ids=lang_ids.flatten()))
+    # Looked up, so that an id out of range is an error here too.
+    ids = torch.arange(languages, device=lang_ids.device).index_select(0, lang_ids.flatten())
+    return Plan(batch_size, length, Routes(lang_ids=ids))
