@@ -201,7 +201,7 @@ def _score_text(
         seed=options.seed,
     )
     with tempfile.TemporaryDirectory() as folder:
-        cache = BlockCache(Path(folder), tokenizer, longest(model, options.max_length))
+        cache = BlockCache(Path(folder), tokenizer, longest(model, options.max_length), options.packing)
         blocks = {code: np.array(cache.get(TextFiles(code, (path,))).blocks) for code, path in files.items()}
     jobs = [(code, condition) for code in files for condition in conditions if condition == "right" or code != source]
     rows = [(code, condition, number) for code, condition in jobs for number in range(len(blocks[code]))]

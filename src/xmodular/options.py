@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 Trainable = Literal["all", "shared", "adapters", "head"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Packing = Literal["fill", "lines"]
 
 
 def _option(help: str, default: Any = dataclasses.MISSING, *, positional: bool = False) -> Any:
@@ -70,6 +71,7 @@ class PretrainOptions(TrainingOptions):
     preset: str = _option("Model shape: tiny, mini, small, xmod-base, xmod-large-prenorm.", "small")
     overrides: Mapping[str, Any] | None = _option("Changes to the preset, as name=value,name=value.", None)
     block_size: int = _option("Tokens a block (a training sequence), the leading <s> included.", 256)
+    packing: Packing = _option("fill: blocks run across lines; lines: every line starts a block of its own.", "fill")
     alpha: float = _option("Smoothing of language shares: q proportional to p^alpha.", 0.3)
     mask_probability: float = _option("Share of tokens to predict.", 0.15)
     eval_every: int | None = _option("Validate every so many steps; always at the end.", None)
@@ -127,6 +129,7 @@ class EvaluateOptions:
     source: str | None = _option("The source language; default: the one the model was fine-tuned in.", None)
     tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
     max_length: int = _option("Tokens a row at most; longer rows are cut.", 128)
+    packing: Packing = _option("How perplexity's text becomes rows, as in pretraining.", "fill")
     batch_size: int = _option("Rows a forward pass.", 64)
     bootstrap: int = _option("Resamplings behind the 95 % intervals.", 1000)
     seed: int = _option("Seed of the resamplings and of perplexity's masks.", 0)
@@ -158,7 +161,7 @@ class DemoOptions:
     """Walk the whole road offline, on the corpus inside the package: pretrain, fine-tune in English, evaluate."""
 
     output_dir: Path = _option("Where everything goes.", Path("demo"))
-    pretrain_steps: int = _option("Optimiser steps of pretraining.", 2000)
+    pretrain_steps: int = _option("Optimiser steps of pretraining.", 4000)
     seed: int = _option("Seed of corpus, initialisation, sampling and masks.", 0)
     overwrite: bool = _option("Replace a finished demo in --output-dir.", False)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xmodular.data import BlockCache, Draw, MixedBlocks, TextFiles, pack
-from xmodular.data.blocks import token_stream
+from xmodular.data.blocks import pack_lines, token_stream
 from xmodular.errors import DataError
 
 
@@ -19,6 +19,24 @@ def test_pack_as_drawn_in_the_documentation():
         [0, 22, 2, 31, 32, 33],
         [0, 34, 2, 1, 1, 1],
     ]
+
+
+def test_lines_as_drawn_in_the_documentation():
+    stream = np.array([11, 12, 13, 2, 21, 22, 2, 31, 32, 33, 34, 2])
+    assert pack_lines(stream, 6, bos_id=0, eos_id=2, pad_id=1).tolist() == [
+        [0, 11, 12, 13, 2, 1],
+        [0, 21, 22, 2, 1, 1],
+        [0, 31, 32, 33, 34, 2],
+    ]
+    assert pack_lines(stream, 5, bos_id=0, eos_id=2, pad_id=1).tolist()[2:] == [[0, 31, 32, 33, 2], [0, 34, 2, 1, 1]]
+
+
+def test_cached_lines_are_the_text(text, tokenizer, tmp_path):
+    made = BlockCache(tmp_path / "cache", tokenizer, 24, "lines").get(text)
+    assert len(made.blocks) == 50
+    for line, block in zip(text, made.blocks, strict=True):
+        assert block[block != tokenizer.pad_token_id].tolist() == tokenizer(line)["input_ids"]
+    assert BlockCache(tmp_path / "cache", tokenizer, 24).get(text).blocks.shape != made.blocks.shape
 
 
 @settings(deadline=None)

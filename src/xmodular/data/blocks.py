@@ -9,6 +9,13 @@ A language's lines become one stream of tokens, each line closed by ``</s>``. A 
               <s> B2 </s> C1 C2 C3
               <s> C4 </s> <pad> <pad> <pad>
 
+With packing "lines" every line starts a block of its own, so that positions count from the line's start; a longer
+line goes on in the next block, each with its ``<s>`` and ``</s>``:
+
+              <s> A1 A2 A3 </s> <pad>
+              <s> B1 B2 </s> <pad> <pad>
+              <s> C1 C2 C3 C4 </s>
+
 One language a block, so that a block has one adapter. On disk a language is a folder named after the hash of all that
 decides its content, with ``blocks.npy`` (blocks, block_size) and ``index.json``; it is read by memory mapping.
 """
@@ -61,12 +68,16 @@ class BlockCache:
         folder: where languages' folders lie.
         tokenizer: the tokenizer.
         block_size: tokens a block.
+        packing: "fill" or "lines", as drawn at the head of this module.
     """
 
-    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerFast, block_size: int) -> None:
+    def __init__(
+        self, folder: Path, tokenizer: PreTrainedTokenizerFast, block_size: int, packing: str = "fill"
+    ) -> None:
         self.folder = folder
         self.tokenizer = tokenizer
         self.block_size = block_size
+        self.packing = packing
         self.tokenizer_hash = fingerprint(tokenizer)
 
     def get(self, text: TextFiles, advance: Callable[[int], None] = lambda lines: None) -> LanguageBlocks:
@@ -96,7 +107,7 @@ class BlockCache:
         )
 
     def _key(self, text: TextFiles) -> str:
-        parts: list[Any] = [_FORMAT, self.tokenizer_hash, self.block_size, text.part, text.dev_fraction]
+        parts: list[Any] = [_FORMAT, self.tokenizer_hash, self.block_size, self.packing, text.part, text.dev_fraction]
         for path in text.files:
             digest = hashlib.sha256()
             with path.open("rb") as file:
@@ -107,6 +118,7 @@ class BlockCache:
 
     def _make(self, text: TextFiles, place: Path, advance: Callable[[int], None]) -> None:
         dtype = np.dtype(np.uint16 if len(self.tokenizer) <= 2**16 else np.int32)
+        ids = {f"{name}_id": getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
         with written_beside(self.folder) as beside:
             made = beside / place.name
             made.mkdir()
@@ -115,18 +127,19 @@ class BlockCache:
             with stream.open("wb") as file:
                 for tokens in token_stream(text, self.tokenizer, advance):
                     count += len(tokens)
+                    if self.packing == "lines":
+                        tokens = pack_lines(tokens, self.block_size, **ids)
                     file.write(tokens.astype(dtype).tobytes())
             if count == 0:
                 raise DataError(f"No text for {text.language} in {', '.join(map(str, text.files))}: {text.counts}.")
-            rows = -(-count // (self.block_size - 1))
+            written = np.memmap(stream, dtype, "r")
+            by_line = self.packing == "lines"
+            rows = len(written) // self.block_size if by_line else -(-count // (self.block_size - 1))
             out = np.lib.format.open_memmap(made / "blocks.npy", "w+", dtype, (rows, self.block_size))
-            pack(
-                np.memmap(stream, dtype, "r"),
-                self.block_size,
-                bos_id=self.tokenizer.bos_token_id,
-                pad_id=self.tokenizer.pad_token_id,
-                out=out,
-            )
+            if by_line:
+                out[:] = written.reshape(rows, self.block_size)
+            else:
+                pack(written, self.block_size, bos_id=ids["bos_id"], pad_id=ids["pad_id"], out=out)
             out.flush()
             stream.unlink()
             index = {
@@ -185,6 +198,28 @@ def pack(tokens: np.ndarray, block_size: int, *, bos_id: int, pad_id: int, out: 
         out[full, 1:] = pad_id
         out[full, 1 : 1 + len(rest)] = rest
     return out
+
+
+def pack_lines(tokens: np.ndarray, block_size: int, *, bos_id: int, eos_id: int, pad_id: int) -> np.ndarray:
+    """Give every line of a stream blocks of its own, as drawn at the head of this module.
+
+    Args:
+        tokens: (tokens,) ids, every line closed by `eos_id`.
+        block_size: tokens a block.
+        bos_id, eos_id, pad_id: ids of ``<s>``, ``</s>`` and ``<pad>``.
+
+    Returns:
+        (blocks, block_size).
+    """
+    width = block_size - 2
+    rows = []
+    for line in np.split(tokens, np.flatnonzero(tokens == eos_id) + 1)[:-1]:
+        for start in range(0, max(len(line) - 1, 1), width):
+            part = line[:-1][start : start + width]
+            row = np.full(block_size, pad_id, dtype=tokens.dtype)
+            row[0], row[1 : 1 + len(part)], row[1 + len(part)] = bos_id, part, eos_id
+            rows.append(row)
+    return np.stack(rows)
 
 
 class MixedBlocks(Dataset):

@@ -20,17 +20,18 @@ from xmodular.results import Results
 from xmodular.training import finetune, pretrain
 
 SOURCE = "en_XX"
+_LONGEST = 48  # tokens; the longest sentence has 42
 
 
 def run(output_dir: str | Path = "demo", **options: Any) -> Results:
-    """Pretrain a small model in eight languages, fine-tune it on English topics, and evaluate it in all of them.
+    """Pretrain a small model in eight languages, fine-tune it on English topics and names, evaluate it in all.
 
     Args:
         output_dir: where everything goes.
         options: the other fields of `DemoOptions`.
 
     Returns:
-        The zero-shot results: accuracy per language with its own adapter, with the English adapter, and by chance.
+        The topics' results: accuracy per language with its own adapter, with the English adapter, and by chance.
     """
     made = build(DemoOptions, {"output_dir": output_dir, **options})
     started = time.monotonic()
@@ -46,19 +47,31 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
     console.print(f"Sentences from grammars in {corpus}")
 
     step(2, "pretrain in all languages")
+    # Small width, small adapters, strong decay and a sentence a row: what makes so small a model share its
+    # representations between languages at all.
     base = pretrain(
         corpus / "text",
         dev_text=corpus / "text_dev",
         output_dir=folder / "base",
         vocab_size=4000,
         preset="tiny",
-        overrides={"num_hidden_layers": 3, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
-        block_size=128,
+        overrides={
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "adapter_reduction_factor": 16,
+            "initializer_range": 0.05,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+        },
+        packing="lines",
+        block_size=_LONGEST,
         alpha=0.7,
+        mask_probability=0.3,
         max_steps=made.pretrain_steps,
         batch_size=32,
-        learning_rate=2e-3,
-        log_every=100,
+        learning_rate=3e-3,
+        weight_decay=0.3,
+        log_every=200,
         seed=made.seed,
         overwrite=made.overwrite,
     )
@@ -68,29 +81,42 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
         base.model,
         str(corpus / "text_dev"),
         source=SOURCE,
-        max_length=128,
+        packing="lines",
+        max_length=_LONGEST,
         bootstrap=200,
         output_dir=folder / "base" / "eval",
     )
 
-    step(4, f"fine-tune topics in {SOURCE} only")
+    step(4, f"fine-tune in {SOURCE} only: topics of sentences, and names in them")
     topic = finetune(
         folder / "base",
         corpus / "topic" / f"{SOURCE}.train.jsonl",
         dev=corpus / "topic" / f"{SOURCE}.dev.jsonl",
-        language=SOURCE,
         output_dir=folder / "topic",
-        epochs=3,
-        learning_rate=5e-4,
-        seed=made.seed,
-        overwrite=made.overwrite,
+        **_finetuning(made),
+    )
+    names = finetune(
+        folder / "base",
+        corpus / "ner" / f"{SOURCE}.train.conll",
+        dev=corpus / "ner" / f"{SOURCE}.dev.conll",
+        task="tag",
+        output_dir=folder / "names",
+        **_finetuning(made),
     )
 
-    step(5, "topics in every language, none of which but English was trained on")
+    step(5, f"both in every language: only {SOURCE} was trained on")
     results = evaluate(topic.model, str(corpus / "topic"), output_dir=folder / "topic" / "eval")
+    evaluate(names.model, str(corpus / "ner"), output_dir=folder / "names" / "eval", bootstrap=200)
+    console.print(
+        "The names are the same in most languages, so finding them carries over more easily than topics, whose words "
+        "the model has never seen beside their translations."
+    )
 
     step(6, "fill a mask")
-    for language, text in (("en_XX", "The <mask> won the match."), ("de_DE", "Die <mask> hat gewonnen.")):
+    for language, text in (
+        ("en_XX", "The <mask> blew at 38 kilometres per hour in Toronto."),
+        ("de_DE", "Der <mask> wehte mit 38 Kilometern pro Stunde in Toronto."),
+    ):
         for filling in fill_mask(base.model, text, language=language, top_k=3):
             console.print(f"{language}  {filling.probability:.2f}  {filling.text}")
 
@@ -102,3 +128,14 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
             console.print(f"{path}  ({path.stat().st_size / 1e6:.2f} MB)")
     console.print(f"{seconds['all'] / 60:.1f} minutes in all")
     return results
+
+
+def _finetuning(options: DemoOptions) -> dict[str, Any]:
+    """What both tasks' training has in common."""
+    return {
+        "language": SOURCE,
+        "epochs": 2,
+        "learning_rate": 5e-4,
+        "seed": options.seed,
+        "overwrite": options.overwrite,
+    }

@@ -229,8 +229,7 @@ class XmodSelfAttention(nn.Module):
                 mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
             rows = torch.arange(query.shape[2], device=query.device) + inputs.past_length
             columns = torch.arange(key.shape[2], device=query.device)
-            longest = max(inputs.past_length + query.shape[2], key.shape[2])
-            bias = self._relative_bias(query, key, rows.expand(batch, -1), columns.expand(batch, -1), longest)
+            bias = self._relative_bias(query, key, rows.expand(batch, -1), columns.expand(batch, -1), key.shape[2])
             bias = bias * self.scaling
             mask = bias if mask is None else mask + bias
         backend = "eager" if inputs.want_weights else inputs.backend

@@ -151,11 +151,11 @@ class XmodLayer(GradientCheckpointingLayer):
 
 @dataclass
 class Encoded:
-    """What the stack returns, still in the order of the plan.
+    """What the stack returns.
 
     Attributes:
-        states: *Shape: (T, hidden)*, or *(kept, hidden)* if the plan keeps only some tokens.
-        hidden_states: the input and the output of every layer, if asked for; the last is after the final LayerNorm.
+        states: *Shape: (T, hidden)*, or *(kept, hidden)* if the plan keeps only some tokens, in the plan's order.
+        hidden_states: *(B, S, hidden)*, the input of every layer, if asked for.
         attentions, cross_attentions: *(B, heads, Q, K)* of every layer, if asked for.
     """
 
@@ -194,7 +194,10 @@ class XmodEncoder(nn.Module):
         last = len(self.layer) - 1
         for index, layer in enumerate(self.layer):
             if want_hidden_states:
-                done.hidden_states.append(states)
+                # Layers read the very states that are returned, so that these have gradients.
+                grid = inputs.plan.unpack(states)
+                done.hidden_states.append(grid)
+                states = inputs.plan.pack(grid) if torch.is_grad_enabled() else states
             mask = None if head_mask is None else head_mask[index]
             states, weights, cross_weights = layer(states, inputs, mask, index == last and inputs.plan.kept is not None)
             if weights is not None:
@@ -202,6 +205,4 @@ class XmodEncoder(nn.Module):
             if cross_weights is not None:
                 done.cross_attentions.append(cross_weights)
         done.states = self.LayerNorm(states) if self.pre_norm else states
-        if want_hidden_states:
-            done.hidden_states.append(done.states)
         return done

@@ -417,16 +417,21 @@ class XmodForCausalLM(_XmodLM, GenerationMixin):
         )
         return output if return_dict else output.to_tuple()
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def prepare_inputs_for_generation(
+        self, input_ids: Tensor, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
         """The inputs of one step of `generate`: new tokens speak the language of the last token before them."""
         lang_ids = kwargs.pop("lang_ids", None)
+        kwargs["inputs_embeds"] = inputs_embeds
         inputs = GenerationMixin.prepare_inputs_for_generation(cast(Any, self), cast(Any, input_ids), *args, **kwargs)
         if lang_ids is not None:
             if lang_ids.dim() == 2:
                 given = inputs.get("input_ids")
                 new = (inputs["inputs_embeds"] if given is None else given).shape[1]
-                missing = max(0, input_ids.shape[1] - lang_ids.shape[1])
-                lang_ids = torch.cat((lang_ids, lang_ids[:, -1:].expand(-1, missing)), 1)[:, -new:]
+                cache = inputs.get("past_key_values")
+                start = 0 if cache is None else int(cache.get_seq_length())
+                missing = max(0, start + new - lang_ids.shape[1])
+                lang_ids = torch.cat((lang_ids, lang_ids[:, -1:].expand(-1, missing)), 1)[:, start : start + new]
             inputs["lang_ids"] = lang_ids
         return inputs
 

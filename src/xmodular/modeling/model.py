@@ -132,8 +132,11 @@ class XmodModel(XmodPreTrainedModel):
         cache = as_cache(past_key_values, config)
         if use_cache and cache is None:
             cache = _new_cache(config)
-        past_length = cache.get_seq_length() if cache is not None else 0
-        _check_mask(attention_mask, batch_size, length, past_length)
+        past_length: Any = cache.get_seq_length() if cache is not None else 0
+        if isinstance(past_length, Tensor):  # a static cache's own counter, which the first layer moves on
+            past_length = past_length.clone() if torch.compiler.is_compiling() else int(past_length)
+        fixed_size = cache is not None and cache.is_compileable
+        _check_mask(attention_mask, batch_size, length, past_length, fixed_size)
         _check_ids(token_type_ids, "token_type_ids", batch_size, length)
         _check_ids(position_ids, "position_ids", batch_size, length)
         head_mask = _check_head_mask(head_mask, config)
@@ -180,10 +183,11 @@ class XmodModel(XmodPreTrainedModel):
         encoded = self.encoder(embedded, inputs, head_mask, output_hidden_states)
 
         states = plan.unpack_kept(encoded.states)
-        hidden_states = (*map(plan.unpack, encoded.hidden_states[:-1]), states) if output_hidden_states else None
+        hidden_states = (*encoded.hidden_states, states) if output_hidden_states else None
         if not pack and attention_mask is not None and attention_mask.dim() == 2:
             # Padded positions are zeros in either layout.
-            padding = (attention_mask[:, -length:] == 0).to(device)[:, :, None]
+            slots = torch.arange(length, device=attention_mask.device) + past_length
+            padding = (attention_mask.index_select(1, slots) == 0).to(device)[:, :, None]
             states = states.masked_fill(padding, 0)
             if hidden_states is not None:
                 hidden_states = tuple(layer.masked_fill(padding, 0) for layer in hidden_states)
@@ -201,7 +205,7 @@ class XmodModel(XmodPreTrainedModel):
         """Raises InputError if a token would stand beyond the position table."""
         rows = self.config.max_position_embeddings
         pad = self.config.pad_token_id
-        if length <= rows - pad - 1 or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or length <= rows - pad - 1:
             return
         if position_ids is not None:
             needed = int(position_ids.max()) + 1
@@ -287,23 +291,20 @@ def _check_ids(ids: Tensor | None, name: str, batch_size: int, length: int) -> N
         raise InputError(f"{name} has shape {tuple(ids.shape)}: it must be ({batch_size}, {length}), one per token.")
 
 
-def _check_mask(mask: Tensor | None, batch_size: int, length: int, past_length: int) -> None:
+def _check_mask(mask: Tensor | None, batch_size: int, length: int, past_length: int, fixed_size: bool) -> None:
     if mask is None:
         return
     if isinstance(mask, list | tuple):
         raise InputError(f"attention_mask is a {type(mask).__name__}: it must be a tensor, such as torch.tensor(mask).")
     if not isinstance(mask, Tensor):
         return  # prepared by and for an attention backend, such as flex attention's block masks
+    if isinstance(past_length, Tensor):
+        return  # compiled: lengths are not known here
     keys = length + past_length
-    fits = (
-        mask.dim() == 2
-        and mask.shape[0] == batch_size
-        and mask.shape[1] in ((length, keys) if past_length else (length,))
-    )
-    if mask.dim() == 2 and mask.shape[0] == batch_size and mask.shape[1] > keys and past_length:
-        fits = True  # a cache of fixed size
+    columns = mask.shape[-1]
+    fits = mask.dim() == 2 and mask.shape[0] == batch_size and (columns == keys or (columns > keys and fixed_size))
     if mask.dim() == 3:
-        fits = mask.shape[0] in (1, batch_size) and mask.shape[1] == length and mask.shape[2] >= keys
+        fits = mask.shape[0] in (1, batch_size) and mask.shape[1] == length and columns >= keys
     if mask.dim() == 4:
         fits = mask.shape[0] in (1, batch_size)
     if not fits:

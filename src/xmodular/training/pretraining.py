@@ -69,7 +69,9 @@ def _pretrain(options: PretrainOptions) -> Run:
 
     with arguments.main_process_first(desc="tokenizer and blocks"):
         tokenizer = _tokenizer(options, files)
-        cache = BlockCache(options.cache_dir or options.output_dir / "blocks", tokenizer, options.block_size)
+        cache = BlockCache(
+            options.cache_dir or options.output_dir / "blocks", tokenizer, options.block_size, options.packing
+        )
         train_text = {}
         dev_text = {}
         for code, paths in files.items():
