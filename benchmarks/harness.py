@@ -84,7 +84,13 @@ def ragged_batch(lengths: Sequence[int], languages: int, vocab_size: int, seed: 
     }
 
 
-def stripped_layers(model: torch.nn.Module, states: Tensor, lengths: Sequence[int], lang_ids: Sequence[int]) -> Tensor:
+def stripped_layers(
+    model: torch.nn.Module,
+    states: Tensor,
+    lengths: Sequence[int],
+    lang_ids: Sequence[int],
+    labelled: Sequence[int] | None = None,
+) -> Tensor:
     """The matrix products and the attention of all layers on the same tokens, and nothing else.
 
     No bias, no LayerNorm, no activation, no residual, no embeddings.
@@ -94,6 +100,7 @@ def stripped_layers(model: torch.nn.Module, states: Tensor, lengths: Sequence[in
         states: *(tokens, hidden)*.
         lengths: of the sequences, in the order in which they are packed.
         lang_ids: of the sequences, in the same order, sorted.
+        labelled: how many tokens of each language in the batch go on after the last attention; None for all.
     """
     heads = model.config.num_attention_heads
     counts: list[tuple[int, int]] = []
@@ -106,7 +113,8 @@ def stripped_layers(model: torch.nn.Module, states: Tensor, lengths: Sequence[in
         else:
             runs.append([1, length])
     sizes = [count * length for count, length in runs]
-    for layer in model.base_model.encoder.layer:
+    layers = model.base_model.encoder.layer
+    for index, layer in enumerate(layers):
         block = layer.attention.self
         query, key, value = (
             F.linear(states, part.weight).unflatten(1, (heads, -1)) for part in (block.query, block.key, block.value)
@@ -116,6 +124,11 @@ def stripped_layers(model: torch.nn.Module, states: Tensor, lengths: Sequence[in
             q, k, v = (part.unflatten(0, run).transpose(1, 2) for part in (q, k, v))
             contexts.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
         context = (contexts[0] if len(contexts) == 1 else torch.cat(contexts)).flatten(1)
+        if labelled is not None and index == len(layers) - 1:
+            kept = [(language, min(n, few)) for (language, n), few in zip(counts, labelled, strict=True)]
+            parts = context.split([n for _, n in counts])
+            context = torch.cat([part[:n] for part, (_, n) in zip(parts, kept, strict=True)])
+            counts = kept
         states = F.linear(context, layer.attention.output.dense.weight)
         states = F.linear(F.linear(states, layer.intermediate.dense.weight), layer.output.dense.weight)
         adapters = list(layer.output.adapter_modules.values())

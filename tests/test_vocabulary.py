@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
+from transformers import PreTrainedTokenizerFast
 
 from tests.conftest import DEVELOPMENT_DATA
 from xmodular.errors import ConfigurationError, DataError
@@ -92,3 +93,13 @@ def test_errors_say_what_is_wrong(tmp_path: Path):
     broken.write_bytes(b"not a model")
     with pytest.raises(DataError, match="SentencePiece model"):
         load_tokenizer(broken)
+
+
+def test_a_folder_that_names_the_class_of_xlm_r_alone_loads(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """As released checkpoints have it: `tokenizer.json`, and a class that knows the special tokens."""
+    tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "XLMRobertaTokenizer"}')
+    loaded = load_tokenizer(tmp_path)
+    text = "the house sees bread"
+    assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert loaded.mask_token_id == tokenizer.mask_token_id

@@ -93,7 +93,7 @@ class XmodConfig(PretrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         if not isinstance(self.languages, str):
-            self.languages = list(self.languages)
+            self.languages = list(self.languages or ())
         # JSON turns the layer numbers into strings.
         self.pruned_heads = {
             int(layer): sorted({int(head) for head in heads}) for layer, heads in (self.pruned_heads or {}).items()

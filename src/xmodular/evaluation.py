@@ -71,7 +71,12 @@ def _evaluate(
     if files is None:
         files = _find(options.data, options.split, suffixes, model)
     else:
-        files = {resolve(name, model.languages): path for name, path in files.items()}
+        named, files = files, {}
+        for spelled, path in named.items():
+            code = resolve(spelled, model.languages)
+            if code in files:
+                raise DataError(f"Two files for {code}: {files[code]} and {path}.")
+            files[code] = path
     if options.languages:
         files = {code: files[code] for code in resolve_all(options.languages, files)}
     source = options.source or getattr(model.config, "task_language", None)

@@ -68,7 +68,7 @@ class PretrainOptions(TrainingOptions):
     dev_text: Path | None = _option("Folder of <language>.txt validation files; default: hold out lines.", None)
     dev_fraction: float = _option("Share of lines held out for validation where there is no --dev-text.", 0.01)
     dev_blocks: int = _option("Validation reads at most so many blocks of a language.", 32)
-    preset: str = _option("Model shape: tiny, mini, small, xmod-base, xmod-large-prenorm.", "small")
+    preset: str = _option("Model shape: tiny, mini, small, base, large-prenorm, or a released checkpoint.", "small")
     overrides: Mapping[str, Any] | None = _option("Changes to the preset, as name=value,name=value.", None)
     block_size: int = _option("Tokens a block (a training sequence), the leading <s> included.", 256)
     packing: Packing = _option("fill: blocks run across lines; lines: every line starts a block of its own.", "fill")

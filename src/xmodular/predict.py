@@ -67,7 +67,7 @@ def _fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None = Non
     # Labels choose where the head works; what they say decides the loss only.
     logits = model(ids, lang_ids=model.lang_ids(language), labels=labels, sparse_prediction=True).logits
     logits[:, tokenizer.all_special_ids] = -torch.inf
-    best = logits.float().softmax(-1).topk(options.top_k)
+    best = logits.float().softmax(-1).topk(min(options.top_k, logits.shape[1]))
     answer = []
     for mask, place in enumerate(places):
         for probability, piece in zip(best.values[mask].tolist(), best.indices[mask].tolist(), strict=True):

@@ -12,12 +12,13 @@ import io
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from xmodular.errors import ConfigurationError, DataError
 
@@ -43,7 +44,8 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
             raise DataError(f"No tokenizer in {path}: it has neither tokenizer.json nor sentencepiece.bpe.model.")
         return from_sentencepiece(model.read_bytes())
     try:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(str(source))
+        # The class is the one that the files name; released checkpoints name XLM-R's, which knows its special tokens.
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(source))
     except (OSError, ValueError) as error:
         raise DataError(f"No tokenizer at {source}, neither as a path nor on the Hub: {error}") from error
     for name in ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token"):

@@ -72,7 +72,7 @@ def eager_attention(
         module: the attention module (its `training` flag is read).
         query: *Shape: (B, H, Q, d)*.
         key, value: *Shape: (B, H, K, d)*.
-        attention_mask: added to the scores, broadcast to *(B, H, Q, K)*.
+        attention_mask: added to the scores, or True where a key is visible; broadcast to *(B, H, Q, K)*.
         scaling: factor of the scores.
         dropout: probability of dropping a weight.
 
@@ -80,7 +80,9 @@ def eager_attention(
         The context, *Shape: (B, Q, H, d)*, and the probabilities, *Shape: (B, H, Q, K)*.
     """
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling
-    if attention_mask is not None:
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask[..., : key.shape[-2]], torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
         scores = scores + attention_mask[..., : key.shape[-2]]
     weights = F.dropout(scores.softmax(-1), dropout, module.training)
     return torch.matmul(weights, value).transpose(1, 2), weights
@@ -319,15 +321,8 @@ class XmodAttention(nn.Module):
 
     def close(self, context: Tensor, states: Tensor) -> Tensor:
         """Second half, token by token: *Shape: (T, H·d)* and the block's input *(T, hidden)* to *(T, hidden)*."""
-        states = add(self.output.dropout(self.output.dense(context)), states)
+        states = self.output.dropout(self.output.dense(context)) + states
         return states if self.pre_norm else self.output.LayerNorm(states)
-
-
-def add(update: Tensor, residual: Tensor) -> Tensor:
-    """The sum of both; in place of the update where no gradient needs it."""
-    if torch.is_grad_enabled() or update.dtype != residual.dtype:
-        return update + residual
-    return update.add_(residual)
 
 
 def prune_heads(block: XmodAttention, heads: set[int]) -> None:

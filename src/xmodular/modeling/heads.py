@@ -370,6 +370,8 @@ class XmodForQuestionAnswering(XmodPreTrainedModel):
         )
         start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(-1)
         loss = None
+        if (start_positions is None) != (end_positions is None):
+            raise InputError("give start_positions and end_positions together, or neither.")
         if start_positions is not None and end_positions is not None:
             start = _edge_loss(start_logits, start_positions, num_items_in_batch)
             loss = (start + _edge_loss(end_logits, end_positions, num_items_in_batch)) / 2
@@ -382,7 +384,7 @@ class XmodForQuestionAnswering(XmodPreTrainedModel):
 def _edge_loss(logits: Tensor, positions: Tensor, items: Tensor | int | None) -> Tensor:
     """Cross entropy of one edge of the answer; positions outside the sequence are ignored."""
     positions = positions.to(logits.device).view(-1)
-    check_labels(positions, (len(logits),), logits.shape[1])
     outside = (positions < 0) | (positions >= logits.shape[1])
     targets = positions.masked_fill(outside, IGNORED)
+    check_labels(targets, (len(logits),), logits.shape[1])
     return summed_cross_entropy(logits, targets) / number_of_items((~outside).sum(), items)

@@ -131,15 +131,13 @@ def chunked_cross_entropy(
         tied: where the gradient of the projection's weight goes, if the embeddings collect it.
     """
     weight, bias = projection.weight, projection.bias
-    if len(labels) and int(labels.max()) >= len(weight):
-        raise InputError(f"labels have {int(labels.max())}: they must be below {len(weight)}, the vocabulary's size.")
     device = states.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     return _ChunkedCrossEntropy.apply(states, weight, bias, labels, divisor, dtype, tied)
 
 
 def check_labels(labels: Tensor, shape: tuple[int, ...], count: int) -> None:
-    """Raises InputError if labels have another shape, or no integer type."""
+    """Raises InputError if labels have another shape, no integer type, or (on a CPU) values out of range."""
     if tuple(labels.shape) != shape:
         raise InputError(f"labels have shape {tuple(labels.shape)}: they must have {shape}.")
     if labels.is_floating_point():
@@ -147,6 +145,11 @@ def check_labels(labels: Tensor, shape: tuple[int, ...], count: int) -> None:
             f"labels have dtype {labels.dtype}: they must be integers from 0 to {count - 1}, or {IGNORED} where a "
             "position does not count."
         )
+    if labels.device.type == "cpu" and labels.numel() and not torch.compiler.is_compiling():
+        counted = labels[labels != IGNORED]
+        if len(counted) and (int(counted.min()) < 0 or int(counted.max()) >= count):
+            wrong = int(counted.min()) if int(counted.min()) < 0 else int(counted.max())
+            raise InputError(f"labels have {wrong}: they must be from 0 to {count - 1}, or {IGNORED} to be ignored.")
 
 
 def number_of_items(count: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
@@ -425,7 +428,7 @@ class XmodForCausalLM(_XmodLM, GenerationMixin):
         kwargs["inputs_embeds"] = inputs_embeds
         inputs = GenerationMixin.prepare_inputs_for_generation(cast(Any, self), cast(Any, input_ids), *args, **kwargs)
         if lang_ids is not None:
-            if lang_ids.dim() == 2:
+            if isinstance(lang_ids, Tensor) and lang_ids.dim() == 2:
                 given = inputs.get("input_ids")
                 new = (inputs["inputs_embeds"] if given is None else given).shape[1]
                 cache = inputs.get("past_key_values")

@@ -129,6 +129,8 @@ class XmodModel(XmodPreTrainedModel):
         use_cache = config.is_decoder and bool(config.use_cache if use_cache is None else use_cache)
         if use_cache and self.training and self.gradient_checkpointing:
             use_cache = False  # the layers run twice, and would fill the cache twice
+        if past_key_values is not None and not config.is_decoder:
+            raise InputError("past_key_values are given, but this model is an encoder: make it with is_decoder=True.")
         cache = as_cache(past_key_values, config)
         if use_cache and cache is None:
             cache = _new_cache(config)
@@ -137,8 +139,10 @@ class XmodModel(XmodPreTrainedModel):
             past_length = past_length.clone() if torch.compiler.is_compiling() else int(past_length)
         fixed_size = cache is not None and cache.is_compileable
         _check_mask(attention_mask, batch_size, length, past_length, fixed_size)
-        _check_ids(token_type_ids, "token_type_ids", batch_size, length)
-        _check_ids(position_ids, "position_ids", batch_size, length)
+        _check_ids(input_ids, "input_ids", batch_size, length, config.vocab_size, "vocab_size")
+        _check_ids(token_type_ids, "token_type_ids", batch_size, length, config.type_vocab_size, "type_vocab_size")
+        rows = config.max_position_embeddings
+        _check_ids(position_ids, "position_ids", batch_size, length, rows, "max_position_embeddings")
         head_mask = _check_head_mask(head_mask, config)
         self._check_length(length + past_length, input_ids, position_ids)
         if lang_ids is None:
@@ -154,7 +158,12 @@ class XmodModel(XmodPreTrainedModel):
             and (attention_mask is None or attention_mask.dim() == 2)
             and not torch.compiler.is_compiling()
         )
+        pads = isinstance(attention_mask, Tensor) and attention_mask.dim() == 2
         real = attention_mask.to(device) if pack and attention_mask is not None else None
+        if pads and not pack and isinstance(ids, Tensor) and ids.dim() == 2:
+            columns = torch.arange(length, device=device) + past_length
+            padded = cast(Tensor, attention_mask).to(device).index_select(1, columns) == 0
+            ids = ids.masked_fill(padded, 0)  # ids at padding are not read
         plan = make_plan(ids, real, batch_size, length, config.languages, pack=pack)
         if kept_positions is not None and pack and not output_hidden_states:
             plan = plan.keep(kept_positions)
@@ -231,8 +240,8 @@ def _input_shape(
     if input_ids is not None:
         if input_ids.dim() != 2:
             raise InputError(f"input_ids has shape {tuple(input_ids.shape)}: it must be (batch, sequence).")
-        if input_ids.is_floating_point():
-            raise InputError(f"input_ids has dtype {input_ids.dtype}: it must be integers.")
+        if not input_ids.shape[1]:
+            raise InputError("input_ids has no tokens: a sequence has one at least.")
         return *input_ids.shape, input_ids.device
     assert inputs_embeds is not None
     if inputs_embeds.dim() != 3 or inputs_embeds.shape[2] != hidden_size:
@@ -245,11 +254,6 @@ def _input_shape(
 # What callers of transformers models pass along: options of attention kernels and of generation that need no action.
 _UNUSED_KEYWORDS = (
     "cache_position",
-    "is_causal",
-    "cu_seq_lens_q",
-    "cu_seq_lens_k",
-    "max_length_q",
-    "max_length_k",
     "num_items_in_batch",
     "logits_to_keep",
     "is_first_iteration",
@@ -286,8 +290,19 @@ def _check_cross(states: Tensor | None, mask: Tensor | None, batch_size: int, co
         )
 
 
-def _check_ids(ids: Tensor | None, name: str, batch_size: int, length: int) -> None:
-    if ids is not None and tuple(ids.shape) not in ((batch_size, length), (1, length)):
+def _check_ids(ids: Tensor | None, name: str, batch_size: int, length: int, rows: int, field: str) -> None:
+    if ids is None:
+        return
+    if ids.is_floating_point() or ids.dtype == torch.bool:
+        raise InputError(f"{name} has dtype {ids.dtype}: it must be integers.")
+    # Where reading values costs nothing; elsewhere the device's own check has to do.
+    if ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= rows:
+            raise InputError(
+                f"{name} has {low if low < 0 else high}: it must be from 0 to {rows - 1} ({field} {rows})."
+            )
+    if tuple(ids.shape) not in ((batch_size, length), (1, length)):
         raise InputError(f"{name} has shape {tuple(ids.shape)}: it must be ({batch_size}, {length}), one per token.")
 
 

@@ -89,6 +89,11 @@ def _load(architecture: str, source: str | Path, **more: Any) -> XmodPreTrainedM
         model, report = getattr(xmodular.modeling, architecture).from_pretrained(
             str(source), output_loading_info=True, **more
         )
+    wrong = [key for key in report["mismatched_keys"] if parameter_group(str(key[0])) != "task head"]
+    if wrong:
+        raise ConfigurationError(
+            f"The model at {source} has weights of other shapes than its config.json: {wrong[0][0]}."
+        )
     if missing := [key for key in report["missing_keys"] if parameter_group(key) != "task head"]:
         raise ConfigurationError(f"The model at {source} lacks {len(missing)} weights, among them {missing[0]}.")
     return model

@@ -52,7 +52,8 @@ def pretrain(text: str | Path, **options: Any) -> Run:
 def _pretrain(options: PretrainOptions) -> Run:
     files = find_text(options.text, options.languages)
     dev_files = find_text(options.dev_text) if options.dev_text else {}
-    claim(options.output_dir, overwrite=options.overwrite or options.resume)
+    XmodConfig.preset(options.preset, **{"languages": list(files), **(options.overrides or {})})  # refuses bad ones
+    claim(options.output_dir, overwrite=options.overwrite, resume=options.resume)
     arguments = training_arguments(
         options,
         eval_strategy="steps" if options.eval_every else "no",

@@ -34,17 +34,22 @@ class Run:
     metrics: dict[str, Any]
 
 
-def claim(output_dir: Path, *, overwrite: bool) -> None:
+def claim(output_dir: Path, *, overwrite: bool, resume: bool = False) -> None:
     """Make sure that a run may write here, and make the folder.
+
+    An old run loses its mark and its model first, so that no mixture of both can pass for a finished run.
 
     Raises:
         ConfigurationError: the folder is a file, or holds a finished run and `overwrite` is False.
     """
     if output_dir.exists() and not output_dir.is_dir():
         raise ConfigurationError(f"{output_dir} is a file; the output needs a folder.")
-    if (output_dir / "options.json").is_file() and not overwrite:
+    if (output_dir / "options.json").is_file() and not overwrite and not resume:
         raise ConfigurationError(f"{output_dir} holds a finished run. Choose another folder, or --overwrite it.")
     output_dir.mkdir(parents=True, exist_ok=True)
+    if (output_dir / "options.json").is_file() and not resume:
+        (output_dir / "options.json").unlink()
+        (output_dir / "config.json").unlink(missing_ok=True)
 
 
 def last_checkpoint(output_dir: Path) -> Path | None:
