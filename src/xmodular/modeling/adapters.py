@@ -72,6 +72,12 @@ class Adapters(nn.ModuleDict):
         adapted = torch.cat([adapters[language](part) for (language, _), part in zip(segments, slices, strict=True)])
         return adapted if order is None else torch.empty_like(adapted).index_copy(0, order, adapted)
 
+    def sources(self, routes: Routes) -> list[nn.Module]:
+        """The modules whose output `forward` may return as it is."""
+        adapters = self.in_order()
+        used = [adapters[language] for language, _ in routes.segments]
+        return [self, *used, *(adapter.dense2 for adapter in used)]
+
     def _by_index(self, states: Tensor, ids: Tensor, batch_size: int) -> Tensor:
         """The same without sizes that depend on data: for tracing and compiling.
 

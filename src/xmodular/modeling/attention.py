@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _global_forward_hooks
 from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -321,8 +322,17 @@ class XmodAttention(nn.Module):
 
     def close(self, context: Tensor, states: Tensor) -> Tensor:
         """Second half, token by token: *Shape: (T, H·d)* and the block's input *(T, hidden)* to *(T, hidden)*."""
-        states = self.output.dropout(self.output.dense(context)) + states
+        out = self.output
+        states = add(out.dropout(out.dense(context)), states, out.dense, out.dropout)
         return states if self.pre_norm else self.output.LayerNorm(states)
+
+
+def add(update: Tensor, residual: Tensor, *sources: nn.Module) -> Tensor:
+    """The sum of both; in place of the update where neither a gradient nor a hook on its sources needs it."""
+    hooked = bool(_global_forward_hooks) or any(source._forward_hooks for source in sources)
+    if hooked or torch.is_grad_enabled() or update.dtype != residual.dtype:
+        return update + residual
+    return update.add_(residual)
 
 
 def prune_heads(block: XmodAttention, heads: set[int]) -> None:

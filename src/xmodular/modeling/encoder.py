@@ -14,7 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from xmodular.configuration import XmodConfig
 from xmodular.modeling.adapters import Adapters, activation
-from xmodular.modeling.attention import AttentionInputs, XmodAttention
+from xmodular.modeling.attention import AttentionInputs, XmodAttention, add
 from xmodular.modeling.routing import Routes
 
 CHUNK_ROWS = 1024  # tokens at a time in inference on a CPU
@@ -62,7 +62,8 @@ class XmodOutput(nn.Module):
         else:
             normed = states
         residual = normed if self.residual_after_norm else states
-        return self.dropout(self.adapter_modules(normed, routes, batch_size)) + residual
+        adapted = self.dropout(self.adapter_modules(normed, routes, batch_size))
+        return add(adapted, residual, self.dropout, *self.adapter_modules.sources(routes))
 
 
 class XmodLayer(GradientCheckpointingLayer):
@@ -146,7 +147,8 @@ class XmodLayer(GradientCheckpointingLayer):
 
     def _feed_forward_chunk(self, states: Tensor) -> Tensor:
         normed = self.output.LayerNorm(states) if self.pre_norm else states
-        return self.output.dropout(self.output.dense(self.intermediate(normed))) + states
+        out = self.output
+        return add(out.dropout(out.dense(self.intermediate(normed))), states, out.dense, out.dropout)
 
 
 @dataclass
