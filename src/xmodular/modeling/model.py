@@ -158,12 +158,13 @@ class XmodModel(XmodPreTrainedModel):
             and (attention_mask is None or attention_mask.dim() == 2)
             and not torch.compiler.is_compiling()
         )
-        pads = isinstance(attention_mask, Tensor) and attention_mask.dim() == 2
         real = attention_mask.to(device) if pack and attention_mask is not None else None
-        if pads and not pack and isinstance(ids, Tensor) and ids.dim() == 2:
-            columns = torch.arange(length, device=device) + past_length
-            padded = cast(Tensor, attention_mask).to(device).index_select(1, columns) == 0
-            ids = ids.masked_fill(padded, 0)  # ids at padding are not read
+        padding = None  # (B, S), bool, where the grid layout has tokens that the packed one leaves out
+        if not pack and isinstance(attention_mask, Tensor) and attention_mask.dim() == 2:
+            slots = torch.arange(length, device=device) + past_length
+            padding = attention_mask.to(device).index_select(1, slots) == 0
+            if isinstance(ids, Tensor) and ids.dim() == 2:
+                ids = ids.masked_fill(padding, 0)  # ids at padding are not read
         plan = make_plan(ids, real, batch_size, length, config.languages, pack=pack)
         if kept_positions is not None and pack and not output_hidden_states:
             plan = plan.keep(kept_positions)
@@ -193,13 +194,11 @@ class XmodModel(XmodPreTrainedModel):
 
         states = plan.unpack_kept(encoded.states)
         hidden_states = (*encoded.hidden_states, states) if output_hidden_states else None
-        if not pack and attention_mask is not None and attention_mask.dim() == 2:
+        if padding is not None:
             # Padded positions are zeros in either layout.
-            slots = torch.arange(length, device=attention_mask.device) + past_length
-            padding = (attention_mask.index_select(1, slots) == 0).to(device)[:, :, None]
-            states = states.masked_fill(padding, 0)
+            states = states.masked_fill(padding[:, :, None], 0)
             if hidden_states is not None:
-                hidden_states = tuple(layer.masked_fill(padding, 0) for layer in hidden_states)
+                hidden_states = tuple(layer.masked_fill(padding[:, :, None], 0) for layer in hidden_states)
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=states,
             pooler_output=self.pooler(states) if self.pooler is not None else None,
