@@ -19,5 +19,9 @@ class InputError(XmodularError, ValueError):
     """A tensor or an argument has the wrong type, shape or values."""
 
 
+class PackError(XmodularError, ValueError):
+    """A language pack is damaged, malformed, or does not fit the model."""
+
+
 class DataError(XmodularError, ValueError):
     """A file or a row cannot be read as what it should be."""

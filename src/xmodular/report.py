@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xmodular.data.files import written_beside
+from xmodular.files import written_beside
 from xmodular.results import ADAPTERS, Results
 
-_COLOURS = {"right": "#1b6ca8", "source": "#e08e45", "majority": "#9aa0a6", "uniform": "#d3d6d9"}
-_LABELS = {"right": "own adapter", "source": "source adapter", "majority": "majority label", "uniform": "blind draw"}
+_COLOURS = {
+    "right": "#1b6ca8",
+    "relative": "#6fa8dc",
+    "source": "#e08e45",
+    "majority": "#9aa0a6",
+    "uniform": "#d3d6d9",
+}
+_LABELS = {
+    "right": "own adapter",
+    "relative": "relative's adapter",
+    "source": "source adapter",
+    "majority": "majority label",
+    "uniform": "blind draw",
+}
 
 
 def plot(results: Results, path: Path, *, metric: str | None = None) -> None:

@@ -11,12 +11,18 @@ from typing import Any
 
 from rich.table import Table
 
-from xmodular.data.files import write_json, written_beside
 from xmodular.errors import DataError
+from xmodular.files import write_json, written_beside
 
 # Columns of the tables, in this order. The last two need no model: always the file's commonest label, and a blind draw.
-ADAPTERS = ("right", "source", "majority", "uniform")
-_HEADINGS = {"right": "own adapter", "source": "source adapter", "majority": "majority", "uniform": "blind draw"}
+ADAPTERS = ("right", "relative", "source", "majority", "uniform")
+_HEADINGS = {
+    "right": "own adapter",
+    "relative": "relative's adapter",
+    "source": "source adapter",
+    "majority": "majority",
+    "uniform": "blind draw",
+}
 _FORMAT = 1
 
 
@@ -27,9 +33,10 @@ class Row:
     Attributes:
         run: the model's name.
         task: "classify", "tag" or "perplexity".
-        language: code of the test file.
+        language: code of the test file, or its name where a relative's adapter reads it.
         metric: such as "accuracy".
-        adapter: "right" (the language's own), "source" (the training language's), "majority" or "uniform" (no model).
+        adapter: "right" (the language's own), "relative" (the nearest relative's, where the model lacks the language),
+            "source" (the training language's), "majority" or "uniform" (no model).
         value: of the metric; shares lie in [0, 1].
         low, high: 95 % interval, None where there is no chance in it.
         rows: rows of the file.

@@ -1,7 +1,6 @@
 """Text on disk → clean lines → tokenised blocks → mixed batches with masks."""
 
 from xmodular.data.blocks import BlockCache, LanguageBlocks, MixedBlocks, pack
-from xmodular.data.files import write_json, written_beside
 from xmodular.data.masking import MaskedLMCollator
 from xmodular.data.sampling import Draw, LanguageSampler, Share, language_shares
 from xmodular.data.text import LineCounts, TextFiles, find_text
@@ -19,6 +18,4 @@ __all__ = [
     "find_text",
     "language_shares",
     "pack",
-    "write_json",
-    "written_beside",
 ]

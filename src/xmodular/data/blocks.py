@@ -34,10 +34,10 @@ import numpy as np
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.data.files import written_beside
 from xmodular.data.sampling import Draw
 from xmodular.data.text import LineCounts, TextFiles
 from xmodular.errors import DataError
+from xmodular.files import written_beside
 from xmodular.vocabulary import fingerprint
 
 _FORMAT = 1

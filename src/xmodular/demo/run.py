@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.console import console
-from xmodular.data import write_json
 from xmodular.demo.corpus import write_corpus
 from xmodular.evaluation import evaluate
+from xmodular.files import write_json
 from xmodular.options import DemoOptions, build
 from xmodular.predict import fill_mask
 from xmodular.results import Results

@@ -73,7 +73,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     set_seed(options.seed)
     model = _with_head(given, task, labels) if given is not None else load_model(options.model, task, labels)
     language = resolve(options.language, model.languages)
-    tokenizer = tokenizer_of(model, options.tokenizer)
+    tokenizer = tokenizer_of(model, options.tokenizer, language)
     ids = {name: index for index, name in enumerate(labels)}
     cut = longest(model, options.max_length)
     encodings = task.encode(tokenizer, rows, ids, cut)

@@ -21,9 +21,9 @@ from xmodular.data import (
     TextFiles,
     find_text,
     language_shares,
-    written_beside,
 )
 from xmodular.errors import DataError
+from xmodular.files import written_beside
 from xmodular.modeling import XmodForMaskedLM
 from xmodular.options import PretrainOptions, build
 from xmodular.tasks import block_statistics, load_saved, perplexity_metrics

@@ -11,8 +11,8 @@ from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.console import console, quiet_transformers
-from xmodular.data import write_json, written_beside
 from xmodular.errors import ConfigurationError
+from xmodular.files import write_json, written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
 from xmodular.options import TrainingOptions, as_record
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from xmodular.data import write_json, written_beside
+from xmodular.files import write_json, written_beside
 
 
 def test_success_replaces_and_keeps_the_rest(tmp_path: Path):

@@ -34,3 +34,32 @@ def write_json(path: Path, content: Any) -> None:
     with written_beside(path.parent) as folder:
         text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
         (folder / path.name).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def folder_beside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a fresh folder on the same disk; on success it becomes `target`, whole, in place of what was there.
+
+    Args:
+        target: the folder to make.
+        overwrite: whether a folder may be there; it stays as it is until the new one is complete.
+
+    Raises:
+        FileExistsError: there is something at `target` already, and `overwrite` is False.
+    """
+    target = Path(os.path.abspath(target))
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} is there already.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    new, old = work / "new", work / "old"
+    try:
+        new.mkdir()
+        yield new
+        if target.exists():
+            os.replace(target, old)
+        os.replace(new, target)
+    finally:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        shutil.rmtree(work, ignore_errors=True)
