@@ -1,13 +1,21 @@
-"""The released X-MOD checkpoints and the named shapes: data only.
+"""The released X-MOD checkpoints and the named shapes, and the table that shows them.
 
-Sources: fairseq `examples/xmod` (names, languages, updates, flags), the configurations of the released
-checkpoints (sizes), and the SwissBERT model card.
+Sources: fairseq `examples/xmod` (names, languages, updates, flags; its README for the archives), the configurations of
+the released checkpoints (sizes), and the model cards on the Hub (licences of all eleven, SwissBERT's languages).
+SwissBERT's vocabulary is derived: the 50,260 pieces of its tokenizer and XLM-R's two further rows.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from xmodular.errors import ConfigurationError, LanguageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _81 = (
     "en_XX id_ID vi_VN ru_RU fa_IR sv_SE ja_XX fr_XX de_DE ro_RO ko_KR hu_HU es_XX fi_FI uk_UA da_DK pt_XX no_XX "
@@ -65,6 +73,8 @@ class Release:
         fairseq_name: name of the original fairseq archive, if there is one.
         languages: its languages; the position is the language id.
         updates: optimiser updates of its pretraining.
+        source: where it was first published: the fairseq archive, or the Hub.
+        licence: SPDX identifier of the weights' licence; None if unknown.
         fields: what its configuration sets beside the languages.
     """
 
@@ -73,14 +83,51 @@ class Release:
     fairseq_name: str | None
     languages: tuple[str, ...]
     updates: int
+    source: str
+    licence: str | None
     fields: dict[str, Any] = field(repr=False)
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the masked language model, whose word embeddings are tied to its head."""
+        return self._count(len(self.languages))
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one language needs."""
+        return self._count(1)
+
+    def _count(self, languages: int) -> int:
+        f = self.fields
+        width, inner, rows = f["hidden_size"], f["intermediate_size"], f["vocab_size"]
+        norm = 2 * width
+        embeddings = (rows + f["max_position_embeddings"] + f["type_vocab_size"]) * width + norm
+        attention = 4 * (width * width + width) + norm
+        feed_forward = 2 * width * inner + inner + width + norm
+        bottleneck = width // f["adapter_reduction_factor"]
+        adapter = 2 * width * bottleneck + bottleneck + width
+        layer = attention + feed_forward + languages * adapter + (norm if f["adapter_layer_norm"] else 0)
+        head = width * width + width + norm + rows
+        return embeddings + f["num_hidden_layers"] * layer + (norm if f["pre_norm"] else 0) + head
+
+
+_ARCHIVES = "https://dl.fbaipublicfiles.com/fairseq/models/xmod"
+_ARCHIVE_OF = {"xmod-base": "xmod.base.81.1M", "xmod-large-prenorm": "xmod.large.prenorm.81.500k"}
 
 
 def _facebook(name: str, languages: str, updates: int, shape: dict[str, Any]) -> Release:
     ids = tuple(languages.split())
     if len(ids) != 81:  # the smaller models list their languages alphabetically
         ids = tuple(sorted(ids))
-    return Release(name, f"facebook/{name}", name.replace("-", "."), ids, updates, {**_XLMR, **shape})
+    fairseq_name = name.replace("-", ".")
+    archive = f"{_ARCHIVES}/{_ARCHIVE_OF.get(name, fairseq_name)}.tar.gz"
+    return Release(name, f"facebook/{name}", fairseq_name, ids, updates, archive, "MIT", {**_XLMR, **shape})
+
+
+def _zurich(name: str, languages: tuple[str, ...], rows: int) -> Release:
+    hub_id = f"ZurichNLP/{name}"
+    fields = {**_XLMR, **_BASE, "vocab_size": rows}
+    return Release(name, hub_id, None, languages, 365_680, f"https://huggingface.co/{hub_id}", "CC-BY-NC-4.0", fields)
 
 
 _SWISS = ("de_CH", "fr_CH", "it_CH", "rm_CH")
@@ -97,15 +144,8 @@ RELEASES: dict[str, Release] = {
         _facebook("xmod-base-60-265k", _60, 265_000, _BASE),
         _facebook("xmod-base-75-125k", _75, 125_000, _BASE),
         _facebook("xmod-base-75-269k", _75, 269_000, _BASE),
-        Release(
-            "swissbert",
-            "ZurichNLP/swissbert",
-            None,
-            (*_SWISS, "gsw"),
-            365_680,
-            {**_XLMR, **_BASE, "vocab_size": 50_262},
-        ),
-        Release("swissbert-xlm-vocab", "ZurichNLP/swissbert-xlm-vocab", None, _SWISS, 365_680, {**_XLMR, **_BASE}),
+        _zurich("swissbert", (*_SWISS, "gsw"), 50_262),
+        _zurich("swissbert-xlm-vocab", _SWISS, _XLMR["vocab_size"]),
     )
 }
 
@@ -130,3 +170,106 @@ SHAPES: dict[str, dict[str, Any]] = {
     "base": {**_XLMR, **_BASE},
     "large-prenorm": {**_XLMR, **_LARGE_PRENORM},
 }
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Released checkpoints to show.
+
+    Attributes:
+        releases: one or more of `RELEASES`.
+    """
+
+    releases: tuple[Release, ...]
+
+    def table(self) -> Table:
+        """A line per checkpoint; a single checkpoint whole, with its languages."""
+        return _one(self.releases[0]) if len(self.releases) == 1 else _many(self.releases)
+
+
+def models(name: str | None = None, *, language: str | None = None) -> Catalogue:
+    """The released checkpoints.
+
+    Args:
+        name: only this one: its short name, or its name on the Hub or in fairseq.
+        language: only those that have this language, named as `xmodular.languages.resolve` takes it.
+
+    Raises:
+        ConfigurationError: there is no such checkpoint.
+        LanguageError: none has the language.
+    """
+    releases = tuple(RELEASES.values())
+    if name is not None:
+        names = {each: release for release in releases for each in _names(release)}
+        if name not in names:
+            near = difflib.get_close_matches(name, RELEASES, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigurationError(f"there is no released checkpoint {name!r}: {hint}They are {', '.join(RELEASES)}.")
+        releases = (names[name],)
+    if language is not None:
+        releases = _with_language(releases, language)
+    return Catalogue(releases)
+
+
+def _names(release: Release) -> Iterable[str]:
+    return filter(None, (release.name, release.hub_id, release.fairseq_name))
+
+
+def _with_language(releases: tuple[Release, ...], language: str) -> tuple[Release, ...]:
+    from xmodular.languages import resolve
+
+    having = []
+    for release in releases:
+        try:
+            resolve(language, release.languages)
+        except LanguageError:
+            continue
+        having.append(release)
+    if not having:
+        resolve(language, dict.fromkeys(code for release in releases for code in release.languages))
+    return tuple(having)
+
+
+def _many(releases: tuple[Release, ...]) -> Table:
+    from rich.table import Table
+
+    table = Table(title="Released checkpoints", title_justify="left")
+    for heading in ("name", "languages", "updates", "layers x width", "parameters", "of one language", "licence"):
+        table.add_column(heading, justify="left" if heading in ("name", "licence") else "right", no_wrap=True)
+    for release in releases:
+        table.add_row(
+            release.name,
+            str(len(release.languages)),
+            f"{release.updates:,}",
+            f"{release.fields['num_hidden_layers']} x {release.fields['hidden_size']}",
+            _millions(release.parameters),
+            _millions(release.active_parameters),
+            release.licence or "unknown",
+        )
+    return table
+
+
+def _one(release: Release) -> Table:
+    from rich.table import Table
+
+    from xmodular.languages import english_name
+
+    table = Table(title=release.name, title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("Hub", release.hub_id)
+    table.add_row("fairseq", release.fairseq_name or "none")
+    table.add_row("source", release.source)
+    table.add_row("licence", release.licence or "unknown")
+    table.add_row("updates", f"{release.updates:,}")
+    table.add_row("parameters", f"{_millions(release.parameters)}, {_millions(release.active_parameters)} per language")
+    for flag, value in release.fields.items():
+        table.add_row(flag, str(value))
+    table.add_section()
+    for number, code in enumerate(release.languages):
+        table.add_row(f"{number:2} {code}", english_name(code))
+    return table
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f}M"

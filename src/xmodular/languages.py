@@ -1,55 +1,62 @@
 """From the usual names of a language to the code under which a model has it.
 
-X-MOD's codes look like locales (`de_DE`, `en_XX`, `zh_TW`); users write "de", "deu", "de-DE" or "German".
+X-MOD's codes look like locales (`de_DE`, `en_XX`, `zh_TW`); users write "de", "deu", "de-DE", "German" or "Deutsch".
+Tags and names are langcodes' and language_data's (IANA, ISO 639, CLDR); this module adds what is peculiar to X-MOD's
+codes, and which languages are relatives (``relatives.txt``).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import logging
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
 
 import langcodes
 
 from xmodular.errors import LanguageError
 
-# Codes that stand for the same language in X-MOD's list: it has one Norwegian, which is Bokmål, and one Tagalog.
-_SAME = {"nb": "no", "tl": "fil"}
+_LOGGER = logging.getLogger(__name__)
+
+# Subtags of one language beyond CLDR's: X-MOD has one Norwegian, which is Bokmål, and one Tagalog; ISO 639-3's members
+# of Pashto and standard Malay. langcodes knows cmn, swh, arb and the like by itself.
+_SAME = {"nb": "no", "tl": "fil", "pbt": "ps", "pst": "ps", "zlm": "ms"}
+# Codes whose second half looks like a region and is none: Arabic is not that of Argentina.
+_WITHOUT_REGION = {"ar-AR": "ar"}
+# fairseq's marks for romanised text and for Burmese in the Zawgyi encoding: both use the language's own module.
+_MARKED = re.compile(r"(.+)[-_](rom|zaw)", re.IGNORECASE)
+_FALLBACKS = ("relative",)
+# Groups that two languages must share to be relatives: the family and a branch of it.
+_LEAST_COMMON = 2
+_SAME_LANGUAGE = 99
 
 
-@lru_cache(maxsize=4096)
-def _parts(name: str) -> tuple[str, str, str] | None:
-    """The (language, script, region) that a tag or an English or native name means; None if it means none.
+class _Meaning(NamedTuple):
+    """What a name or a code means.
 
-    The script is filled in; the region is "" unless it is named.
+    Attributes:
+        levels: (language, script) as written, in BCP-47's preferred form, and as CLDR's macrolanguage.
+        region: "" unless it is named.
+        tag: BCP-47, for distances.
     """
-    tag = name.replace("_", "-").removesuffix("-XX")
-    if not langcodes.tag_is_valid(tag):
-        try:
-            tag = str(langcodes.find(name))
-        except LookupError:
-            return None
-    region = langcodes.Language.get(tag).territory or ""
-    language = langcodes.Language.get(tag).maximize()
-    if language.language is None:
-        return None
-    return _SAME.get(language.language, language.language), language.script or "", region
+
+    levels: tuple[tuple[str, str], ...]
+    region: str
+    tag: str
 
 
-def _fits(wanted: tuple[str, str, str] | None, code: str) -> bool:
-    """Whether a code is in the wanted language and script, and not of another region than the one wanted."""
-    there = _parts(code)
-    if wanted is None or there is None:
-        return False
-    return wanted[:2] == there[:2] and (not wanted[2] or not there[2] or wanted[2] == there[2])
-
-
-def resolve(name: str, languages: Iterable[str]) -> str:
+def resolve(name: str, languages: Iterable[str], *, fallback: str | None = None) -> str:
     """The code in `languages` that `name` means.
 
     Args:
-        name: a code of the model, a BCP-47 or ISO 639 tag, or an English or native name.
+        name: a code of the model, a BCP-47 or ISO 639 tag, or an English or native name; with fairseq's `_rom` or
+            `_zaw` behind it, it means the language's own code, unless `languages` has one with that mark.
         languages: the codes to choose from.
+        fallback: "relative" takes the nearest relative where the language itself is not there, and logs a warning that
+            says so.
 
     Returns:
         One of `languages`.
@@ -57,38 +64,47 @@ def resolve(name: str, languages: Iterable[str]) -> str:
     Raises:
         LanguageError: if none fits, or several do; it lists the near ones and all there are.
     """
-    codes = list(languages)
+    if fallback is not None and fallback not in _FALLBACKS:
+        raise LanguageError(f"fallback is None or {' or '.join(map(repr, _FALLBACKS))}; not {fallback!r}.")
+    codes = tuple(languages)
     if not isinstance(name, str):
         raise LanguageError(f"a language is named by a string such as 'de_DE', not by {name!r}.")
     if name in codes:
         return name
-    spelled = [code for code in codes if code.casefold() == name.strip().replace("-", "_").casefold()]
-    if len(spelled) == 1:
-        return spelled[0]
-    wanted = _parts(name.strip())
-    meant = [code for code in codes if _fits(wanted, code)]
+    meant = _meant(name, codes)
     if len(meant) == 1:
         return meant[0]
     there = f"The languages there are: {', '.join(codes)}."
     if meant:
         raise LanguageError(f"the language {name!r} is ambiguous: it could be {' or '.join(meant)}. {there}")
-    near = _near(name, wanted, codes)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise LanguageError(f"there is no language {name!r} here: {hint}{there}")
+    if fallback is not None and _known(name):
+        if not (nearest := _relatives(name, codes)[:1]):
+            raise LanguageError(
+                f"there is no language {name!r} here, and none of its branch, which a fallback would take "
+                f"(the same family alone is not enough). {there}"
+            )
+        _LOGGER.warning("%s is not in the model: read as its nearest relative %s", name, nearest[0])
+        return nearest[0]
+    raise LanguageError(f"there is no language {name!r} here: {_hint(name, codes)}{there}")
 
 
-def resolve_all(names: Sequence[str], languages: Iterable[str]) -> list[str]:
+def resolve_all(names: Sequence[str], languages: Iterable[str], *, fallback: str | None = None) -> list[str]:
     """The codes that several names mean, in their order.
+
+    Args:
+        names: as for `resolve`.
+        languages: the codes to choose from.
+        fallback: as for `resolve`.
 
     Raises:
         LanguageError: if a name is unknown or ambiguous, or if two names mean the same code.
     """
     if isinstance(names, str):
         raise LanguageError(f"languages is the string {names!r}: give a list of names, such as [{names!r}].")
-    codes = list(languages)
+    codes = tuple(languages)
     resolved: list[str] = []
     for name in names:
-        code = resolve(name, codes)
+        code = resolve(name, codes, fallback=fallback)
         if code in resolved:
             raise LanguageError(f"{name!r} means {code}, which is named twice in {list(names)}.")
         resolved.append(code)
@@ -97,8 +113,198 @@ def resolve_all(names: Sequence[str], languages: Iterable[str]) -> list[str]:
     return resolved
 
 
-def _near(name: str, wanted: tuple[str, str, str] | None, codes: Sequence[str]) -> list[str]:
-    """Codes of the same language in another script or region, then codes that are spelled alike."""
-    same = [code for code in codes if wanted and (_parts(code) or ("",))[0] == wanted[0]]
-    alike = difflib.get_close_matches(name.replace("-", "_"), codes, n=3, cutoff=0.5)
-    return list(dict.fromkeys([*same, *alike]))[:4]
+def relatives(name: str, languages: Iterable[str]) -> list[str]:
+    """The codes of languages related to the one that `name` means, the nearest first, itself left out.
+
+    The same language in another region or script comes first, then who shares the deepest group of the family tree
+    in ``relatives.txt``; ties go to the same script, then to the smaller distance of CLDR, then to the earlier code.
+    Languages that share a family and no branch of it are no relatives.
+
+    Args:
+        name: as for `resolve`.
+        languages: the codes to choose from.
+
+    Returns:
+        Some of `languages`; none if the language is unknown or alone.
+    """
+    return list(_relatives(name, tuple(languages)))
+
+
+def english_name(code: str) -> str:
+    """The English name of a code's language, with its script where that is not the language's usual one.
+
+    Args:
+        code: such as `de_DE` ("German") or `zh_TW` ("Chinese (Traditional)").
+
+    Returns:
+        The name; the code itself where it means no language.
+    """
+    meaning = _meaning(code, code=True)
+    if meaning is None:
+        return code
+    language, script = meaning.levels[1]
+    usual = langcodes.Language.get(language).maximize().script
+    return langcodes.Language.make(language=language, script=None if script == usual else script).display_name()
+
+
+@lru_cache(maxsize=16384)
+def _meant(name: str, codes: tuple[str, ...]) -> tuple[str, ...]:
+    """The codes that a name may mean: one, if all is well."""
+    spelling = name.strip().replace("-", "_").casefold()
+    spelled = tuple(code for code in codes if code.replace("-", "_").casefold() == spelling)
+    if spelled:
+        return spelled
+    base, mark = _split(name.strip())
+    if mark:
+        marked = {_split(code)[0]: code for code in codes if _split(code)[1] == mark}
+        found = _meant(base, tuple(marked))
+        return tuple(marked[code] for code in found) or _meant(base, codes)
+    wanted = _meaning(base)
+    if wanted is None:
+        return ()
+    there = {code: meaning for code in codes if not _split(code)[1] and (meaning := _meaning(code, code=True))}
+    for level, language in enumerate(wanted.levels):
+        same = {code: meaning for code, meaning in there.items() if meaning.levels[level] == language}
+        fitting = tuple(code for code, meaning in same.items() if meaning.region == wanted.region) or tuple(
+            code for code, meaning in same.items() if not meaning.region or not wanted.region
+        )
+        if fitting:
+            return fitting
+    return ()
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A name without fairseq's mark for romanised or Zawgyi text, and the mark."""
+    match = _MARKED.fullmatch(name)
+    return (match[1], match[2].casefold()) if match else (name, "")
+
+
+def _known(name: str) -> bool:
+    return _meaning(_split(name.strip())[0]) is not None
+
+
+@lru_cache(maxsize=16384)
+def _meaning(name: str, code: bool = False) -> _Meaning | None:
+    """What a name means; None if it means no language. The region of a code may be invented, as that of eo_EO."""
+    tag = name.replace("_", "-")
+    tag = _WITHOUT_REGION.get(tag, tag).removesuffix("-XX")
+    if not _valid(tag):
+        language, _, region = tag.rpartition("-")
+        invented = code and len(region) == 2 and region.isupper() and _valid(language)
+        found = language if invented else _find(name)
+        if found is None:
+            return None
+        tag = found
+    written = langcodes.Language.get(tag, normalize=False)
+    standard = langcodes.Language.get(tag)
+    macro = langcodes.Language.get(langcodes.standardize_tag(tag, macro=True))
+    if standard.language is None:
+        return None
+    shared = _SAME.get(macro.language or "", macro.language or "")
+    script = standard.maximize().script or ""
+    levels = [(written.language or "", script), (standard.language, script), (shared, script)]
+    if shared != standard.language and not standard.script:  # CLDR knows no script of some members
+        levels[-1] = (shared, langcodes.Language.get(shared).maximize().script or "")
+    return _Meaning(tuple(levels), standard.territory or "", str(standard))
+
+
+def _valid(tag: str) -> bool:
+    try:
+        return bool(tag) and langcodes.tag_is_valid(tag)
+    except ValueError:  # not even in the form of a tag
+        return False
+
+
+def _find(name: str) -> str | None:
+    """The tag of a language's name in any language, with a script or country behind it at will.
+
+    Only whole names count: language_data would also take a name that merely begins with a language's.
+    """
+    words = re.sub(r"[_(),（），]", " ", name).split()
+    for length in range(len(words), 0, -1):
+        language = _named("language", " ".join(words[:length]))
+        if language is None:
+            continue
+        rest = " ".join(words[length:])
+        if not rest or rest.casefold() == "language":
+            return language
+        for kind in ("territory", "script"):
+            if (subtag := _named(kind, rest)) is not None:
+                return f"{language}-{subtag.removeprefix('und-')}"
+    return None
+
+
+def _named(kind: str, name: str) -> str | None:
+    """The code of a language, script or territory of exactly this name, in English or else in any language."""
+    from language_data.names import TRIES, name_to_code, normalize_name
+
+    for spoken in ("en", "und"):
+        code: str | None = name_to_code(kind, name, spoken)
+        if normalize_name(name) in TRIES[f"{spoken}/name_to_{kind}"]:
+            return code
+    return None
+
+
+@lru_cache(maxsize=16384)
+def _relatives(name: str, codes: tuple[str, ...]) -> tuple[str, ...]:
+    wanted = _meaning(_split(name.strip())[0])
+    if wanted is None:
+        return ()
+    ranks = {}
+    for number, code in enumerate(codes):
+        there = _meaning(_split(code)[0], code=True)
+        common = _in_common(wanted, there)
+        if there is not None and common >= _LEAST_COMMON and code not in _meant(name, codes):
+            distance = langcodes.tag_distance(wanted.tag, there.tag)
+            ranks[code] = (-common, wanted.levels[-1][1] != there.levels[-1][1], distance, number)
+    return tuple(sorted(ranks, key=ranks.__getitem__))
+
+
+def _in_common(one: _Meaning, other: _Meaning | None) -> int:
+    """How many groups two languages share."""
+    if other is None:
+        return 0
+    if one.levels[-1][0] == other.levels[-1][0]:
+        return _SAME_LANGUAGE
+    count = 0
+    for a, b in zip(_lineage(one), _lineage(other), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def _lineage(meaning: _Meaning) -> tuple[str, ...]:
+    tree = _tree()
+    return next((tree[language] for language, _ in meaning.levels if language in tree), ())
+
+
+@lru_cache(maxsize=1)
+def _tree() -> dict[str, tuple[str, ...]]:
+    """The groups of every language in ``relatives.txt``, from the family downwards."""
+    return dict(_branches(Path(__file__).with_name("relatives.txt").read_text(encoding="utf-8")))
+
+
+def _branches(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    above: list[str] = []
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        group, _, members = line.partition(":")
+        del above[(len(group) - len(group.lstrip())) // 2 :]
+        above.append(group.strip())
+        for language in members.split():
+            yield language, tuple(above)
+
+
+def _hint(name: str, codes: tuple[str, ...]) -> str:
+    """The nearest candidates: the language's own other codes, else its relatives, else what is spelled alike."""
+    wanted = _meaning(_split(name.strip())[0])
+    related = _relatives(name, codes)
+    own = [code for code in related if wanted and _in_common(wanted, _meaning(code, code=True)) == _SAME_LANGUAGE]
+    if related and not own:
+        return f"its nearest relatives are {', '.join(related[:3])}. "
+    names = {text: code for code in codes for text in (code.casefold(), english_name(code).casefold())}
+    alike = difflib.get_close_matches(name.strip().replace("-", "_").casefold(), names, n=4, cutoff=0.6)
+    near = own or list(dict.fromkeys(names[text] for text in alike))
+    return f"did you mean {' or '.join(near)}? " if near else ""
