@@ -1,0 +1,92 @@
+"""Packs by folder or name: opened on disk, brought from the Hugging Face Hub, uploaded to it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from xmodular.errors import PackError
+from xmodular.packs import manifest
+from xmodular.packs.manifest import EMBEDDINGS, FILES, MANIFEST, TOKENIZER
+from xmodular.packs.pack import Pack, of_manifest
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*", re.ASCII)
+
+
+def read_pack(source: str | Path, *, revision: str | None = None, token: str | None = None) -> Pack:
+    """Open a language pack: its `pack.json` is checked, the other files when they are used, or by `Pack.check`.
+
+    Args:
+        source: a folder, or the name of a repository on the Hub, of which only a pack's five files are fetched.
+        revision: branch, tag or commit on the Hub.
+        token: token for the Hub; default: the one logged in with.
+
+    Raises:
+        PackError: there is no pack, its `pack.json` is not valid, or the Hub does not give it.
+    """
+    folder = Path(source)
+    if not folder.exists():
+        folder = _fetch(str(source), revision, token)
+    elif not folder.is_dir():
+        raise PackError(f"{source} is a file; a language pack is a folder with a {MANIFEST}.")
+    return of_manifest(folder, manifest.read(folder / MANIFEST))
+
+
+def push_pack(pack: Pack, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+    """Upload a pack to the Hub, into a repository that is made if it is not there.
+
+    Args:
+        pack: checked first.
+        repo_id: such as "name/xmod-gsw".
+        private: make a new repository private.
+        token: token for the Hub; default: the one logged in with.
+
+    Returns:
+        Address of the repository.
+
+    Raises:
+        PackError: the pack is damaged, the name is none, or the Hub refuses.
+    """
+    check_repository(repo_id)
+    pack.check()
+    import huggingface_hub
+
+    api = huggingface_hub.HfApi(token=token)
+    try:
+        url = api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repo_id,
+            folder_path=str(pack.folder),
+            allow_patterns=list(FILES),
+            delete_patterns=[TOKENIZER, EMBEDDINGS],  # of an older pack there; never of what is uploaded
+            commit_message=f"Language pack {pack.language}",
+        )
+    except (OSError, ValueError) as error:
+        raise PackError(f"The Hub did not take the pack as {repo_id}: {_first(error)}") from error
+    return str(url)
+
+
+def check_repository(repo_id: str) -> None:
+    """Raises PackError if a name cannot be that of a repository on the Hub."""
+    if not _REPOSITORY.fullmatch(repo_id):
+        raise PackError(f"{repo_id!r} is no name of a repository: it should be such as name/xmod-gsw.")
+
+
+def _fetch(repository: str, revision: str | None, token: str | None) -> Path:
+    """Bring a pack's files to this machine; returns their folder."""
+    if not _REPOSITORY.fullmatch(repository):
+        raise PackError(f"There is no language pack {repository!r}: no such folder, and no name such as name/xmod-gsw.")
+    import huggingface_hub
+
+    try:
+        folder = huggingface_hub.snapshot_download(
+            repository, revision=revision, token=token, allow_patterns=list(FILES)
+        )
+    except (OSError, ValueError, huggingface_hub.errors.EntryNotFoundError) as error:
+        raise PackError(f"There is no folder {repository}, and the Hub does not give it: {_first(error)}") from error
+    return Path(folder)
+
+
+def _first(error: Exception) -> str:
+    """The first line of an error's message, which may run to a page."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

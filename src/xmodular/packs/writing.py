@@ -1,0 +1,212 @@
+"""Write a language pack, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+import langcodes
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from xmodular.errors import PackError
+from xmodular.files import folder_beside
+from xmodular.packs import manifest
+from xmodular.packs.base import DTYPES, Base
+from xmodular.packs.card import card
+from xmodular.packs.manifest import ADAPTER, CARD, EMBEDDINGS, FILES, MANIFEST, TOKENIZER
+from xmodular.packs.pack import Pack, of_manifest
+
+_PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def write_pack(
+    folder: str | Path,
+    *,
+    language: str,
+    adapter: Mapping[str, Tensor],
+    base: Base,
+    embeddings: Mapping[str, Tensor] | None = None,
+    tokenizer: str | None = None,
+    precision: Literal["keep", "fp32", "bf16", "fp16"] = "keep",
+    licence: str | None = None,
+    note: str | None = None,
+    scores: Iterable[Mapping[str, Any]] = (),
+    overwrite: bool = False,
+) -> Pack:
+    """Write a language as a pack.
+
+    Args:
+        folder: the pack's folder.
+        language: code of the language.
+        adapter: `layer.{N}.dense1.weight`, *(bottleneck, hidden)*, `layer.{N}.dense1.bias`, *(bottleneck,)*,
+            `layer.{N}.dense2.weight`, *(hidden, bottleneck)*, `layer.{N}.dense2.bias`, *(hidden,)*, for every layer.
+        base: the model that the language was trained beside.
+        embeddings: a vocabulary of the language's own: `word_embeddings.weight`, *(rows, hidden)*, and maybe
+            `lm_head.bias`, *(rows,)*.
+        tokenizer: the text of that vocabulary's `tokenizer.json`; with `embeddings` and not without.
+        precision: "keep" stores the weights as they are; fp32, bf16 or fp16 as such.
+        licence: an SPDX identifier, such as "cc-by-4.0".
+        note: where the language's text came from, how it was trained.
+        scores: rows of values; they stand on the card.
+        overwrite: whether to replace a pack in `folder`.
+
+    Raises:
+        PackError: before anything is written: `folder` is taken, a tensor is missing, unknown or of another shape,
+            or a value is too large for the precision.
+    """
+    target = Path(folder)
+    check_target(target, overwrite=overwrite)
+    if (embeddings is None) != (tokenizer is None):
+        raise PackError("A vocabulary of the language's own is both embeddings and a tokenizer; only one is given.")
+    tensors = {ADAPTER: dict(adapter)} | ({EMBEDDINGS: dict(embeddings)} if embeddings is not None else {})
+    dtype = _dtype(tensors, precision)
+    rows = None
+    if embeddings is not None:
+        table = embeddings.get("word_embeddings.weight")
+        if table is None:
+            raise PackError("embeddings lack 'word_embeddings.weight'.")
+        rows = table.shape[0]
+    content: dict[str, Any] = {
+        "format": manifest.FORMAT,
+        "version": manifest.VERSION,
+        "language": language,
+        "names": _names(language),
+        "base": asdict(base),
+        "dtype": dtype,
+        "vocabulary": rows,
+        "licence": licence,
+        "note": note,
+        "scores": [dict(row) for row in scores],
+        "created": datetime.now(timezone.utc).strftime(manifest.TIME),
+        "writer": _writer(),
+        "files": {name: {"size": 0, "sha256": "0" * 64} for name in [*tensors, *([TOKENIZER] if tokenizer else [])]},
+        "checksum": "0" * 64,
+    }
+    found = list(manifest.problems(content))
+    if not found:
+        found = list(_tensor_problems(tensors, manifest.tensor_shapes(content)))
+    if found:
+        raise PackError("The language pack cannot be written:\n" + "\n".join(f"  - {problem}" for problem in found))
+    stored = {name: _cast(part, dtype) for name, part in tensors.items()}
+    try:
+        with folder_beside(target, overwrite=overwrite) as beside:
+            for name, part in stored.items():
+                save_file(part, beside / name, metadata={"format": "pt"})
+            if tokenizer is not None:
+                (beside / TOKENIZER).write_text(tokenizer, encoding="utf-8", newline="")
+            for name, record in content["files"].items():
+                record |= _record(beside / name)
+            content["checksum"] = manifest.checksum(content)
+            text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+            if len(text.encode()) > manifest.MAX_MANIFEST:
+                raise PackError(f"Note and scores are too long: {MANIFEST} holds {manifest.MAX_MANIFEST:,} bytes.")
+            (beside / MANIFEST).write_text(text, encoding="utf-8")
+            (beside / CARD).write_text(card(of_manifest(target, content)), encoding="utf-8")
+            of_manifest(beside, content).check()
+    except FileExistsError as error:
+        raise PackError(f"{error} Choose another folder, or overwrite it.") from None
+    return of_manifest(target, content)
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Make sure that a pack may be written here.
+
+    Raises:
+        PackError: there is something that is no pack, or `overwrite` is False.
+    """
+    if not target.exists():
+        return
+    if not overwrite:
+        raise PackError(f"{target} is there already. Choose another folder, or overwrite it.")
+    if not target.is_dir():
+        raise PackError(f"{target} is a file; a language pack is a folder.")
+    names = sorted(path.name for path in target.iterdir())
+    if strange := [name for name in names if name not in FILES]:
+        raise PackError(
+            f"{target} is not replaced: {', '.join(strange[:3])} {'is' if len(strange) == 1 else 'are'} no part of a "
+            "language pack."
+        )
+    if names and MANIFEST not in names:
+        raise PackError(f"{target} is not replaced: it is no language pack, there is no {MANIFEST} in it.")
+
+
+def _dtype(tensors: Mapping[str, Mapping[str, Tensor]], precision: str) -> str:
+    """The name of the dtype to store in."""
+    if precision in _PRECISIONS:
+        return _PRECISIONS[precision]
+    if precision != "keep":
+        raise PackError(f"precision is {precision!r}: it must be one of keep, {', '.join(_PRECISIONS)}.")
+    kinds = {tensor.dtype for part in tensors.values() for tensor in part.values()}
+    name = next((name for name, dtype in DTYPES.items() if kinds == {dtype}), None)
+    if name is None:
+        shown = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds)) or "nothing"
+        raise PackError(f"The weights are in {shown}: a pack has one precision. Choose {' or '.join(_PRECISIONS)}.")
+    return name
+
+
+def _tensor_problems(
+    tensors: Mapping[str, Mapping[str, Tensor]], implied: Mapping[str, Mapping[str, tuple[int, ...]]]
+) -> Iterable[str]:
+    for name, shapes in implied.items():
+        part = tensors[name]
+        for key, shape in shapes.items():
+            if key not in part:
+                if key != "lm_head.bias":
+                    yield f"{key} is missing"
+            elif tuple(part[key].shape) != shape:
+                yield f"{key} has shape {tuple(part[key].shape)}; the base's shape asks for {shape}"
+        for key in part:
+            if key not in shapes:
+                yield f"{key} has no place in {name}"
+
+
+def _cast(tensors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
+    """The tensors on the CPU in a dtype, each with memory of its own.
+
+    Raises:
+        PackError: a finite value is none after the cast.
+    """
+    cast = {}
+    for key, tensor in tensors.items():
+        stored = tensor.detach().to("cpu", DTYPES[dtype], copy=True).contiguous()
+        if not stored.isfinite().all() and (tensor.isfinite().cpu() & ~stored.isfinite()).any():
+            worst = tensor.detach().nan_to_num(0.0, 0.0, 0.0).abs().max().item()
+            raise PackError(
+                f"{key} has values up to {worst:.4g}, too large for {dtype} (at most "
+                f"{torch.finfo(DTYPES[dtype]).max:.4g}): choose another precision."
+            )
+        cast[key] = stored
+    return cast
+
+
+def _record(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return {"size": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _writer() -> str:
+    """This program's name and, where it is installed, its version."""
+    try:
+        return f"xmodular {importlib.metadata.version('xmodular')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "xmodular"
+
+
+def _names(code: str) -> dict[str, str | None]:
+    """English and native name and BCP-47 tag of a code; None where it is no tag of a known language."""
+    tag = str(code).replace("_", "-").removesuffix("-XX")
+    if not langcodes.tag_is_valid(tag):
+        return {"english": None, "native": None, "bcp47": None}
+    language = langcodes.Language.get(tag)
+    return {"english": language.display_name(), "native": language.autonym(), "bcp47": language.to_tag()}
