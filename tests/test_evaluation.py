@@ -130,6 +130,52 @@ def test_files_in_other_languages_are_left_out_aloud(topic_run, corpus, tmp_path
     assert "Left out, not among the model's languages: ta_IN" in capsys.readouterr().err
 
 
+def test_a_relative_reads_what_the_model_lacks(strong, corpus, tmp_path, capsys, caplog):
+    text = (corpus / "topic" / "de_DE.test.jsonl").read_text(encoding="utf-8")
+    for name in ("sw_KE", "gsw", "ta_IN"):
+        (tmp_path / f"{name}.test.jsonl").write_text(text, encoding="utf-8")
+    results = evaluate(strong.model, tmp_path, bootstrap=20, fallback="relative", output_dir=tmp_path / "out")
+    assert results.languages() == ["gsw", "sw_KE"]
+    assert results.value("gsw", "right") is None
+    assert results.value("gsw", "relative").value == pytest.approx(
+        accuracy(strong, tmp_path / "gsw.test.jsonl", "de_DE")
+    )
+    assert results.value("sw_KE", "relative") is None
+    assert results.value("gsw", "relative").value != results.value("sw_KE", "right").value  # the adapter decides
+    for language in ("gsw", "sw_KE"):
+        assert results.value(language, "source").value == pytest.approx(
+            accuracy(strong, tmp_path / "gsw.test.jsonl", "en_XX")
+        )
+    said = capsys.readouterr().err
+    assert "gsw.test.jsonl is read by the adapter of de_DE, the nearest relative" in said
+    assert "Left out, not among the model's languages: ta_IN" in said
+    assert "gsw is not in the model: read as its nearest relative de_DE" in caplog.messages
+    assert "| language | rows | own adapter | relative's adapter | source adapter |" in results.markdown()
+    assert Results.from_json(tmp_path / "out" / "results.json") == results
+
+
+def test_a_relative_that_is_the_source_is_read_once(strong, corpus):
+    results = evaluate(
+        strong.model,
+        {"sco": corpus / "topic" / "en_XX.test.jsonl", "de": corpus / "topic" / "de_DE.test.jsonl"},
+        languages=("Scots",),
+        bootstrap=5,
+        fallback="relative",
+    )
+    assert results.languages() == ["sco"]
+    assert results.value("sco", "relative") is not None
+    assert results.value("sco", "source") is None
+
+
+def test_perplexity_by_a_relative(base_run, corpus):
+    (path,) = (corpus / "text").glob("de_DE*.txt")
+    options = {"source": "English", "max_length": 32, "bootstrap": 5, "fallback": "relative"}
+    alone = evaluate(base_run.model, {"gsw": path}, **options)
+    own = evaluate(base_run.model, {"de": path}, **options)
+    assert alone.value("gsw", "relative").value == pytest.approx(own.value("de_DE", "right").value)
+    assert alone.value("gsw", "source").value == pytest.approx(own.value("de_DE", "source").value)
+
+
 def test_errors(topic_run, base_run, corpus, tmp_path):
     with pytest.raises(DataError, match=r"no files <language>.test.jsonl in"):
         evaluate(topic_run.model, tmp_path)
@@ -159,10 +205,54 @@ def test_fill_mask(base_run):
     assert fillings[0].text.count("<mask>") == 1
     with pytest.raises(InputError, match="no <mask> in the text"):
         fill_mask(base_run.model, "the house", language="en")
+    with pytest.raises(LanguageError, match=r"'gsw'.*de_DE"):
+        fill_mask(base_run.model, "<mask>", language="gsw")
     with pytest.raises(InputError, match="this model reads 32 at most"):
         fill_mask(base_run.model, "house " * 60 + "<mask>", language="en")
+
+
+def test_fill_mask_by_a_relative(base_run):
+    own = fill_mask(base_run.model, "der <mask>", language="de")
+    assert fill_mask(base_run.model, "der <mask>", language="gsw", fallback="relative") == own
 
 
 def test_fill_mask_needs_a_masked_language_model(topic_run):
     with pytest.raises(ConfigurationError, match="is a XmodForSequenceClassification"):
         fill_mask(topic_run.model, "<mask>", language="en")
+
+
+def with_own_vocabulary(run):
+    """The same model, in which Swahili reads with a copy of the vocabulary under other ids."""
+    model = copy.deepcopy(run.model)
+    content = json.loads(run.tokenizer.backend_tokenizer.to_str())
+    pieces = content["model"]["vocab"]
+    moved = [*range(4), *reversed(range(4, len(pieces) - 1)), len(pieces) - 1]  # special tokens stay
+    content["model"]["vocab"] = [pieces[old] for old in moved]
+    words = model.get_input_embeddings().weight.detach()[moved]
+    bias = model.lm_head.bias.detach()[moved] if hasattr(model, "lm_head") else None
+    model.set_vocabulary("sw", json.dumps(content), words, bias)
+    return model
+
+
+def test_a_vocabulary_of_its_own_is_read_by_its_own_tokenizer(strong, results, corpus):
+    own = evaluate(with_own_vocabulary(strong), corpus / "topic", bootstrap=50)
+    assert own.rows == tuple(replace(row, run=own.rows[0].run) for row in results.rows)
+
+
+def test_perplexity_with_a_vocabulary_of_its_own(base_run, corpus):
+    files = {code: corpus / "text" / f"{code}.made.txt" for code in ("de_DE", "sw_KE")}
+    plain = evaluate(base_run.model, files, source="de", bootstrap=20)
+    own = evaluate(with_own_vocabulary(base_run), files, source="de", bootstrap=20)
+    assert {(row.language, row.adapter, row.metric) for row in own.rows} == {
+        (row.language, row.adapter, row.metric) for row in plain.rows
+    }
+    assert len(own.rows) == len(plain.rows)
+    for row in plain.rows:
+        if row.metric == "perplexity" and row.adapter == "right":  # the same model, other random pieces in the masks
+            assert own.value(row.language, "right", "perplexity").value == pytest.approx(row.value, rel=0.1)
+
+
+def test_masks_are_filled_in_the_languages_own_vocabulary(base_run):
+    plain = fill_mask(base_run.model, "nyumba <mask> mto", language="sw", top_k=3)
+    own = fill_mask(with_own_vocabulary(base_run), "nyumba <mask> mto", language="sw", top_k=3)
+    assert [(filling.text, filling.piece) for filling in own] == [(filling.text, filling.piece) for filling in plain]

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import field
 from typing import Any
 
 from transformers.configuration_utils import PretrainedConfig
@@ -15,6 +16,35 @@ from xmodular.errors import ConfigurationError
 
 POSITION_TYPES = ("absolute", "relative_key", "relative_key_query")
 _LANGUAGE_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*")
+
+
+# Beyond these a configuration is damaged, and building a model of it would fill the memory.
+_MOST, _MOST_LAYERS = 2**28, 1000
+_SWITCHES = (
+    "is_decoder",
+    "add_cross_attention",
+    "use_cache",
+    "tie_word_embeddings",
+    "pre_norm",
+    "adapter_layer_norm",
+    "adapter_reuse_layer_norm",
+    "ln_before_adapter",
+)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def code_problem(code: object) -> str | None:
+    """What is wrong with a language code, if anything."""
+    if not isinstance(code, str) or not _LANGUAGE_CODE.fullmatch(code):
+        return f"{code!r}: a code is a letter followed by letters, digits, '_' or '-', such as 'de_DE'."
+    from torch.nn import ModuleDict
+
+    if hasattr(ModuleDict, code):
+        return f"{code!r}, which is reserved in torch modules: add a region, such as '{code}_XX'."
+    return None
 
 
 class XmodConfig(PretrainedConfig):
@@ -53,6 +83,8 @@ class XmodConfig(PretrainedConfig):
         ln_before_adapter: whether the adapters' residual starts after that LayerNorm (True) or before it.
         languages: language codes, one adapter each; the position of a code is its language id.
         default_language: the language of inputs that come without `lang_ids`.
+        vocabularies: languages with a vocabulary of their own, and the rows of their word embeddings; such a language
+            has its own tokenizer too.
         pruned_heads: attention heads that have been removed, by layer; written by `prune_heads`.
 
     Raises:
@@ -89,15 +121,17 @@ class XmodConfig(PretrainedConfig):
     ln_before_adapter: bool = True
     languages: Sequence[str] = ("en_XX",)
     default_language: str | None = None
+    vocabularies: dict[str, int] = field(default_factory=dict)
     pruned_heads: dict[int, list[int]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if not isinstance(self.languages, str):
+        if self.languages is None or (isinstance(self.languages, Iterable) and not isinstance(self.languages, str)):
             self.languages = list(self.languages or ())
-        # JSON turns the layer numbers into strings.
-        self.pruned_heads = {
-            int(layer): sorted({int(head) for head in heads}) for layer, heads in (self.pruned_heads or {}).items()
-        }
+        self.vocabularies = {} if self.vocabularies is None else self.vocabularies
+        self.pruned_heads = {} if self.pruned_heads is None else self.pruned_heads
+        if not list(self._pruning_problems()):
+            # JSON turns the layer numbers into strings.
+            self.pruned_heads = {int(layer): sorted(set(heads)) for layer, heads in self.pruned_heads.items()}
         super().__post_init__(**kwargs)
         if problems := list(self._problems()):
             raise ConfigurationError("XmodConfig cannot be made:\n" + "\n".join(f"  - {p}" for p in problems))
@@ -155,17 +189,30 @@ class XmodConfig(PretrainedConfig):
         bad_sizes = False
         for name in (*sizes, "max_position_embeddings", "type_vocab_size"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            most = _MOST_LAYERS if name == "num_hidden_layers" else _MOST
+            if not _is_integer(value) or not 1 <= value <= most:
                 bad_sizes = True
-                yield f"{name} is {value!r}: it must be a positive integer."
+                yield f"{name} is {value!r:.40}: it must be a positive integer, at most {most:,}."
+        for name in ("initializer_range", "layer_norm_eps"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                yield f"{name} is {value!r:.40}: it must be a number from 0 up."
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                yield f"{name} is {getattr(self, name)!r:.40}: it must be True or False."
+        chunk = self.chunk_size_feed_forward
+        if not _is_integer(chunk) or chunk < 0:
+            yield f"chunk_size_feed_forward is {chunk!r:.40}: it must be an integer from 0 (all at once) up."
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
             value = getattr(self, name)
             if name == "classifier_dropout" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 yield f"{name} is {value!r}: it must be a probability between 0 and 1."
+        pruning = list(self._pruning_problems())
+        yield from pruning
         if not bad_sizes:
-            yield from self._size_problems()
+            yield from self._size_problems(check_pruning=not pruning)
         yield from self._language_problems()
         if self.position_embedding_type not in POSITION_TYPES:
             allowed = ", ".join(map(repr, POSITION_TYPES))
@@ -173,14 +220,23 @@ class XmodConfig(PretrainedConfig):
         if not callable(self.hidden_act):
             from transformers.activations import ACT2FN
 
-            if self.hidden_act not in ACT2FN:
+            if not isinstance(self.hidden_act, str) or self.hidden_act not in ACT2FN:
                 near = difflib.get_close_matches(str(self.hidden_act), list(ACT2FN), n=3)
                 hint = f" (near: {', '.join(near)})" if near else ""
-                yield f"hidden_act is {self.hidden_act!r}{hint}: give a callable or one of {', '.join(ACT2FN)}."
+                yield f"hidden_act is {self.hidden_act!r:.40}{hint}: give a callable or one of {', '.join(ACT2FN)}."
         if self.add_cross_attention and not self.is_decoder:
             yield "add_cross_attention is True but is_decoder is False: cross-attention needs is_decoder=True."
 
-    def _size_problems(self) -> Iterable[str]:
+    def _pruning_problems(self) -> Iterable[str]:
+        """Whether `pruned_heads` has the form of one at all."""
+        heads_of = self.pruned_heads
+        if not isinstance(heads_of, dict) or not all(
+            str(layer).isdecimal() and isinstance(heads, list | tuple | set) and all(map(_is_integer, heads))
+            for layer, heads in heads_of.items()
+        ):
+            yield f"pruned_heads is {heads_of!r:.40}: it must be a table of layers and lists of heads."
+
+    def _size_problems(self, *, check_pruning: bool) -> Iterable[str]:
         if self.hidden_size % self.num_attention_heads:
             yield (
                 f"hidden_size is {self.hidden_size}, which num_attention_heads ({self.num_attention_heads}) does not "
@@ -205,7 +261,7 @@ class XmodConfig(PretrainedConfig):
                 f"max_position_embeddings is {self.max_position_embeddings}: positions start at pad_token_id + 1, so "
                 f"at least {pad + 2} rows are needed."
             )
-        for layer, heads in (self.pruned_heads or {}).items():
+        for layer, heads in (self.pruned_heads or {}).items() if check_pruning else ():
             wrong = [head for head in heads if not 0 <= head < self.num_attention_heads]
             if not 0 <= layer < self.num_hidden_layers or wrong or len(heads) >= self.num_attention_heads:
                 yield (
@@ -218,18 +274,22 @@ class XmodConfig(PretrainedConfig):
         if isinstance(languages, str):
             yield f"languages is the string {languages!r}: give a list of codes, such as [{languages!r}]."
             return
+        if not isinstance(languages, list):
+            yield f"languages is {languages!r:.40}: it must be a list of codes, such as ['en_XX']."
+            return
         if not languages:
             yield "languages is empty: give one code at least, such as ['en_XX']."
-        from torch.nn import ModuleDict
-
         for code in languages:
-            if not isinstance(code, str) or not _LANGUAGE_CODE.fullmatch(code):
-                yield (
-                    f"languages has {code!r}: a code is a letter followed by letters, digits, '_' or '-', "
-                    "such as 'de_DE'."
-                )
-            elif hasattr(ModuleDict, code):
-                yield f"languages has {code!r}, which is reserved in torch modules: add a region, such as '{code}_XX'."
+            if problem := code_problem(code):
+                yield f"languages has {problem}"
+        if not isinstance(self.vocabularies, dict):
+            yield f"vocabularies is {self.vocabularies!r:.40}: it must be a table of languages and numbers of rows."
+            return
+        for code, rows in self.vocabularies.items():
+            if code not in languages:
+                yield f"vocabularies has {code!r}, which is not among the languages: {', '.join(map(str, languages))}."
+            elif not _is_integer(rows) or not 1 <= rows <= _MOST:
+                yield f"vocabularies has {rows!r:.40} for {code!r}: it must be a positive integer, at most {_MOST:,}."
         if duplicates := sorted({str(code) for code in languages if languages.count(code) > 1}):
             yield f"languages has duplicates: {', '.join(duplicates)}. Each code may stand once."
         if self.default_language is not None and self.default_language not in languages:

@@ -7,9 +7,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
 from xmodular.console import console, progress
 from xmodular.data import BlockCache, MaskedLMCollator, TextFiles
@@ -43,7 +44,7 @@ def evaluate(
         model: a fine-tuned model as an object, a folder or a name on the Hub; or a masked language model, for
             perplexities.
         data: a file by language; or a folder or glob of ``<language>.<split>.<ext>`` files, of which those in the
-            model's languages are read.
+            model's languages are read, and with `fallback` those in their relatives too.
         options: the other fields of `EvaluateOptions`.
 
     Returns:
@@ -69,16 +70,13 @@ def _evaluate(
         raise ConfigurationError(f"There is no evaluation for a {architecture}.")
     suffixes = task.suffixes if task else (".txt",)
     if files is None:
-        files = _find(options.data, options.split, suffixes, model)
+        files, readers = _find(options, suffixes, model)
     else:
-        named, files = files, {}
+        named, files, readers = files, {}, {}
         for spelled, path in named.items():
-            code = resolve(spelled, model.languages)
-            if code in files:
-                raise DataError(f"Two files for {code}: {files[code]} and {path}.")
-            files[code] = path
+            _add(files, readers, path, *_reader(spelled, model, options))
     if options.languages:
-        files = {code: files[code] for code in resolve_all(options.languages, files)}
+        files = {name: files[name] for name in resolve_all(options.languages, files)}
     source = options.source or getattr(model.config, "task_language", None)
     source = resolve(source, model.languages) if source is not None else None
     conditions = [name for name in options.adapter if name == "right" or source is not None]
@@ -86,15 +84,19 @@ def _evaluate(
         raise ConfigurationError(f"{options.model} does not say which language it was trained in; --source does.")
     if "source" in options.adapter and source is None:
         console.print("No source language is known, so each language's own adapter only; --source names one.")
+    jobs = _jobs({name: readers[name] for name in files}, conditions, source)
     name = Path(options.model).name or "model"
     console.print(
         f"Evaluating {name} ({task.name if task else 'perplexity'}) in {len(files)} languages"
         + (f"; source language {source}" if source else "")
     )
+    for language, path in files.items():
+        if readers[language] != language:
+            console.print(f"{path.name} is read by the adapter of {readers[language]}, the nearest relative.")
     if task is not None:
-        rows = _score_task(model, task, files, conditions, source, options, name)
+        rows = _score_task(model, task, files, jobs, options, name)
     else:
-        rows = _score_text(model, files, conditions, source, options, name)
+        rows = _score_text(model, files, jobs, options, name)
     results = Results(tuple(rows), source)
     console.print(results.table())
     if options.output_dir is not None:
@@ -104,8 +106,55 @@ def _evaluate(
     return results
 
 
-def _find(data: str, split: str, suffixes: Sequence[str], model: XmodPreTrainedModel) -> dict[str, Path]:
-    """Files in the model's languages, by code."""
+def _reader(name: str, model: XmodPreTrainedModel, options: EvaluateOptions) -> tuple[str, str]:
+    """What a language is called in the results, and whose adapter reads it: its own, or its nearest relative's."""
+    try:
+        code = resolve(name, model.languages)
+    except LanguageError:
+        if options.fallback is None:
+            raise
+        return name, resolve(name, model.languages, fallback=options.fallback)
+    return code, code
+
+
+def _add(files: dict[str, Path], readers: dict[str, str], path: Path, language: str, reader: str) -> None:
+    if language in files:
+        raise DataError(f"Two files for {language}: {files[language]} and {path}.")
+    files[language], readers[language] = path, reader
+
+
+class _Job(NamedTuple):
+    """What is read how: the language, the results' name of the condition, and whose adapter reads."""
+
+    language: str
+    condition: str
+    reader: str
+
+
+def _jobs(readers: Mapping[str, str], conditions: Sequence[str], source: str | None) -> list[_Job]:
+    jobs = []
+    for language, reader in readers.items():
+        for condition in conditions:
+            if condition == "right":
+                jobs.append(_Job(language, "right" if reader == language else "relative", reader))
+            elif source is not None and reader != source:  # it would be the same
+                jobs.append(_Job(language, "source", source))
+    return jobs
+
+
+def _by_vocabulary(model: XmodPreTrainedModel, jobs: Sequence[_Job]) -> dict[str | None, list[_Job]]:
+    """The jobs by the vocabulary that the reader reads: a language with its own, or None for the shared one."""
+    grouped: dict[str | None, list[_Job]] = {}
+    for job in jobs:
+        grouped.setdefault(job.reader if job.reader in model.config.vocabularies else None, []).append(job)
+    return grouped
+
+
+def _find(
+    options: EvaluateOptions, suffixes: Sequence[str], model: XmodPreTrainedModel
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Files in the model's languages and, with a fallback, their relatives; and whose adapter reads each."""
+    data, split = options.data, options.split
     folder = Path(data)
     if folder.is_dir():
         patterns = ["*.txt"] if ".txt" in suffixes else [f"*.{split}{suffix}" for suffix in suffixes]
@@ -117,61 +166,64 @@ def _find(data: str, split: str, suffixes: Sequence[str], model: XmodPreTrainedM
     if not paths:
         raise DataError(f"There are no files {wanted}{f' in {folder}' if folder.is_dir() else ''}.")
     found: dict[str, Path] = {}
+    readers: dict[str, str] = {}
     left_out = []
     for path in sorted(paths):
+        name = path.name.split(".", 1)[0]
         try:
-            code = resolve(path.name.split(".", 1)[0], model.languages)
+            language, reader = _reader(name, model, options)
         except LanguageError:
-            left_out.append(path.name.split(".", 1)[0])
+            left_out.append(name)
             continue
-        if code in found:
-            raise DataError(f"Two files for {code}: {found[code]} and {path}.")
-        found[code] = path
+        _add(found, readers, path, language, reader)
     if left_out:
         console.print(f"Left out, not among the model's languages: {', '.join(left_out)}")
     if not found:
         raise DataError(f"None of the files is in one of the model's languages: {', '.join(model.languages)}.")
-    return found
+    return found, readers
 
 
 def _score_task(
     model: XmodPreTrainedModel,
     task: Task,
     files: Mapping[str, Path],
-    conditions: Sequence[str],
-    source: str | None,
+    jobs: Sequence[_Job],
     options: EvaluateOptions,
     run: str,
 ) -> list[Row]:
     names = model.config.id2label or {}
     labels = [str(name) for _, name in sorted(names.items())]
     ids = {label: index for index, label in enumerate(labels)}
-    tokenizer = tokenizer_of(model, options.tokenizer)
     cut = longest(model, options.max_length)
-    encodings = {code: task.encode(tokenizer, task.load(path), ids, cut) for code, path in files.items()}
-    jobs = [(code, condition) for code in files for condition in conditions if condition == "right" or code != source]
-    rows = [(code, condition, encoding) for code, condition in jobs for encoding in encodings[code]]
-    read_as = [model.languages.index(code if condition == "right" else str(source)) for code, condition, _ in rows]
-    with progress("predicting", len(rows)) as advance:
-        logits = predict_logits(
-            model,
-            [encoding.input_ids for _, _, encoding in rows],
-            read_as,
-            pad_id=tokenizer.pad_token_id,
-            batch_size=options.batch_size,
-            advance=advance,
-        )
-    predicted: dict[tuple[str, str], list[tuple[int, ...]]] = {job: [] for job in jobs}
-    for (code, condition, encoding), values in zip(rows, logits, strict=True):
-        predicted[code, condition].append(task.decode(encoding, values))
+    examples = {code: task.load(path) for code, path in files.items()}
+    statistics: dict[_Job, tuple[np.ndarray, list[tuple[int, ...]]]] = {}
+    with progress("predicting", sum(len(examples[job.language]) for job in jobs)) as advance:
+        for vocabulary, part in _by_vocabulary(model, jobs).items():
+            tokenizer = tokenizer_of(model, options.tokenizer, vocabulary)
+            encodings = {
+                code: task.encode(tokenizer, examples[code], ids, cut) for code in {job.language for job in part}
+            }
+            rows = [(job, encoding) for job in part for encoding in encodings[job.language]]
+            logits = predict_logits(
+                model,
+                [encoding.input_ids for _, encoding in rows],
+                [model.languages.index(job.reader) for job, _ in rows],
+                pad_id=tokenizer.pad_token_id,
+                batch_size=options.batch_size,
+                advance=advance,
+            )
+            predicted: dict[_Job, list[tuple[int, ...]]] = {job: [] for job in part}
+            for (job, encoding), values in zip(rows, logits, strict=True):
+                predicted[job].append(task.decode(encoding, values))
+            for job in part:
+                gold = [encoding.labels for encoding in encodings[job.language]]
+                statistics[job] = task.statistics(gold, predicted[job], labels), gold
 
     answer = []
-    for code, own in encodings.items():
-        gold = [encoding.labels for encoding in own]
-        for condition in conditions:
-            if (code, condition) in predicted:
-                statistics = task.statistics(gold, predicted[code, condition], labels)
-                answer += _rows(run, task, code, condition, statistics, labels, options)
+    for code in dict.fromkeys(job.language for job in jobs):
+        for job in (job for job in jobs if job.language == code):
+            sums, gold = statistics[job]
+            answer += _rows(run, task, code, job.condition, sums, labels, options)
         commonest = Counter(label for row in gold for label in row).most_common(1)[0][0]
         constant = task.statistics(gold, [(commonest,) * len(row) for row in gold], labels).sum(0)
         for metric, value in task.metrics(constant, labels).items():
@@ -192,12 +244,28 @@ def _rows(
 def _score_text(
     model: XmodPreTrainedModel,
     files: Mapping[str, Path],
-    conditions: Sequence[str],
-    source: str | None,
+    jobs: Sequence[_Job],
     options: EvaluateOptions,
     run: str,
 ) -> list[Row]:
-    tokenizer = tokenizer_of(model, options.tokenizer)
+    answer: list[Row] = []
+    firsts = set({job.language: job for job in reversed(jobs)}.values())  # one per language
+    for vocabulary, part in _by_vocabulary(model, jobs).items():
+        tokenizer = tokenizer_of(model, options.tokenizer, vocabulary)
+        answer += _score_blocks(model, tokenizer, files, part, firsts, options, run)
+    return answer
+
+
+def _score_blocks(
+    model: XmodPreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    files: Mapping[str, Path],
+    jobs: Sequence[_Job],
+    firsts: set[_Job],
+    options: EvaluateOptions,
+    run: str,
+) -> list[Row]:
+    """Perplexities of text in one vocabulary; of a blind draw too, for the jobs among `firsts`."""
     collator = MaskedLMCollator(
         special_ids=tokenizer.all_special_ids,
         mask_id=tokenizer.mask_token_id,
@@ -205,28 +273,28 @@ def _score_text(
         vocab_size=len(tokenizer),
         seed=options.seed,
     )
+    files = {job.language: files[job.language] for job in jobs}
     with tempfile.TemporaryDirectory() as folder:
         cache = BlockCache(Path(folder), tokenizer, longest(model, options.max_length), options.packing)
         blocks = {code: np.array(cache.get(TextFiles(code, (path,))).blocks) for code, path in files.items()}
-    jobs = [(code, condition) for code in files for condition in conditions if condition == "right" or code != source]
-    rows = [(code, condition, number) for code, condition in jobs for number in range(len(blocks[code]))]
+    rows = [(job, number) for job in jobs for number in range(len(blocks[job.language]))]
     with progress("reading", len(rows)) as advance:
         sums = block_statistics(
             model,
-            [blocks[code][number] for code, _, number in rows],
-            [model.languages.index(code if condition == "right" else str(source)) for code, condition, _ in rows],
-            [number for _, _, number in rows],  # the same masks under either adapter
+            [blocks[job.language][number] for job, number in rows],
+            [model.languages.index(job.reader) for job, _ in rows],
+            [number for _, number in rows],  # the same masks under either adapter
             collator,
             batch_size=options.batch_size,
             advance=advance,
         )
     answer = []
     for job in jobs:
-        own = sums[[row[:2] == job for row in rows]]
+        own = sums[[row[0] == job for row in rows]]
         values = with_intervals(own, perplexity_metrics, resamplings=options.bootstrap, seed=options.seed)
         for metric, value in values.items():
-            answer.append(Row(run, "perplexity", job[0], metric, job[1], *value, len(own)))
-    for code in files:
+            answer.append(Row(run, "perplexity", job.language, metric, job.condition, *value, len(own)))
+    for code in (job.language for job in jobs if job in firsts):
         size = len(blocks[code])
         answer.append(Row(run, "perplexity", code, "perplexity", "uniform", float(len(tokenizer)), None, None, size))
     return answer

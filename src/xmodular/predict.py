@@ -39,7 +39,7 @@ def fill_mask(model: XmodPreTrainedModel | str | Path, text: str, **options: Any
     Raises:
         ConfigurationError: the model is no masked language model.
         InputError: there is no ``<mask>`` in the text, or the text is too long.
-        LanguageError: the model has no such language.
+        LanguageError: the model has no such language, nor, with `fallback`, a relative of it.
     """
     given = model if isinstance(model, XmodPreTrainedModel) else None
     source = str(given.config._name_or_path or "model object") if given is not None else model
@@ -53,8 +53,8 @@ def _fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None = Non
         raise ConfigurationError(
             f"Filling masks needs a masked language model; {options.model} is a {type(model).__name__}."
         )
-    language = resolve(options.language, model.languages)
-    tokenizer = tokenizer_of(model, options.tokenizer)
+    language = resolve(options.language, model.languages, fallback=options.fallback)
+    tokenizer = tokenizer_of(model, options.tokenizer, language)
     ids = tokenizer(options.text, return_tensors="pt")["input_ids"].to(model.device)
     longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
     if ids.shape[1] > longest:

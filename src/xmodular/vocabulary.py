@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -157,6 +158,25 @@ def from_sentencepiece(model: bytes) -> PreTrainedTokenizerFast:
     backend.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
+    return _with_special_tokens(backend)
+
+
+def from_json(text: str) -> PreTrainedTokenizerFast:
+    """The tokenizer that a ``tokenizer.json`` holds; its special tokens are XLM-R's.
+
+    Raises:
+        DataError: the text is no such file, or a special token is missing.
+    """
+    try:
+        backend = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises no class of its own
+        raise DataError(f"This is not the content of a tokenizer.json: {error}") from error
+    if missing := [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]:
+        raise DataError(f"The tokenizer lacks {', '.join(missing)}.")
+    return _with_special_tokens(backend)
+
+
+def _with_special_tokens(backend: Tokenizer) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token="<s>",
@@ -172,5 +192,8 @@ def from_sentencepiece(model: bytes) -> PreTrainedTokenizerFast:
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
-    """A hash of everything that decides which ids a text gets."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    """A hash of everything that decides which ids a text gets, cutting and padding aside."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    content["truncation"] = content["padding"] = None  # left there by whoever called the tokenizer last
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -126,6 +126,16 @@ def test_names_on_disk_are_the_peers(tmp_path: Path) -> None:
     assert_same_state(a, b)
 
 
+@pytest.mark.parametrize("flags", [BASE_FLAGS, LARGE_FLAGS], ids=["base", "large"])
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_peers_files_come_back_byte_for_byte(name: str, flags: dict[str, Any], tmp_path: Path) -> None:
+    theirs = tiny_peer(name, **flags)
+    theirs.save_pretrained(tmp_path / "theirs")
+    getattr(xmodular, name).from_pretrained(tmp_path / "theirs").save_pretrained(tmp_path / "ours")
+    a, b = ((tmp_path / side / "model.safetensors").read_bytes() for side in ("theirs", "ours"))
+    assert a == b
+
+
 def test_the_bare_model_and_the_heads_read_each_other(tmp_path: Path) -> None:
     """A base model's names have no prefix; with a head they have one. Only the head is new."""
     bare = tiny_model(XmodModel)
@@ -220,6 +230,9 @@ def test_only_the_languages_asked_for_are_read(tmp_path: Path, tensors_read: set
     assert list(part.roberta.encoder.layer[0].output.adapter_modules) == ["sw_KE", "en_XX"]
     assert any(".sw_KE." in name for name in tensors_read), "the recorder saw nothing"
     assert not [name for name in tensors_read if ".de_DE." in name]
+
+    part.save_pretrained(tmp_path / "alone")
+    assert tensors_read == set(load_file(tmp_path / "alone" / "model.safetensors"))  # each once, and no other
 
     batch = ragged_batch()
     names = ["sw_KE", "en_XX", "en_XX", "sw_KE"]

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import initialization
 from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import cached_file
 
 from xmodular.configuration import XmodConfig
-from xmodular.errors import ConfigurationError, LanguageError
+from xmodular.errors import ConfigurationError, InputError, LanguageError
+from xmodular.files import written_beside
 from xmodular.languages import resolve, resolve_all
+from xmodular.modeling import languages as life
 from xmodular.modeling.attention import prune_heads
+from xmodular.options import Stored
+from xmodular.packs import Misfit, Pack, read_pack, write_pack
 
 logger = logging.getLogger(__name__)
 
@@ -70,16 +78,29 @@ class XmodPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _no_split_modules = ["XmodEmbeddings", "XmodLayer"]
     # Adapters that the configuration does not name are left on disk; older files carry position ids.
-    _keys_to_ignore_on_load_unexpected = [r"\.adapter_modules\.", r"embeddings\.position_ids$"]
+    _keys_to_ignore_on_load_unexpected = [
+        r"\.adapter_modules\.",
+        r"embeddings\.language_embeddings\.",
+        r"lm_head\.language_bias\.",
+        r"embeddings\.position_ids$",
+    ]
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if set(module._parameters) == {"bias"}:  # the language-model head's own
             initialization.zeros_(cast(Tensor, module.bias))
+        if isinstance(module, nn.ParameterDict):  # the head's biases of vocabularies
+            for bias in module.values():
+                initialization.zeros_(bias)
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: Any, *args: Any, languages: Sequence[str] | None = None, **kwargs: Any
+        cls,
+        pretrained_model_name_or_path: Any,
+        *args: Any,
+        languages: Sequence[str] | None = None,
+        fallback: str | None = None,
+        **kwargs: Any,
     ) -> Any:
         """Loads a model; with `languages`, only those adapters are read.
 
@@ -88,6 +109,8 @@ class XmodPreTrainedModel(PreTrainedModel):
             args, kwargs: as for transformers' `PreTrainedModel.from_pretrained`.
             languages: names of the languages to load (codes, tags or English names), in the order of their new ids;
                 None loads all. A default language that is not among them is unset.
+            fallback: "relative" reads the nearest relative's adapter for a language that the checkpoint lacks, and
+                says so.
 
         Raises:
             LanguageError: if the checkpoint has no such language.
@@ -99,8 +122,9 @@ class XmodPreTrainedModel(PreTrainedModel):
                 stored = XmodConfig.from_pretrained(config or pretrained_model_name_or_path, **where)
             else:
                 stored = config
-            codes = resolve_all(languages, stored.languages)
-            chosen: dict[str, Any] = {"languages": codes}
+            codes = resolve_all(languages, stored.languages, fallback=fallback)
+            own = {code: rows for code, rows in stored.vocabularies.items() if code in codes}
+            chosen: dict[str, Any] = {"languages": codes, "vocabularies": own}
             if stored.default_language not in codes:
                 chosen["default_language"] = None
             if isinstance(config, XmodConfig):
@@ -109,18 +133,45 @@ class XmodPreTrainedModel(PreTrainedModel):
                 kwargs.update(chosen)
                 if config is not None:
                     kwargs["config"] = config
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        where = {name: kwargs[name] for name in _WHERE if name in kwargs}
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if model.config.vocabularies:
+            model._read_tokenizers(pretrained_model_name_or_path, **where)
+        return loaded
+
+    def _read_tokenizers(self, source: Any, **where: Any) -> None:
+        """Reads the tokenizers of the languages that have their own, as far as they lie beside the weights."""
+        for code in self.config.vocabularies:
+            path = cached_file(source, f"tokenizer.{code}.json", _raise_exceptions_for_missing_entries=False, **where)
+            if path is not None:
+                self.tokenizers[code] = Path(path).read_text(encoding="utf-8")
+
+    def save_pretrained(self, save_directory: str | os.PathLike[Any], *args: Any, **kwargs: Any) -> None:
+        """Writes the model into a folder, as transformers does; tokenizers of single languages lie beside it."""
+        push = bool(self.config.vocabularies) and kwargs.pop("push_to_hub", False)
+        repository = kwargs.pop("repo_id", Path(save_directory).name) if push else None
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if self.tokenizers and kwargs.get("is_main_process", True):
+            with written_beside(Path(save_directory)) as folder:
+                for code, text in self.tokenizers.items():
+                    (folder / f"tokenizer.{code}.json").write_text(text, encoding="utf-8")
+        if push:  # once the tokenizers are there
+            cast(Any, self).push_to_hub(
+                repository, token=kwargs.get("token"), commit_message=kwargs.get("commit_message")
+            )
 
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages of this model; the position of a code is its language id."""
         return tuple(self.config.languages)
 
-    def lang_ids(self, languages: str | Sequence[str]) -> Tensor:
+    def lang_ids(self, languages: str | Sequence[str], *, fallback: str | None = None) -> Tensor:
         """Language ids for a batch.
 
         Args:
             languages: one name per sequence (codes, tags or English names), or one name.
+            fallback: "relative" takes the nearest relative of a language that the model lacks, and says so.
 
         Returns:
             *Shape: (batch,)*, int64, on the model's device.
@@ -130,18 +181,41 @@ class XmodPreTrainedModel(PreTrainedModel):
         """
         names = [languages] if isinstance(languages, str) else languages
         codes = list(self.config.languages)
-        return torch.tensor([codes.index(resolve(name, codes)) for name in names], device=self.device)
+        ids = [codes.index(resolve(name, codes, fallback=fallback)) for name in names]
+        return torch.tensor(ids, device=self.device)
 
-    def set_default_language(self, language: str) -> None:
+    def set_default_language(self, language: str, *, fallback: str | None = None) -> None:
         """Sets the language of inputs that come without `lang_ids`.
 
         Args:
-            language: a code of this model, a language tag, or an English name.
+            language: a code of this model, a language tag, or an English or native name.
+            fallback: "relative" takes the nearest relative of a language that the model lacks, and says so.
 
         Raises:
             LanguageError: if this model has no such language.
         """
-        self.config.default_language = resolve(language, self.config.languages)
+        self.config.default_language = resolve(language, self.config.languages, fallback=fallback)
+
+    @property
+    def tokenizers(self) -> dict[str, str]:
+        """The ``tokenizer.json`` of each language that has a vocabulary of its own."""
+        return life.embeddings_of(self).tokenizers
+
+    @contextmanager
+    def language(self, language: str, *, fallback: str | None = None) -> Iterator[Any]:
+        """Inside `with model.language("sw"):` inputs without `lang_ids` are in that language.
+
+        The default language is the model's, not a thread's: threads that share a model pass `lang_ids`.
+
+        Raises:
+            LanguageError: if this model has no such language.
+        """
+        before = self.config.default_language
+        self.set_default_language(language, fallback=fallback)
+        try:
+            yield self
+        finally:
+            self.config.default_language = before
 
     def default_lang_id(self) -> int:
         """Id of the default language.
@@ -157,6 +231,183 @@ class XmodPreTrainedModel(PreTrainedModel):
                 f"model.set_default_language({codes[0]!r}) first. This model has {', '.join(codes)}."
             )
         return codes.index(resolve(default, codes))
+
+    def vocabulary_of(self, lang_ids: Any, attention_mask: Any = None) -> str | None:
+        """The language whose own vocabulary a batch is in; None where it is the one that the others share.
+
+        Args:
+            lang_ids: as for `forward`; None means the default language.
+            attention_mask: *Shape: (B, S)*; languages at padding do not count.
+
+        Raises:
+            InputError: if the batch mixes vocabularies, so that its ids have no one meaning.
+        """
+        own, codes = self.config.vocabularies, self.config.languages
+        if not own:
+            return None
+        if lang_ids is None:
+            used = [self.default_lang_id()]
+        elif not isinstance(lang_ids, Tensor):
+            return None  # refused where lang_ids are checked
+        elif torch.compiler.is_compiling():
+            raise InputError(
+                f"{', '.join(own)} have vocabularies of their own: compile the model for one language "
+                "(set_default_language and no lang_ids), or keep_languages without them."
+            )
+        else:
+            if isinstance(attention_mask, Tensor) and attention_mask.shape == lang_ids.shape:
+                lang_ids = lang_ids[attention_mask != 0]
+            used = [language for language in lang_ids.unique().tolist() if 0 <= language < len(codes)]
+        vocabularies = {codes[language]: codes[language] if codes[language] in own else None for language in used}
+        if len(set(vocabularies.values())) > 1:
+            raise InputError(
+                f"the batch mixes vocabularies: {', '.join(code for code, name in vocabularies.items() if name)} "
+                f"{'has its' if len(vocabularies) < 3 else 'have their'} own, so ids mean something else there than "
+                f"in the batch's other languages ({', '.join(vocabularies)}). Pass one vocabulary at a time."
+            )
+        return next(iter(vocabularies.values()), None)
+
+    def add_language(self, language: str, init_from: str | Sequence[str] | Mapping[str, float] | None = None) -> None:
+        """Adds a language: an adapter in every layer. Its id is the last; nothing else changes.
+
+        The new weights train (`requires_grad`), but an optimiser made earlier does not know them.
+
+        Args:
+            language: its code, such as "gsw" or "rm_CH".
+            init_from: None for random weights as at initialisation; a language to copy; several to average; or
+                languages with weights, which are divided by their sum. The donors stay as they are.
+
+        Raises:
+            LanguageError: if the code is impossible or taken, or a donor is unknown.
+            InputError: if weights are negative, not finite, or all zero.
+        """
+        life.add_language(self, language, init_from)
+
+    def remove_language(self, language: str) -> None:
+        """Removes a language; the ids of those after it move down by one. A default that is removed is unset.
+
+        Raises:
+            LanguageError: if the model has no such language, or no other.
+        """
+        code = resolve(language, self.languages)
+        if len(self.languages) == 1:
+            raise LanguageError(f"{code} is the model's only language: a model needs one.")
+        life.relabel(self, {other: other for other in self.languages if other != code})
+
+    def rename_language(self, language: str, code: str) -> None:
+        """Gives a language another code; its id stays.
+
+        Raises:
+            LanguageError: if the model has no such language, or the new code is impossible or taken.
+        """
+        old = resolve(language, self.languages)
+        if code == old:
+            return
+        life.check_new_code(self, code)
+        life.relabel(self, {code if other == old else other: other for other in self.languages})
+
+    def keep_languages(self, languages: Sequence[str]) -> None:
+        """Keeps some languages, in the order of their new ids, and removes the rest.
+
+        Raises:
+            LanguageError: if the model lacks one, or one is named twice, or none is.
+        """
+        life.relabel(self, {code: code for code in resolve_all(languages, self.languages)})
+
+    def set_vocabulary(
+        self, language: str, tokenizer: Any, word_embeddings: Tensor, bias: Tensor | None = None
+    ) -> None:
+        """Gives a language a vocabulary of its own: its inputs are ids of that, and so are its predictions.
+
+        A batch is in one vocabulary. The tokenizer is saved with the model and goes into the language's pack.
+
+        Args:
+            language: a language of this model.
+            tokenizer: its fast tokenizer, or the text of its ``tokenizer.json``; `<pad>` has the model's id.
+            word_embeddings: *Shape: (rows, hidden)*, also the projection of a language-model head; copied.
+            bias: *Shape: (rows,)*, of that projection; zeros if None.
+
+        Raises:
+            LanguageError: if this model has no such language.
+            InputError: if shapes, tokenizer and padding do not fit together.
+        """
+        text = tokenizer if isinstance(tokenizer, str) else tokenizer.backend_tokenizer.to_str()
+        life.set_vocabulary(self, resolve(language, self.languages), text, word_embeddings, bias)
+
+    def save_language(
+        self,
+        language: str,
+        folder: str | Path,
+        *,
+        precision: Stored = "keep",
+        licence: str | None = None,
+        note: str | None = None,
+        scores: Iterable[Mapping[str, Any]] = (),
+        tokenizer_hash: str | None = None,
+        overwrite: bool = False,
+    ) -> Pack:
+        """Saves a language as a pack: a folder that fits every model of the same base.
+
+        Args:
+            language: a language of this model.
+            folder: where the pack goes.
+            precision: "keep", "fp32", "bf16" or "fp16".
+            licence: SPDX identifier of the pack's licence.
+            note: where the text came from, how it was trained.
+            scores: rows of results.
+            tokenizer_hash: `vocabulary.fingerprint` of the model's tokenizer, to be compared on loading.
+            overwrite: replace a pack that is there.
+
+        Raises:
+            LanguageError: if this model has no such language.
+            PackError: if the folder is taken, or the pack would not be complete.
+        """
+        code = resolve(language, self.languages)
+        return write_pack(
+            folder,
+            language=code,
+            base=life.base_of(self, tokenizer_hash),
+            precision=precision,
+            licence=licence,
+            note=note,
+            scores=tuple(scores),
+            overwrite=overwrite,
+            **life.contents(self, code),
+        )
+
+    def load_language(
+        self,
+        pack: str | Path | Pack,
+        *,
+        language: str | None = None,
+        force: bool = False,
+        overwrite: bool = False,
+        tokenizer_hash: str | None = None,
+    ) -> str:
+        """Puts a pack's language into this model; nothing else changes, and nothing at all if it does not fit.
+
+        Args:
+            pack: its folder, a repository on the Hub, or the pack itself.
+            language: the code to install it under; the pack's own if None.
+            force: install although the weights that it was trained beside are others (shapes must fit).
+            overwrite: replace the language if the model has it.
+            tokenizer_hash: `vocabulary.fingerprint` of the model's tokenizer, if it is known.
+
+        Returns:
+            The language's code.
+
+        Raises:
+            PackError: if the pack is damaged or does not fit; every mismatch is listed.
+            LanguageError: if the code is impossible or taken.
+        """
+        found = pack if isinstance(pack, Pack) else read_pack(pack)
+        code = language or found.language
+        life.load_language(self, found, code, force=force, overwrite=overwrite, tokenizer_hash=tokenizer_hash)
+        return code
+
+    def misfits(self, pack: Pack, *, tokenizer_hash: str | None = None) -> list[Misfit]:
+        """Everything about a pack that does not fit this model; empty if it fits."""
+        return life.misfits(self, pack, tokenizer_hash)
 
     def set_trainable(self, policy: str, *, languages: Sequence[str] | None = None) -> list[ParameterGroup]:
         """Sets which parameters train.

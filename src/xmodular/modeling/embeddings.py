@@ -5,7 +5,7 @@ Shapes: B sequences, S tokens per sequence as given, T tokens that are worked on
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,9 +59,21 @@ class XmodEmbeddings(nn.Module):
         self.position_embeddings = nn.Embedding(
             config.max_position_embeddings, config.hidden_size, padding_idx=self.padding_idx
         )
+        # Of the languages with a vocabulary of their own; their tokenizers, as the text of tokenizer.json, go along.
+        self.language_embeddings = nn.ModuleDict(
+            {
+                language: nn.Embedding(rows, config.hidden_size, padding_idx=self.padding_idx)
+                for language, rows in config.vocabularies.items()
+            }
+        )
+        self.tokenizers: dict[str, str] = {}
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def words(self, vocabulary: str | None) -> nn.Embedding:
+        """The word embeddings of a language with a vocabulary of its own; None: those that all others share."""
+        return self.word_embeddings if vocabulary is None else cast(nn.Embedding, self.language_embeddings[vocabulary])
 
     def forward(
         self,
@@ -72,6 +84,7 @@ class XmodEmbeddings(nn.Module):
         position_ids: Tensor | None,
         past_length: int = 0,
         tied: TiedGradient | None = None,
+        vocabulary: str | None = None,
     ) -> Tensor:
         """Embeds the tokens that the plan works on.
 
@@ -83,6 +96,7 @@ class XmodEmbeddings(nn.Module):
             position_ids: *Shape: (B, S)* or *(1, S)*, int64; counted if None.
             past_length: tokens that a cache holds already.
             tied: collector of the word embeddings' gradient, shared with the language-model head.
+            vocabulary: the language whose own vocabulary the ids are of; None: the shared one.
 
         Returns:
             *Shape: (T, hidden)*.
@@ -91,9 +105,9 @@ class XmodEmbeddings(nn.Module):
             assert inputs_embeds is not None
             words = plan.pack(inputs_embeds)
         elif tied is not None:
-            words = _TiedLookup.apply(self.word_embeddings.weight, plan.pack(input_ids), self.padding_idx, tied)
+            words = _TiedLookup.apply(self.words(vocabulary).weight, plan.pack(input_ids), self.padding_idx, tied)
         else:
-            words = self.word_embeddings(plan.pack(input_ids))
+            words = self.words(vocabulary)(plan.pack(input_ids))
         if token_type_ids is None:
             states = words + self.token_type_embeddings.weight[0]
         else:

@@ -35,14 +35,22 @@ class XmodLMHead(nn.Module):
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        # Of the languages with a vocabulary of their own, whose embeddings are their projection.
+        self.language_bias = nn.ParameterDict(
+            {language: nn.Parameter(torch.zeros(rows)) for language, rows in config.vocabularies.items()}
+        )
 
     def transform(self, states: Tensor) -> Tensor:
         """All but the projection: *Shape: (..., hidden)* to the same."""
         return self.layer_norm(F.gelu(self.dense(states)))
 
-    def forward(self, states: Tensor) -> Tensor:
-        """*Shape: (..., hidden)* to *(..., V)*."""
-        return self.decoder(self.transform(states))
+    def forward(self, states: Tensor, own: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """*Shape: (..., hidden)* to *(..., V)*, by the shared vocabulary or by weight and bias of another."""
+        return self.project(self.transform(states), own)
+
+    def project(self, states: Tensor, own: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The projection alone."""
+        return self.decoder(states) if own is None else F.linear(states, *own)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -119,18 +127,18 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def chunked_cross_entropy(
-    states: Tensor, projection: nn.Linear, labels: Tensor, divisor: Tensor, tied: TiedGradient | None = None
+    states: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, divisor: Tensor, tied: TiedGradient | None = None
 ) -> Tensor:
     """Cross entropies of a projection's outputs, summed and divided, never holding more than a chunk of the logits.
 
     Args:
         states: *Shape: (N, hidden)*.
-        projection: to the vocabulary, *(hidden → V)*.
+        weight: the projection to the vocabulary, *Shape: (V, hidden)*.
+        bias: *Shape: (V,)*.
         labels: *Shape: (N,)*, int64, each below V.
         divisor: what the sum is divided by.
         tied: where the gradient of the projection's weight goes, if the embeddings collect it.
     """
-    weight, bias = projection.weight, projection.bias
     device = states.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     return _ChunkedCrossEntropy.apply(states, weight, bias, labels, divisor, dtype, tied)
@@ -207,24 +215,31 @@ class _XmodLM(XmodPreTrainedModel):
         if new_embeddings.bias is not None:
             self.lm_head.bias = new_embeddings.bias
 
-    def _tied_gradient(self, input_ids: Tensor | None) -> TiedGradient | None:
+    def _own_projection(self, vocabulary: str | None) -> tuple[Tensor, Tensor] | None:
+        """Weight and bias of the projection to a language's own vocabulary; None for the shared one."""
+        if vocabulary is None:
+            return None
+        return self.roberta.embeddings.words(vocabulary).weight, self.lm_head.language_bias[vocabulary]
+
+    def _tied_gradient(self, input_ids: Tensor | None, vocabulary: str | None) -> TiedGradient | None:
         """The collector of the tied weight's gradient, if there is such a weight and it trains."""
-        weight = self.lm_head.decoder.weight
+        words = self.roberta.embeddings.words(vocabulary).weight
+        weight = self.lm_head.decoder.weight if vocabulary is None else words
         collects = (
             self.training
             and torch.is_grad_enabled()
             and input_ids is not None
             and weight.requires_grad
-            and weight is self.get_input_embeddings().weight
+            and weight is words
             and not torch.compiler.is_compiling()
         )
         return TiedGradient() if collects else None
 
-    def _logits(self, states: Tensor, real: Tensor | None) -> Tensor:
+    def _logits(self, states: Tensor, real: Tensor | None, own: tuple[Tensor, Tensor] | None) -> Tensor:
         """Logits of all tokens, *Shape: (B, S, V)*; zeros where `real` says that there is padding."""
         if real is None or torch.compiler.is_compiling() or bool(real.all()):
-            return self.lm_head(states)
-        logits = self.lm_head(states[real])
+            return self.lm_head(states, own)
+        logits = self.lm_head(states[real], own)
         return logits.new_zeros(*states.shape[:2], logits.shape[-1]).index_put((real,), logits)
 
 
@@ -273,11 +288,14 @@ class XmodForMaskedLM(_XmodLM):
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
         labelled, tied = None, None
+        vocabulary = self.vocabulary_of(lang_ids, attention_mask)
+        own = self._own_projection(vocabulary)
+        weight, bias = own or (self.lm_head.decoder.weight, self.lm_head.decoder.bias)
         if labels is not None:
-            check_labels(labels, _shape(input_ids, inputs_embeds), self.config.vocab_size)
+            check_labels(labels, _shape(input_ids, inputs_embeds), len(weight))
             labels = counted_labels(labels, attention_mask)
             labelled = labels != IGNORED
-            tied = self._tied_gradient(input_ids) if sparse_prediction else None
+            tied = self._tied_gradient(input_ids, vocabulary) if sparse_prediction else None
         elif sparse_prediction:
             raise InputError("sparse_prediction is True, but there are no labels to say where to predict.")
         outputs = self.roberta(
@@ -300,7 +318,7 @@ class XmodForMaskedLM(_XmodLM):
         )
         states = outputs.last_hidden_state
         loss = None
-        logits = None if sparse_prediction else self._logits(states, real_positions(attention_mask))
+        logits = None if sparse_prediction else self._logits(states, real_positions(attention_mask), own)
         if labels is not None and labelled is not None:
             targets = labels[labelled].to(states.device)
             items = number_of_items(labelled.sum(), num_items_in_batch).to(states.device)
@@ -309,9 +327,9 @@ class XmodForMaskedLM(_XmodLM):
             else:
                 transformed = self.lm_head.transform(states[labelled])
                 if self.training:
-                    loss = chunked_cross_entropy(transformed, self.lm_head.decoder, targets, items, tied)
+                    loss = chunked_cross_entropy(transformed, weight, bias, targets, items, tied)
                 else:
-                    logits = self.lm_head.decoder(transformed)
+                    logits = self.lm_head.project(transformed, own)
                     loss = summed_cross_entropy(logits, targets) / items
         output = MaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return output if return_dict else output.to_tuple()
@@ -365,11 +383,14 @@ class XmodForCausalLM(_XmodLM, GenerationMixin):
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
         tied = None
+        vocabulary = self.vocabulary_of(lang_ids, attention_mask)
+        own = self._own_projection(vocabulary)
+        weight, bias = own or (self.lm_head.decoder.weight, self.lm_head.decoder.bias)
         if labels is not None:
-            check_labels(labels, _shape(input_ids, inputs_embeds), self.config.vocab_size)
+            check_labels(labels, _shape(input_ids, inputs_embeds), len(weight))
             labels = counted_labels(labels, attention_mask)
             use_cache = False
-            tied = self._tied_gradient(input_ids) if sparse_prediction else None
+            tied = self._tied_gradient(input_ids, vocabulary) if sparse_prediction else None
         elif sparse_prediction:
             raise InputError("sparse_prediction is True, but there are no labels to predict.")
         outputs = self.roberta(
@@ -394,16 +415,16 @@ class XmodForCausalLM(_XmodLM, GenerationMixin):
         loss, logits = None, None
         if not sparse_prediction:
             if isinstance(logits_to_keep, Tensor):
-                logits = self.lm_head(states[:, logits_to_keep])
+                logits = self.lm_head(states[:, logits_to_keep], own)
             else:
-                logits = self.lm_head(states[:, -logits_to_keep:] if logits_to_keep else states)
+                logits = self.lm_head(states[:, -logits_to_keep:] if logits_to_keep else states, own)
         if labels is not None:
             targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED).to(states.device)  # what each position predicts
             labelled = targets != IGNORED
             items = number_of_items(labelled.sum(), num_items_in_batch)
             if logits is None:
                 transformed = self.lm_head.transform(states[labelled])
-                loss = chunked_cross_entropy(transformed, self.lm_head.decoder, targets[labelled], items, tied)
+                loss = chunked_cross_entropy(transformed, weight, bias, targets[labelled], items, tied)
             elif logits.shape[1] != targets.shape[1]:
                 raise InputError(
                     f"logits_to_keep is {logits_to_keep}: with labels, the logits of all positions are needed (0)."

@@ -139,7 +139,10 @@ class XmodModel(XmodPreTrainedModel):
             past_length = past_length.clone() if torch.compiler.is_compiling() else int(past_length)
         fixed_size = cache is not None and cache.is_compileable
         _check_mask(attention_mask, batch_size, length, past_length, fixed_size)
-        _check_ids(input_ids, "input_ids", batch_size, length, config.vocab_size, "vocab_size")
+        vocabulary = self.vocabulary_of(lang_ids, attention_mask)
+        rows = config.vocab_size if vocabulary is None else self.embeddings.words(vocabulary).num_embeddings
+        field = "vocab_size" if vocabulary is None else f"the vocabulary of {vocabulary},"
+        _check_ids(input_ids, "input_ids", batch_size, length, rows, field)
         _check_ids(token_type_ids, "token_type_ids", batch_size, length, config.type_vocab_size, "type_vocab_size")
         rows = config.max_position_embeddings
         _check_ids(position_ids, "position_ids", batch_size, length, rows, "max_position_embeddings")
@@ -169,7 +172,7 @@ class XmodModel(XmodPreTrainedModel):
         if kept_positions is not None and pack and not output_hidden_states:
             plan = plan.keep(kept_positions)
         embedded = self.embeddings(
-            plan, input_ids, inputs_embeds, token_type_ids, position_ids, past_length, tied_gradient
+            plan, input_ids, inputs_embeds, token_type_ids, position_ids, past_length, tied_gradient, vocabulary
         )
         inputs = AttentionInputs(
             plan,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
 
 import xmodular.modeling
 from xmodular.configuration import XmodConfig
 from xmodular.console import quiet_transformers
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import ConfigurationError, DataError, XmodularError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.base import parameter_group
 from xmodular.tasks.task import Task
-from xmodular.vocabulary import load_tokenizer
+from xmodular.vocabulary import from_json, load_tokenizer
+from xmodular.weights import open_weights
 
 
 def read_config(source: str | Path) -> XmodConfig:
@@ -29,8 +32,20 @@ def read_config(source: str | Path) -> XmodConfig:
         raise ConfigurationError(f"{source} holds no model: there is no config.json in it.")
     try:
         config = XmodConfig.from_pretrained(str(source))
+    except XmodularError:
+        raise
     except OSError as error:
+        if path.exists():
+            raise ConfigurationError(f"{path / 'config.json'} cannot be read: {error!s:.200}") from error
         raise ConfigurationError(f"No model at {source}, neither as a path nor on the Hub.") from error
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+    ) as error:  # of the base class, in a field
+        raise ConfigurationError(f"{source} has a config.json that cannot be read: {error!s:.200}") from error
     return config
 
 
@@ -55,17 +70,27 @@ def load_saved(source: str | Path) -> XmodPreTrainedModel:
         ConfigurationError: there is no X-MOD model, or it names no class with a head.
     """
     names = read_config(source).architectures or []
-    if len(names) != 1 or names[0] not in xmodular.modeling.__all__:
+    if not isinstance(names, list) or len(names) != 1 or names[0] not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{source} names no X-MOD model class in its config.json; it has {names}.")
     return _load(names[0], source)
 
 
-def tokenizer_of(model: XmodPreTrainedModel, source: str | Path | None) -> PreTrainedTokenizerFast:
+def tokenizer_of(
+    model: XmodPreTrainedModel, source: str | Path | None, language: str | None = None
+) -> PreTrainedTokenizerFast:
     """The tokenizer at `source`, or the one saved with the model.
+
+    Args:
+        language: a code of the model; one with a vocabulary of its own has its own tokenizer, whatever `source` says.
 
     Raises:
         DataError: there is none, or it has more pieces than the model has embeddings.
     """
+    if language is not None and language in model.config.vocabularies:
+        own = model.tokenizers.get(language)
+        if own is None:
+            raise DataError(f"{language} has a vocabulary of its own, but tokenizer.{language}.json is not there.")
+        return from_json(own)
     where = source or model.config._name_or_path
     if not where:
         raise DataError("This model comes from no folder, so its tokenizer is unknown: say where with `tokenizer`.")
@@ -84,15 +109,34 @@ def longest(model: XmodPreTrainedModel, asked: int) -> int:
 
 
 def _load(architecture: str, source: str | Path, **more: Any) -> XmodPreTrainedModel:
-    """The model; every weight must be in the files, but for a new head's."""
-    with quiet_transformers():
-        model, report = getattr(xmodular.modeling, architecture).from_pretrained(
-            str(source), output_loading_info=True, **more
-        )
-    wrong = [key for key in report["mismatched_keys"] if parameter_group(str(key[0])) != "task head"]
-    if wrong:
+    """The model; every weight must be in the files, as floats, but for a new head's."""
+    if Path(source).is_dir():
+        with open_weights(source) as weights:
+            wrong = [name for name in weights.names if not weights.dtype(name).is_floating_point]
+        if wrong := [name for name in wrong if not name.endswith("position_ids")]:
+            raise DataError(f"The model at {source} has weights that are no floats, among them {wrong[0]}.")
+    try:
+        with quiet_transformers():
+            model, report = getattr(xmodular.modeling, architecture).from_pretrained(
+                str(source), output_loading_info=True, **more
+            )
+    except XmodularError:
+        raise
+    except (
+        SafetensorError,
+        UnpicklingError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise DataError(f"The model at {source} cannot be loaded: {error!s:.300}") from error
+    other = [key for key in report["mismatched_keys"] if parameter_group(str(key[0])) != "task head"]
+    if other:
         raise ConfigurationError(
-            f"The model at {source} has weights of other shapes than its config.json: {wrong[0][0]}."
+            f"The model at {source} has weights of other shapes than its config.json: {other[0][0]}."
         )
     if missing := [key for key in report["missing_keys"] if parameter_group(key) != "task head"]:
         raise ConfigurationError(f"The model at {source} lacks {len(missing)} weights, among them {missing[0]}.")

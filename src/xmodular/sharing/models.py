@@ -1,0 +1,121 @@
+"""The model that a pack comes from or goes into: found, fingerprinted, and saved again where it belongs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xmodular.console import console, quiet_transformers
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.files import folder_beside
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.vocabulary import fingerprint, load_tokenizer
+
+_WEIGHTS = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
+_OWN = re.compile(r"tokenizer\.[A-Za-z][\w\-]*\.json")  # of a language with a vocabulary of its own
+_WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
+# Larger files beside a model are none of those that describe it.
+_SMALL = 64 << 20
+
+
+def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
+    """The model, if it is an object, and what to call it."""
+    if isinstance(model, XmodPreTrainedModel):
+        return model, str(model.config._name_or_path or "model object")
+    return None, str(model)
+
+
+def tokenizer_hash(model: XmodPreTrainedModel) -> str | None:
+    """The hash of the tokenizer that lies with a model; None, and a word about it, if there is none."""
+    where = model.config._name_or_path
+    if not where:
+        return None
+    try:
+        return fingerprint(load_tokenizer(where))
+    except DataError:
+        console.print(f"There is no tokenizer with {where}, so tokenizers are not compared.", markup=False)
+        return None
+
+
+def target_of(source: str, output_dir: Path | None, given: XmodPreTrainedModel | None, overwrite: bool) -> Path | None:
+    """The folder that a changed model goes to; None if it is an object that stays one.
+
+    Raises:
+        ConfigurationError: it is taken, or it is unknown.
+    """
+    if output_dir is None:
+        if given is not None:
+            return None
+        if not Path(source).exists():
+            raise ConfigurationError(
+                f"There is no folder {source}. If it is a model on the Hub, --output-dir says where the changed model "
+                "goes."
+            )
+        return Path(source)
+    if output_dir.exists() and not in_place(source, output_dir):
+        if not output_dir.is_dir():
+            raise ConfigurationError(f"{output_dir} is a file; the output needs a folder.")
+        if not overwrite:
+            raise ConfigurationError(f"{output_dir} is there already. Choose another folder, or --overwrite it.")
+        if any(output_dir.iterdir()) and not (output_dir / "config.json").is_file():
+            raise ConfigurationError(f"{output_dir} is not replaced: it holds no model, there is no config.json in it.")
+    return output_dir
+
+
+def in_place(source: str, target: Path) -> bool:
+    return Path(source).exists() and target.exists() and Path(source).samefile(target)
+
+
+def save_changed(model: XmodPreTrainedModel, source: str, target: Path, *, config_last: bool) -> None:
+    """Save a changed model to its own folder, whose other files stay, or to a new one, where they come along."""
+    console.print(f"Writing the model to {target}", markup=False)
+    with quiet_transformers():
+        if in_place(source, target):
+            with _replaced_in(target, config_last=config_last) as beside:
+                model.save_pretrained(beside)
+        else:
+            with folder_beside(target, overwrite=True) as beside:
+                model.save_pretrained(beside)
+                _bring_along(source, beside)
+    model.config._name_or_path = str(target)  # where its tokenizer is found
+
+
+@contextmanager
+def _replaced_in(folder: Path, *, config_last: bool) -> Iterator[Path]:
+    """Yield a folder whose files then replace those of `folder`; weights and tokenizers that have no successor go.
+
+    Args:
+        config_last: whether `config.json` follows the weights or leads them, so that a model which is interrupted
+            here has all the weights that its configuration names.
+    """
+    beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    try:
+        yield beside
+        fresh = sorted(beside.iterdir(), key=lambda path: ((path.name == "config.json") == config_last, path.name))
+        for path in fresh:
+            os.replace(path, folder / path.name)
+        for path in folder.iterdir():
+            if (_WEIGHTS.fullmatch(path.name) or _OWN.fullmatch(path.name)) and beside / path.name not in fresh:
+                path.unlink()
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _bring_along(source: str, target: Path) -> None:
+    """Copy what lies beside a model's weights: tokenizer, metrics, options; of a model on the Hub the tokenizer."""
+    if not Path(source).is_dir():
+        try:
+            load_tokenizer(source).save_pretrained(target)
+        except DataError:
+            return
+    else:
+        for path in Path(source).iterdir():
+            own = _OWN.fullmatch(path.name) is not None  # written with the model, as far as its languages are there
+            small = path.is_file() and path.stat().st_size <= _SMALL and path.suffix not in _WEIGHT_SUFFIXES
+            if small and not own and not path.name.startswith(".") and not (target / path.name).exists():
+                shutil.copy2(path, target / path.name)

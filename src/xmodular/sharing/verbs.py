@@ -1,0 +1,174 @@
+"""A language from a model into a pack, from a pack into a model, and out of a model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from xmodular.console import console
+from xmodular.errors import ConfigurationError
+from xmodular.languages import resolve
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.options import PackInstallOptions, PackRemoveOptions, PackSaveOptions, build
+from xmodular.packs import Pack, check_repository, check_target, push_pack, read_pack
+from xmodular.results import Results
+from xmodular.sharing.models import given_model, in_place, save_changed, target_of, tokenizer_hash
+from xmodular.tasks import load_saved
+
+_PARTS = {
+    "shape": "shape",
+    "frame": "position embeddings and shared LayerNorms",
+    "words": "word embeddings",
+    "tokenizer": "tokenizer",
+}
+
+
+def pack_save(model: XmodPreTrainedModel | str | Path, language: str, **options: Any) -> Pack:
+    """Save one language of a model as a language pack.
+
+    Args:
+        model: an object, a folder or a name on the Hub.
+        language: a language of the model.
+        options: `output_dir` and the other fields of `PackSaveOptions`.
+
+    Returns:
+        The pack.
+
+    Raises:
+        ConfigurationError: there is no model, or `results` has no rows of the language.
+        LanguageError: the model has no such language.
+        PackError: the pack's folder is taken, or the Hub refuses.
+    """
+    given, source = given_model(model)
+    return _pack_save(build(PackSaveOptions, {"model": source, "language": language, **options}), given)
+
+
+def _pack_save(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> Pack:
+    check_target(options.output_dir, overwrite=options.overwrite)
+    if options.push_to_hub is not None:
+        check_repository(options.push_to_hub)
+    elif options.private:
+        raise ConfigurationError("--private is about a repository on the Hub: name it with --push-to-hub.")
+    results = Results.from_json(options.results) if options.results is not None else None
+    model = given if given is not None else load_saved(options.model)
+    code = resolve(options.language, model.languages)
+    scores = _scores(results, code, options.results) if results is not None else []
+    with console.status(f"Writing {code}"):
+        pack = model.save_language(
+            code,
+            options.output_dir,
+            precision=options.precision,
+            licence=options.licence,
+            note=options.note,
+            scores=scores,
+            tokenizer_hash=tokenizer_hash(model),
+            overwrite=options.overwrite,
+        )
+    size = sum(record.size for record in pack.files.values())
+    console.print(f"Saved {pack.title} in {options.output_dir} ({size:,} bytes, {pack.dtype})", markup=False)
+    if options.push_to_hub is not None:
+        url = push_pack(pack, options.push_to_hub, private=options.private)
+        console.print(f"Uploaded to {url}", markup=False)
+    return pack
+
+
+def pack_install(pack: Pack | str | Path, model: XmodPreTrainedModel | str | Path, **options: Any) -> str:
+    """Put a language pack into a model; nothing else of the model moves.
+
+    Args:
+        pack: an object, a folder or a name on the Hub.
+        model: an object, which is changed, and saved only if there is an `output_dir`; or a folder, which is changed
+            in place unless there is an `output_dir`; or a name on the Hub.
+        options: the other fields of `PackInstallOptions`.
+
+    Returns:
+        The language's code in the model.
+
+    Raises:
+        ConfigurationError: there is no model, or the output is taken, or missing for a model on the Hub.
+        LanguageError: the code is impossible, or taken and `overwrite` is False.
+        PackError: the pack is damaged or does not fit; every mismatch is listed.
+    """
+    given, source = given_model(model)
+    opened = pack if isinstance(pack, Pack) else None
+    values = {"pack": opened.folder if opened is not None else pack, "model": source, **options}
+    return _pack_install(build(PackInstallOptions, values), given, opened)
+
+
+def _pack_install(options: PackInstallOptions, given: XmodPreTrainedModel | None, opened: Pack | None) -> str:
+    target = target_of(options.model, options.output_dir, given, options.overwrite)
+    pack = opened if opened is not None else read_pack(options.pack)
+    pack.check()
+    model = given if given is not None else load_saved(options.model)
+    tokenizer = tokenizer_hash(model)
+    with console.status(f"Comparing {pack.language} with the model"):
+        differing = {misfit.part for misfit in model.misfits(pack, tokenizer_hash=tokenizer)}
+        code = model.load_language(
+            pack, language=options.language, force=options.force, overwrite=options.overwrite, tokenizer_hash=tokenizer
+        )
+    agreed = [part for part in _compared(pack, tokenizer) if part not in differing]
+    if target is not None:
+        save_changed(model, options.model, target, config_last=True)
+    where = target if target is not None else "the model (not saved: no output_dir)"
+    console.print(f"Installed {pack.title} as {code} in {where}: {len(model.languages)} languages", markup=False)
+    console.print(f"The same in the pack's base and in this model: {_listed(agreed)}", markup=False)
+    if differing:
+        console.print(f"Different, and forced: {_listed(sorted(differing))}", markup=False)
+    if target is not None and not in_place(options.model, target):
+        shown = f"xmodular diff {options.model} {target} --allow {code}"
+        console.print(f"To see that nothing else moved, bit by bit: {shown}", markup=False)
+    elif target is not None and code == pack.language:
+        console.print(f"To see its weights there, bit by bit: xmodular diff {options.pack} {target}", markup=False)
+    return code
+
+
+def pack_remove(model: XmodPreTrainedModel | str | Path, language: str, **options: Any) -> str:
+    """Take a language out of a model; nothing else of the model moves.
+
+    Args:
+        model: an object, a folder or a name on the Hub; where the result goes is as for `pack_install`.
+        language: a language of the model.
+        options: the other fields of `PackRemoveOptions`.
+
+    Returns:
+        The code of the language that is gone.
+
+    Raises:
+        ConfigurationError: there is no model, or the output is taken, or missing for a model on the Hub.
+        LanguageError: the model has no such language, or no other.
+    """
+    given, source = given_model(model)
+    return _pack_remove(build(PackRemoveOptions, {"model": source, "language": language, **options}), given)
+
+
+def _pack_remove(options: PackRemoveOptions, given: XmodPreTrainedModel | None) -> str:
+    target = target_of(options.model, options.output_dir, given, options.overwrite)
+    model = given if given is not None else load_saved(options.model)
+    code = resolve(options.language, model.languages)
+    model.remove_language(code)
+    if target is not None:
+        save_changed(model, options.model, target, config_last=False)
+    where = target if target is not None else "the model (not saved: no output_dir)"
+    console.print(f"Removed {code} from {where}: {len(model.languages)} languages", markup=False)
+    return code
+
+
+def _scores(results: Results, code: str, path: Path | None) -> list[dict[str, Any]]:
+    """The rows of a language."""
+    rows = [asdict(row) for row in results.rows if row.language == code]
+    if not rows:
+        there = ", ".join(results.languages()) or "none"
+        raise ConfigurationError(f"{path} has no rows of {code}; it has the languages {there}.")
+    return rows
+
+
+def _compared(pack: Pack, tokenizer: str | None) -> list[str]:
+    """The parts that a pack and a model are compared in."""
+    if pack.vocabulary is not None:
+        return ["shape", "frame"]
+    return ["shape", "frame", "words", *(["tokenizer"] if tokenizer and pack.base.tokenizer else [])]
+
+
+def _listed(parts: list[str]) -> str:
+    return ", ".join(_PARTS[part] for part in parts) or "nothing"
