@@ -1,0 +1,47 @@
+"""Convert X-MOD checkpoints from fairseq's format and to it, without fairseq."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from xmodular.console import console
+from xmodular.conversion.outcome import Converted
+from xmodular.conversion.reading import from_fairseq
+from xmodular.conversion.writing import write_fairseq
+from xmodular.options import ConvertOptions, build
+
+__all__ = ["Converted", "convert"]
+
+
+def convert(source: str | Path, *, output_dir: str | Path, **options: Any) -> Converted:
+    """Convert a checkpoint from fairseq's format or to it.
+
+    Nothing in the file runs, and every weight is accounted for: converted, ignored by name, or an error. The weights'
+    bytes stay as they are, so fairseq to here and back gives the same tensors.
+
+    Args:
+        source: towards this library a fairseq checkpoint (``model.pt``) or a folder with one; else a model folder or
+            a name on the Hub.
+        output_dir: the folder to make.
+        options: the other fields of `ConvertOptions`.
+
+    Returns:
+        What was converted, and what was not.
+
+    Raises:
+        DataError: a file is missing or damaged, or weights are missing, unknown or of the wrong shape.
+        ConfigurationError: file, weights and preset contradict each other, or the other format cannot hold the model.
+    """
+    made = build(ConvertOptions, {"source": str(source), "output_dir": output_dir, **options})
+    converted = from_fairseq(made) if made.to == "xmodular" else write_fairseq(made)
+    console.print(
+        f"Converted {converted.weights} weights of {converted.architecture} with {len(converted.config.languages)} "
+        f"languages to {converted.output_dir} ({', '.join(converted.files)})",
+        markup=False,
+    )
+    for line in converted.derived:
+        console.print(f"  derived: {line}", markup=False)
+    for name, reason in converted.ignored.items():
+        console.print(f"  left behind: {name} ({reason})", markup=False)
+    return converted

@@ -1,0 +1,63 @@
+"""What both directions share: names, the answer, the check of the folder that is to be made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xmodular.configuration import XmodConfig
+from xmodular.errors import ConfigurationError
+from xmodular.options import ConvertOptions
+
+WORDS = "roberta.embeddings.word_embeddings.weight"
+POSITIONS = "roberta.embeddings.position_embeddings.weight"
+TYPES = "roberta.embeddings.token_type_embeddings.weight"
+LM_WEIGHT, LM_BIAS, LM_BIAS_TOO = "lm_head.decoder.weight", "lm_head.bias", "lm_head.decoder.bias"
+MASKED_LM, CLASSIFIER = "XmodForMaskedLM", "XmodForSequenceClassification"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was converted.
+
+    Attributes:
+        output_dir: where it is.
+        architecture: the model's class here.
+        config: its configuration here.
+        weights: number of weights.
+        ignored: names that were left behind, with the reason.
+        derived: what the source left open, and where it was taken from.
+        files: names of the files that were written.
+    """
+
+    output_dir: Path
+    architecture: str
+    config: XmodConfig
+    weights: int
+    ignored: Mapping[str, str]
+    derived: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def check_target(options: ConvertOptions, source: Path) -> bool:
+    """Whether there is a folder to replace; raises ConfigurationError where none may be made."""
+    target, inside = options.output_dir.resolve(), source.resolve()
+    if target == inside or target in inside.parents:
+        raise ConfigurationError(f"--output-dir {options.output_dir} holds the source {source}; name another folder.")
+    if not target.exists():
+        return False
+    if not target.is_dir():
+        raise ConfigurationError(f"--output-dir {options.output_dir} is a file; name a folder.")
+    if any(target.iterdir()):
+        if not options.overwrite:
+            raise ConfigurationError(f"There is something in {options.output_dir} already; --overwrite replaces it.")
+        if not any((target / name).is_file() for name in ("config.json", "model.pt")):
+            raise ConfigurationError(f"{options.output_dir} holds no model; --overwrite replaces models only.")
+    return True
+
+
+def listed(lines: Sequence[str], most: int = 40) -> str:
+    """Problems as the lines of a message."""
+    more = [f"and {len(lines) - most} more"] if len(lines) > most else []
+    return "".join(f"\n  - {line}" for line in [*lines[:most], *more])

@@ -1,0 +1,150 @@
+"""From a model folder to a checkpoint of fairseq's."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xmodular.configuration import XmodConfig
+from xmodular.console import console, progress
+from xmodular.conversion.dictionary import write_dictionary
+from xmodular.conversion.outcome import (
+    CLASSIFIER,
+    LM_BIAS,
+    LM_BIAS_TOO,
+    LM_WEIGHT,
+    MASKED_LM,
+    POSITIONS,
+    TYPES,
+    WORDS,
+    Converted,
+    check_target,
+    listed,
+)
+from xmodular.conversion.settings import problems, to_settings
+from xmodular.conversion.streaming import DTYPES
+from xmodular.conversion.table import DEFAULT_HEAD, OURS_ALONE, VERSION, VERSION_NOW, to_fairseq, weights
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.files import folder_beside
+from xmodular.options import ConvertOptions
+from xmodular.weights import Weights, open_weights
+
+
+def write_fairseq(options: ConvertOptions) -> Converted:
+    """Convert to fairseq's format; see `convert`."""
+    source = Path(options.source)
+    replace = check_target(options, source)
+    if options.preset is not None:
+        raise ConfigurationError("--preset is for checkpoints of fairseq; a model folder says its own shape.")
+    config = _read_config(options.source)
+    architecture = (config.architectures or ["None"])[0]
+    unheld = problems(config)
+    if architecture not in (MASKED_LM, CLASSIFIER):
+        unheld.append(f"the model is a {architecture}; fairseq has {MASKED_LM} and {CLASSIFIER} only.")
+    head = None
+    if architecture == CLASSIFIER:
+        head = options.head or getattr(config, "fairseq_head", None) or DEFAULT_HEAD
+        if not isinstance(head, str) or not head or "." in head:
+            unheld.append(f"the head's name is {head!r}, which must be a name without dots.")
+    elif options.head is not None:
+        unheld.append(f"--head is {options.head!r}, but the model has no classification head.")
+    console.print(f"Converting {source} to {options.output_dir}", markup=False)
+    with open_weights(options.source) as stored:
+        unheld += _unheld(stored, config)
+        if unheld:
+            raise ConfigurationError(f"{source} cannot be converted to fairseq's format:{listed(unheld)}")
+        state, derived, left = _foreign(stored, config, head)
+        with folder_beside(options.output_dir, overwrite=replace) as folder:
+            files: list[str] = []
+            if options.tokenizer and source.is_dir():
+                files = write_dictionary(source, folder, config.vocab_size)
+            if not files:
+                derived.append("no dict.txt: the source has no tokenizer files, or they were not asked for")
+            content = {
+                "args": None,
+                "cfg": _sections(config, head),
+                "model": state,
+                # What fairseq's loader asks for beside the model.
+                "optimizer_history": [
+                    {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
+                ],
+                "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, "val_loss": None},
+            }
+            with progress("Writing model.pt", None):
+                torch.save(content, folder / "model.pt")
+    files = [*files, "model.pt"]
+    return Converted(options.output_dir, architecture, config, len(state) - 1, left, tuple(derived), tuple(files))
+
+
+def _read_config(source: str) -> XmodConfig:
+    if Path(source).exists() and not (Path(source) / "config.json").is_file():
+        raise ConfigurationError(f"{source} holds no model: there is no config.json in it.")
+    try:
+        return XmodConfig.from_pretrained(source)
+    except OSError as error:
+        raise ConfigurationError(f"No model at {source}, neither as a path nor on the Hub.") from error
+
+
+def _unheld(stored: Weights, config: XmodConfig) -> list[str]:
+    """Weights that fairseq has no name for, or that it needs and the model lacks."""
+    found = []
+    if not any(name.startswith("lm_head.") for name in stored.names):
+        found.append("the model has no language-model head, which fairseq's always has.")
+    for name in stored.names:
+        if name not in OURS_ALONE and to_fairseq(name) is None:
+            found.append(f"fairseq has no counterpart for the weight {name}.")
+    return found
+
+
+def _foreign(
+    stored: Weights, config: XmodConfig, head: str | None
+) -> tuple[OrderedDict[str, Tensor], list[str], dict[str, str]]:
+    """The state dict by fairseq's names, in its order; what there is to say about it; names left behind."""
+    state: OrderedDict[str, Tensor] = OrderedDict()
+    derived, wrong = [], []
+    used = set(OURS_ALONE)
+    words, positions = str(to_fairseq(WORDS)), str(to_fairseq(POSITIONS))
+    for weight in weights(config, head):
+        name = weight.ours
+        if name == LM_WEIGHT and config.tie_word_embeddings and words in state:
+            state[weight.fairseq] = state[words]  # the same storage, so it is written once
+            used.add(name)
+            continue
+        if name == LM_BIAS and LM_BIAS_TOO in stored and not (config.tie_word_embeddings and name in stored):
+            name = LM_BIAS_TOO  # this is the one that is added where they are not tied
+        used |= {name, weight.ours}
+        if name not in stored:
+            wrong.append(f"{name} is missing")
+        elif stored.shape(name) != weight.shape:
+            wrong.append(f"{name} has shape {stored.shape(name)}, its config.json asks for {weight.shape}")
+        else:
+            state[weight.fairseq] = stored[name]
+            if state[weight.fairseq].dtype not in DTYPES:
+                wrong.append(f"{name} holds {state[weight.fairseq].dtype}, not floating-point numbers")
+    wrong += [f"{name} is not in its config.json" for name in stored.names if name not in used]
+    if wrong:
+        raise DataError(f"{stored.source} cannot be converted:{listed(wrong)}")
+    left = {name: reason for name, reason in OURS_ALONE.items() if name in stored}
+    if TYPES in stored and not bool(stored[TYPES].any()):
+        left[TYPES] = "zeros"
+    elif TYPES in stored:
+        state[positions] = state[positions] + stored[TYPES].to(state[positions].dtype)
+        derived.append("the row of token type 0 is added to the positions")
+    state[VERSION] = torch.tensor([VERSION_NOW], dtype=state[words].dtype)
+    state.move_to_end(VERSION, last=False)
+    return state, derived, left
+
+
+def _sections(config: XmodConfig, head: str | None) -> dict[str, Any]:
+    """fairseq's settings, as plain values."""
+    task = "multilingual_masked_lm" if head is None else "sentence_prediction_adapters"
+    model = to_settings(config, head)
+    return {
+        "_name": None,
+        "model": model,
+        "task": {"_name": task, "data": ".", "tokens_per_sample": model["max_positions"]},
+    }
