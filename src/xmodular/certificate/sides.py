@@ -1,0 +1,176 @@
+"""The two sides of a comparison: a model's folder, a model object or a language pack, all as names and tensors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xmodular.errors import ConfigurationError, PackError
+from xmodular.languages import resolve
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling.base import parameter_group
+from xmodular.packs import read_pack
+from xmodular.tasks.models import read_config
+from xmodular.weights import open_weights
+
+# Weights of one language: its adapters, and what comes with a vocabulary of its own.
+_LANGUAGE = re.compile(r"(?:\.adapter_modules|^embeddings\.language_embeddings|^lm_head\.language_bias)\.([^.]+)")
+_BIAS = "lm_head.language_bias."
+# Second names of shared weights; a file holds them or not.
+_SECOND_NAMES = {
+    "lm_head.decoder.weight": "embeddings.word_embeddings.weight",
+    "lm_head.decoder.bias": "lm_head.bias",
+}
+# Old files hold this, but it is no weight.
+_POSITION_IDS = "embeddings.position_ids"
+
+Source = XmodPreTrainedModel | str | Path
+Reader = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two that are compared.
+
+    Attributes:
+        languages: codes; of a model, in the order of their ids.
+        readers: from names, as in a bare encoder (no ``roberta.`` before them), to tensors.
+        fields: of the configuration.
+        pack: the language's code, if this is a pack.
+        predicts: whether there is a language-model head, or a pack's part of one.
+    """
+
+    languages: tuple[str, ...]
+    readers: dict[str, Reader]
+    fields: dict[str, Any] = field(default_factory=dict)
+    pack: str | None = None
+    predicts: bool = False
+
+    def reader(self, name: str) -> Reader | None:
+        """What reads the tensor of that name, or the one it is shared with; None if there is neither."""
+        if name not in self.readers and self.predicts:
+            name = _SECOND_NAMES.get(name, name)
+        return self.readers.get(name)
+
+
+@contextmanager
+def open_side(source: Source) -> Iterator[Side]:
+    """A model or a pack, open for reading.
+
+    Raises:
+        ConfigurationError: there is neither.
+        DataError: a model's weights are missing or damaged.
+        PackError: a pack is damaged.
+    """
+    if isinstance(source, XmodPreTrainedModel):
+        state = source.state_dict()
+        fields = {**source.config.to_dict(), "architectures": [type(source).__name__]}
+        yield _model_side({name: _reader(state, name) for name in state}, fields)
+        return
+    if (Path(source) / "pack.json").is_file():
+        yield _pack_side(source)
+        return
+    try:
+        fields = read_config(source).to_dict()
+    except ConfigurationError as error:
+        if Path(source).exists():
+            raise
+        try:
+            side = _pack_side(source)
+        except PackError as other:
+            raise ConfigurationError(f"{source} is neither a model nor a language pack. {error} {other}") from other
+        yield side
+        return
+    with open_weights(source) as weights:
+        yield _model_side({name: _reader(weights, name) for name in weights.names}, fields)
+
+
+def matched(a: Side, b: Side) -> tuple[Side, Side]:
+    """Both sides; if one is a pack, with its language only, under the same code.
+
+    Raises:
+        LanguageError: a pack stands against a model that has no such language.
+    """
+    if a.pack is None and b.pack is None:
+        return a, b
+    if a.pack is not None and b.pack is not None:
+        code, other = a.pack, b.pack
+    else:
+        model = b if a.pack is not None else a
+        code = resolve(a.pack or b.pack or "", model.languages)
+        other = b.pack or code
+    biases = a.predicts and b.predicts
+    return _only(a, a.pack or code, code, biases), _only(b, other, code, biases)
+
+
+def part_of(name: str, *, biases: bool) -> str:
+    """The part that a weight belongs to: a language's code, or one of `PARTS`.
+
+    Args:
+        biases: whether the output biases of a language's own vocabulary count as the language's. Where a side has no
+            language-model head they are a part of the head, which goes or comes as a whole.
+    """
+    found = _LANGUAGE.search(name)
+    if found is None or (name.startswith(_BIAS) and not biases):
+        return parameter_group(name)
+    return found.group(1)
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have the same dtype, shape and bytes."""
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(_bytes(a), _bytes(b))
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().view(-1).view(torch.uint8)
+
+
+def _reader(tensors: Any, name: str) -> Reader:
+    return lambda: tensors[name].detach().cpu()
+
+
+def _model_side(readers: dict[str, Reader], fields: dict[str, Any]) -> Side:
+    named = {name.removeprefix("roberta."): reader for name, reader in readers.items()}
+    named.pop(_POSITION_IDS, None)
+    for second, first in _SECOND_NAMES.items():
+        if second in named and first in named and same_bits(named[second](), named[first]()):
+            del named[second]
+    found = [match.group(1) for name in named if (match := _LANGUAGE.search(name))]
+    languages = dict.fromkeys([*fields["languages"], *found])
+    predicts = any(name.startswith("lm_head.") for name in named)
+    # By way of JSON, so that a configuration in memory equals the one in a file.
+    return Side(tuple(languages), named, json.loads(json.dumps(fields, default=str)), predicts=predicts)
+
+
+def _pack_side(source: str | Path) -> Side:
+    pack = read_pack(source)
+    pack.check()
+    code, tensors = pack.language, {}
+    for name, tensor in pack.adapter().items():
+        _, layer, rest = name.split(".", 2)
+        tensors[f"encoder.layer.{layer}.output.adapter_modules.{code}.{rest}"] = tensor
+    own = pack.embeddings() if pack.vocabulary is not None else {}
+    if "word_embeddings.weight" in own:
+        tensors[f"embeddings.language_embeddings.{code}.weight"] = own["word_embeddings.weight"]
+    if "lm_head.bias" in own:
+        tensors[f"{_BIAS}{code}"] = own["lm_head.bias"]
+    readers = {name: _reader(tensors, name) for name in tensors}
+    return Side((code,), readers, pack=code, predicts=not own or "lm_head.bias" in own)
+
+
+def _only(side: Side, language: str, code: str, biases: bool) -> Side:
+    """A side with one language only, which is called `code`."""
+    readers = {}
+    for name, reader in side.readers.items():
+        found = _LANGUAGE.search(name)
+        if found and found.group(1) == language and (biases or not name.startswith(_BIAS)):
+            readers[name[: found.start(1)] + code + name[found.end(1) :]] = reader
+    return replace(side, languages=(code,), readers=readers, fields={"language": language})
