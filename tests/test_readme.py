@@ -89,9 +89,14 @@ def test_commands_parse(place: str, words: list[str]) -> None:
         return
     verb, *arguments = words
     assert verb in COMMANDS, place
+    command = COMMANDS[verb]
+    if hasattr(command, "commands"):  # a group of verbs
+        name, *arguments = arguments
+        assert name in command.commands, place
+        command, verb = command.commands[name], f"{verb} {name}"
     if arguments == ["--help"]:
         return
-    given = COMMANDS[verb].make_context(verb, arguments).params
+    given = command.make_context(verb, arguments).params
     config = given.pop("config")
     values = {name: value for name, value in given.items() if value is not None}
     options = VERBS[verb]

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from xmodular.catalogue import models
+    from xmodular.certificate import diff
     from xmodular.configuration import XmodConfig
+    from xmodular.conversion import convert
     from xmodular.evaluation import evaluate
     from xmodular.modeling import (
         XmodForCausalLM,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
         register,
     )
     from xmodular.predict import fill_mask
+    from xmodular.sharing import pack_install, pack_list, pack_remove, pack_save, pack_verify
     from xmodular.training import finetune, pretrain
 
 # Where each public name lives. Imported on first use, so that `import xmodular` starts without torch.
@@ -35,9 +39,17 @@ _HOMES = {
     "XmodForTokenClassification": "modeling",
     "XmodModel": "modeling",
     "XmodPreTrainedModel": "modeling",
+    "convert": "conversion",
+    "diff": "certificate",
     "evaluate": "evaluation",
     "fill_mask": "predict",
     "finetune": "training",
+    "models": "catalogue",
+    "pack_install": "sharing",
+    "pack_list": "sharing",
+    "pack_remove": "sharing",
+    "pack_save": "sharing",
+    "pack_verify": "sharing",
     "pretrain": "training",
     "register": "modeling",
 }

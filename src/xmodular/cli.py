@@ -9,19 +9,29 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import sys
 import types
 import typing
 from pathlib import Path
 from typing import Any, Optional
 
 import typer
+from rich.console import Console
 
 from xmodular.errors import XmodularError
 from xmodular.options import (
+    ConvertOptions,
     DemoOptions,
+    DiffOptions,
     EvaluateOptions,
     FillMaskOptions,
     FinetuneOptions,
+    ModelsOptions,
+    PackInstallOptions,
+    PackListOptions,
+    PackRemoveOptions,
+    PackSaveOptions,
+    PackVerifyOptions,
     PretrainOptions,
     build,
     read_config,
@@ -53,8 +63,66 @@ _VERBS: tuple[tuple[str, type, str, str], ...] = (
         "xmodular.predict:fill_mask",
         'xmodular fill-mask --model runs/base --language sw "Habari ya <mask>?"',
     ),
+    (
+        "pack save",
+        PackSaveOptions,
+        "xmodular.sharing:pack_save",
+        "xmodular pack save --model runs/base --language gsw --output-dir packs/gsw",
+    ),
+    (
+        "pack install",
+        PackInstallOptions,
+        "xmodular.sharing:pack_install",
+        "xmodular pack install packs/gsw --model runs/topic",
+    ),
+    (
+        "pack verify",
+        PackVerifyOptions,
+        "xmodular.sharing:pack_verify",
+        "xmodular pack verify packs/gsw --model runs/topic",
+    ),
+    ("pack list", PackListOptions, "xmodular.sharing:pack_list", "xmodular pack list packs"),
+    (
+        "pack remove",
+        PackRemoveOptions,
+        "xmodular.sharing:pack_remove",
+        "xmodular pack remove --model runs/topic --language gsw",
+    ),
+    ("diff", DiffOptions, "xmodular.certificate:diff", "xmodular diff runs/base runs/topic --allow encoder"),
+    (
+        "convert",
+        ConvertOptions,
+        "xmodular.conversion:convert",
+        "xmodular convert xmod.base/model.pt --output-dir xmod-base",
+    ),
+    ("models", ModelsOptions, "xmodular.catalogue:models", "xmodular models --language gsw"),
     ("demo", DemoOptions, "xmodular.demo.run:run", "xmodular demo --output-dir demo"),
 )
+
+
+_GROUPS = {"pack": "Language packs: one language in a small folder, for every model of the same base."}
+
+
+def _show_fillings(fillings: Any) -> int:
+    for filling in fillings:
+        typer.echo(f"{filling.mask}\t{filling.probability:.3f}\t{filling.piece}\t{filling.text}")
+    return 0
+
+
+def _show_table(answer: Any) -> int:
+    """Print an answer that has a table; its `ok`, where it has one, is the exit status."""
+    Console(width=None if sys.stdout.isatty() else 120).print(answer.table())
+    return 0 if getattr(answer, "ok", True) else 1
+
+
+# What the verbs that answer with something to read print on stdout; each gives back the exit status.
+_SHOWN = {
+    "fill_mask": _show_fillings,
+    "pack_verify": _show_table,
+    "pack_list": _show_table,
+    "diff": _show_table,
+    "models": _show_table,
+}
 
 app = typer.Typer(
     help="Modular multilingual encoders: pretrain, fine-tune in one language, evaluate in the others.",
@@ -81,12 +149,11 @@ def _command(options: type, target: str) -> Any:
             made: Any = build(options, values)
             module, name = target.split(":")
             answer = getattr(importlib.import_module(module), name)(**vars(made))
-            if name == "fill_mask":
-                for filling in answer:
-                    typer.echo(f"{filling.mask}\t{filling.probability:.3f}\t{filling.piece}\t{filling.text}")
         except XmodularError as error:
             typer.secho(f"Error: {error}", err=True, fg="red")
             raise typer.Exit(2) from None
+        if name in _SHOWN:
+            raise typer.Exit(_SHOWN[name](answer))
 
     hints = typing.get_type_hints(options)
     parameters = [
@@ -130,9 +197,14 @@ def _flag_type(hint: Any) -> Any:
 
 
 def _add_verbs() -> None:
-    for name, options, target, example in _VERBS:
-        summary = inspect.getdoc(options)
-        app.command(name, help=f"{summary}\n\nExample: {example}")(_command(options, target))
+    groups: dict[str, typer.Typer] = {}
+    for verb, options, target, example in _VERBS:
+        group, _, name = verb.rpartition(" ")
+        if group and group not in groups:
+            groups[group] = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+            app.add_typer(groups[group], name=group, help=_GROUPS[group])
+        home = groups[group] if group else app
+        home.command(name, help=f"{inspect.getdoc(options)}\n\nExample: {example}")(_command(options, target))
 
 
 _add_verbs()

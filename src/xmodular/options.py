@@ -23,6 +23,8 @@ T = TypeVar("T")
 Trainable = Literal["all", "shared", "adapters", "head"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Packing = Literal["fill", "lines"]
+Stored = Literal["keep", "fp32", "bf16", "fp16"]
+Fallback = Literal["relative"]
 
 
 def _option(help: str, default: Any = dataclasses.MISSING, *, positional: bool = False) -> Any:
@@ -127,6 +129,9 @@ class EvaluateOptions:
         ("right", "source"),
     )
     source: str | None = _option("The source language; default: the one the model was fine-tuned in.", None)
+    fallback: Fallback | None = _option(
+        "relative: files in languages that the model lacks are read by the adapter of their nearest relative.", None
+    )
     tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
     max_length: int = _option("Tokens a row at most; longer rows are cut.", 128)
     packing: Packing = _option("How perplexity's text becomes rows, as in pretraining.", "fill")
@@ -149,11 +154,100 @@ class FillMaskOptions:
     text: str = _option("Text with one or more <mask>.", positional=True)
     model: str = _option("Model folder or a name on the Hub.")
     language: str = _option("Language of the text; its adapter reads it.")
+    fallback: Fallback | None = _option(
+        "relative: a language that the model lacks is read by the adapter of its nearest relative.", None
+    )
     top_k: int = _option("Candidates for every <mask>.", 5)
     tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
 
     def __post_init__(self) -> None:
         _check_at_least("top_k", self.top_k, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackSaveOptions:
+    """Save one language of a model as a language pack: a small folder that fits every model of the same base."""
+
+    model: str = _option("Model folder or a name on the Hub.")
+    language: str = _option("The language.")
+    output_dir: Path = _option("The pack's folder.")
+    precision: Stored = _option("keep the weights' precision, or store them as fp32, bf16 or fp16.", "keep")
+    licence: str | None = _option("Licence of the pack, as an SPDX identifier such as cc-by-4.0.", None)
+    note: str | None = _option("Where the language's text came from, how it was trained: goes on the card.", None)
+    results: Path | None = _option("A results.json; the language's rows go into the pack as its scores.", None)
+    push_to_hub: str | None = _option("Also upload it to this repository, such as name/xmod-gsw.", None)
+    private: bool = _option("Make the repository private.", False)
+    overwrite: bool = _option("Replace the pack in --output-dir.", False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackInstallOptions:
+    """Put a language pack into a model; nothing else of the model moves."""
+
+    pack: str = _option("Pack folder or a repository on the Hub.", positional=True)
+    model: str = _option("Model folder or a name on the Hub.")
+    output_dir: Path | None = _option("Where the model with the language goes; default: the model's own folder.", None)
+    language: str | None = _option("Install under this code; default: the pack's.", None)
+    force: bool = _option("Install although the weights it was trained beside differ; shapes must fit.", False)
+    overwrite: bool = _option("Replace the language if the model has it, or a model in --output-dir.", False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackVerifyOptions:
+    """Check a language pack: form, checksums and, with --model, whether it fits."""
+
+    pack: str = _option("Pack folder or a repository on the Hub.", positional=True)
+    model: str | None = _option("Model folder or a name on the Hub.", None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackListOptions:
+    """List the language packs in a folder."""
+
+    folder: Path = _option("Folder with packs in it.", Path("."), positional=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackRemoveOptions:
+    """Take a language out of a model; nothing else of the model moves."""
+
+    model: str = _option("Model folder or a name on the Hub.")
+    language: str = _option("The language.")
+    output_dir: Path | None = _option("Where the model goes; default: the model's own folder.", None)
+    overwrite: bool = _option("Replace a model in --output-dir.", False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiffOptions:
+    """Compare two models or packs language by language, bit by bit."""
+
+    a: str = _option("Model or pack: a folder or a name on the Hub.", positional=True)
+    b: str = _option("The other one.", positional=True)
+    allow: tuple[str, ...] = _option("Parts that may differ: languages, encoder, task head ...; comma-separated.", ())
+    output: Path | None = _option("Write the comparison to this JSON file.", None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """Convert a checkpoint from fairseq's format or to it."""
+
+    source: str = _option(
+        "fairseq: a model.pt or its folder. Else: a model folder or a name on the Hub.", positional=True
+    )
+    output_dir: Path = _option("Where the converted model goes.")
+    to: Literal["xmodular", "fairseq"] = _option("The format to convert to.", "xmodular")
+    preset: str | None = _option("Shape of a fairseq checkpoint that does not say its own, such as xmod-base.", None)
+    head: str | None = _option("Name of the classification head in fairseq; needed where there are several.", None)
+    tokenizer: bool = _option("Convert the vocabulary too, where it lies beside the weights.", True)
+    overwrite: bool = _option("Replace a model in --output-dir.", False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelsOptions:
+    """The released checkpoints: languages, shape, source, licence."""
+
+    name: str | None = _option("Show one of them whole, with its languages.", None, positional=True)
+    language: str | None = _option("Only those that have this language.", None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
