@@ -256,3 +256,30 @@ def test_masks_are_filled_in_the_languages_own_vocabulary(base_run):
     plain = fill_mask(base_run.model, "nyumba <mask> mto", language="sw", top_k=3)
     own = fill_mask(with_own_vocabulary(base_run), "nyumba <mask> mto", language="sw", top_k=3)
     assert [(filling.text, filling.piece) for filling in own] == [(filling.text, filling.piece) for filling in plain]
+
+
+def test_the_training_language_may_be_gone(strong, results, corpus):
+    model = copy.deepcopy(strong.model)
+    model.remove_language("en")
+    without = evaluate(model, {"de": corpus / "topic" / "de_DE.test.jsonl"}, bootstrap=20)
+    assert without.source is None
+    assert without.value("de_DE", "right").value == results.value("de_DE", "right").value
+    with pytest.raises(LanguageError):
+        evaluate(model, {"de": corpus / "topic" / "de_DE.test.jsonl"}, source="en")
+
+
+def test_fine_tuning_in_a_language_with_its_own_vocabulary_keeps_the_shared_one(base_run, corpus, tmp_path):
+    model = with_own_vocabulary(base_run)
+    model.save_pretrained(tmp_path / "base")
+    base_run.tokenizer.save_pretrained(tmp_path / "base")
+    run = finetune(
+        *(tmp_path / "base", corpus / "topic" / "sw_KE.train.jsonl"),
+        language="sw",
+        output_dir=tmp_path / "topic",
+        max_steps=2,
+    )
+    before, after = ((tmp_path / name / "tokenizer.json").read_bytes() for name in ("base", "topic"))
+    assert before == after
+    assert run.model.tokenizers.keys() == {"sw_KE"}
+    rows = evaluate(tmp_path / "topic", corpus / "topic", bootstrap=20).rows
+    assert {row.language for row in rows} == {"de_DE", "en_XX", "sw_KE"}

@@ -358,3 +358,10 @@ def test_english_names() -> None:
         "gsw": "Swiss German",
         "unheard_of_here": "unheard_of_here",
     }
+
+
+@pytest.mark.parametrize("name", ["de\x00", "\ud800", "de\n", "x" * 100_000, " ".join("ab" * 600), ""])
+def test_what_no_name_can_be_is_a_language_error(name: str) -> None:
+    with pytest.raises(LanguageError) as caught:
+        resolve(name, ["de_DE", "en_XX"])
+    assert len(str(caught.value)) < 400

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field
 from typing import Any
@@ -13,9 +12,9 @@ from transformers.configuration_utils import PretrainedConfig
 
 from xmodular.catalogue import RELEASES, SHAPES
 from xmodular.errors import ConfigurationError
+from xmodular.languages import code_problem
 
 POSITION_TYPES = ("absolute", "relative_key", "relative_key_query")
-_LANGUAGE_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*")
 
 
 # Beyond these a configuration is damaged, and building a model of it would fill the memory.
@@ -34,17 +33,6 @@ _SWITCHES = (
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def code_problem(code: object) -> str | None:
-    """What is wrong with a language code, if anything."""
-    if not isinstance(code, str) or not _LANGUAGE_CODE.fullmatch(code):
-        return f"{code!r}: a code is a letter followed by letters, digits, '_' or '-', such as 'de_DE'."
-    from torch.nn import ModuleDict
-
-    if hasattr(ModuleDict, code):
-        return f"{code!r}, which is reserved in torch modules: add a region, such as '{code}_XX'."
-    return None
 
 
 class XmodConfig(PretrainedConfig):

@@ -77,13 +77,14 @@ def _evaluate(
             _add(files, readers, path, *_reader(spelled, model, options))
     if options.languages:
         files = {name: files[name] for name in resolve_all(options.languages, files)}
-    source = options.source or getattr(model.config, "task_language", None)
-    source = resolve(source, model.languages) if source is not None else None
+    source = None if options.source is None else resolve(options.source, model.languages)
+    if source is None and getattr(model.config, "task_language", None) in model.languages:
+        source = model.config.task_language
     conditions = [name for name in options.adapter if name == "right" or source is not None]
     if not conditions:
         raise ConfigurationError(f"{options.model} does not say which language it was trained in; --source does.")
     if "source" in options.adapter and source is None:
-        console.print("No source language is known, so each language's own adapter only; --source names one.")
+        console.print("No source language is known or there, so each language's own adapter only; --source names one.")
     jobs = _jobs({name: readers[name] for name in files}, conditions, source)
     name = Path(options.model).name or "model"
     console.print(

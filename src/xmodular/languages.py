@@ -34,6 +34,12 @@ _LEAST_COMMON = 2
 _SAME_LANGUAGE = 99
 
 
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_\-]{0,63}")
+# Names of other parts of a model.
+_PARTS = ("embeddings", "encoder")
+_LONGEST = 100  # characters that a name may have
+
+
 class _Meaning(NamedTuple):
     """What a name or a code means.
 
@@ -68,9 +74,11 @@ def resolve(name: str, languages: Iterable[str], *, fallback: str | None = None)
         raise LanguageError(f"fallback is None or {' or '.join(map(repr, _FALLBACKS))}; not {fallback!r}.")
     codes = tuple(languages)
     if not isinstance(name, str):
-        raise LanguageError(f"a language is named by a string such as 'de_DE', not by {name!r}.")
+        raise LanguageError(f"a language is named by a string such as 'de_DE', not by {name!r:.80}.")
     if name in codes:
         return name
+    if len(name) > _LONGEST or not name.isprintable():
+        raise LanguageError(f"{name[:_LONGEST]!r}{'...' * (len(name) > _LONGEST)} is no name of a language.")
     meant = _meant(name, codes)
     if len(meant) == 1:
         return meant[0]
@@ -101,6 +109,8 @@ def resolve_all(names: Sequence[str], languages: Iterable[str], *, fallback: str
     """
     if isinstance(names, str):
         raise LanguageError(f"languages is the string {names!r}: give a list of names, such as [{names!r}].")
+    if not isinstance(names, Iterable):
+        raise LanguageError(f"languages is {names!r:.80}: give a list of names, such as ['de', 'sw'].")
     codes = tuple(languages)
     resolved: list[str] = []
     for name in names:
@@ -111,6 +121,23 @@ def resolve_all(names: Sequence[str], languages: Iterable[str], *, fallback: str
     if not resolved:
         raise LanguageError(f"no language is named. The languages there are: {', '.join(codes)}.")
     return resolved
+
+
+def code_problem(code: object) -> str | None:
+    """What is wrong with a language's code, if anything."""
+    if not isinstance(code, str) or not _CODE.fullmatch(code):
+        return f"{code!r:.80}: a code is a letter followed by at most 63 letters, digits, '_' or '-', such as 'de_DE'."
+    if code in _reserved():
+        return f"{code!r}, which is the name of another part of a model: add a region, such as '{code}_XX'."
+    return None
+
+
+@lru_cache(maxsize=1)
+def _reserved() -> frozenset[str]:
+    """Names that the containers of a language's weights have for themselves."""
+    from torch.nn import ModuleDict, ParameterDict
+
+    return frozenset((*dir(ModuleDict()), *dir(ParameterDict()), *_PARTS))
 
 
 def relatives(name: str, languages: Iterable[str]) -> list[str]:
@@ -307,4 +334,4 @@ def _hint(name: str, codes: tuple[str, ...]) -> str:
     names = {text: code for code in codes for text in (code.casefold(), english_name(code).casefold())}
     alike = difflib.get_close_matches(name.strip().replace("-", "_").casefold(), names, n=4, cutoff=0.6)
     near = own or list(dict.fromkeys(names[text] for text in alike))
-    return f"did you mean {' or '.join(near)}? " if near else ""
+    return f"did you mean {' or '.join(near)}? " if near else "no name like it. "

@@ -16,6 +16,7 @@ from tests.support import assert_round_trip, assert_same_state, ragged_batch, ti
 from xmodular import XmodConfig, XmodForCausalLM, XmodForMaskedLM, XmodForSequenceClassification, XmodModel
 from xmodular.errors import ConfigurationError, InputError, LanguageError, PackError
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling.adapters import Adapters
 
 CLASSES = [name for name in xmodular.__all__ if name.startswith("XmodFor") or name == "XmodModel"]
 CODES = ("de_DE", "en_XX", "fr_XX", "sw_KE")
@@ -167,7 +168,13 @@ def test_only_the_new_language_trains() -> None:
     [
         (lambda m: m.add_language("de_DE"), LanguageError, ["already", "de_DE"]),
         (lambda m: m.add_language("../x"), LanguageError, ["'../x'", "de_DE"]),
-        (lambda m: m.add_language("pop"), LanguageError, ["'pop'", "reserved"]),
+        (lambda m: m.add_language("pop"), LanguageError, ["'pop'", "another part"]),
+        (lambda m: m.add_language("German"), LanguageError, ["de_DE already", "'German'"]),
+        (lambda m: m.add_language("DE-de"), LanguageError, ["de_DE already"]),
+        (lambda m: m.add_language("gsw", 5), LanguageError, ["init_from is 5"]),
+        (lambda m: m.lang_ids(None), LanguageError, ["languages is None"]),
+        (lambda m: m.keep_languages(5), LanguageError, ["languages is 5"]),
+        (lambda m: m.rename_language("sw", "English"), LanguageError, ["en_XX already"]),
         (lambda m: m.add_language("gsw", "klingon"), LanguageError, ["klingon", "sw_KE"]),
         (lambda m: m.add_language("gsw", []), LanguageError, ["names no language"]),
         (lambda m: m.add_language("gsw", ["de", "German"]), LanguageError, ["de_DE twice"]),
@@ -190,6 +197,45 @@ def test_refusals_change_nothing(operation: Any, error: type[Exception], parts: 
     assert all(part in str(caught.value) for part in parts), str(caught.value)
     assert_same_state(model.state_dict(), state)
     assert model.config.to_dict() == config
+
+
+RESERVED = sorted({name for kind in (torch.nn.ModuleDict(), torch.nn.ParameterDict()) for name in dir(kind)})
+
+
+@pytest.mark.parametrize("code", [*(name for name in RESERVED if name[0] != "_"), "encoder", "embeddings"])
+def test_names_of_other_things_are_no_codes(code: str) -> None:
+    model = model_of()
+    with pytest.raises(LanguageError, match=f"{code}"):
+        model.add_language(code)
+    with pytest.raises(ConfigurationError, match=f"{code}"):
+        XmodConfig(languages=[code])
+    assert model.languages == CODES
+
+
+def test_methods_of_adapters_leave_codes_free() -> None:
+    model = model_of()
+    own = {name for name in vars(Adapters) if name[0] != "_"} - {"forward"}
+    assert not own
+    for code in ("in_order", "sources", "segments"):
+        model.add_language(code)
+    model(torch.tensor([[0, 5, 2]]), lang_ids=model.lang_ids(["sources"]))
+
+
+def test_ids_of_no_name() -> None:
+    assert model_of().lang_ids([]).dtype == torch.int64
+
+
+def test_a_part_of_a_model_keeps_what_the_configuration_holds(tmp_path: Path) -> None:
+    def bent(states: Tensor) -> Tensor:
+        return torch.nn.functional.gelu(states)
+
+    model_of().save_pretrained(tmp_path)
+    config = XmodConfig.from_pretrained(tmp_path)
+    config.hidden_act = bent
+    part = XmodForMaskedLM.from_pretrained(tmp_path, languages=["sw"], config=config)
+    assert part.config.hidden_act is bent
+    assert part.languages == ("sw_KE",)
+    assert tuple(config.languages) == CODES
 
 
 def test_the_last_language_stays() -> None:
@@ -227,6 +273,18 @@ def test_language_as_a_context() -> None:
         with pytest.raises(LanguageError), model.language("es"):
             pass
     assert model.config.default_language == "sw_KE"
+
+
+def test_a_context_puts_back_what_is_still_there(tmp_path: Path) -> None:
+    model = model_of()
+    with model.language("de"):
+        model.rename_language("sw", "sw_TZ")
+    assert model.config.default_language == "sw_TZ"
+    with model.language("de"), model.language("fr"):
+        model.remove_language("sw_TZ")
+        model.remove_language("de")
+    assert model.config.default_language is None
+    assert_round_trip(model, tmp_path)
 
 
 def test_relatives_stand_in_where_asked(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
@@ -375,6 +433,42 @@ def test_vocabularies_that_do_not_fit(tokenizer: str, words: Tensor, bias: Tenso
     assert model.config.to_dict() == config
 
 
+def test_a_copy_of_a_language_reads_its_vocabulary() -> None:
+    model = with_vocabulary()
+    model.add_language("swc", init_from="sw")
+    torch.testing.assert_close(logits_of_sw(model, "swc"), logits_of_sw(model), atol=0, rtol=0)
+    with torch.no_grad():
+        model.roberta.embeddings.words("swc").weight.zero_()
+    assert model.roberta.embeddings.words("sw_KE").weight.any()
+    with pytest.raises(InputError, match="vocabulary of its own"):
+        model.add_language("mix", init_from=["sw_KE", "de"])
+    assert "mix" not in model.languages
+
+
+def test_uploads_come_with_tokenizers_and_all_that_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = with_vocabulary()
+    seen = {}
+
+    def push(repository: str, **options: Any) -> None:
+        seen.update(options, repository=repository, files={path.name for path in (tmp_path / "m").iterdir()})
+
+    monkeypatch.setattr(model, "push_to_hub", push)
+    asked = {"private": True, "create_pr": True, "revision": "dev", "token": "T"}
+    model.save_pretrained(tmp_path / "m", True, None, True, repo_id="me/x", **asked)
+    assert {name: seen[name] for name in asked} == asked
+    assert seen["repository"] == "me/x"
+    assert {"config.json", "tokenizer.sw_KE.json"} <= seen["files"]
+
+
+def test_a_tokenizer_goes_with_its_language(tmp_path: Path) -> None:
+    model = with_vocabulary()
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "tokenizer.sw_KE.json").is_file()
+    model.remove_language("sw")
+    model.save_pretrained(tmp_path)
+    assert not (tmp_path / "tokenizer.sw_KE.json").exists()
+
+
 def test_a_vocabulary_needs_its_language() -> None:
     with pytest.raises(ConfigurationError, match="vocabularies has 'sw_KE'"):
         XmodConfig(languages=["de_DE"], vocabularies={"sw_KE": 9})
@@ -456,6 +550,34 @@ def test_a_language_that_is_there_is_replaced_only_if_asked(tmp_path: Path) -> N
     model.load_language(tmp_path / "sw", overwrite=True)
     assert model.languages == CODES
     assert_same_state(model.state_dict(), state)
+
+
+def test_a_language_is_replaced_under_any_of_its_names(tmp_path: Path) -> None:
+    model = model_of()
+    model.save_language("de", tmp_path / "de")
+    for name in ("German", "deu"):
+        with pytest.raises(LanguageError, match="de_DE already"):
+            model.load_language(tmp_path / "de", language=name)
+        assert model.load_language(tmp_path / "de", language=name, overwrite=True) == "de_DE"
+    assert model.languages == CODES
+
+
+def test_values_too_large_for_the_model_are_refused(tmp_path: Path) -> None:
+    model = model_of()
+    with torch.no_grad():
+        _layers(model)[1]["sw_KE"].dense2.bias[3] = 1e6
+    model.save_language("sw", tmp_path / "sw")
+    small = model_of()
+    small.remove_language("sw")
+    small.half()
+    state, config = snapshot(small)
+    with pytest.raises(InputError, match="too large for float16"):
+        small.load_language(tmp_path / "sw", force=True)
+    assert_same_state(small.state_dict(), state)
+    assert small.config.to_dict() == config
+    with pytest.raises(InputError, match="too large for float16"):
+        small.set_vocabulary("de", tokenizer_text(), torch.full((ROWS, 32), 1e6))
+    assert small.config.vocabularies == {}
 
 
 def test_added_tokens_do_not_matter(tmp_path: Path) -> None:

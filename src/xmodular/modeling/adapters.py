@@ -38,15 +38,12 @@ class XmodAdapter(nn.Module):
 class Adapters(nn.ModuleDict):
     """The adapters of all languages in one layer, by code; their order is that of the language ids.
 
-    Only languages that a batch contains are touched, so the others get no gradient at all.
+    Only languages that a batch contains are touched, so the others get no gradient at all. Codes begin with a letter,
+    so the methods here, but for `forward`, do not.
     """
 
     def __init__(self, config: XmodConfig) -> None:
         super().__init__({language: XmodAdapter(config) for language in config.languages})
-
-    def in_order(self) -> list[XmodAdapter]:
-        """The adapters by language id."""
-        return cast("list[XmodAdapter]", list(self.values()))
 
     def forward(self, states: Tensor, routes: Routes, batch_size: int) -> Tensor:
         """Sends every token through its language's adapter.
@@ -62,7 +59,7 @@ class Adapters(nn.ModuleDict):
         if routes.lang_ids is not None:
             return self._by_index(states, routes.lang_ids, batch_size)
         segments, order = routes.segments, routes.order
-        adapters = self.in_order()
+        adapters = in_order(self)
         if len(segments) == 1:
             return adapters[segments[0][0]](states)
         if not segments:
@@ -72,19 +69,13 @@ class Adapters(nn.ModuleDict):
         adapted = torch.cat([adapters[language](part) for (language, _), part in zip(segments, slices, strict=True)])
         return adapted if order is None else torch.empty_like(adapted).index_copy(0, order, adapted)
 
-    def sources(self, routes: Routes) -> list[nn.Module]:
-        """The modules whose output `forward` may return as it is."""
-        adapters = self.in_order()
-        used = [adapters[language] for language, _ in routes.segments]
-        return [self, *used, *(adapter.dense2 for adapter in used)]
-
     def _by_index(self, states: Tensor, ids: Tensor, batch_size: int) -> Tensor:
         """The same without sizes that depend on data: for tracing and compiling.
 
         With one language per sequence the adapters' weights are gathered per sequence; with one per token, every
         adapter sees every token, and a mask chooses.
         """
-        adapters = self.in_order()
+        adapters = in_order(self)
         if ids.shape[0] == batch_size:
             grid = states.unflatten(0, (batch_size, -1))
             hidden = torch.baddbmm(
@@ -101,6 +92,18 @@ class Adapters(nn.ModuleDict):
         for index, adapter in enumerate(adapters):
             chosen = torch.where((ids == index)[:, None], adapter(states), chosen)
         return chosen
+
+
+def in_order(adapters: Adapters) -> list[XmodAdapter]:
+    """The adapters by language id."""
+    return cast("list[XmodAdapter]", list(adapters.values()))
+
+
+def sources(adapters: Adapters, routes: Routes) -> list[nn.Module]:
+    """The modules whose output a forward pass of `adapters` may return as it is."""
+    ordered = in_order(adapters)
+    used = [ordered[language] for language, _ in routes.segments]
+    return [adapters, *used, *(adapter.dense2 for adapter in used)]
 
 
 def _gather(parameters: list[Tensor], ids: Tensor) -> Tensor:

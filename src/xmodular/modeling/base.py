@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 # Options of `from_pretrained` that say where the files are.
 _WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
+
+# Its options that say where and how a model is uploaded.
+_UPLOAD = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
 
 # Which groups of parameters train, by policy. "shared" is fine-tuning as in the paper (section 3.3): embeddings,
 # adapters and the adapters' LayerNorm stay as pretrained.
@@ -115,11 +119,12 @@ class XmodPreTrainedModel(PreTrainedModel):
         Raises:
             LanguageError: if the checkpoint has no such language.
         """
+        source = pretrained_model_name_or_path
         if languages is not None:
             config = kwargs.pop("config", None)
             if not isinstance(config, XmodConfig):
                 where = {name: kwargs[name] for name in _WHERE if name in kwargs}
-                stored = XmodConfig.from_pretrained(config or pretrained_model_name_or_path, **where)
+                stored = XmodConfig.from_pretrained(config or source, **where)
             else:
                 stored = config
             codes = resolve_all(languages, stored.languages, fallback=fallback)
@@ -128,16 +133,18 @@ class XmodPreTrainedModel(PreTrainedModel):
             if stored.default_language not in codes:
                 chosen["default_language"] = None
             if isinstance(config, XmodConfig):
-                kwargs["config"] = XmodConfig(**{**config.to_dict(), **chosen})
+                kwargs["config"] = copy.deepcopy(config)
+                for name, value in chosen.items():
+                    setattr(kwargs["config"], name, value)
             else:
                 kwargs.update(chosen)
                 if config is not None:
                     kwargs["config"] = config
         where = {name: kwargs[name] for name in _WHERE if name in kwargs}
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        loaded = super().from_pretrained(source, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        if model.config.vocabularies:
-            model._read_tokenizers(pretrained_model_name_or_path, **where)
+        if model.config.vocabularies and source is not None:
+            model._read_tokenizers(source, **where)
         return loaded
 
     def _read_tokenizers(self, source: Any, **where: Any) -> None:
@@ -147,19 +154,33 @@ class XmodPreTrainedModel(PreTrainedModel):
             if path is not None:
                 self.tokenizers[code] = Path(path).read_text(encoding="utf-8")
 
-    def save_pretrained(self, save_directory: str | os.PathLike[Any], *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]  # the rest goes through as it is
+        self,
+        save_directory: str | os.PathLike[Any],
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
         """Writes the model into a folder, as transformers does; tokenizers of single languages lie beside it."""
-        push = bool(self.config.vocabularies) and kwargs.pop("push_to_hub", False)
-        repository = kwargs.pop("repo_id", Path(save_directory).name) if push else None
-        super().save_pretrained(save_directory, *args, **kwargs)
-        if self.tokenizers and kwargs.get("is_main_process", True):
-            with written_beside(Path(save_directory)) as folder:
+        later = push_to_hub and bool(self.config.vocabularies)  # once the tokenizers are there
+        upload = {name: kwargs.pop(name) for name in _UPLOAD if later and name in kwargs}
+        super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub and not later, **kwargs)
+        folder = Path(save_directory)
+        if not is_main_process or not folder.is_dir():
+            return
+        if self.tokenizers:
+            with written_beside(folder) as beside:
                 for code, text in self.tokenizers.items():
-                    (folder / f"tokenizer.{code}.json").write_text(text, encoding="utf-8")
-        if push:  # once the tokenizers are there
-            cast(Any, self).push_to_hub(
-                repository, token=kwargs.get("token"), commit_message=kwargs.get("commit_message")
-            )
+                    (beside / f"tokenizer.{code}.json").write_text(text, encoding="utf-8")
+        for path in folder.glob("tokenizer.*.json"):
+            if path.name.split(".")[1] not in self.config.vocabularies:
+                path.unlink()  # of a language that is gone
+        if later:
+            repository = upload.pop("repo_id", folder.name)
+            if "token" in kwargs:
+                upload["token"] = kwargs["token"]
+            cast(Any, self).push_to_hub(repository, **upload)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -180,9 +201,11 @@ class XmodPreTrainedModel(PreTrainedModel):
             LanguageError: if this model has no such language.
         """
         names = [languages] if isinstance(languages, str) else languages
+        if not isinstance(names, Iterable):
+            raise LanguageError(f"languages is {names!r:.80}: give a list of names, such as ['de', 'sw'].")
         codes = list(self.config.languages)
         ids = [codes.index(resolve(name, codes, fallback=fallback)) for name in names]
-        return torch.tensor(ids, device=self.device)
+        return torch.tensor(ids, dtype=torch.long, device=self.device)
 
     def set_default_language(self, language: str, *, fallback: str | None = None) -> None:
         """Sets the language of inputs that come without `lang_ids`.
@@ -210,12 +233,14 @@ class XmodPreTrainedModel(PreTrainedModel):
         Raises:
             LanguageError: if this model has no such language.
         """
-        before = self.config.default_language
-        self.set_default_language(language, fallback=fallback)
+        code = resolve(language, self.languages, fallback=fallback)
+        before = self.__dict__.setdefault("_defaults_before", [])  # follows what is renamed or removed inside
+        before.append(self.config.default_language)
+        self.config.default_language = code
         try:
             yield self
         finally:
-            self.config.default_language = before
+            self.config.default_language = before.pop()
 
     def default_lang_id(self) -> int:
         """Id of the default language.
@@ -247,7 +272,7 @@ class XmodPreTrainedModel(PreTrainedModel):
             return None
         if lang_ids is None:
             used = [self.default_lang_id()]
-        elif not isinstance(lang_ids, Tensor):
+        elif not isinstance(lang_ids, Tensor) or lang_ids.is_floating_point() or lang_ids.dtype == torch.bool:
             return None  # refused where lang_ids are checked
         elif torch.compiler.is_compiling():
             raise InputError(
@@ -274,12 +299,13 @@ class XmodPreTrainedModel(PreTrainedModel):
 
         Args:
             language: its code, such as "gsw" or "rm_CH".
-            init_from: None for random weights as at initialisation; a language to copy; several to average; or
-                languages with weights, which are divided by their sum. The donors stay as they are.
+            init_from: None for random weights as at initialisation; a language to copy, with its vocabulary if it has
+                its own; several to average; or languages with weights, which are divided by their sum. The donors
+                stay as they are.
 
         Raises:
-            LanguageError: if the code is impossible or taken, or a donor is unknown.
-            InputError: if weights are negative, not finite, or all zero.
+            LanguageError: if the code is impossible or means a language that is there, or a donor is unknown.
+            InputError: if weights are negative, not finite, or all zero, or donors' vocabularies differ.
         """
         life.add_language(self, language, init_from)
 
@@ -303,7 +329,7 @@ class XmodPreTrainedModel(PreTrainedModel):
         old = resolve(language, self.languages)
         if code == old:
             return
-        life.check_new_code(self, code)
+        life.check_new_code(self, code, instead_of=old)
         life.relabel(self, {code if other == old else other: other for other in self.languages})
 
     def keep_languages(self, languages: Sequence[str]) -> None:
@@ -390,18 +416,21 @@ class XmodPreTrainedModel(PreTrainedModel):
             pack: its folder, a repository on the Hub, or the pack itself.
             language: the code to install it under; the pack's own if None.
             force: install although the weights that it was trained beside are others (shapes must fit).
-            overwrite: replace the language if the model has it.
-            tokenizer_hash: `vocabulary.fingerprint` of the model's tokenizer, if it is known.
+            overwrite: replace the language if the model has it, under whatever code.
+            tokenizer_hash: `vocabulary.fingerprint` of the model's tokenizer, if it is known: the verbs compare it.
 
         Returns:
             The language's code.
 
         Raises:
             PackError: if the pack is damaged or does not fit; every mismatch is listed.
-            LanguageError: if the code is impossible or taken.
+            InputError: if its values are too large for the model's precision.
+            LanguageError: if the code is impossible, or means a language that is there.
         """
         found = pack if isinstance(pack, Pack) else read_pack(pack)
         code = language or found.language
+        if overwrite:
+            code = life.same_language(code, self.languages) or code
         life.load_language(self, found, code, force=force, overwrite=overwrite, tokenizer_hash=tokenizer_hash)
         return code
 

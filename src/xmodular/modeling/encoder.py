@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from xmodular.configuration import XmodConfig
-from xmodular.modeling.adapters import Adapters, activation
+from xmodular.modeling.adapters import Adapters, activation, sources
 from xmodular.modeling.attention import AttentionInputs, XmodAttention, add
 from xmodular.modeling.routing import Routes
 
@@ -63,7 +63,7 @@ class XmodOutput(nn.Module):
             normed = states
         residual = normed if self.residual_after_norm else states
         adapted = self.dropout(self.adapter_modules(normed, routes, batch_size))
-        return add(adapted, residual, self.dropout, *self.adapter_modules.sources(routes))
+        return add(adapted, residual, self.dropout, *sources(self.adapter_modules, routes))
 
 
 class XmodLayer(GradientCheckpointingLayer):

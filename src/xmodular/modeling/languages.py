@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from xmodular.configuration import XmodConfig, code_problem
+from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError, LanguageError, PackError
-from xmodular.languages import resolve
+from xmodular.languages import code_problem, resolve
 from xmodular.modeling.adapters import Adapters, XmodAdapter
 from xmodular.modeling.embeddings import XmodEmbeddings
 from xmodular.packs import Base, Misfit, Pack
@@ -53,12 +54,22 @@ def embeddings_of(model: Any) -> XmodEmbeddings:
     return model.base_model.embeddings
 
 
-def check_new_code(model: Any, code: str) -> None:
-    """Raises LanguageError if a language cannot be called so, or is there already."""
+def same_language(name: str, languages: Sequence[str]) -> str | None:
+    """The code among these that a name means, if it means one."""
+    try:
+        return resolve(name, languages)
+    except LanguageError:
+        return None
+
+
+def check_new_code(model: Any, code: str, *, instead_of: str | None = None, way_out: str = "") -> None:
+    """Raises LanguageError if a language cannot be called so, or a code that means the same is there already."""
     if problem := code_problem(code):
         raise LanguageError(f"a language cannot be called {problem}")
-    if code in model.config.languages:
-        raise LanguageError(f"the model has the language {code} already.")
+    there = same_language(code, [other for other in model.config.languages if other != instead_of])
+    if there is not None:
+        means = "" if there == code else f", which is what {code!r} means"
+        raise LanguageError(f"the model has the language {there} already{means}.{way_out}")
 
 
 def donor_weights(donors: InitFrom, languages: Sequence[str]) -> dict[str, float]:
@@ -73,8 +84,10 @@ def donor_weights(donors: InitFrom, languages: Sequence[str]) -> dict[str, float
         named = [(donors, 1)]
     elif isinstance(donors, Mapping):
         named = list(donors.items())
-    else:
+    elif isinstance(donors, Iterable):
         named = [(name, 1) for name in donors]
+    else:
+        raise LanguageError(f"init_from is {donors!r:.80}: give a language, several, or languages with weights.")
     if not named:
         raise LanguageError("init_from names no language: give one, several, or None for random weights.")
     shares: dict[str, float] = {}
@@ -95,6 +108,7 @@ def add_language(model: Any, code: str, init_from: InitFrom | None) -> None:
     """Adds an adapter in every layer: random, or the weighted average of others."""
     check_new_code(model, code)
     shares = None if init_from is None else donor_weights(init_from, model.config.languages)
+    own = _own_vocabulary(model, shares or {})
     made = []
     for adapters in adapters_by_layer(model):
         adapter = _new_adapter(adapters, model.config)
@@ -105,6 +119,30 @@ def add_language(model: Any, code: str, init_from: InitFrom | None) -> None:
             _average(adapter, {adapters[donor]: share for donor, share in shares.items()})
         made.append(adapter)
     _install(model, code, made)
+    if own is not None:
+        set_vocabulary(model, code, *own)
+
+
+def _own_vocabulary(model: Any, shares: Mapping[str, float]) -> tuple[str, Tensor, Tensor | None] | None:
+    """Tokenizer, embeddings and bias of a donor that has its own; its adapters are of use with them only.
+
+    Raises:
+        InputError: if donors with different vocabularies are averaged.
+    """
+    donors = [donor for donor, share in shares.items() if share]
+    own = [donor for donor in donors if donor in model.config.vocabularies]
+    if not own:
+        return None
+    if len(donors) > 1:
+        raise InputError(
+            f"init_from averages {', '.join(donors)}, but {', '.join(own)} reads a vocabulary of its own: such a "
+            "language can be copied, and not averaged."
+        )
+    embeddings, head = embeddings_of(model), getattr(model, "lm_head", None)
+    if own[0] not in embeddings.tokenizers:
+        raise InputError(f"the tokenizer of {own[0]} is not with the model.")
+    bias = None if head is None else head.language_bias[own[0]]
+    return embeddings.tokenizers[own[0]], embeddings.words(own[0]).weight, bias
 
 
 def _new_adapter(adapters: Adapters, config: XmodConfig) -> XmodAdapter:
@@ -142,9 +180,9 @@ def relabel(model: Any, table: Mapping[str, str]) -> None:
     The default language and the record of the fine-tuning language follow; a default that is gone is unset.
     """
     config = model.config
-    default = config.default_language
+    default, old_codes = config.default_language, list(config.languages)
     if default is not None:
-        default = resolve(default, config.languages)
+        default = resolve(default, old_codes)
     for adapters in adapters_by_layer(model):
         _rekey(adapters, {new: adapters[old] for new, old in table.items()})
     embeddings = embeddings_of(model)
@@ -158,6 +196,8 @@ def relabel(model: Any, table: Mapping[str, str]) -> None:
         biases = {new: head.language_bias[old] for new, old in own.items()}
         head.language_bias = nn.ParameterDict(biases)
     renamed = {old: new for new, old in table.items()}
+    before = model.__dict__.get("_defaults_before", [])  # what `language` will put back
+    before[:] = [code and renamed.get(same_language(code, old_codes) or "") for code in before]
     config.vocabularies = {new: config.vocabularies[old] for new, old in own.items()}
     config.languages = list(table)
     if default is not None:
@@ -195,20 +235,39 @@ def set_vocabulary(
         raise InputError(
             f"word_embeddings have shape {tuple(word_embeddings.shape)}: it must be (rows, {config.hidden_size})."
         )
+    if not word_embeddings.is_floating_point():
+        raise InputError(f"word_embeddings have dtype {word_embeddings.dtype}: they must be floats.")
     check_tokenizer(model, tokenizer, len(word_embeddings))
     rows = len(word_embeddings)
     if bias is not None and tuple(bias.shape) != (rows,):
         raise InputError(f"bias has shape {tuple(bias.shape)}: it must be ({rows},), one per row.")
     like = embeddings.word_embeddings.weight
+    table = cast_like(word_embeddings, like, "word_embeddings")
+    own = like.new_zeros(rows) if bias is None else cast_like(bias, like, "bias")
     words = nn.Embedding(rows, config.hidden_size, padding_idx=embeddings.padding_idx, device="meta")
-    words.weight = nn.Parameter(word_embeddings.detach().to(like.device, like.dtype, copy=True))
+    words.weight = nn.Parameter(table)
     embeddings.language_embeddings[language] = words.train(embeddings.training)
     embeddings.tokenizers[language] = tokenizer
     head = getattr(model, "lm_head", None)
     if head is not None:
-        own = like.new_zeros(rows) if bias is None else bias.detach().to(like.device, like.dtype, copy=True)
         head.language_bias[language] = nn.Parameter(own)
     config.vocabularies = {**config.vocabularies, language: rows}
+
+
+def cast_like(tensor: Tensor, like: Tensor, name: str) -> Tensor:
+    """A copy of a tensor on the device and in the precision of another.
+
+    Raises:
+        InputError: a finite value is none there.
+    """
+    cast = tensor.detach().to(like.device, like.dtype, copy=True)
+    if bool((~cast.isfinite() & tensor.detach().to(like.device).isfinite()).any()):
+        dtype = str(like.dtype).removeprefix("torch.")
+        raise InputError(
+            f"{name} has values too large for {dtype} (at most {torch.finfo(like.dtype).max:.4g}): load the model in "
+            "float32 or bfloat16."
+        )
+    return cast
 
 
 def _shape(config: XmodConfig) -> dict[str, Any]:
@@ -233,6 +292,8 @@ def base_of(model: Any, tokenizer_hash: str | None) -> Base:
     """What a pack of this model fits."""
     words = embeddings_of(model).word_embeddings.weight.detach()
     name = str(model.config._name_or_path or "") or None
+    if name is not None and getattr(model.config, "_commit_hash", None) is None:  # a folder: its path is its owner's
+        name = Path(name).name or None
     return Base.of(_shape(model.config), _frame(model), words, name=name, tokenizer=tokenizer_hash)
 
 
@@ -265,7 +326,8 @@ def load_language(
 ) -> None:
     """Puts a pack's language into the model."""
     if not (overwrite and code in model.config.languages):
-        check_new_code(model, code)
+        way_out = " overwrite=True (--overwrite) replaces it; language=... (--language) takes another code."
+        check_new_code(model, code, way_out=way_out)
     pack.check()
     found = misfits(model, pack, tokenizer_hash)
     if any(not (force and misfit.forcible) for misfit in found):
@@ -281,10 +343,13 @@ def load_language(
     made = []
     for layer, adapters in enumerate(adapters_by_layer(model)):
         adapter = _new_adapter(adapters, model.config)
-        with torch.no_grad():
-            for name, parameter in adapter.named_parameters():
-                parameter.copy_(tensors[f"layer.{layer}.{name}"])
+        for name, parameter in adapter.named_parameters():
+            key = f"layer.{layer}.{name}"
+            parameter.data = cast_like(tensors[key], parameter, key)
         made.append(adapter)
+    table = own.get("word_embeddings.weight")
+    if table is not None:  # once for the errors
+        cast_like(table, embeddings_of(model).word_embeddings.weight, "word_embeddings.weight")
     if code in model.config.vocabularies:
         _drop_vocabulary(model, code)
     _install(model, code, made)

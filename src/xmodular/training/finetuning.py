@@ -102,7 +102,9 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     }
     if dev:
         metrics["dev"] = _scores(model, task, dev, labels, lang_id, tokenizer)
-    run = Run(model, tokenizer, options.output_dir, metrics)
+    # A language's own tokenizer is saved with its weights.
+    shared = tokenizer if language not in model.config.vocabularies else tokenizer_of(model, options.tokenizer)
+    run = Run(model, shared, options.output_dir, metrics)
     if trainer.is_world_process_zero():
         save_run(run, options)
         shutil.rmtree(options.output_dir / "checkpoints", ignore_errors=True)
