@@ -103,3 +103,59 @@ def test_a_folder_that_names_the_class_of_xlm_r_alone_loads(tokenizer: PreTraine
     text = "the house sees bread"
     assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert loaded.mask_token_id == tokenizer.mask_token_id
+
+
+UNSEEN = ["日本語 テスト", "Ünïcödé 🎉 ok", "ⴰⵎⴰⵣⵉⵖ ba chi", "spelled <0x41> and <0xE2>"]
+
+
+def test_byte_fallback_spells_what_it_never_saw(tmp_path: Path):
+    tokenizer = train_tokenizer({"en": ENGLISH}, 450, byte_fallback=True)
+    assert "<0xFF>" in tokenizer.get_vocab()
+    tokenizer.save_pretrained(tmp_path)
+    for each in (tokenizer, load_tokenizer(tmp_path)):
+        for line in [*UNSEEN, ENGLISH[0]]:
+            ids = each(line)["input_ids"]
+            assert each.unk_token_id not in ids
+            assert each.decode(ids, skip_special_tokens=True) == line
+    plain = train_tokenizer({"en": ENGLISH}, 150)
+    assert plain.unk_token_id in plain(UNSEEN[0])["input_ids"]
+    seen = [piece for piece in tokenizer.get_vocab() if not piece.startswith("<")]
+    assert len(seen) > 100  # the bytes are not all there is
+
+
+def test_byte_fallback_agrees_with_sentencepiece(tmp_path: Path):
+    prefix = str(tmp_path / "own")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(ENGLISH), model_prefix=prefix, vocab_size=400, byte_fallback=True, minloglevel=2
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
+    tokenizer = load_tokenizer(f"{prefix}.model")
+    for line in [*UNSEEN, *ENGLISH[:200]]:
+        assert tokenizer(line, add_special_tokens=False)["input_ids"] == [each + 1 for each in pieces.encode(line)]
+
+
+def test_lines_of_any_length_count_in_training():
+    words = " ".join(ENGLISH)
+    assert len(words) > 16_384
+    (greek,) = [" ".join(GREEK * 20)]
+    tokenizer = train_tokenizer({"en": [words], "el": [greek]}, 150)
+    assert tokenizer.unk_token_id not in tokenizer(greek)["input_ids"]
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    names = dict(tokenizer.special_tokens_map)
+    backend = tokenizer.backend_tokenizer
+    PreTrainedTokenizerFast(tokenizer_object=backend, **{**names, "mask_token": None}).save_pretrained(tmp_path / "a")
+    with pytest.raises(DataError, match="has no mask_token"):
+        load_tokenizer(tmp_path / "a")
+    PreTrainedTokenizerFast(tokenizer_object=backend, **{**names, "pad_token": "</s>"}).save_pretrained(tmp_path / "b")
+    with pytest.raises(DataError, match=r"one token for two purposes \(.*pad_token </s>"):
+        load_tokenizer(tmp_path / "b")
+
+
+def test_a_fingerprint_does_not_depend_on_calls(tokenizer: PreTrainedTokenizerFast) -> None:
+    before = fingerprint(tokenizer)
+    tokenizer("the house", truncation=True, max_length=2)
+    tokenizer(["the house", "bread"], padding=True)
+    assert fingerprint(tokenizer) == before
+    tokenizer("the house")  # and as it was

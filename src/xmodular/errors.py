@@ -25,3 +25,11 @@ class PackError(XmodularError, ValueError):
 
 class DataError(XmodularError, ValueError):
     """A file or a row cannot be read as what it should be."""
+
+
+class NoTextError(DataError):
+    """There is not one line of text where some should be."""
+
+
+class TrainingError(XmodularError, ValueError):
+    """A run cannot go on: its loss is no number, or its checkpoint cannot be written."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -49,9 +48,15 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(source))
     except (OSError, ValueError) as error:
         raise DataError(f"No tokenizer at {source}, neither as a path nor on the Hub: {error}") from error
-    for name in ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token"):
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise DataError(f"The tokenizer at {source} ({type(tokenizer).__name__}) has no fast form (tokenizer.json).")
+    names = ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token")
+    for name in names:
         if getattr(tokenizer, name) is None:
             raise DataError(f"The tokenizer at {source} has no {name}; X-MOD needs one.")
+    if len({getattr(tokenizer, name) for name in names}) < len(names):
+        tokens = ", ".join(f"{name} {getattr(tokenizer, name)}" for name in names)
+        raise DataError(f"The tokenizer at {source} uses one token for two purposes ({tokens}); X-MOD needs five.")
     return tokenizer
 
 
@@ -62,6 +67,7 @@ def train_tokenizer(
     alpha: float = 0.3,
     max_lines: int = 2_000_000,
     seed: int = 0,
+    byte_fallback: bool = False,
 ) -> PreTrainedTokenizerFast:
     """Train a unigram tokenizer (Kudo 2018) on all languages, the small ones raised by smoothing.
 
@@ -74,6 +80,8 @@ def train_tokenizer(
         alpha: smoothing exponent in [0, 1]; 1 keeps the natural shares.
         max_lines: at most so many lines are sampled, all languages together.
         seed: seed of that sampling.
+        byte_fallback: add the 256 bytes to the pieces, and spell with them what no other piece spells, in place of
+            ``<unk>``.
 
     Raises:
         ConfigurationError: the vocabulary is too small for the characters of the text.
@@ -108,7 +116,8 @@ def train_tokenizer(
             hard_vocab_limit=False,
             normalization_rule_name="nmt_nfkc",
             character_coverage=0.9995,
-            max_sentence_length=16_384,
+            max_sentence_length=2**24,  # bytes; longer lines would be left out without a word
+            byte_fallback=byte_fallback,
             input_sentence_size=0,
             num_threads=8,  # fixed: the sums, and so the pieces, depend on it
             minloglevel=2,
@@ -148,13 +157,20 @@ def from_sentencepiece(model: bytes) -> PreTrainedTokenizerFast:
     pieces = [(token, 0.0) for token in SPECIAL_TOKENS[:4]]
     pieces += [(piece.piece, piece.score) for piece in proto.pieces[3:]]
     pieces.append(("<mask>", 0.0))
-    backend = Tokenizer(Unigram(pieces, unk_id=3, byte_fallback=False))
+    bytes_too: bool = proto.trainer_spec.byte_fallback
+    backend = Tokenizer(Unigram(pieces, unk_id=3, byte_fallback=bytes_too))
     if charsmap := proto.normalizer_spec.precompiled_charsmap:
         backend.normalizer = normalizers.Precompiled(charsmap)
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
-    )
+    splits: list[Any] = [
+        pre_tokenizers.WhitespaceSplit(),
+        pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
+    ]
     backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    if bytes_too:
+        # Text that spells <0x41> must not become the byte.
+        splits.append(pre_tokenizers.Split(Regex("<(?=0x[0-9A-F]{2}>)"), "isolated"))
+        backend.decoder = decoders.Sequence([decoders.ByteFallback(), backend.decoder])
+    backend.pre_tokenizer = pre_tokenizers.Sequence(splits)
     backend.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
@@ -192,8 +208,10 @@ def _with_special_tokens(backend: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
-    """A hash of everything that decides which ids a text gets, cutting and padding aside."""
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
-    content["truncation"] = content["padding"] = None  # left there by whoever called the tokenizer last
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    """A hash of everything that decides which ids a text gets; what a call cuts or fills up is not among it."""
+    backend = tokenizer.backend_tokenizer
+    if backend.truncation or backend.padding:
+        backend = Tokenizer.from_str(backend.to_str())
+        backend.no_truncation()
+        backend.no_padding()
+    return hashlib.sha256(backend.to_str().encode()).hexdigest()

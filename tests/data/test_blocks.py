@@ -1,34 +1,15 @@
-"""Packing, the cache on disk, and the mixed data set."""
+"""The cache of blocks on disk, and the mixed data set."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from xmodular.data import BlockCache, Draw, MixedBlocks, TextFiles, pack
-from xmodular.data.blocks import pack_lines, token_stream
-from xmodular.errors import DataError
-
-
-def test_pack_as_drawn_in_the_documentation():
-    stream = np.array([11, 12, 13, 2, 21, 22, 2, 31, 32, 33, 34, 2])
-    assert pack(stream, 6, bos_id=0, pad_id=1).tolist() == [
-        [0, 11, 12, 13, 2, 21],
-        [0, 22, 2, 31, 32, 33],
-        [0, 34, 2, 1, 1, 1],
-    ]
-
-
-def test_lines_as_drawn_in_the_documentation():
-    stream = np.array([11, 12, 13, 2, 21, 22, 2, 31, 32, 33, 34, 2])
-    assert pack_lines(stream, 6, bos_id=0, eos_id=2, pad_id=1).tolist() == [
-        [0, 11, 12, 13, 2, 1],
-        [0, 21, 22, 2, 1, 1],
-        [0, 31, 32, 33, 34, 2],
-    ]
-    assert pack_lines(stream, 5, bos_id=0, eos_id=2, pad_id=1).tolist()[2:] == [[0, 31, 32, 33, 2], [0, 34, 2, 1, 1]]
+from xmodular.data import BlockCache, Draw, MixedBlocks, TextFiles
+from xmodular.data import blocks as blocks_module
+from xmodular.errors import DataError, NoTextError
 
 
 def test_cached_lines_are_the_text(text, tokenizer, tmp_path):
@@ -37,17 +18,6 @@ def test_cached_lines_are_the_text(text, tokenizer, tmp_path):
     for line, block in zip(text, made.blocks, strict=True):
         assert block[block != tokenizer.pad_token_id].tolist() == tokenizer(line)["input_ids"]
     assert BlockCache(tmp_path / "cache", tokenizer, 24).get(text).blocks.shape != made.blocks.shape
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(4, 500), max_size=200), st.integers(8, 40))
-def test_blocks_hold_the_whole_stream(stream: list[int], block_size: int):
-    blocks = pack(np.array(stream, dtype=np.int64), block_size, bos_id=0, pad_id=1)
-    assert (blocks[:, 0] == 0).all()
-    back = blocks[:, 1:].ravel()
-    assert back[: len(stream)].tolist() == stream
-    assert (back[len(stream) :] == 1).all()
-    assert len(back) - len(stream) < block_size - 1
 
 
 @pytest.fixture
@@ -83,16 +53,69 @@ def test_cache_is_found_again_and_only_for_the_same_content(text, tokenizer, tmp
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")]  # no remains
 
 
-def test_special_tokens_in_text_lose_their_meaning(tokenizer):
-    (ids,) = token_stream(["the <mask> house </s> <pad> sees"], tokenizer)
-    assert ids[-1] == tokenizer.eos_token_id
-    assert not set(ids[:-1].tolist()) & (set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
+def test_the_cache_goes_by_content_not_by_time(text, tokenizer, tmp_path):
+    cache = BlockCache(tmp_path / "cache", tokenizer, 16)
+    done: list[int] = []
+    cache.get(text, done.append)
+    path = text.files[0]
+    stat = path.stat()
+    path.write_text(path.read_text().replace("river", "house"))  # as long as before
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    cache.get(text, done.append)
+    assert sum(done) == 100
+    os.utime(path)
+    cache.get(text, done.append)
+    assert sum(done) == 100
+
+
+def test_documents_have_blocks_of_their_own(tokenizer, tmp_path):
+    path = tmp_path / "en_XX.txt"
+    path.write_text("the house\nthe river\n\nbread\n\n" + "the mountain sees the market\n" * 3)
+    made = BlockCache(tmp_path / "cache", tokenizer, 32, "documents").get(TextFiles("en_XX", (path,)))
+    texts = [tokenizer.decode(block, skip_special_tokens=True) for block in made.blocks]
+    assert texts[:2] == ["the house the river", "bread"]
+    assert [text.count("market") for text in texts[2:]] in ([3], [1, 2], [2, 1])
+    assert made.lines.kept == 6  # a document keeps its repeated lines
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(text, tokenizer, tmp_path, monkeypatch):
+    cache = BlockCache(tmp_path / "cache", tokenizer, 16)
+
+    class Full:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def add(self, *_: object) -> np.ndarray:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks_module, "Packer", Full)
+        with pytest.raises(DataError, match=r"blocks of en_XX cannot be written to .*cache: No space left on device"):
+            cache.get(text)
+    assert not list((tmp_path / "cache").iterdir())
+    assert len(cache.get(text).blocks)
+
+
+def test_an_interrupt_leaves_no_half_cache(text, tokenizer, tmp_path):
+    def interrupt(lines: int) -> None:
+        raise KeyboardInterrupt
+
+    cache = BlockCache(tmp_path / "cache", tokenizer, 16)
+    with pytest.raises(KeyboardInterrupt):
+        cache.get(text, interrupt)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_no_space_for_the_cache_s_folder_is_an_error(text, tokenizer, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        BlockCache(tmp_path / "file" / "cache", tokenizer, 16).get(text)
 
 
 def test_no_lines_is_an_error(tokenizer, tmp_path):
     path = tmp_path / "sw_KE.txt"
     path.write_text("\n\n")
-    with pytest.raises(DataError, match=r"No text for sw_KE in .*sw_KE.txt: 0 lines \(dropped: 2 empty\)"):
+    with pytest.raises(NoTextError, match=r"No text for sw_KE in .*sw_KE.txt: 0 lines \(dropped: 2 empty\)"):
         BlockCache(tmp_path / "cache", tokenizer, 16).get(TextFiles("sw_KE", (path,)))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from xmodular.data import MaskedLMCollator
+from xmodular.data import CausalLMCollator, MaskedLMCollator, word_starts
 
 SPECIAL, MASK, PAD, VOCABULARY = (0, 1, 2, 3, 999), 999, 1, 1000
 
@@ -57,11 +57,51 @@ def test_batch_is_what_the_model_takes():
     assert {batch[name].dtype for name in ("input_ids", "attention_mask", "lang_ids", "labels")} == {torch.int64}
 
 
-def test_masks_are_a_function_of_seed_and_first_draw():
-    first, again, later = (collator()(rows(4, 40, draw=draw))["labels"] for draw in (5, 5, 6))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, later)
-    assert not torch.equal(first, collator(seed=1)(rows(4, 40, draw=5))["labels"])
+def test_masks_are_a_function_of_seed_and_draw():
+    first, again, later = (collator()(rows(4, 40, draw=draw)) for draw in (5, 5, 6))
+    assert torch.equal(first["labels"], again["labels"])
+    assert not torch.equal(first["labels"], later["labels"])
+    assert not torch.equal(first["labels"], collator(seed=1)(rows(4, 40, draw=5))["labels"])
+    # A row has the same masks in whatever batch it is.
+    parts = [collator()(rows(4, 40, draw=5)[part]) for part in (slice(0, 1), slice(1, 4))]
+    for name in ("input_ids", "labels"):
+        assert torch.equal(torch.cat([part[name] for part in parts]), first[name])
+
+
+def test_whole_words_are_chosen_together_at_the_same_rate():
+    starts = np.random.default_rng(4).random(VOCABULARY) < 0.5
+    words = MaskedLMCollator(special_ids=SPECIAL, mask_id=MASK, pad_id=PAD, vocab_size=VOCABULARY, word_starts=starts)
+    given = rows(800, 133)
+    batch = words(given)
+    original = np.stack([row["input_ids"] for row in given]).astype(np.int64)
+    ordinary = ~np.isin(original, SPECIAL)
+    chosen = batch["labels"].numpy() != -100
+    assert not chosen[~ordinary].any()
+    assert within(int(chosen.sum()), int(ordinary.sum()), 0.15)
+    goes_on = ordinary[:, 1:] & ordinary[:, :-1] & ~starts[original[:, 1:]]
+    assert (chosen[:, 1:] == chosen[:, :-1])[goes_on].all()
+    begins = ordinary[:, 1:] & ordinary[:, :-1] & starts[original[:, 1:]]
+    assert 0.7 < (chosen[:, 1:] == chosen[:, :-1])[begins].mean() < 0.8  # 0.15² + 0.85² = 0.745
+    fate = batch["input_ids"].numpy()[chosen]
+    assert within(int((fate == MASK).sum()), int(chosen.sum()), 0.8)
+
+
+def test_word_starts_are_the_marked_pieces(tokenizer):
+    starts = word_starts(tokenizer)
+    ids = tokenizer.encode("the house finds bread", add_special_tokens=False)
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    assert starts[ids].sum() == 4
+    assert [bool(start) for start in starts[ids]] == [piece[0] == "▁" for piece in pieces]
+
+
+def test_causal_labels_are_the_tokens():
+    given = rows(3, 20)
+    batch = CausalLMCollator(pad_id=PAD)(given)
+    ids = torch.from_numpy(np.stack([row["input_ids"] for row in given]).astype(np.int64))
+    assert torch.equal(batch["input_ids"], ids)
+    assert torch.equal(batch["labels"][:, 1:17], ids[:, 1:17])
+    assert (batch["labels"][:, [0, 17, 18, 19]] == -100).all()
+    assert batch["attention_mask"].tolist() == [[1] * 17 + [0] * 3] * 3
 
 
 @pytest.mark.parametrize("draw", range(20))

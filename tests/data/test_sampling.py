@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xmodular.data import LanguageSampler, language_shares
+from xmodular.data import Batches, LanguageSampler, block_lengths, language_shares
 from xmodular.errors import ConfigurationError, DataError
 
 TOKENS = {"en_XX": 1_000_000, "de_DE": 100_000, "sw_KE": 1_000}
@@ -27,30 +27,78 @@ def test_shares_errors():
         language_shares({"en_XX": 5, "sw_KE": 0}, 0.3)
 
 
-def test_draws_keep_the_shares_within_three_standard_errors():
-    shares = [share.drawn for share in language_shares(TOKENS, 0.3).values()]
-    sizes, draws = [7_000, 700, 7], 100_000
-    blocks = LanguageSampler(sizes, shares, draws, seed=5).blocks()
-    counts = np.histogram(blocks, bins=[0, 7_000, 7_700, 7_707])[0]
-    for count, share in zip(counts, shares, strict=True):
-        assert count == pytest.approx(draws * share, abs=3 * (draws * share * (1 - share)) ** 0.5)
+def counts(blocks: np.ndarray) -> np.ndarray:
+    return np.histogram(blocks, bins=[0, 7_000, 7_700, 7_707])[0]
+
+
+def assert_within(found: np.ndarray, shares: np.ndarray) -> None:
+    """Three standard errors of draws that each have their own probabilities, (draws, languages)."""
+    error = 3 * np.sqrt((shares * (1 - shares)).sum(0))
+    assert (np.abs(found - shares.sum(0)) < error).all(), (found, shares.sum(0), error)
+
+
+SIZES, DRAWS = [7_000, 700, 7], 100_000
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_draws_keep_the_shares_within_three_standard_errors(alpha):
+    shares = np.array([share.drawn for share in language_shares(TOKENS, alpha).values()])
+    sampler = LanguageSampler(SIZES, list(TOKENS.values()), DRAWS, seed=5, alpha=alpha)
+    assert_within(counts(sampler.blocks()), np.tile(shares, (DRAWS, 1)))
+
+
+def test_alpha_moves_on_a_line_within_three_standard_errors():
+    natural = np.array(list(TOKENS.values())) / sum(TOKENS.values())
+    weights = natural ** np.linspace(1.0, 0.2, DRAWS)[:, None]
+    shares = weights / weights.sum(1, keepdims=True)
+    blocks = LanguageSampler(SIZES, list(TOKENS.values()), DRAWS, seed=7, alpha=1.0, alpha_end=0.2).blocks()
+    for part in np.array_split(np.arange(DRAWS), 4):
+        assert_within(counts(blocks[part]), shares[part])
+
+
+def test_runs_of_one_language_keep_the_shares_too():
+    shares = np.array([share.drawn for share in language_shares(TOKENS, 0.3).values()])
+    blocks = LanguageSampler(SIZES, list(TOKENS.values()), DRAWS, seed=3, alpha=0.3, run=8).blocks()
+    languages = np.searchsorted([7_000, 7_700], blocks, side="right").reshape(-1, 8)
+    assert (languages == languages[:, :1]).all()
+    assert_within(np.bincount(languages[:, 0]), np.tile(shares, (DRAWS // 8, 1)))
 
 
 def test_no_block_is_seen_twice_before_all_are_seen_once():
-    blocks = LanguageSampler([50, 8], [0.5, 0.5], 90, seed=1).blocks()
-    for start, end in ((0, 50), (50, 58)):
-        counts = np.bincount(blocks[(blocks >= start) & (blocks < end)] - start, minlength=end - start)
-        assert counts.max() - counts.min() <= 1
+    blocks = LanguageSampler([5_000, 8], [1, 1], 9_000, seed=1).blocks()
+    for start, end in ((0, 5_000), (5_000, 5_008)):
+        seen = np.bincount(blocks[(blocks >= start) & (blocks < end)] - start, minlength=end - start)
+        assert seen.max() - seen.min() <= 1
 
 
-def test_draws_are_a_function_of_seed_and_epoch():
-    def draws(seed: int, epoch: int) -> list[tuple[int, int]]:
-        sampler = LanguageSampler([30, 20], [0.6, 0.4], 64, seed)
-        sampler.set_epoch(epoch)
-        return list(sampler)
+def test_draws_are_a_function_of_the_seed():
+    def draws(seed: int, count: int = 9_000) -> list[tuple[int, int]]:
+        return list(LanguageSampler([3_000, 20], [6, 4], count, seed))
 
-    assert draws(0, 3) == draws(0, 3)
-    assert [block for block, _ in draws(0, 3)] != [block for block, _ in draws(0, 4)]
-    assert [block for block, _ in draws(0, 3)] != [block for block, _ in draws(1, 3)]
-    numbers = [number for epoch in range(3) for _, number in draws(0, epoch)]
-    assert numbers == list(range(3 * 64))
+    assert draws(0) == draws(0)
+    assert draws(0, 5_000) == draws(0)[:5_000]  # a longer run begins like a shorter one
+    assert [block for block, _ in draws(0)] != [block for block, _ in draws(1)]
+    assert [number for _, number in draws(0)] == list(range(9_000))
+    assert [block for block, _ in draws(0)] == LanguageSampler([3_000, 20], [6, 4], 9_000, 0).blocks().tolist()
+
+
+def test_the_processes_share_the_batches():
+    sampler = LanguageSampler([30, 20], [6, 4], 24, seed=0)
+    alone = list(Batches(sampler, 6, 4))
+    assert [draw for batch in alone for draw in batch] == list(sampler)
+    parts = [Batches(sampler, 6, 4, rank=rank, ranks=2) for rank in (0, 1)]
+    assert [len(part) for part in parts] == [3, 3]
+    assert [batch for pair in zip(*parts, strict=True) for batch in pair] == alone
+
+
+def test_batches_by_token_budget():
+    lengths = np.random.default_rng(0).integers(3, 33, size=50)
+    blocks = np.array([[5] * length + [1] * (32 - length) for length in lengths])
+    assert block_lengths([blocks[:30], blocks[30:]], pad_id=1).tolist() == lengths.tolist()
+    sampler = LanguageSampler([30, 20], [6, 4], 1, seed=0)
+    batches = list(Batches(sampler, 200, 0, budget=100, lengths=lengths))
+    tokens = [sum(int(lengths[draw.block]) for draw in batch) for batch in batches]
+    assert len(batches) == 200
+    assert max(tokens) <= 100
+    following = [int(lengths[batch[0].block]) for batch in batches[1:]]
+    assert all(own + more > 100 for own, more in zip(tokens, following, strict=False))  # none could take the next row

@@ -1,13 +1,15 @@
 """Pretraining: what a run leaves behind, resuming, accumulation, errors before work."""
 
+import importlib.util
 import json
-import shutil
+import math
 
+import numpy as np
 import pytest
 import torch
 
 from tests.conftest import LANGUAGES, MINIATURE
-from xmodular import XmodForMaskedLM
+from xmodular import XmodForCausalLM, XmodForMaskedLM, evaluate
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.training import pretrain
 
@@ -22,6 +24,12 @@ def assert_equal_weights(one, other):
     assert one.keys() == other.keys()
     for name, tensor in one.items():
         assert torch.equal(tensor, other[name]), name
+
+
+def kept_blocks(folder, name):
+    """The blocks of 32 tokens that a run kept, by language."""
+    paths = (folder / "blocks").glob(f"{name}-*/blocks.bin")
+    return [np.fromfile(path, np.uint16).astype(np.int64).reshape(-1, 32) for path in paths]
 
 
 def test_a_run_is_complete(base_run, corpus):
@@ -40,29 +48,18 @@ def test_a_run_is_complete(base_run, corpus):
 
 def test_training_learns(corpus, base_run, tmp_path):
     run = pretrain(
-        corpus / "text", tokenizer=base_run.output_dir, output_dir=tmp_path, overrides=MINIATURE, max_steps=60, **QUICK
+        corpus / "text", tokenizer=base_run.output_dir, output_dir=tmp_path, overrides=MINIATURE, max_steps=90, **QUICK
     )
     for language, before in base_run.metrics["validation"].items():
         assert run.metrics["validation"][language]["loss"] < before["loss"] - 0.5
 
 
-def test_resuming_gives_the_same_weights(corpus, base_run, tmp_path):
-    # Dropout is on, and the resumed part crosses an epoch's end (24 steps).
-    options = dict(QUICK, tokenizer=base_run.output_dir, overrides=MINIATURE, max_steps=30, save_every=20, alpha=0.5)
-    options["batch_size"] = 16
-    whole = pretrain(corpus / "text", output_dir=tmp_path / "whole", **options)
-    broken = tmp_path / "broken"
-    shutil.copytree(tmp_path / "whole", broken)
-    (broken / "options.json").unlink()
-    shutil.rmtree(broken / "checkpoints" / "checkpoint-30")
-    (broken / "checkpoints" / "checkpoint-25").mkdir()  # one that was cut off while it was written
-    resumed = pretrain(corpus / "text", output_dir=broken, resume=True, **options)
-    assert resumed.metrics["steps"] == 30
-    assert_equal_weights(resumed.model.state_dict(), whole.model.state_dict())
-
-    finished = pretrain(corpus / "text", output_dir=tmp_path / "whole", resume=True, **options)
-    assert_equal_weights(finished.model.state_dict(), whole.model.state_dict())
-    assert finished.metrics["validation"] == whole.metrics["validation"]
+def test_a_finished_run_can_be_read_again(corpus, base_run, tmp_path):
+    options = dict(QUICK, tokenizer=base_run.output_dir, overrides=MINIATURE, max_steps=3, save_every=2)
+    whole = pretrain(corpus / "text", output_dir=tmp_path, **options)
+    again = pretrain(corpus / "text", output_dir=tmp_path, resume=True, **options)
+    assert_equal_weights(again.model.state_dict(), whole.model.state_dict())
+    assert again.metrics["validation"] == whole.metrics["validation"]
 
 
 def test_languages_can_be_chosen_by_name(corpus, tmp_path):
@@ -78,6 +75,73 @@ def test_languages_can_be_chosen_by_name(corpus, tmp_path):
     assert run.model.languages == ("sw_KE", "en_XX")
 
 
+def test_a_shared_adapter_serves_every_language(corpus, base_run, tmp_path):
+    options = dict(QUICK, tokenizer=base_run.output_dir, overrides=MINIATURE, max_steps=4)
+    run = pretrain(corpus / "text", output_dir=tmp_path / "shared", shared=True, **options)
+    assert set(run.metrics["validation"]) == set(LANGUAGES)
+    saved = XmodForMaskedLM.from_pretrained(tmp_path / "shared")
+    assert saved.languages == LANGUAGES
+    fresh = XmodForMaskedLM(saved.config).state_dict()
+    for name, tensor in saved.state_dict().items():
+        if ".de_DE." in name:
+            for other in LANGUAGES:
+                assert torch.equal(tensor, saved.state_dict()[name.replace("de_DE", other)])
+            assert "weight" not in name or not torch.equal(tensor, fresh[name])
+    results = evaluate(saved, str(corpus / "text"), languages=("sw_KE",), adapter=("right",), max_length=32)
+    assert all(math.isfinite(row.value) for row in results.rows)
+
+
+def test_a_causal_model_learns_and_is_validated_exactly(corpus, base_run, tmp_path):
+    options = dict(QUICK, tokenizer=base_run.output_dir, overrides=MINIATURE, objective="clm")
+    short = pretrain(corpus / "text", output_dir=tmp_path / "short", max_steps=2, **options)
+    run = pretrain(corpus / "text", output_dir=tmp_path / "long", max_steps=40, **options)
+    model = XmodForCausalLM.from_pretrained(tmp_path / "long").eval()
+    assert model.config.is_decoder
+    for language, values in run.metrics["validation"].items():
+        assert values["loss"] < short.metrics["validation"][language]["loss"] - 0.3
+        assert values["perplexity"] == pytest.approx(math.exp(values["loss"]))
+    # The validation loss, from the model's own loss over the same blocks.
+    ids = torch.from_numpy(kept_blocks(tmp_path / "long", "sw_KE-dev")[0])
+    real = ids != run.tokenizer.pad_token_id
+    labels = ids.masked_fill(~real, -100)
+    with torch.no_grad():
+        loss = model(input_ids=ids, attention_mask=real.long(), lang_ids=torch.full((len(ids),), 2), labels=labels).loss
+    values = run.metrics["validation"]["sw_KE"]
+    assert values["loss"] == pytest.approx(loss.item(), abs=1e-5)
+    # Bits: all nats, over the characters of the text with a line end a line.
+    text = "".join(run.tokenizer.decode(row, skip_special_tokens=True) + " " for row in ids)
+    bits = loss.item() * int(real[:, 1:].sum()) / len(text) / math.log(2)
+    assert values["bits_per_character"] == pytest.approx(bits, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "rates"),
+    [
+        ({"schedule": "linear"}, [0.5, 1, 0.75, 0.5, 0.25]),
+        ({"schedule": "constant"}, [0.5, 1, 1, 1, 1]),
+        ({"schedule": "polynomial"}, [0.5, 1, 0.75**2, 0.5**2, 0.25**2]),
+        ({"schedule": "cosine"}, [0.5, 1, *(0.5 + 0.5 * math.cos(math.pi * part) for part in (0.25, 0.5, 0.75))]),
+        ({"schedule": "wsd", "decay": 1 / 3}, [0.5, 1, 1, 1, 0.5]),
+    ],
+)
+def test_schedules(corpus, base_run, tmp_path, options, rates):
+    given = dict(QUICK, tokenizer=base_run.output_dir, overrides=MINIATURE, max_steps=6, warmup=2, log_every=1)
+    pretrain(corpus / "text", output_dir=tmp_path, **{**given, **options, "learning_rate": 1e-3})
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    # The rate that a line shows is that of the step it follows, which for the first is zero.
+    assert [line["learning_rate"] * 1e3 for line in lines] == pytest.approx([0, *rates])
+
+
+def test_a_token_budget_and_whole_words(corpus, base_run, tmp_path):
+    given = dict(QUICK, tokenizer=base_run.output_dir, overrides=MINIATURE, packing="lines", whole_words=True)
+    run = pretrain(corpus / "text", output_dir=tmp_path, batch_tokens=400, epochs=1, **given)
+    pad = run.tokenizer.pad_token_id
+    tokens = sum(int((blocks != pad).sum()) for blocks in kept_blocks(tmp_path, "*-train"))
+    assert run.metrics["steps"] == math.ceil(tokens / 400)
+    with pytest.raises(ConfigurationError, match="needs --mixing tokens"):
+        pretrain(corpus / "text", output_dir=tmp_path, batch_tokens=400, mixing="batch", **given)
+
+
 def test_errors_come_before_work(corpus, base_run, tmp_path):
     with pytest.raises(DataError, match="no text folder"):
         pretrain(tmp_path / "absent", output_dir=tmp_path / "x")
@@ -90,4 +154,9 @@ def test_errors_come_before_work(corpus, base_run, tmp_path):
     if not torch.cuda.is_available():
         with pytest.raises(ConfigurationError, match="fp16 needs a GPU"):
             pretrain(corpus / "text", output_dir=tmp_path / "z", precision="fp16")
+    with pytest.raises(ConfigurationError, match="--fsdp shards over several processes"):
+        pretrain(corpus / "text", output_dir=tmp_path / "f", fsdp=True)
+    if importlib.util.find_spec("tensorboard") is None:
+        with pytest.raises(ConfigurationError, match="needs TensorBoard"):
+            pretrain(corpus / "text", output_dir=tmp_path / "t", report_to="tensorboard")
     assert not (tmp_path / "x").exists()

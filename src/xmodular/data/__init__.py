@@ -1,13 +1,19 @@
 """Text on disk → clean lines → tokenised blocks → mixed batches with masks."""
 
-from xmodular.data.blocks import BlockCache, LanguageBlocks, MixedBlocks, pack
-from xmodular.data.masking import MaskedLMCollator
-from xmodular.data.sampling import Draw, LanguageSampler, Share, language_shares
-from xmodular.data.text import LineCounts, TextFiles, find_text
+from xmodular.data.blocks import BlockCache, LanguageBlocks, MixedBlocks
+from xmodular.data.counts import LineCounts, lines_table
+from xmodular.data.hub import HubText, find_dataset
+from xmodular.data.masking import CausalLMCollator, MaskedLMCollator, word_starts
+from xmodular.data.packing import pack
+from xmodular.data.sampling import Batches, Draw, LanguageSampler, Share, block_lengths, language_shares
+from xmodular.data.text import TextFiles, find_text
 
 __all__ = [
+    "Batches",
     "BlockCache",
+    "CausalLMCollator",
     "Draw",
+    "HubText",
     "LanguageBlocks",
     "LanguageSampler",
     "LineCounts",
@@ -15,7 +21,11 @@ __all__ = [
     "MixedBlocks",
     "Share",
     "TextFiles",
+    "block_lengths",
+    "find_dataset",
     "find_text",
     "language_shares",
+    "lines_table",
     "pack",
+    "word_starts",
 ]

@@ -1,4 +1,4 @@
-"""Batches for masked language modelling."""
+"""Batches for language modelling, masked and causal."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerFast
 
 
 class MaskedLMCollator:
     """Turns blocks into a batch with masks, as BERT does it (Devlin et al. 2019, section 3.1, task 1).
 
     Each token that is not special is chosen with `probability`; of the chosen, 80 % become ``<mask>``, 10 % a random
-    token, 10 % stay. The masks are a function of the seed and the batch's first draw: the same in any process, with
-    any number of workers, and after resuming.
+    token, 10 % stay. With `word_starts`, the tokens of a word are chosen together, each word with `probability`. The
+    masks of a row are a function of the seed and the row's draw: the same in any process and any batch, with any number
+    of workers, and after resuming.
 
     Args:
         special_ids: ids that are never chosen and never put in at random.
@@ -22,6 +24,7 @@ class MaskedLMCollator:
         pad_id: id of ``<pad>``.
         vocab_size: rows of the vocabulary.
         probability: share of tokens to choose.
+        word_starts: (vocabulary,) bool: pieces that begin a word; None chooses tokens one by one.
         seed: what the masks are a function of, with the draws.
     """
 
@@ -33,6 +36,7 @@ class MaskedLMCollator:
         pad_id: int,
         vocab_size: int,
         probability: float = 0.15,
+        word_starts: np.ndarray | None = None,
         seed: int = 0,
     ) -> None:
         self.is_special = np.zeros(vocab_size, dtype=bool)
@@ -41,6 +45,7 @@ class MaskedLMCollator:
         self.mask_id = mask_id
         self.pad_id = pad_id
         self.probability = probability
+        self.word_starts = word_starts
         self.seed = seed
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -54,26 +59,69 @@ class MaskedLMCollator:
             predicted; ``lang_ids`` (batch,) int64; ``sparse_prediction`` True.
         """
         ids = np.stack([row["input_ids"] for row in rows]).astype(np.int64)  # (batch, sequence)
-        inputs, labels = self.mask(ids, np.random.default_rng([self.seed, rows[0]["draw"]]))
-        return {
-            "input_ids": torch.from_numpy(inputs),
-            "attention_mask": torch.from_numpy((ids != self.pad_id).astype(np.int64)),
-            "lang_ids": torch.tensor([row["lang_id"] for row in rows]),
-            "labels": torch.from_numpy(labels),
-            "sparse_prediction": True,
-        }
+        inputs, labels = self.mask(ids, [np.random.default_rng([self.seed, row["draw"]]) for row in rows])
+        return _batch(rows, ids, inputs, labels, self.pad_id)
 
-    def mask(self, ids: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and labels for token ids (batch, sequence) int64; both have that shape."""
-        chance = random.random(ids.shape)
-        chance[self.is_special[ids]] = 1.0
-        chosen = chance < self.probability
-        if not chosen.any() and chance.min() < 1.0:
+    def mask(self, ids: np.ndarray, randoms: Sequence[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and labels for token ids (batch, sequence) int64, each row by its generator; both have that shape."""
+        chosen = np.stack([self._choose(row, random) for row, random in zip(ids, randoms, strict=True)])
+        if not chosen.any() and len(places := np.flatnonzero(~self.is_special[ids])):
             # A short batch may have no chosen token, and then no loss.
-            chosen.flat[chance.argmin()] = True
+            chosen.flat[places[randoms[0].integers(len(places))]] = True
         labels = np.where(chosen, ids, -100)
-        fate = random.random(ids.shape)
+        fate = np.stack([random.random(ids.shape[1]) for random in randoms])
+        instead = np.stack([random.integers(len(self.ordinary), size=ids.shape[1]) for random in randoms])
         inputs = np.where(chosen & (fate < 0.8), self.mask_id, ids)
         replaced = chosen & (fate >= 0.8) & (fate < 0.9)
-        inputs[replaced] = random.choice(self.ordinary, size=int(replaced.sum()))
-        return inputs, labels
+        return np.where(replaced, self.ordinary[instead], inputs), labels
+
+    def _choose(self, row: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Which tokens of a row (sequence,) are chosen."""
+        ordinary = ~self.is_special[row]
+        if self.word_starts is None:
+            return ordinary & (random.random(len(row)) < self.probability)
+        after_special = np.concatenate([[True], ~ordinary[:-1]])
+        words = (ordinary & (self.word_starts[row] | after_special)).cumsum() - 1  # each token's word
+        if words[-1] < 0:
+            return ordinary
+        # A systematic sample of the words in random order: each has its probability, and their number hardly varies.
+        order = random.permutation(int(words[-1]) + 1)
+        start = random.random()
+        steps = np.floor((order + 1) * self.probability + start) - np.floor(order * self.probability + start)
+        return ordinary & (steps > 0)[words]
+
+
+class CausalLMCollator:
+    """Turns blocks into a batch whose labels are its tokens, each to be predicted from those before it.
+
+    Args:
+        pad_id: id of ``<pad>``, which is not predicted.
+    """
+
+    def __init__(self, *, pad_id: int) -> None:
+        self.pad_id = pad_id
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Collate rows as `MaskedLMCollator` does; labels are -100 at padding and at the first token."""
+        ids = np.stack([row["input_ids"] for row in rows]).astype(np.int64)  # (batch, sequence)
+        labels = np.where(ids == self.pad_id, -100, ids)
+        labels[:, 0] = -100
+        return _batch(rows, ids, ids, labels, self.pad_id)
+
+
+def word_starts(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
+    """Which pieces begin a word, (vocabulary,) bool: those with SentencePiece's mark of a space before them."""
+    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return np.array([piece.startswith("▁") for piece in pieces])
+
+
+def _batch(
+    rows: Sequence[Mapping[str, Any]], ids: np.ndarray, inputs: np.ndarray, labels: np.ndarray, pad_id: int
+) -> dict[str, Any]:
+    return {
+        "input_ids": torch.from_numpy(inputs),
+        "attention_mask": torch.from_numpy((ids != pad_id).astype(np.int64)),
+        "lang_ids": torch.tensor([row["lang_id"] for row in rows]),
+        "labels": torch.from_numpy(labels),
+        "sparse_prediction": True,
+    }

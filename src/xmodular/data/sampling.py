@@ -1,20 +1,23 @@
-"""How often each language is drawn: exponentially smoothed shares, and the sampler that keeps to them.
+"""How often each language is drawn: exponentially smoothed shares, the sampler that keeps to them, and its batches.
 
 With n the tokens of a language and p = n / sum(n) its natural share, it is drawn with probability q proportional to
 p^alpha (Conneau & Lample 2019, section 3.1). Its text is then repeated q / p times as often as its size alone would
-have it.
+have it. Alpha may move along a line from the first draw of a run to its last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from xmodular.errors import ConfigurationError, DataError
+
+_CHUNK = 4096  # draws, or runs of draws, made at a time
 
 
 @dataclass(frozen=True)
@@ -60,46 +63,159 @@ class Draw(NamedTuple):
 
 
 class LanguageSampler(Sampler[Draw]):
-    """Draws blocks so that each language has its share; a pure function of (seed, epoch).
+    """Draws the blocks of a whole run so that each language has its share; a pure function of the seed.
 
-    The language of every draw is drawn independently; its blocks come in a shuffled order and start over in a new one
-    when they are through. So every block of a language is seen before one is seen twice.
+    The languages of the draws (or of runs of `run` draws) are a stratified sample, some thousand at a time: closer to
+    the shares than independent draws would be. A language's blocks come in a shuffled order and start over in a new one
+    when they are through, so every block of a language is seen before one is seen twice.
 
     Args:
         sizes: number of blocks of each language; block ids count through the languages in this order.
-        probabilities: share of each language; sums to 1.
-        draws: draws an epoch.
-        seed: what the draws are a function of, with the epoch (`set_epoch`).
+        tokens: tokens of each language, which decide its share.
+        draws: draws of the run.
+        seed: what the draws are a function of.
+        alpha: exponent of the smoothing, at the first draw.
+        alpha_end: exponent at the last draw, on a line between; None keeps `alpha`.
+        run: so many draws, one after the other, have one language.
     """
 
-    def __init__(self, sizes: Sequence[int], probabilities: Sequence[float], draws: int, seed: int) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        tokens: Sequence[int],
+        draws: int,
+        seed: int,
+        *,
+        alpha: float = 0.3,
+        alpha_end: float | None = None,
+        run: int = 1,
+    ) -> None:
         self.sizes = np.asarray(sizes, dtype=np.int64)
-        self.probabilities = np.asarray(probabilities, dtype=np.float64)
+        self.log_shares = np.log(np.asarray(tokens, dtype=np.float64) / np.sum(tokens))
         self.draws = draws
         self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose draws come next."""
-        self.epoch = epoch
+        self.alpha = alpha
+        self.alpha_end = alpha if alpha_end is None else alpha_end
+        self.run = run
 
     def __len__(self) -> int:
         return self.draws
 
-    def blocks(self) -> np.ndarray:
-        """The blocks of this epoch, (draws,) int64."""
-        random = np.random.default_rng([self.seed, self.epoch])
-        languages = random.choice(len(self.sizes), size=self.draws, p=self.probabilities)
-        blocks = np.empty(self.draws, dtype=np.int64)
-        starts = np.cumsum(self.sizes) - self.sizes
-        for language, (start, size) in enumerate(zip(starts, self.sizes, strict=True)):
-            places = np.flatnonzero(languages == language)
-            rounds = -(-len(places) // size)
-            orders = [random.permutation(size) for _ in range(rounds)]
-            blocks[places] = start + np.concatenate([*orders, np.empty(0, dtype=np.int64)])[: len(places)]
-        return blocks
-
     def __iter__(self) -> Iterator[Draw]:
-        first = self.epoch * self.draws
-        for position, block in enumerate(self.blocks().tolist()):
-            yield Draw(block, first + position)
+        return islice(self.stream(), self.draws)
+
+    def stream(self) -> Iterator[Draw]:
+        """The run's draws, and then as many more as are asked for, with the last alpha."""
+        for chunk, blocks in enumerate(self._chunks()):
+            first = chunk * _CHUNK * self.run
+            for position, block in enumerate(blocks.tolist()):
+                yield Draw(block, first + position)
+
+    def blocks(self) -> np.ndarray:
+        """The blocks of the run, (draws,) int64."""
+        chunks = -(-self.draws // (_CHUNK * self.run))
+        return np.concatenate([np.empty(0, np.int64), *islice(self._chunks(), chunks)])[: self.draws]
+
+    def _chunks(self) -> Iterator[np.ndarray]:
+        """The blocks, some thousand draws at a time, without end."""
+        starts = np.cumsum(self.sizes) - self.sizes
+        taken = np.zeros(len(self.sizes), dtype=np.int64)  # draws of each language so far
+        orders: dict[int, np.ndarray] = {}  # the shuffled blocks of each language's present pass
+        chunk = 0
+        while True:
+            languages = self._languages(chunk)
+            blocks = np.empty(len(languages), dtype=np.int64)
+            by_language = np.split(languages.argsort(kind="stable"), np.bincount(languages).cumsum())
+            for language, places in enumerate(by_language[:-1]):
+                size = int(self.sizes[language])
+                done = 0
+                while done < len(places):
+                    number, within = divmod(int(taken[language]), size)
+                    if within == 0:
+                        orders[language] = np.random.default_rng([self.seed, 1, language, number]).permutation(size)
+                    part = orders[language][within : within + len(places) - done]
+                    blocks[places[done : done + len(part)]] = starts[language] + part
+                    done += len(part)
+                    taken[language] += len(part)
+            yield blocks
+            chunk += 1
+
+    def _languages(self, chunk: int) -> np.ndarray:
+        """The language of each draw of a chunk."""
+        first = (chunk * _CHUNK + np.arange(_CHUNK)) * self.run
+        progress = np.minimum(first / max(self.draws - 1, 1), 1.0)
+        if self.alpha == self.alpha_end:
+            progress = progress[:1]  # all rows are one
+        alphas = self.alpha + (self.alpha_end - self.alpha) * progress
+        sums = np.exp(alphas[:, None] * self.log_shares).cumsum(1)  # (draws, languages)
+        # One draw from each of so many equal parts of the interval, in random order: the shares hardly vary by chance.
+        random = np.random.default_rng([self.seed, 0, chunk])
+        chance = ((random.permutation(_CHUNK) + random.random(_CHUNK)) / _CHUNK)[:, None]
+        chosen = (sums[:, :-1] <= chance * sums[:, -1:]).sum(1)
+        return np.repeat(chosen, self.run)
+
+
+class Batches(Sampler[list[Draw]]):
+    """The batches of one process: every so-manieth of those that the draws make.
+
+    Args:
+        draws: the draws of the run, without end.
+        batches: batches of the run, of all processes together.
+        rows: draws a batch; or, with `budget`, ignored.
+        budget: tokens a batch: as many draws as fit, at least one.
+        lengths: (blocks,) tokens of every block, by block id; needed for a budget.
+        rank: which process this is.
+        ranks: how many there are.
+    """
+
+    def __init__(
+        self,
+        draws: LanguageSampler,
+        batches: int,
+        rows: int,
+        *,
+        budget: int | None = None,
+        lengths: np.ndarray | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.draws = draws
+        self.batches = batches
+        self.rows = rows
+        self.budget = budget
+        self.lengths = lengths
+        self.rank = rank
+        self.ranks = ranks
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.batches, self.ranks))
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        made = self._by_rows() if self.budget is None else self._by_tokens(self.budget)
+        return islice(made, self.rank, self.batches, self.ranks)
+
+    def _by_rows(self) -> Iterator[list[Draw]]:
+        stream = self.draws.stream()
+        while True:
+            yield list(islice(stream, self.rows))
+
+    def _by_tokens(self, budget: int) -> Iterator[list[Draw]]:
+        assert self.lengths is not None
+        batch: list[Draw] = []
+        tokens = 0
+        for draw in self.draws.stream():
+            length = int(self.lengths[draw.block])
+            if batch and tokens + length > budget:
+                yield batch
+                batch, tokens = [], 0
+            batch.append(draw)
+            tokens += length
+
+
+def block_lengths(languages: Iterable[np.ndarray], pad_id: int) -> np.ndarray:
+    """Tokens of every block that are no padding, (blocks,) int64, counted through the languages' blocks in order."""
+    counts = [np.empty(0, np.int64)]
+    for blocks in languages:
+        for start in range(0, len(blocks), _CHUNK):
+            counts.append((blocks[start : start + _CHUNK] != pad_id).sum(1))
+    return np.concatenate(counts)

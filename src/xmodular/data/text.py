@@ -1,4 +1,4 @@
-"""Text folders: which files belong to which language, and their lines, cleaned."""
+"""Clean lines: which files belong to which language, and what of them is kept."""
 
 from __future__ import annotations
 
@@ -9,82 +9,124 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xmodular.data.counts import LineCounts
+from xmodular.data.hub import HubText
+from xmodular.data.reading import LANGUAGE_CODE, digest, is_text, read_file
+from xmodular.data.seen import SeenHashes
 from xmodular.errors import DataError
 from xmodular.languages import resolve
 
-_CODE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
-
-
-@dataclass
-class LineCounts:
-    """What became of the lines of some files."""
-
-    kept: int = 0
-    empty: int = 0
-    duplicate: int = 0
-    undecodable: int = 0
-
-    def __str__(self) -> str:
-        dropped = [
-            f"{count} {kind}"
-            for kind, count in (("empty", self.empty), ("duplicate", self.duplicate), ("not UTF-8", self.undecodable))
-            if count
-        ]
-        return f"{self.kept} lines" + (f" (dropped: {', '.join(dropped)})" if dropped else "")
+# Control characters (Unicode's category Cc) but the tab, and the byte order mark. Those that are white space become a
+# space, the others go.
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ufeff]")
+_MENDED = {code: " " if chr(code).isspace() else None for code in (*range(9), *range(10, 32), *range(127, 160), 0xFEFF)}
+_LARGEST_DOCUMENT = 1_000_000  # characters
 
 
 @dataclass(frozen=True)
 class TextFiles:
-    """The clean lines of one language's files: iterate over it as often as you like.
+    """The clean lines of one language's text: iterate over it as often as you like.
 
-    Lines are stripped and NFC-normalised; empty, repeated and undecodable ones are dropped and counted.
+    Lines are stripped and NFC-normalised and lose their control characters; empty, repeated and unreadable ones are
+    dropped and counted. Repetitions are found by a 64-bit hash, in 12 to 24 bytes of memory a line.
 
     Args:
         language: the language's code.
-        files: UTF-8 files, one sentence or paragraph a line.
+        files: ``.txt``, ``.jsonl`` (both also ``.gz``) and ``.parquet`` files, or data sets.
         part: "all", or "train" or "dev" of a split by a hash of the line, so that equal lines fall on one side.
         dev_fraction: the share of lines in "dev".
+        text_field: field of JSON Lines, column of Parquet that has the text.
+        max_line: characters a line; longer ones are cut.
     """
 
     language: str
-    files: tuple[Path, ...]
+    files: tuple[Path | HubText, ...]
     part: str = "all"
     dev_fraction: float = 0.0
+    text_field: str = "text"
+    max_line: int = 100_000
     counts: LineCounts = field(default_factory=LineCounts, compare=False)
 
     def __iter__(self) -> Iterator[str]:
-        counts = self.counts
-        counts.kept = counts.empty = counts.duplicate = counts.undecodable = 0
-        seen: set[bytes] = set()
-        for path in self.files:
-            with path.open("rb") as file:
-                for raw in file:
-                    try:
-                        line = unicodedata.normalize("NFC", raw.decode("utf-8").strip().strip("\ufeff"))
-                    except UnicodeDecodeError:
-                        counts.undecodable += 1
-                        continue
-                    if not line:
-                        counts.empty += 1
-                        continue
-                    digest = hashlib.blake2b(line.encode(), digest_size=8).digest()
-                    if digest in seen:
-                        counts.duplicate += 1
-                        continue
-                    seen.add(digest)
-                    if self.part != "all":
-                        held_out = int.from_bytes(digest, "big") < self.dev_fraction * 2**64
-                        if held_out != (self.part == "dev"):
-                            continue
-                    counts.kept += 1
+        for unit in self.units():
+            yield from unit
+
+    def units(self, *, documents: bool = False) -> Iterator[list[str]]:
+        """What repetitions are found among and the split is made of: lines, or whole documents.
+
+        Args:
+            documents: a unit is a document: a paragraph between blank lines of a text file, or a row. One of more
+                than a million characters goes on as another.
+
+        Yields:
+            Lists of clean lines, one line each without `documents`.
+
+        Raises:
+            DataError: a file is gone or damaged, or has no such field.
+        """
+        self.counts.reset()
+        seen = SeenHashes()
+        for unit in self._documents() if documents else ([line] for line in self._clean() if line is not None):
+            hashed = int.from_bytes(hashlib.blake2b("\n".join(unit).encode(), digest_size=8).digest(), "big")
+            if not seen.add(hashed):
+                self.counts.duplicate += len(unit)
+            elif self.part != "all" and (hashed < self.dev_fraction * 2**64) != (self.part == "dev"):
+                self.counts.other_part += len(unit)
+            else:
+                self.counts.kept += len(unit)
+                yield unit
+
+    def content(self) -> list[object]:
+        """All that decides the lines, files by a hash of their content: JSON-able, for a cache's key."""
+        files = [each.content() if isinstance(each, HubText) else digest(each) for each in self.files]
+        return [files, self.part, self.dev_fraction, self.text_field, self.max_line]
+
+    def _documents(self) -> Iterator[list[str]]:
+        document: list[str] = []
+        size = 0
+        for line in self._clean():
+            if line is not None:
+                document.append(line)
+                size += len(line)
+            if document and (line is None or size > _LARGEST_DOCUMENT):
+                yield document
+                document, size = [], 0
+
+    def _clean(self) -> Iterator[str | None]:
+        """Clean lines, with None at the ends of documents; the last is None."""
+        for source in self.files:
+            if isinstance(source, HubText):
+                lines = source.read(self.counts, self.max_line)
+            else:
+                lines = read_file(source, self.text_field, self.counts, self.max_line)
+            for raw in lines:
+                if raw is None:
+                    yield None
+                elif line := self._mended(raw):
                     yield line
+
+    def _mended(self, raw: str) -> str:
+        """A line as it should be; empty, and counted, if it is to be dropped."""
+        line = raw.strip()
+        if _CONTROL.search(line):
+            self.counts.control += 1
+            line = line.translate(_MENDED).strip()
+        if not line:
+            self.counts.empty += 1
+            return ""
+        try:
+            line.encode()  # JSON can spell half a surrogate pair
+        except UnicodeEncodeError:
+            self.counts.undecodable += 1
+            return ""
+        return unicodedata.normalize("NFC", line)
 
 
 def find_text(folder: Path, languages: Sequence[str] = ()) -> dict[str, tuple[Path, ...]]:
     """The text files in a folder by language: the language of ``de_DE.news.txt`` is ``de_DE``.
 
     Args:
-        folder: where the ``.txt`` files lie.
+        folder: where the ``.txt``, ``.txt.gz``, ``.jsonl``, ``.jsonl.gz`` and ``.parquet`` files lie.
         languages: only these, by code or name; empty means all. The answer keeps this order, or the alphabet's.
 
     Raises:
@@ -94,12 +136,16 @@ def find_text(folder: Path, languages: Sequence[str] = ()) -> dict[str, tuple[Pa
     if not folder.is_dir():
         raise DataError(f"There is no text folder {folder}.")
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*.txt")):
+    for path in sorted(folder.iterdir()):
+        if not is_text(path):
+            continue
         code = path.name.split(".", 1)[0]
-        if not _CODE.fullmatch(code):
+        if not LANGUAGE_CODE.fullmatch(code):
             raise DataError(f"{path}: a text file is named <language>.<source>.txt, like de_DE.news.txt.")
         found.setdefault(code, []).append(path)
     if not found:
-        raise DataError(f"There are no text files in {folder}; they are named like de_DE.txt or de_DE.news.txt.")
+        raise DataError(
+            f"There are no text files in {folder}; they are named like de_DE.txt, de_DE.news.jsonl.gz or de_DE.parquet."
+        )
     chosen = [resolve(language, found) for language in languages] or list(found)
     return {code: tuple(found[code]) for code in dict.fromkeys(chosen)}

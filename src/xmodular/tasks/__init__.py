@@ -3,7 +3,7 @@
 from xmodular.tasks.classify import CLASSIFY
 from xmodular.tasks.inference import pad_batch, predict_logits
 from xmodular.tasks.models import load_model, load_saved, longest, tokenizer_of
-from xmodular.tasks.perplexity import block_statistics, perplexity_metrics
+from xmodular.tasks.perplexity import block_statistics, perplexity_metrics, piece_characters
 from xmodular.tasks.scoring import with_intervals
 from xmodular.tasks.tag import TAG
 from xmodular.tasks.task import Encoding, Example, Task
@@ -21,6 +21,7 @@ __all__ = [
     "longest",
     "pad_batch",
     "perplexity_metrics",
+    "piece_characters",
     "predict_logits",
     "tokenizer_of",
     "with_intervals",

@@ -3,40 +3,56 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
-from transformers import PreTrainedTokenizerFast, set_seed
+from transformers import PreTrainedTokenizerFast, TrainerCallback, TrainingArguments, set_seed
+from transformers.integrations import TensorBoardCallback
 
 from xmodular.configuration import XmodConfig
 from xmodular.console import console, progress, quiet_transformers
 from xmodular.data import (
+    Batches,
     BlockCache,
+    CausalLMCollator,
+    HubText,
     LanguageBlocks,
     LanguageSampler,
     MaskedLMCollator,
     MixedBlocks,
     Share,
     TextFiles,
+    block_lengths,
+    find_dataset,
     find_text,
     language_shares,
+    lines_table,
+    word_starts,
 )
-from xmodular.errors import DataError
+from xmodular.errors import ConfigurationError, NoTextError
 from xmodular.files import written_beside
-from xmodular.modeling import XmodForMaskedLM
+from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.options import PretrainOptions, build
-from xmodular.tasks import block_statistics, load_saved, perplexity_metrics
-from xmodular.training.runs import Run, checkpoint_step, claim, last_checkpoint, print_trainable, save_run
+from xmodular.tasks import load_saved, piece_characters
+from xmodular.training.checkpoints import checkpoint_step, saving
+from xmodular.training.log import RunLog
+from xmodular.training.runs import Run, Start, begin, check_data, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer, training_arguments
+from xmodular.training.validation import Validation
 from xmodular.vocabulary import load_tokenizer, train_tokenizer
+
+_Sources = Mapping[str, tuple[Path | HubText, ...]]
+_SHARED = "shared"  # the one adapter of a dense model, while it trains
 
 
 def pretrain(text: str | Path, **options: Any) -> Run:
     """Pretrain a model from scratch: text → tokenizer → blocks → masked LM, languages mixed in every batch.
 
     Args:
-        text: folder of ``<language>.<anything>.txt`` files.
+        text: folder of ``<language>.<anything>.txt``, ``.jsonl`` or ``.parquet`` files, or ``hub:<data set>``.
         options: `output_dir` and the other fields of `PretrainOptions`.
 
     Returns:
@@ -50,26 +66,32 @@ def pretrain(text: str | Path, **options: Any) -> Run:
 
 
 def _pretrain(options: PretrainOptions) -> Run:
-    files = find_text(options.text, options.languages)
+    files = _sources(options)
     dev_files = find_text(options.dev_text) if options.dev_text else {}
     XmodConfig.preset(options.preset, **{"languages": list(files), **(options.overrides or {})})  # refuses bad ones
-    claim(options.output_dir, overwrite=options.overwrite, resume=options.resume)
     arguments = training_arguments(
         options,
         eval_strategy="steps" if options.eval_every else "no",
         eval_steps=options.eval_every,
         save_strategy="steps" if options.save_every else "no",
         save_steps=options.save_every or 500,
-        save_total_limit=2,
+        save_total_limit=options.keep_checkpoints or None,
         dataloader_num_workers=options.workers,
     )
-    checkpoint = last_checkpoint(options.output_dir) if options.resume else None
+    processes = arguments.world_size
+    if options.fsdp and processes == 1:
+        raise ConfigurationError("--fsdp shards over several processes; start them with torchrun --nproc-per-node.")
+    callbacks = _tensorboard(options, arguments.process_index == 0)
+    with arguments.main_process_first(desc="the run's folder"):
+        start = begin(options, processes)
     console.print(f"Pretraining in {len(files)} languages; output goes to {options.output_dir}")
-    if options.resume:
-        console.print(f"Resuming from {checkpoint}" if checkpoint else "No checkpoint to resume from: starting afresh.")
+    if start.goes_on:
+        console.print(
+            f"Going on from {start.checkpoint}" if start.checkpoint else "Going on: no checkpoint was made yet."
+        )
 
     with arguments.main_process_first(desc="tokenizer and blocks"):
-        tokenizer = _tokenizer(options, files)
+        tokenizer = _tokenizer(options, files, start)
         cache = BlockCache(
             options.cache_dir or options.output_dir / "blocks", tokenizer, options.block_size, options.packing
         )
@@ -77,46 +99,65 @@ def _pretrain(options: PretrainOptions) -> Run:
         dev_text = {}
         for code, paths in files.items():
             if code in dev_files:
-                train_text[code], dev_text[code] = TextFiles(code, paths), TextFiles(code, dev_files[code])
+                train_text[code], dev_text[code] = _text(options, code, paths), _text(options, code, dev_files[code])
             else:
-                train_text[code] = TextFiles(code, paths, "train", options.dev_fraction)
-                dev_text[code] = TextFiles(code, paths, "dev", options.dev_fraction)
+                train_text[code] = _text(options, code, paths, "train")
+                dev_text[code] = _text(options, code, paths, "dev")
         blocks = _blocks(cache, train_text, "tokenising")
         dev_blocks = _blocks(cache, dev_text, "tokenising validation text", may_be_empty=True)
-
-    shares = language_shares({each.language: each.tokens for each in blocks}, options.alpha)
-    _print_shares(blocks, shares)
+    if (table := lines_table({each.language: each.lines for each in blocks})) is not None:
+        console.print(table)
+    with arguments.main_process_first(desc="the run's data"):
+        check_data(options, {each.language: [each.tokens, len(each.blocks)] for each in blocks})
+    shares, shares_end = _shares(blocks, options)
+    _print_shares(blocks, shares, shares_end)
     set_seed(options.seed)
-    model = XmodForMaskedLM(_config(options, tokenizer, list(files)))
+    languages = [_SHARED] if options.shared else list(files)
+    architecture = XmodForMaskedLM if options.objective == "mlm" else XmodForCausalLM
+    model = architecture(_config(options, tokenizer, languages))
     print_trainable(model.set_trainable("all"))
 
-    lang_ids = {code: index for index, code in enumerate(model.languages)}
+    lang_ids = {code: 0 if options.shared else index for index, code in enumerate(files)}
     dataset = MixedBlocks(blocks, lang_ids)
-    sampler = LanguageSampler(
-        [len(each.blocks) for each in blocks],
-        [shares[each.language].drawn for each in blocks],
-        draws=len(dataset),
-        seed=options.seed,
+    lengths = None
+    if options.batch_tokens is not None:
+        lengths = block_lengths([each.blocks for each in blocks], tokenizer.pad_token_id)
+    steps = _steps(options, len(dataset), lengths, processes)
+    arguments.max_steps = steps
+    for name, value in _schedule(options, steps).items():
+        setattr(arguments, name, value)
+    validation = Validation(
+        model,
+        dev_blocks,
+        lang_ids,
+        _collator(options, tokenizer, seed=options.seed + 1),
+        characters=piece_characters(tokenizer),
+        special_ids=tokenizer.all_special_ids if options.objective == "mlm" else None,
+        pad_id=tokenizer.pad_token_id,
+        batch_size=options.batch_size,
+        most=options.dev_blocks,
     )
-    validation = _Validation(model, dev_blocks, lang_ids, _collator(options, tokenizer, seed=options.seed + 1), options)
     trainer = RoutedTrainer(
         model=model,
         args=arguments,
         train_dataset=dataset,
         data_collator=_collator(options, tokenizer, seed=options.seed),
-        sampler=sampler,
+        batches=_batches(options, blocks, lengths, arguments),
         validate=validation,
+        sharded=options.fsdp,
+        log=RunLog(options.output_dir / "log.jsonl"),
+        callbacks=callbacks,
     )
-    steps = _planned_steps(options, len(dataset), arguments.world_size)
-    if checkpoint is not None and checkpoint_step(checkpoint) >= steps:
+    if start.checkpoint is not None and checkpoint_step(start.checkpoint) >= steps:
         # Trainer would add a step to a finished run.
         console.print(f"All {steps} steps were done before.")
-        model.load_state_dict(load_saved(checkpoint).state_dict())
+        model.load_state_dict(load_saved(start.checkpoint).state_dict())
         train_loss = None
     else:
         with quiet_transformers():
-            train_loss = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).training_loss
-    model.eval()
+            train_loss = trainer.train(str(start.checkpoint) if start.checkpoint else None).training_loss
+    model = trainer.whole_model().eval()
+    validation.model = model.to(arguments.device)
     per_language = validation.per_language()
     metrics = {
         "steps": steps,
@@ -124,78 +165,129 @@ def _pretrain(options: PretrainOptions) -> Run:
         "validation": per_language,
     }
     _print_validation(per_language)
+    if options.shared:
+        _per_language(model, list(files))
     run = Run(model, tokenizer, options.output_dir, metrics)
     if trainer.is_world_process_zero():
-        save_run(run, options)
+        with saving("The model", options.output_dir):
+            save_run(run, options)
         console.print(f"Saved model, tokenizer, metrics.json and options.json in {options.output_dir}")
     return run
 
 
-class _Validation:
-    """Validation loss of each language on its first blocks, always under the same masks."""
-
-    def __init__(
-        self,
-        model: XmodForMaskedLM,
-        blocks: list[LanguageBlocks],
-        lang_ids: dict[str, int],
-        collator: MaskedLMCollator,
-        options: PretrainOptions,
-    ) -> None:
-        self.model = model
-        self.blocks = blocks
-        self.lang_ids = lang_ids
-        self.collator = collator
-        self.batch_size = options.batch_size
-        self.most = options.dev_blocks
-
-    def per_language(self) -> dict[str, dict[str, float]]:
-        rows = [(each.language, block) for each in self.blocks for block in each.blocks[: self.most]]
-        ids = [self.lang_ids[language] for language, _ in rows]
-        with progress("validating", len(rows)) as advance:
-            sums = block_statistics(
-                self.model,
-                [block for _, block in rows],
-                ids,
-                range(len(rows)),
-                self.collator,
-                batch_size=self.batch_size,
-                advance=advance,
-            )
-        answer = {}
-        for language in dict.fromkeys(language for language, _ in rows):
-            own = sums[[row[0] == language for row in rows]].sum(0)
-            metrics = perplexity_metrics(own)
-            answer[language] = {
-                "loss": float(own[0] / max(own[2], 1)),
-                **{name: float(value) for name, value in metrics.items()},
-                "masked_tokens": int(own[2]),
-            }
-        return answer
-
-    def __call__(self) -> dict[str, float]:
-        """Losses by language as ``loss:<code>``, and their mean as ``loss``."""
-        losses = {code: values["loss"] for code, values in self.per_language().items()}
-        mean = sum(losses.values()) / max(len(losses), 1)
-        return {"loss": mean, **{f"loss:{code}": loss for code, loss in losses.items()}}
+def _shares(blocks: list[LanguageBlocks], options: PretrainOptions) -> tuple[dict[str, Share], dict[str, Share] | None]:
+    """The languages' shares at the first draw, and at the last if they move."""
+    tokens = {each.language: each.tokens for each in blocks}
+    end = None if options.alpha_end is None else language_shares(tokens, options.alpha_end)
+    return language_shares(tokens, options.alpha), end
 
 
-def _planned_steps(options: PretrainOptions, draws: int, processes: int) -> int:
+def _batches(
+    options: PretrainOptions, blocks: list[LanguageBlocks], lengths: np.ndarray | None, arguments: TrainingArguments
+) -> Batches:
+    """This process's batches of the whole run."""
+    batches = arguments.max_steps * options.accumulation * arguments.world_size
+    rows = float(options.batch_size)
+    if options.batch_tokens is not None and lengths is not None:
+        rows = options.batch_tokens / float(lengths.mean())  # near enough for a moving alpha
+    draws = LanguageSampler(
+        [len(each.blocks) for each in blocks],
+        [each.tokens for each in blocks],
+        math.ceil(batches * rows),
+        options.seed,
+        alpha=options.alpha,
+        alpha_end=options.alpha_end,
+        run=options.batch_size if options.mixing == "batch" else 1,
+    )
+    return Batches(
+        draws,
+        batches,
+        options.batch_size,
+        budget=options.batch_tokens,
+        lengths=lengths,
+        rank=arguments.process_index,
+        ranks=arguments.world_size,
+    )
+
+
+def _steps(options: PretrainOptions, blocks: int, lengths: np.ndarray | None, processes: int) -> int:
     """Optimiser steps of the whole run."""
     if options.max_steps is not None:
         return options.max_steps
-    batches = math.ceil(draws / (options.batch_size * processes))
-    return math.ceil(options.epochs * math.ceil(batches / options.accumulation))
+    if options.batch_tokens is not None and lengths is not None:
+        passes = int(lengths.sum()) / options.batch_tokens
+    else:
+        passes = blocks / options.batch_size
+    return math.ceil(options.epochs * passes / (options.accumulation * processes))
 
 
-def _tokenizer(options: PretrainOptions, files: dict[str, tuple[Path, ...]]) -> PreTrainedTokenizerFast:
+def _schedule(options: PretrainOptions, steps: int) -> dict[str, Any]:
+    """The learning rate's schedule, in transformers' terms."""
+    if options.schedule == "wsd":
+        falling = {"num_decay_steps": max(1, round(options.decay * steps)), "decay_type": "linear"}
+        return {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": falling}
+    if options.schedule == "polynomial":
+        return {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": 2.0, "lr_end": 0.0}}
+    if options.schedule == "constant":
+        return {"lr_scheduler_type": "constant_with_warmup"}
+    return {"lr_scheduler_type": options.schedule}
+
+
+def _tensorboard(options: PretrainOptions, first_process: bool) -> list[TrainerCallback]:
+    """TensorBoard's callback, if it is asked for.
+
+    Raises:
+        ConfigurationError: TensorBoard is not installed.
+    """
+    if options.report_to == "none":
+        return []
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigurationError("--report-to tensorboard needs TensorBoard: pip install tensorboard") from error
+    if not first_process:
+        return []
+    return [TensorBoardCallback(SummaryWriter(str(options.output_dir / "tensorboard")))]
+
+
+def _per_language(model: XmodPreTrainedModel, languages: list[str]) -> None:
+    """Give every language a copy of the one adapter, so that the model works as any other."""
+    for code in languages:
+        model.add_language(code, _SHARED)
+    model.remove_language(_SHARED)
+
+
+def _sources(options: PretrainOptions) -> _Sources:
+    """The files, or the parts of a data set, of each language."""
+    kind, _, dataset = str(options.text).partition(":")
+    if kind != "hub":
+        return find_text(options.text, options.languages)
+    return find_dataset(
+        dataset,
+        options.languages,
+        config=options.dataset_config,
+        split=options.dataset_split,
+        field=options.text_field,
+        streaming=options.dataset_streaming,
+        most=options.dataset_rows,
+    )
+
+
+def _text(options: PretrainOptions, language: str, sources: tuple[Path | HubText, ...], part: str = "all") -> TextFiles:
+    fraction = 0.0 if part == "all" else options.dev_fraction
+    return TextFiles(language, sources, part, fraction, options.text_field, options.max_line)
+
+
+def _tokenizer(options: PretrainOptions, files: _Sources, start: Start) -> PreTrainedTokenizerFast:
     if options.tokenizer is not None:
         return load_tokenizer(options.tokenizer)
-    if options.resume and (options.output_dir / "tokenizer.json").is_file():
+    if start.goes_on and (options.output_dir / "tokenizer_config.json").is_file():  # the last of its files
         return load_tokenizer(options.output_dir)
     console.print(f"Training a tokenizer of {options.vocab_size:,} pieces")
-    text = {code: TextFiles(code, paths) for code, paths in files.items()}
-    tokenizer = train_tokenizer(text, options.vocab_size, alpha=options.alpha, seed=options.seed)
+    text = {code: _text(options, code, paths) for code, paths in files.items()}
+    tokenizer = train_tokenizer(
+        text, options.vocab_size, alpha=options.alpha, seed=options.seed, byte_fallback=options.byte_fallback
+    )
     if len(tokenizer) < options.vocab_size:
         console.print(f"The text gave {len(tokenizer):,} pieces only.")
     with written_beside(options.output_dir) as folder:
@@ -207,15 +299,14 @@ def _blocks(
     cache: BlockCache, text: dict[str, TextFiles], description: str, *, may_be_empty: bool = False
 ) -> list[LanguageBlocks]:
     blocks = []
-    with progress(description, len(text)) as advance:
-        for code, lines in text.items():
+    for number, (code, lines) in enumerate(text.items(), start=1):
+        with progress(f"{description}, {code} ({number} of {len(text)}), lines", None) as advance:
             try:
-                blocks.append(cache.get(lines))
-            except DataError:
+                blocks.append(cache.get(lines, advance))
+            except NoTextError:
                 if not may_be_empty:
                     raise
                 console.print(f"No validation text for {code}.")
-            advance(1)
     return blocks
 
 
@@ -227,44 +318,60 @@ def _config(options: PretrainOptions, tokenizer: PreTrainedTokenizerFast, langua
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "max_position_embeddings": options.block_size + tokenizer.pad_token_id + 1,
+        "is_decoder": options.objective == "clm",
         **(options.overrides or {}),
     }
     return XmodConfig.preset(options.preset, **fields)
 
 
-def _collator(options: PretrainOptions, tokenizer: PreTrainedTokenizerFast, *, seed: int) -> MaskedLMCollator:
+def _collator(
+    options: PretrainOptions, tokenizer: PreTrainedTokenizerFast, *, seed: int
+) -> MaskedLMCollator | CausalLMCollator:
+    if options.objective == "clm":
+        return CausalLMCollator(pad_id=tokenizer.pad_token_id)
     return MaskedLMCollator(
         special_ids=tokenizer.all_special_ids,
         mask_id=tokenizer.mask_token_id,
         pad_id=tokenizer.pad_token_id,
         vocab_size=len(tokenizer),
         probability=options.mask_probability,
+        word_starts=word_starts(tokenizer) if options.whole_words else None,
         seed=seed,
     )
 
 
-def _print_shares(blocks: list[LanguageBlocks], shares: dict[str, Share]) -> None:
-    table = Table(
-        "language", "lines", "tokens", "blocks", "natural", "drawn", "ratio", title="Languages", title_justify="left"
-    )
+def _print_shares(blocks: list[LanguageBlocks], shares: dict[str, Share], end: dict[str, Share] | None) -> None:
+    names = ["language", "lines", "tokens", "blocks", "natural", "drawn", "ratio"]
+    if end is not None:
+        names += ["drawn at the end", "ratio at the end"]
+    table = Table(*names, title="Languages", title_justify="left")
     for column in table.columns[2:]:
         column.justify = "right"
     for each in blocks:
         share = shares[each.language]
-        table.add_row(
+        cells = [
             each.language,
-            str(each.lines),
+            f"{each.lines.kept:,}",
             f"{each.tokens:,}",
             f"{len(each.blocks):,}",
             f"{share.natural:.1%}",
-            f"{share.drawn:.1%}",
-            f"{share.ratio:.2f}",
-        )
+        ]
+        for drawn in (share, *([end[each.language]] if end is not None else [])):
+            cells += [f"{drawn.drawn:.1%}", f"{drawn.ratio:.2f}"]
+        table.add_row(*cells)
     console.print(table)
 
 
 def _print_validation(per_language: dict[str, dict[str, float]]) -> None:
-    table = Table("language", "loss", "perplexity", "accuracy", title="Validation", title_justify="left")
+    table = Table(
+        "language", "loss", "perplexity", "bits a character", "accuracy", title="Validation", title_justify="left"
+    )
     for code, values in per_language.items():
-        table.add_row(code, f"{values['loss']:.3f}", f"{values['perplexity']:.1f}", f"{values['accuracy']:.1%}")
+        table.add_row(
+            code,
+            f"{values['loss']:.3f}",
+            f"{values['perplexity']:.1f}",
+            f"{values['bits_per_character']:.3f}",
+            f"{values['accuracy']:.1%}",
+        )
     console.print(table)

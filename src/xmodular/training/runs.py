@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,23 @@ from xmodular.console import console, quiet_transformers
 from xmodular.errors import ConfigurationError
 from xmodular.files import write_json, written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
-from xmodular.options import TrainingOptions, as_record
+from xmodular.options import PretrainOptions, TrainingOptions, as_record
+from xmodular.training.checkpoints import last_checkpoint
+
+# Options that may differ between a run and its continuation: they leave the weights as they are.
+_OF_NO_EFFECT = (
+    "cache_dir",
+    "dev_blocks",
+    "eval_every",
+    "keep_checkpoints",
+    "log_every",
+    "output_dir",
+    "overwrite",
+    "report_to",
+    "resume",
+    "save_every",
+    "workers",
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +52,7 @@ class Run:
     metrics: dict[str, Any]
 
 
-def claim(output_dir: Path, *, overwrite: bool, resume: bool = False) -> None:
+def claim(output_dir: Path, *, overwrite: bool) -> None:
     """Make sure that a run may write here, and make the folder.
 
     An old run loses its mark and its model first, so that no mixture of both can pass for a finished run.
@@ -44,24 +62,106 @@ def claim(output_dir: Path, *, overwrite: bool, resume: bool = False) -> None:
     """
     if output_dir.exists() and not output_dir.is_dir():
         raise ConfigurationError(f"{output_dir} is a file; the output needs a folder.")
-    if (output_dir / "options.json").is_file() and not overwrite and not resume:
+    if (output_dir / "options.json").is_file() and not overwrite:
         raise ConfigurationError(f"{output_dir} holds a finished run. Choose another folder, or --overwrite it.")
     output_dir.mkdir(parents=True, exist_ok=True)
-    if (output_dir / "options.json").is_file() and not resume:
-        (output_dir / "options.json").unlink()
-        (output_dir / "config.json").unlink(missing_ok=True)
+    for name in ("options.json", "config.json"):
+        (output_dir / name).unlink(missing_ok=True)
 
 
-def last_checkpoint(output_dir: Path) -> Path | None:
-    """The newest complete checkpoint of a run, if there is one."""
-    # trainer_state.json is written last.
-    complete = [path.parent for path in output_dir.glob("checkpoints/checkpoint-*/trainer_state.json")]
-    return max(complete, key=checkpoint_step, default=None)
+@dataclass(frozen=True)
+class Start:
+    """How a run starts.
+
+    Attributes:
+        goes_on: whether there is an unfinished run (or a finished one, with `resume`) that it goes on with.
+        checkpoint: where it goes on from; None: at the first step.
+    """
+
+    goes_on: bool
+    checkpoint: Path | None
 
 
-def checkpoint_step(checkpoint: Path) -> int:
-    """The optimiser step after which a checkpoint was written."""
-    return int(checkpoint.name.rpartition("-")[2])
+def begin(options: PretrainOptions, processes: int) -> Start:
+    """Claim a run's folder, or find the unfinished run of the same options in it.
+
+    ``run.json`` says which options a run was started with; a finished run has ``options.json`` too.
+
+    Args:
+        options: of the run.
+        processes: how many work on it.
+
+    Raises:
+        ConfigurationError: the folder is a file, holds a finished run, or an unfinished one of other options.
+    """
+    folder = options.output_dir
+    record = {"options": as_record(options), "processes": processes}
+    path = folder / "run.json"
+    finished = (folder / "options.json").is_file()
+    known = _read_record(path)
+    if options.resume and (finished or known):
+        for line in _differences(known or {}, record):
+            console.print(f"Going on although it differs: {line}")
+        if known is None or _differences(known, record):
+            write_json(path, {**(known or {}), **record})
+        return Start(True, last_checkpoint(folder))
+    if known and not finished:
+        differences = _differences(known, record)
+        if not differences:
+            return Start(True, last_checkpoint(folder))
+        if not options.overwrite:
+            raise ConfigurationError(
+                f"{folder} holds an unfinished run with other options: {'; '.join(differences)}. Choose another "
+                "folder, start over with --overwrite, or go on all the same with --resume."
+            )
+    claim(folder, overwrite=options.overwrite)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / "log.jsonl").unlink(missing_ok=True)
+    write_json(path, record)
+    return Start(False, None)
+
+
+def check_data(options: PretrainOptions, data: Mapping[str, Any]) -> None:
+    """Make sure that a run which goes on reads what it read before; a run that starts notes it down.
+
+    Args:
+        options: of the run.
+        data: JSON-able facts of the training data.
+
+    Raises:
+        ConfigurationError: the data are others.
+    """
+    path = options.output_dir / "run.json"
+    record = _read_record(path) or {}
+    before = record.get("data", data)
+    if before != data and not options.resume:
+        changed = sorted(name for name in {**before, **data} if before.get(name) != data.get(name))
+        raise ConfigurationError(
+            f"The training data of the unfinished run in {options.output_dir} have changed ({', '.join(changed)}): "
+            "start over with --overwrite, or go on all the same with --resume."
+        )
+    if record.get("data") != data:
+        write_json(path, {**record, "data": data})
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two records that decides a run's outcome."""
+    options = before.get("options", {})
+    found = [
+        f"{name} was {options[name]!r}, is {value!r}"
+        for name, value in now["options"].items()
+        if name in options and name not in _OF_NO_EFFECT and options[name] != value
+    ]
+    if before.get("processes", now["processes"]) != now["processes"]:
+        found.append(f"processes were {before['processes']}, are {now['processes']}")
+    return found
 
 
 def save_run(run: Run, options: TrainingOptions) -> None:

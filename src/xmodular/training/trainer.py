@@ -1,19 +1,31 @@
-"""transformers' Trainer with three seams filled: our draws, our validation, our progress."""
+"""transformers' Trainer with its seams filled: our batches, validation, checkpoints, sharding, and a log that resumes.
+
+Trainer writes checkpoints in place and averages the logged loss from where it was started; here checkpoints appear
+whole (`checkpoints`) and bring the sums of the loss along, so that a resumed run logs what an unbroken one does.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, Sampler
+import torch.distributed as dist
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from xmodular.console import console, progress_bar
-from xmodular.errors import ConfigurationError
+from xmodular.data import Batches
+from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import TrainingOptions
+from xmodular.training.checkpoints import STAGING, last_checkpoint, publish, saving
+from xmodular.training.log import RunLog
+from xmodular.training.sharding import Shards
 
 
 def training_arguments(options: TrainingOptions, **more: Any) -> TrainingArguments:
@@ -36,7 +48,6 @@ def training_arguments(options: TrainingOptions, **more: Any) -> TrainingArgumen
         per_device_eval_batch_size=options.batch_size,
         gradient_accumulation_steps=options.accumulation,
         learning_rate=options.learning_rate,
-        lr_scheduler_type="linear",
         warmup_steps=options.warmup,
         optim="adamw_torch_fused",
         adam_beta2=0.98,
@@ -46,6 +57,7 @@ def training_arguments(options: TrainingOptions, **more: Any) -> TrainingArgumen
         bf16=bf16,
         fp16=options.precision == "fp16",
         logging_steps=options.log_every,
+        logging_nan_inf_filter=False,
         seed=options.seed,
         data_seed=options.seed,
         dataloader_pin_memory=on_gpu,
@@ -61,13 +73,20 @@ def training_arguments(options: TrainingOptions, **more: Any) -> TrainingArgumen
 
 
 class RoutedTrainer(Trainer):
-    """Trainer that draws by a given sampler and validates by a given function.
+    """Trainer that draws given batches and validates by a given function.
 
     Args:
-        sampler: draws the training rows; None shuffles them.
+        batches: this process's training batches; None shuffles the rows.
         validate: gives metrics of the model in evaluation mode, without the ``eval_`` prefix.
-        model, args, train_dataset, data_collator: as Trainer's.
+        sharded: whether the model is to be sharded over the processes.
+        log: where losses and validations are written; None writes none.
+        callbacks: further callbacks.
+        model, args, train_dataset, data_collator: as Trainer's; checkpoints go to ``args.output_dir``.
     """
+
+    model: Any
+    lr_scheduler: Any
+    train_dataset: Any
 
     def __init__(
         self,
@@ -76,11 +95,17 @@ class RoutedTrainer(Trainer):
         args: TrainingArguments,
         train_dataset: Dataset,
         data_collator: Callable[[list[Any]], dict[str, Any]],
-        sampler: Sampler | None = None,
+        batches: Batches | None = None,
         validate: Callable[[], Mapping[str, float]] | None = None,
+        sharded: bool = False,
+        log: RunLog | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        self.sampler = sampler
+        self.batches = batches
         self.validate = validate
+        self.sharded = sharded
+        self.shards: Shards | None = None
+        self.staging = False
         super().__init__(
             model=model,
             args=args,
@@ -88,12 +113,141 @@ class RoutedTrainer(Trainer):
             # Trainer asks for one if it is to validate; what is read is `validate`'s.
             eval_dataset=train_dataset if validate else None,
             data_collator=data_collator,
-            callbacks=[_Progress()],
+            callbacks=[_Progress(), _Resumption(self), *([log] if log else []), *callbacks],
         )
         self.remove_callback(PrinterCallback)
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        return self.sampler if self.sampler is not None else super()._get_train_sampler(train_dataset)
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder."""
+        return Path(str(self.args.output_dir)).parent
+
+    def whole_model(self) -> XmodPreTrainedModel:
+        """The trained model, put together if it is sharded (all processes must call this then)."""
+        return self.shards.gathered() if self.shards else self.model
+
+    def get_train_dataloader(self) -> DataLoader:
+        """This process's batches."""
+        if self.batches is None:
+            return super().get_train_dataloader()
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=self.batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        if self.sharded:
+            # Here a checkpoint's weights are in the model, and the optimiser is not made yet.
+            self.model.to(self.args.device)
+            self.shards = Shards(self.model, self.args.device)
+            self.is_distributed_loading_by_transformers = True  # so that nobody wraps it again
+        return super()._prepare_for_training(*args, **kwargs)
+
+    def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
+        """Nothing to do: the same seed, or the same checkpoint, made all processes' weights."""
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+    def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        # Reading the loss makes a GPU wait, so there it is read where it is logged or saved.
+        if tr_loss.device.type == "cpu" or self.control.should_log or self.control.should_save:
+            self._check(bool(torch.isfinite(tr_loss)), "The loss")
+        super()._maybe_log_save_evaluate(tr_loss, *args, **kwargs)
+
+    def _check(self, finite: bool, what: str) -> None:
+        """Stop if something is no finite number (at saving: in any process)."""
+        if self.control.should_save and dist.is_initialized():
+            bad = torch.tensor(0 if finite else 1, device=self.args.device)
+            dist.all_reduce(bad, dist.ReduceOp.MAX)
+            finite = not bool(bad)
+        if not finite:
+            last = last_checkpoint(self.run_dir)
+            left = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
+            raise TrainingError(
+                f"{what} is not finite at step {self.state.global_step}, so the run stopped; {left}. "
+                f"Try a lower learning rate than {self.args.learning_rate:g}, or a longer warm-up."
+            )
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = str(super()._get_output_dir(trial))
+        return str(Path(folder) / STAGING) if self.staging else folder
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        weights = (p.to_local() if hasattr(p, "to_local") else p for p in self.model.parameters())
+        self._check(all(bool(torch.isfinite(weight).all()) for weight in weights), "A weight")
+        folder = Path(self._get_output_dir(trial))
+        name = f"checkpoint-{self.state.global_step}"
+        staged = folder / STAGING / name
+        with saving(f"The checkpoint of step {self.state.global_step}", self.run_dir):
+            if self.args.should_save:
+                shutil.rmtree(staged.parent, ignore_errors=True)
+            self._wait()
+            self.staging = True
+            try:
+                super()._save_checkpoint(model, trial)
+                sums = {
+                    "since_last_log": self._tr_loss.item(),
+                    "last_log": self._globalstep_last_logged,
+                    "before": self._total_loss_scalar,
+                }
+                (staged / f"loss-{self.args.process_index}.json").write_text(json.dumps(sums), encoding="utf-8")
+                self._wait()
+                best = self.state.best_global_step
+                if best:
+                    self.state.best_model_checkpoint = str(folder / f"checkpoint-{best}")
+                if self.args.should_save:
+                    publish(staged, folder / name, self.args.save_total_limit or 0, best)
+            finally:
+                self.staging = False
+                if self.args.should_save:
+                    shutil.rmtree(staged.parent, ignore_errors=True)
+            self._wait()
+
+    def _wait(self) -> None:
+        """Wait for the other processes."""
+        if dist.is_initialized():
+            dist.barrier()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model; a sharded one is put together first."""
+        if self.shards is None:
+            return super().save_model(output_dir, _internal_call)
+        whole = self.whole_model()
+        if self.args.should_save:
+            whole.save_pretrained(str(output_dir or self.args.output_dir))
+        self._wait()
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.shards is None:
+            return super()._save_optimizer_and_scheduler(output_dir)
+        self.shards.save_optimizer(self.optimizer, Path(output_dir) / f"optimizer-{self.args.process_index}.pt")
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self.shards is None or checkpoint is None:
+            return super()._load_optimizer_and_scheduler(checkpoint)
+        self.shards.load_optimizer(self.optimizer, Path(checkpoint) / f"optimizer-{self.args.process_index}.pt")
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True))
+
+    def take_up(self, checkpoint: Path) -> None:
+        """Take up the sums of the loss where a checkpoint left them."""
+        path = checkpoint / f"loss-{self.args.process_index}.json"
+        sums = json.loads(path.read_text(encoding="utf-8"))
+        self._tr_loss.fill_(sums["since_last_log"])
+        self._globalstep_last_logged = sums["last_log"]
+        self._total_loss_scalar = sums["before"]
+        self._initial_global_step = 0  # what the mean training loss counts from
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train, from a checkpoint if one is given."""
+        self.resumed = Path(resume_from_checkpoint) if isinstance(resume_from_checkpoint, str) else None
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -104,6 +258,22 @@ class RoutedTrainer(Trainer):
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+class _Resumption(TrainerCallback):
+    """What Trainer leaves out when it goes on from a checkpoint, and before a step of a sharded model."""
+
+    def __init__(self, trainer: RoutedTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        state.compute_steps(args, state.max_steps)  # the checkpoint has those of the options that it was made with
+        if self.trainer.resumed is not None:
+            self.trainer.take_up(self.trainer.resumed)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.trainer.shards is not None:
+            self.trainer.shards.forget_unused()
 
 
 class _Progress(TrainerCallback):
@@ -126,8 +296,6 @@ class _Progress(TrainerCallback):
             return
         step = f"step {state.global_step}/{state.max_steps}"
         if "loss" in logs:
-            if not math.isfinite(logs["loss"]):
-                console.print(f"[red]{step}: the loss is {logs['loss']}; a lower learning rate may help.[/red]")
             self.bar.update(self.task, description=f"training, loss {logs['loss']:.3f}")
             if not console.is_terminal:
                 console.print(f"{step}  loss {logs['loss']:.3f}  learning rate {logs['learning_rate']:.2e}")

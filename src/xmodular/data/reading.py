@@ -1,0 +1,222 @@
+"""Raw lines out of files: text, JSON Lines and Parquet, never a whole file in memory.
+
+A reader yields lines as strings, and None where a document ends: after a blank line of a text file, after a row of
+JSON Lines or Parquet (a row's text may have several lines), and at the end of a file. What is no text at all is
+counted and left out.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from xmodular.data.counts import LineCounts
+from xmodular.errors import DataError
+
+# How a text file's name, and a language of a data set, must begin.
+LANGUAGE_CODE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
+_SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
+_LARGEST_JSON = 2**26  # bytes of a row
+_ROWS_A_STEP = 256
+_TEXT_TYPES = ("string", "large_string", "binary", "large_binary")
+_BYTES_A_CHARACTER = 4
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file is of one of the kinds that can be read: .txt, .txt.gz, .jsonl, .jsonl.gz, .parquet."""
+    return path.name.endswith(_SUFFIXES)
+
+
+def read_file(path: Path, field: str, counts: LineCounts, max_line: int) -> Iterator[str | None]:
+    """The raw lines of a file, and None at the ends of documents.
+
+    Args:
+        path: the file; its suffix says what it is.
+        field: the field, or column, that has the text of a row.
+        counts: counts what cannot be read.
+        max_line: characters a line; longer ones are cut, at a space where there is one.
+
+    Raises:
+        DataError: the file is gone or damaged, or no row has the field.
+    """
+    try:
+        if path.name.endswith(".parquet"):
+            yield from _parquet(path, field, counts, max_line)
+            return
+        with path.open("rb") as stored:
+            file: Any = gzip.GzipFile(fileobj=stored) if path.name.endswith(".gz") else stored
+            if path.name.removesuffix(".gz").endswith(".jsonl"):
+                yield from _json_lines(file, path, field, counts, max_line)
+            else:
+                yield from _text(file, counts, max_line)
+    except FileNotFoundError:
+        raise DataError(f"There is no file {path}; if it was there before, something has removed it.") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def digest(path: Path) -> str:
+    """A hash of a file's content.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    sha = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(2**20):
+                sha.update(chunk)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    return sha.hexdigest()
+
+
+def row_lines(text: Any, counts: LineCounts, max_line: int) -> Iterator[str | None]:
+    """The lines of one row's text, cut where they are gigantic, and None behind them."""
+    if not isinstance(text, str):
+        counts.no_text += 1
+        return
+    for line in text.split("\n"):
+        pieces = _cut(line, max_line)
+        counts.cut += len(pieces) > 1
+        yield from pieces
+    yield None
+
+
+def _cut(line: str, most: int) -> list[str]:
+    """Pieces of at most `most` characters, ended by a space where there is one."""
+    pieces = []
+    start = 0
+    while len(line) - start > most:
+        space = line.rfind(" ", start + 1, start + most + 1)
+        end = start + most if space < 0 else space
+        pieces.append(line[start:end])
+        start = end
+    return [*pieces, line[start:]]
+
+
+def _text(file: IO[bytes], counts: LineCounts, max_line: int) -> Iterator[str | None]:
+    most = _BYTES_A_CHARACTER * max_line + 2  # what does not fit is longer than max_line; 2 for the line's end
+    long = False  # within a line that did not fit
+    held, carry = b"", ""  # bytes of half a character, and the last piece, of such a line
+    for raw, ended in _buffers(file, most):
+        raw, held = (held + raw, b"") if ended else _whole_characters(held + raw)
+        try:
+            line = carry + raw.decode("utf-8")
+        except UnicodeDecodeError:
+            counts.undecodable += 1
+            if carry:
+                yield carry
+            long, carry = not ended, ""
+            continue
+        pieces = _cut(line.rstrip("\r\n") if ended else line, max_line)
+        carry = "" if ended else pieces.pop()
+        counts.cut += not long and (len(pieces) > 1 or not ended)
+        yield from pieces
+        if ended and not long and not line.strip():
+            yield None
+        long = not ended
+    yield None
+
+
+def _buffers(file: IO[bytes], most: int) -> Iterator[tuple[bytes, bool]]:
+    """Lines, or parts of them where they are longer than `most` bytes, and whether the line ends there."""
+    raw = file.readline(most).removeprefix(_BYTE_ORDER_MARK)
+    while raw:
+        following = b"" if raw.endswith(b"\n") else file.readline(most)
+        if raw.endswith(b"\n"):
+            yield raw, True
+            raw = file.readline(most)
+        else:
+            yield raw, not following
+            raw = following
+
+
+def _whole_characters(raw: bytes) -> tuple[bytes, bytes]:
+    """Split off the first bytes of a UTF-8 character whose last ones are missing."""
+    for back in range(1, min(_BYTES_A_CHARACTER, len(raw) + 1)):
+        byte = raw[-back]
+        if byte < 0x80:
+            break
+        if byte >= 0xC0:
+            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return (raw[:-back], raw[-back:]) if back < needed else (raw, b"")
+    return raw, b""
+
+
+def _json_lines(file: IO[bytes], path: Path, field: str, counts: LineCounts, max_line: int) -> Iterator[str | None]:
+    found, others = False, None
+    long = False
+    for raw, ended in _buffers(file, _LARGEST_JSON):
+        long, was_long = not ended, long
+        if was_long:
+            continue
+        if long:
+            counts.too_long += 1
+            continue
+        if not raw.strip():
+            counts.empty += 1
+            continue
+        try:
+            row = json.loads(raw.decode("utf-8"))
+        except UnicodeDecodeError:
+            counts.undecodable += 1
+            continue
+        except (ValueError, RecursionError):
+            counts.broken += 1
+            continue
+        if isinstance(row, dict) and field in row:
+            found = True
+            yield from row_lines(row[field], counts, max_line)
+        else:
+            counts.no_text += 1
+            others = others or (list(row) if isinstance(row, dict) else None)
+    if not found and others is not None:
+        raise DataError(no_field(path, field, others))
+
+
+def no_field(where: Path | str, field: str, others: list[str]) -> str:
+    """What to say where no row has the text field."""
+    return f"{where} has no field {field!r}; it has {', '.join(map(repr, others))}. Choose one with --text-field."
+
+
+def _parquet(path: Path, field: str, counts: LineCounts, max_line: int) -> Iterator[str | None]:
+    import pyarrow
+    from pyarrow import parquet
+
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    try:
+        with parquet.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            if field not in schema.names:
+                raise DataError(no_field(path, field, schema.names))
+            kind = schema.field(field).type
+            values = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+            if not any(getattr(pyarrow.types, f"is_{name}")(values) for name in _TEXT_TYPES):
+                raise DataError(f"{path}: the column {field!r} holds {kind}, not text. Choose one with --text-field.")
+            for batch in file.iter_batches(_ROWS_A_STEP, columns=[field]):
+                column = batch.column(0)
+                if pyarrow.types.is_dictionary(kind):
+                    column = column.dictionary_decode()
+                # As bytes: Arrow does not promise that its strings are UTF-8.
+                for value in column.cast(pyarrow.large_binary()).to_pylist():
+                    yield from _parquet_value(value, counts, max_line)
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+
+
+def _parquet_value(value: bytes | None, counts: LineCounts, max_line: int) -> Iterator[str | None]:
+    try:
+        text = None if value is None else value.decode("utf-8")
+    except UnicodeDecodeError:
+        counts.undecodable += 1
+        return
+    yield from row_lines(text, counts, max_line)

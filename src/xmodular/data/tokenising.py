@@ -1,0 +1,93 @@
+"""Lines → token ids, on the tokenizer's own threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+_LINES_A_STEP = 2_000
+_CHARACTERS_A_STEP = 1_000_000
+
+
+@dataclass(frozen=True)
+class Step:
+    """Some lines, tokenised.
+
+    Attributes:
+        tokens: (tokens,) int64 ids, each line closed by ``</s>``.
+        documents: places in `tokens` where a unit of the text (a document, or a line) begins.
+        lines: number of lines.
+        characters: their characters.
+    """
+
+    tokens: np.ndarray
+    documents: list[int]
+    lines: int
+    characters: int
+
+
+class Encoder:
+    """A tokenizer without special tokens: what a text spells like one loses it, as it has no meaning there."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        # A tokenizer.json may ask for these; a corpus needs neither.
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        self.special_ids = sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
+        self.end_id = tokenizer.eos_token_id
+
+    def __call__(self, lines: list[str]) -> np.ndarray:
+        rows = [encoding.ids for encoding in self.backend.encode_batch_fast(lines, add_special_tokens=False)]
+        ends = np.fromiter(map(len, rows), np.int64, len(rows)).cumsum()
+        ids = np.fromiter(chain.from_iterable(rows), np.int64, int(ends[-1]))
+        if len(dropped := np.flatnonzero(np.isin(ids, self.special_ids))):
+            ends -= np.searchsorted(dropped, ends)
+            ids = np.delete(ids, dropped)
+        return np.insert(ids, ends, self.end_id)
+
+
+def tokenise(
+    units: Iterable[list[str]],
+    encode: Encoder,
+    advance: Callable[[int], None] = lambda lines: None,
+) -> Iterator[Step]:
+    """Tokenise a text, some thousand lines at a time, in order.
+
+    The tokenizer's own threads do the work, as many as there are cores (``RAYON_NUM_THREADS`` says otherwise).
+
+    Args:
+        units: lists of lines: documents, or lines one by one.
+        encode: the tokenizer.
+        advance: told how many lines were done, again and again.
+
+    Yields:
+        The lines as ids; a unit with very many lines may go on in the next step.
+    """
+    for lines, starts in _batches(units):
+        tokens = encode(lines)
+        places = np.concatenate([[0], np.flatnonzero(tokens == encode.end_id) + 1])
+        yield Step(tokens, places[np.array(starts, dtype=np.int64)].tolist(), len(lines), sum(map(len, lines)))
+        advance(len(lines))
+
+
+def _batches(units: Iterable[list[str]]) -> Iterator[tuple[list[str], list[int]]]:
+    """Some thousand lines, and the numbers of those that begin a unit."""
+    lines: list[str] = []
+    starts: list[int] = []
+    characters = 0
+    for unit in units:
+        starts.append(len(lines))
+        for line in unit:
+            lines.append(line)
+            characters += len(line)
+            if len(lines) >= _LINES_A_STEP or characters >= _CHARACTERS_A_STEP:
+                yield lines, starts
+                lines, starts, characters = [], [], 0
+    if lines:
+        yield lines, starts

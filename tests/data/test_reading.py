@@ -1,0 +1,131 @@
+"""Files of every kind: what they hold, what is wrong with them, and how much memory a line takes."""
+
+import gzip
+import json
+import tracemalloc
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xmodular.data import LineCounts, TextFiles, reading
+from xmodular.errors import DataError
+
+DOCUMENTS = [["Grüße", "zweite Zeile"], ["日本語"], ["third", "document", "here"]]
+
+
+def rows(documents: list[list[str]], field: str = "text") -> bytes:
+    return "".join(json.dumps({"id": 1, field: "\n".join(lines)}) + "\n" for lines in documents).encode()
+
+
+def parquet(path: Path, column: pyarrow.Array, field: str = "text") -> None:
+    table = pyarrow.table({"id": list(range(len(column))), field: column})
+    pyarrow.parquet.write_table(table, path, row_group_size=2)
+
+
+def documents(path: Path, **options: object) -> list[list[str]]:
+    return list(TextFiles("de", (path,), **options).units(documents=True))  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=["txt", "txt.gz", "jsonl", "jsonl.gz", "parquet"])
+def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / f"de_DE.{request.param}"
+    if path.suffix == ".parquet":
+        parquet(path, pyarrow.array(["\n".join(lines) for lines in DOCUMENTS]))
+        return path
+    content = rows(DOCUMENTS) if "jsonl" in path.name else "\n\n".join(map("\n".join, DOCUMENTS)).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def test_every_kind_of_file_holds_the_same(stored: Path):
+    assert documents(stored) == DOCUMENTS
+    assert list(TextFiles("de", (stored,))) == [line for lines in DOCUMENTS for line in lines]
+
+
+@pytest.mark.parametrize("stored", ["txt.gz", "jsonl.gz", "parquet"], indirect=True)
+def test_a_damaged_file_is_named(stored: Path):
+    stored.write_bytes(stored.read_bytes()[:-9])
+    with pytest.raises(DataError, match=f"{stored.name} cannot be read"):
+        documents(stored)
+
+
+def test_a_file_that_disappears_is_named(stored: Path):
+    stored.unlink()
+    with pytest.raises(DataError, match=f"no file .*{stored.name}"):
+        documents(stored)
+
+
+def test_text_may_be_in_another_field(tmp_path: Path):
+    path = tmp_path / "de.jsonl"
+    path.write_bytes(rows(DOCUMENTS, "content"))
+    assert documents(path, text_field="content") == DOCUMENTS
+    with pytest.raises(DataError, match=r"de.jsonl has no field 'text'; it has 'id', 'content'\. .*--text-field"):
+        documents(path)
+    parquet(tmp_path / "de.parquet", pyarrow.array(["x"]), "content")
+    with pytest.raises(DataError, match=r"de.parquet has no field 'text'; it has 'id', 'content'\. .*--text-field"):
+        documents(tmp_path / "de.parquet")
+    with pytest.raises(DataError, match="the column 'id' holds int64, not text"):
+        documents(tmp_path / "de.parquet", text_field="id")
+
+
+def test_bad_rows_are_counted_by_reason(tmp_path: Path):
+    path = tmp_path / "en.jsonl"
+    path.write_bytes(
+        b'{"text": "good"}\n{"text": null}\n{"text": 5}\n["text"]\n{"other": "x"}\n'  # no text: 4
+        b'{"text": "cut off\n\n{"text": "\\ud83d alone"}\n{"text": "\xff"}\n' + b"[" * 100_000 + b"\n"
+        b'{"text": "pair \\ud83d\\ude00\\u0000"}\n{"text": ""}\n{"text": "good"}'
+    )
+    text = TextFiles("en", (path,))
+    assert list(text) == ["good", "pair 😀"]
+    assert text.counts == LineCounts(kept=2, empty=2, duplicate=1, undecodable=2, broken=2, no_text=4, control=1)
+    assert text.counts.read == 13
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(st.text(), st.none(), st.integers(), st.lists(st.text())), min_size=1, max_size=12))
+def test_any_json_value_is_kept_or_counted(tmp_path: Path, values: list[object]):
+    path = tmp_path / "en.jsonl"
+    path.write_text("".join(json.dumps({"text": value}) + "\n" for value in values))
+    text = TextFiles("en", (path,))
+    list(text)
+    assert text.counts.read == sum(value.count("\n") + 1 if isinstance(value, str) else 1 for value in values)
+
+
+def test_parquet_of_any_text_type_with_nulls_and_bad_bytes(tmp_path: Path):
+    path = tmp_path / "en.parquet"
+    for column in (
+        pyarrow.array(["one", None, "two"], pyarrow.large_string()),
+        pyarrow.array(["one", None, "two"]).dictionary_encode(),
+        pyarrow.array([b"one", None, b"two"], pyarrow.binary()),
+    ):
+        parquet(path, column)
+        text = TextFiles("en", (path,))
+        assert list(text) == ["one", "two"]
+        assert text.counts == LineCounts(kept=2, no_text=1)
+    parquet(path, pyarrow.array([b"one", b"\xff"], pyarrow.binary()))
+    assert list(text) == ["one"]
+    assert text.counts.undecodable == 1
+
+
+@pytest.mark.parametrize("name", ["en.txt", "en.jsonl"])
+def test_a_gigantic_line_is_never_whole_in_memory(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reading, "_LARGEST_JSON", 2**20)
+    size = 24 * 2**20
+    path = tmp_path / name
+    with path.open("wb") as file:
+        file.write(b'{"text": "')
+        file.truncate(size)  # a hole: NULs
+        file.seek(size)
+        file.write(b'"}\n{"text": "next"}\n')
+    text = TextFiles("en", (path,))
+    tracemalloc.start()
+    lines = list(text)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "next" in lines[-1]
+    assert peak < size / 4
+    assert (text.counts.too_long, text.counts.cut) == ((1, 0) if name == "en.jsonl" else (0, 1))
