@@ -21,8 +21,9 @@ setup: $(VENV)/.ready
 demo: setup
 	HF_HUB_OFFLINE=1 $(RUN)/xmodular demo --output-dir demo
 
+# A process per core, each with one thread.
 test: setup
-	$(RUN)/python -m pytest
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist worksteal
 
 slow: setup
 	$(RUN)/python -m pytest -m slow

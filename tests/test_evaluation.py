@@ -2,15 +2,17 @@
 
 import copy
 import json
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
+from tests.conftest import MINIATURE
 from xmodular import evaluate, fill_mask
 from xmodular.errors import ConfigurationError, DataError, InputError, LanguageError
 from xmodular.results import Results
-from xmodular.training import finetune
+from xmodular.training import finetune, pretrain
 
 
 @pytest.fixture(scope="module")
@@ -283,3 +285,28 @@ def test_fine_tuning_in_a_language_with_its_own_vocabulary_keeps_the_shared_one(
     assert run.model.tokenizers.keys() == {"sw_KE"}
     rows = evaluate(tmp_path / "topic", corpus / "topic", bootstrap=20).rows
     assert {row.language for row in rows} == {"de_DE", "en_XX", "sw_KE"}
+
+
+def test_a_causal_model_predicts_each_next_token(corpus, tmp_path):
+    run = pretrain(
+        corpus / "text",
+        output_dir=tmp_path / "causal",
+        objective="clm",
+        vocab_size=200,
+        preset="tiny",
+        overrides=MINIATURE,
+        block_size=32,
+        max_steps=1,
+    )
+    lines = (corpus / "text" / "sw_KE.made.txt").read_text(encoding="utf-8").splitlines()
+    short = [line for line in lines if len(run.tokenizer(line)["input_ids"]) <= 32]
+    path = tmp_path / "sw_KE.txt"
+    path.write_text("\n".join(short), encoding="utf-8")
+    loss, count = 0.0, 0
+    for line in short:
+        ids = torch.tensor([run.tokenizer(line)["input_ids"]])
+        with torch.no_grad():
+            loss += run.model(ids, lang_ids=run.model.lang_ids("sw"), labels=ids).loss.item() * (ids.shape[1] - 1)
+        count += ids.shape[1] - 1
+    results = evaluate(run.model, {"sw": path}, bootstrap=20, packing="lines", batch_size=3)
+    assert results.value("sw_KE", "right", "perplexity").value == pytest.approx(math.exp(loss / count), rel=1e-4)

@@ -13,10 +13,10 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.console import console, progress
-from xmodular.data import BlockCache, MaskedLMCollator, TextFiles
+from xmodular.data import BlockCache, CausalLMCollator, MaskedLMCollator, TextFiles
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.languages import resolve, resolve_all
-from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling import XmodForCausalLM, XmodPreTrainedModel
 from xmodular.options import EvaluateOptions, build
 from xmodular.report import plot
 from xmodular.results import Results, Row
@@ -32,7 +32,7 @@ from xmodular.tasks import (
     with_intervals,
 )
 
-_PERPLEXITY = "XmodForMaskedLM"
+_PERPLEXITY = ("XmodForMaskedLM", "XmodForCausalLM")
 
 
 def evaluate(
@@ -66,7 +66,7 @@ def _evaluate(
     model = given if given is not None else load_saved(options.model)
     architecture = type(model).__name__
     task = next((task for task in TASKS.values() if task.architecture == architecture), None)
-    if task is None and architecture != _PERPLEXITY:
+    if task is None and architecture not in _PERPLEXITY:
         raise ConfigurationError(f"There is no evaluation for a {architecture}.")
     suffixes = task.suffixes if task else (".txt",)
     if files is None:
@@ -267,13 +267,17 @@ def _score_blocks(
     run: str,
 ) -> list[Row]:
     """Perplexities of text in one vocabulary; of a blind draw too, for the jobs among `firsts`."""
-    collator = MaskedLMCollator(
-        special_ids=tokenizer.all_special_ids,
-        mask_id=tokenizer.mask_token_id,
-        pad_id=tokenizer.pad_token_id,
-        vocab_size=len(tokenizer),
-        seed=options.seed,
-    )
+    collator: MaskedLMCollator | CausalLMCollator
+    if isinstance(model, XmodForCausalLM):
+        collator = CausalLMCollator(pad_id=tokenizer.pad_token_id)
+    else:
+        collator = MaskedLMCollator(
+            special_ids=tokenizer.all_special_ids,
+            mask_id=tokenizer.mask_token_id,
+            pad_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            seed=options.seed,
+        )
     files = {job.language: files[job.language] for job in jobs}
     with tempfile.TemporaryDirectory() as folder:
         cache = BlockCache(Path(folder), tokenizer, longest(model, options.max_length), options.packing)

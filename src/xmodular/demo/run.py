@@ -72,6 +72,7 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
         learning_rate=3e-3,
         weight_decay=0.3,
         log_every=200,
+        save_every=None,
         seed=made.seed,
         overwrite=made.overwrite,
     )

@@ -19,7 +19,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.modeling.adapters import Adapters
+from xmodular.modeling.adapters import Adapters, in_order
 from xmodular.modeling.encoder import XmodLayer
 from xmodular.modeling.routing import Routes
 
@@ -54,7 +54,7 @@ class Shards:
             self.used[layer, list(here)] = 1
             others = [
                 parameter
-                for language, adapter in enumerate(cast(Adapters, adapters).in_order())
+                for language, adapter in enumerate(in_order(cast(Adapters, adapters)))
                 if language not in here
                 for parameter in adapter.parameters()
                 if parameter.requires_grad
@@ -69,7 +69,7 @@ class Shards:
         dist.all_reduce(used, dist.ReduceOp.MAX)
         self.used.zero_()
         for adapters, row in zip(self.adapters, used.tolist(), strict=True):
-            for adapter, seen in zip(adapters.in_order(), row, strict=True):
+            for adapter, seen in zip(in_order(adapters), row, strict=True):
                 if not seen:
                     adapter.zero_grad(set_to_none=True)
 
