@@ -239,6 +239,52 @@ def test_both_heads_are_in_the_folder(tmp_path: Path) -> None:
     assert torch.equal(lm.lm_head.decoder.bias, state["encoder.lm_head.bias"])
 
 
+@FLAGS
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@torch.inference_mode()
+def test_a_fine_tuned_classifier_goes_to_fairseq_and_back(flags: dict[str, Any], tied: bool, tmp_path: Path) -> None:
+    """As fine-tuning saves it: without the language-model head."""
+    _args, _state, path = tiny(tmp_path / "in" / "model.pt", flags)
+    convert(path, output_dir=tmp_path / "base")
+    model = XmodForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3, tie_word_embeddings=tied)
+    scatter_weights(model)
+    model.roberta.embeddings.token_type_embeddings.weight.data.zero_()
+    model.eval().save_pretrained(tmp_path / "tuned")
+
+    written = convert(tmp_path / "tuned", output_dir=tmp_path / "fairseq", to="fairseq", head="topic")
+    state = model_of(tmp_path / "fairseq")
+    # fairseq makes the missing head where, and only where, this name is there.
+    assert "encoder._ema" in state
+    assert not any(name.startswith("encoder.lm_head.") for name in state)
+    assert written.weights == len(model.state_dict()) - 1  # the token type has no counterpart
+    assert "the model has no language-model head; fairseq makes a new one" in written.derived
+    args = torch.load(tmp_path / "fairseq" / "model.pt", weights_only=True)["cfg"]["model"]
+    logits = model(torch.tensor([ROWS[2]]), lang_ids=model.lang_ids("sw")).logits[0]
+    expected = class_logits(state, args, ROWS[2], "topic", "sw_KE")
+    torch.testing.assert_close(expected, logits, atol=TOLERANCE, rtol=0)
+
+    answer = convert(tmp_path / "fairseq", output_dir=tmp_path / "back")
+    assert answer.architecture == "XmodForSequenceClassification"
+    assert answer.config.tie_word_embeddings is tied
+    assert answer.weights == written.weights
+    assert_same_bytes(
+        load_file(tmp_path / "back" / "model.safetensors"), load_file(tmp_path / "tuned" / "model.safetensors")
+    )
+    loaded(XmodForSequenceClassification, tmp_path / "back")
+
+
+def test_a_language_model_head_may_be_missing_only_where_the_file_says_so(tmp_path: Path) -> None:
+    args, state, path = tiny(tmp_path / "in" / "model.pt", heads={"mnli": 3})
+    bare = {name: value for name, value in state.items() if not name.startswith("encoder.lm_head.")}
+    mark = {"encoder._ema": torch.zeros(0)}
+    some = {"encoder.lm_head.bias": state["encoder.lm_head.bias"]}
+    headless = {name: value for name, value in bare.items() if not name.startswith("classification_heads.")}
+    for content in (bare, bare | mark | some, headless | mark):
+        with pytest.raises(DataError, match=r"encoder\.lm_head\.dense\.weight is missing"):
+            convert(save(path, content, args), output_dir=tmp_path / "ours")
+    assert convert(save(path, bare | mark, args), output_dir=tmp_path / "ours").weights == len(bare) - 1
+
+
 # --- configuration ---
 
 
@@ -344,6 +390,16 @@ def test_what_file_and_weights_disagree_on_is_named(over: dict[str, Any], messag
     with pytest.raises(ConfigurationError, match=message):
         convert(save(path, state, {**args, **over}), output_dir=tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
+
+
+def test_settings_that_hold_themselves(tmp_path: Path) -> None:
+    args, state, path = tiny(tmp_path / "model.pt")
+    itself = argparse.Namespace(_content=[])  # as OmegaConf's lists are pickled
+    itself._content.append(itself)
+    with pytest.raises(ConfigurationError, match=r"languages=<list>, which must be a list of codes"):
+        convert(save(path, state, {**args, "languages": itself}), output_dir=tmp_path / "ours")
+    with pytest.raises(ConfigurationError, match=r"activation_fn=<list>; only 'gelu'"):
+        convert(save(path, state, {**args, "activation_fn": itself}), output_dir=tmp_path / "ours")
 
 
 def test_the_order_of_languages_is_the_files_list(tmp_path: Path) -> None:
@@ -500,11 +556,33 @@ def test_what_fairseq_cannot_hold_is_listed(over: dict[str, Any], message: str, 
     assert not (tmp_path / "fairseq").exists()
 
 
-@pytest.mark.parametrize("cls", [XmodModel, XmodForTokenClassification, XmodForSequenceClassification])
+@pytest.mark.parametrize("cls", [XmodModel, XmodForTokenClassification])
 def test_models_without_fairseqs_heads(cls: Any, tmp_path: Path) -> None:
     cls(tiny_config(type_vocab_size=1)).save_pretrained(tmp_path / "ours")
-    with pytest.raises(ConfigurationError, match="no language-model head"):
+    with pytest.raises(ConfigurationError, match=rf"the model is a {cls.__name__}; fairseq has"):
         convert(tmp_path / "ours", output_dir=tmp_path / "fairseq", to="fairseq")
+    assert not (tmp_path / "fairseq").exists()
+
+
+DAMAGED: list[Any] = [
+    *([], "x", 5, None),
+    {"num_labels": "x"},
+    {"id2label": {"a": "b"}},
+    {"hidden_size": [1]},
+    *({"architectures": names} for names in (5, [5], ["XmodForMaskedLM"] * 2, {"a": 1}, [])),
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=repr)
+def test_a_damaged_configuration_is_an_error(content: Any, tmp_path: Path) -> None:
+    model = XmodForMaskedLM(tiny_config(type_vocab_size=1))
+    model.save_pretrained(tmp_path / "ours")
+    path = tmp_path / "ours" / "config.json"
+    whole = json.loads(path.read_text()) | content if isinstance(content, dict) else content
+    path.write_text(json.dumps(whole))
+    with pytest.raises(ConfigurationError):
+        convert(tmp_path / "ours", output_dir=tmp_path / "fairseq", to="fairseq")
+    assert not (tmp_path / "fairseq").exists()
 
 
 def test_pruned_heads_and_false_options(tmp_path: Path) -> None:
@@ -614,7 +692,7 @@ def test_vocabularies_that_do_not_belong(worded: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not a SentencePiece model.*--no-tokenizer|--no-tokenizer"):
         convert(worded, output_dir=tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
-    assert "no tokenizer, as asked" in convert(worded, output_dir=tmp_path / "ours", tokenizer=False).derived
+    assert "no tokenizer: as asked" in convert(worded, output_dir=tmp_path / "ours", tokenizer=False).derived
 
 
 def test_a_vocabulary_of_another_size(vocabulary: Path, tmp_path: Path) -> None:
@@ -634,3 +712,9 @@ def test_a_tokenizer_with_another_layout_cannot_go_to_fairseq(tmp_path: Path) ->
     tokenizer.save_pretrained(tmp_path / "ours")
     with pytest.raises(DataError, match=r"ends with \['<sep>'\]"):
         convert(tmp_path / "ours", output_dir=tmp_path / "fairseq", to="fairseq")
+
+
+def test_a_model_folder_is_told_from_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(DataError, match="--to fairseq converts it"):
+        convert(tmp_path, output_dir=tmp_path / "out")

@@ -19,7 +19,9 @@ import pytest
 import torch
 
 from tests.conversion.support import assert_same_bytes
-from xmodular.conversion.unpickle import StandIn, StoredTensor, load
+from xmodular.conversion.pickles import StandIn
+from xmodular.conversion.stored import StoredTensor
+from xmodular.conversion.unpickle import load
 from xmodular.errors import DataError
 
 
@@ -241,3 +243,92 @@ def test_the_older_form_cut_off_anywhere_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(whole + b"x")
     with pytest.raises(DataError, match="follow"):
         load(path)
+
+
+# --- small files that describe large things ---
+
+
+def _text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def _nested(depth: int, leaf: bytes = b"K\x01", first: int = 0) -> bytes:
+    """A tuple of the same tuple twice, and so on: 2^depth leaves in five bytes a level."""
+    steps = [leaf + b"q" + bytes([first])]
+    for level in range(first, first + depth):
+        steps.append(b"0h" + bytes([level]) + b"h" + bytes([level]) + b"\x86q" + bytes([level + 1]))
+    return b"".join(steps)
+
+
+_DEEP = _nested(60)
+_BOMBS = {
+    "key of a storage": b"(" + _text("storage") + b"ctorch\nFloatStorage\n" + _DEEP + _text("cpu") + b"K\x01tQ.",
+    "key of a table": b"}" + _DEEP + b"K\x01s.",
+    "keys of a table": b"}(" + _DEEP + b"K\x01u.",
+    "key of a new table": b"(" + _DEEP + b"K\x01d.",
+    "frozen set as a key": b"}(" + _DEEP + b"\x91K\x01s.",
+    "arguments of a call": _DEEP + b"K\x01R.",
+    "callee": _DEEP + b")R.",
+    "name": _DEEP + _DEEP[:2] + b"\x93.",
+    "state of a tuple": _DEEP + b"}b.",
+    "shape": b"ctorch._utils\n_rebuild_tensor_v2\n(N" + b"K\x00" + _DEEP + _DEEP[:2] + b"tR.",
+    "number as a key": b"}\x8a\x09" + b"\xff" * 8 + b"\x00K\x01s.",
+    "float as a key": b"}G" + bytes(8) + b"K\x01s.",
+    "wide number": b"\x8b" + struct.pack("<i", 10_000) + b"\x01" * 10_000 + b".",
+    "long number as text": b"L" + b"9" * 4_000 + b"L\n.",
+    "memo": b"N" + b"p2305843009213693951\n.",
+    "depth": b"]" * 1_000 + b")R.",
+}
+
+
+@pytest.mark.parametrize("name", _BOMBS)
+def test_bombs_of_a_few_bytes_are_errors(name: str, tmp_path: Path) -> None:
+    """On a machine that hashes, compares or prints these whole, the test would never end."""
+    path = archive(tmp_path / "model.pt", b"\x80\x04" + _BOMBS[name])
+    with pytest.raises(DataError, match="damaged") as caught:
+        load(path)
+    assert len(str(caught.value)) < len(str(path)) + 400
+
+
+def test_keys_of_the_older_form_are_not_hashed(tmp_path: Path) -> None:
+    whole = saved(tmp_path / "model.pt", {"a": 1}, _use_new_zipfile_serialization=False).read_bytes()
+    keys = b"\x80\x02]q\x00."  # the list of storages comes last
+    assert whole.endswith(keys)
+    (tmp_path / "model.pt").write_bytes(whole.removesuffix(keys) + b"\x80\x02]" + _DEEP + b"a.")
+    with pytest.raises(DataError, match="list of storages"):
+        load(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _DEEP + b".",
+        b"(" + _DEEP + b"\x91.",
+        b"\x8f(" + _DEEP + b"\x90.",
+        b"]" + _DEEP + b"a.",
+        b"cargparse\nNamespace\n" + _DEEP + b"\x81" + _DEEP[:2] + b"b.",
+        b"]" * 20_000 + b"a" * 19_999 + b".",
+        b"cos\nsystem\n" + b")R" * 20_000 + b".",
+        b"cos\nsystem\n)Rq\x00h\x00b.",
+    ],
+)
+def test_what_is_deep_or_its_own_part_is_kept_unread(data: bytes, tmp_path: Path) -> None:
+    content = load(archive(tmp_path / "model.pt", b"\x80\x04" + data))
+    assert len(repr(content) if isinstance(content, StandIn) else "") < 100
+
+
+def test_a_call_keeps_its_arguments_by_reference(tmp_path: Path) -> None:
+    """Each call of four bytes with the same thousand arguments: copied, they would fill the memory."""
+    arguments = b"(" + b"N" * 1_000 + b"tq\x00"
+    call = b"h\x01h\x00R"
+    data = b"\x80\x02" + arguments + b"0ca\nb\nq\x010](" + call * 1_000 + b"e."
+    content = load(archive(tmp_path / "model.pt", data))
+    assert len(content) == 1_000
+    assert all(each.args is content[0].args for each in content)
+
+
+def test_a_pickle_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xmodular.conversion.pickles._MOST_BYTES", 100)
+    assert load(archive(tmp_path / "model.pt", b"N0" * 40 + b"N.")) is None
+    with pytest.raises(DataError, match="more than 100 bytes"):
+        load(archive(tmp_path / "model.pt", b"N0" * 60 + b"N."))

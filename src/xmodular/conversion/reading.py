@@ -24,10 +24,12 @@ from xmodular.conversion.outcome import (
     check_target,
     listed,
 )
+from xmodular.conversion.pickles import kind_of, shown
 from xmodular.conversion.settings import Sizes, model_settings, to_config
+from xmodular.conversion.stored import StoredTensor
 from xmodular.conversion.streaming import DTYPES, Entry, write_safetensors
-from xmodular.conversion.table import fairseq_parts, ignored, modern, weights
-from xmodular.conversion.unpickle import StoredTensor, load
+from xmodular.conversion.table import NO_LM_HEAD, fairseq_parts, ignored, modern, weights
+from xmodular.conversion.unpickle import load
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import folder_beside
 from xmodular.options import ConvertOptions
@@ -40,7 +42,7 @@ def from_fairseq(options: ConvertOptions) -> Converted:
     console.print(f"Converting {path} to {options.output_dir}", markup=False)
     content = load(path)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        held = ", ".join(map(str, content)) if _has_names(content) else type(content).__name__
+        held = ", ".join(map(shown, content)) if isinstance(content, dict) else kind_of(content)
         raise DataError(f"{path} has no table of weights named 'model', which fairseq writes; it holds: {held:.300}.")
     state, left = _mapped(path, content["model"])
     head = _choose_head(path, state, left, options.head)
@@ -50,14 +52,15 @@ def from_fairseq(options: ConvertOptions) -> Converted:
         config.num_labels = _shape(path, state, f"classification_heads.{head}.out_proj.weight", 2)[0]
         config.fairseq_head = head
     config.architectures = [MASKED_LM if head is None else CLASSIFIER]
-    entries = _checked(path, state, config, head)
+    entries = _checked(path, state, config, head, lm_head=head is None or not _without_lm_head(state, left))
     config.tie_word_embeddings = _tied(path, entries, told)
     config.dtype = _widest(entries)
     tokenizer = read_tokenizer(path.parent, config.vocab_size) if options.tokenizer else None
     if tokenizer is None:
-        derived.append("no tokenizer" if options.tokenizer else "no tokenizer, as asked")
+        why = "there is no sentencepiece.bpe.model beside the checkpoint" if options.tokenizer else "as asked"
+        derived.append(f"no tokenizer: {why}")
     left |= {
-        str(name): "a part of the training's state"
+        name if isinstance(name, str) else shown(name): "a part of the training's state"
         for name, part in content.items()
         if name not in ("model", "args", "cfg") and part is not None
     }
@@ -81,14 +84,13 @@ def _find(source: Path) -> Path:
     if (source / "model.pt").is_file():
         return source / "model.pt"
     found = sorted(source.glob("*.pt"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
+    if not found:
+        hint = ": it is a model folder; --to fairseq converts it" if (source / "config.json").is_file() else ""
+        raise DataError(f"{source} holds no checkpoint of fairseq, which ends in .pt{hint}.")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
         raise DataError(f"{source} holds no model.pt; name one of the .pt files in it: {names}.")
     return found[0]
-
-
-def _has_names(content: Any) -> bool:
-    return isinstance(content, dict) and all(isinstance(name, str) for name in content)
 
 
 def _mapped(path: Path, model: Mapping[Any, Any]) -> tuple[dict[str, StoredTensor], dict[str, str]]:
@@ -102,9 +104,9 @@ def _mapped(path: Path, model: Mapping[Any, Any]) -> tuple[dict[str, StoredTenso
         if name and (reason := ignored(name)):
             left[given] = reason
         elif not name or fairseq_parts(name) is None:
-            unknown.append(str(given) if isinstance(given, str) else f"a {type(given).__name__}")
+            unknown.append(f"{given:.200}" if isinstance(given, str) else shown(given))
         elif not isinstance(value, StoredTensor):
-            wrong.append(f"{given} is a {type(value).__name__}, not a tensor")
+            wrong.append(f"{given} is a {kind_of(value)}, not a tensor")
         elif value.dtype not in DTYPES:
             wrong.append(f"{given} holds {value.dtype}, not floating-point numbers")
         elif name in state:
@@ -172,14 +174,20 @@ def _sizes(path: Path, state: Mapping[str, StoredTensor]) -> Sizes:
     return Sizes(fields, tuple(languages), bottleneck)
 
 
+def _without_lm_head(state: Mapping[str, StoredTensor], left: Mapping[str, str]) -> bool:
+    """Whether the file says that it has no language-model head, and has none."""
+    marked = any(modern(name) == NO_LM_HEAD for name in left)
+    return marked and not any(name.startswith("encoder.lm_head.") for name in state)
+
+
 def _checked(
-    path: Path, state: Mapping[str, StoredTensor], config: XmodConfig, head: str | None
+    path: Path, state: Mapping[str, StoredTensor], config: XmodConfig, head: str | None, *, lm_head: bool
 ) -> dict[str, StoredTensor]:
     """The tensors by our names: all that the model needs, and no others."""
     entries: dict[str, StoredTensor] = {}
     wrong = []
     needed = set()
-    for weight in weights(config, head):
+    for weight in weights(config, head, lm_head=lm_head):
         needed.add(weight.fairseq)
         tensor = state.get(weight.fairseq)
         if tensor is None:
@@ -202,7 +210,9 @@ def _same_bytes(a: Tensor, b: Tensor) -> bool:
 
 
 def _tied(path: Path, entries: Mapping[str, StoredTensor], told: Mapping[str, Any] | None) -> bool:
-    """Whether the LM head's weight is the word embeddings."""
+    """Whether the LM head's weight is the word embeddings; without one, whether the file says so."""
+    if LM_WEIGHT not in entries:
+        return (told or {}).get("untie_weights_roberta") is not True
     words, projection = entries[WORDS], entries[LM_WEIGHT]
     same = words.same_place(projection) or _same_bytes(words.read(), projection.read())
     if not same and (told or {}).get("untie_weights_roberta") is False:
@@ -227,7 +237,7 @@ def _stored(entries: Mapping[str, StoredTensor], config: XmodConfig) -> list[Ent
         for name, tensor in entries.items()
         if name != LM_WEIGHT or not config.tie_word_embeddings
     ]
-    if not config.tie_word_embeddings:
+    if LM_BIAS in entries and not config.tie_word_embeddings:
         bias = entries[LM_BIAS]
         stored.append(Entry(LM_BIAS_TOO, bias.dtype, bias.shape, bias.read))
     dtype, types = entries[WORDS].dtype, (1, config.hidden_size)

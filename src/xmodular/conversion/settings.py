@@ -5,14 +5,13 @@ Sources for the fields: fairseq's `models/xmod/model.py` and the architectures o
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xmodular.catalogue import RELEASES
 from xmodular.configuration import XmodConfig
-from xmodular.conversion.unpickle import StandIn
+from xmodular.conversion.pickles import StandIn, shown
 from xmodular.errors import ConfigurationError
 
 # fairseq's dictionary: <s> 0, <pad> 1, </s> 2, <unk> 3. Positions count from the id of <pad> plus one.
@@ -103,12 +102,16 @@ def _fields(value: Any) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    """The value in an OmegaConf node or an enumeration's member; others as they are."""
+    """The value in an OmegaConf node, the values in its list, or an enumeration's member; others as they are."""
+    if isinstance(value, StandIn) and isinstance(value.state, dict) and isinstance(value.state.get("_content"), list):
+        return [_scalar(each) for each in value.state["_content"]]  # lists of lists mean nothing here
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
     if isinstance(value, StandIn):
         if isinstance(value.state, dict) and "_val" in value.state:
             return value.state["_val"]
-        if isinstance(value.state, dict) and isinstance(value.state.get("_content"), list):
-            return [_plain(each) for each in value.state["_content"]]
         if len(value.args) == 1 and isinstance(value.args[0], str):
             return value.args[0]
     return value
@@ -144,7 +147,7 @@ def to_config(
         if (value := told.get(name)) is None:
             continue
         if not (type(value) is kind or (kind is float and type(value) is int)):
-            problems.append(f"the file says {name}={reprlib.repr(value)}, which must be of type {kind.__name__}.")
+            problems.append(f"the file says {name}={shown(value)}, which must be of type {kind.__name__}.")
             continue
         if isinstance(value, int) and name == "max_positions":
             value += PAD + 1
@@ -153,7 +156,7 @@ def to_config(
         fields[ours] = value
     for name, value in _FIXED.items():
         if name in told and told[name] is not None and told[name] != value and (head or "pooler" not in name):
-            problems.append(f"the file says {name}={reprlib.repr(told[name])}; only {value!r} can be converted.")
+            problems.append(f"the file says {name}={shown(told[name])}; only {value!r} can be converted.")
     problems += _fill(fields, preset, sizes, derived)
     fields["languages"] = _languages(told.get("languages"), preset, sizes, derived, problems)
     factor = fields.get("adapter_reduction_factor")
@@ -212,9 +215,10 @@ def _languages(told: Any, preset: str | None, sizes: Sizes, derived: list[str], 
     if told is not None:
         source = "the file"
         if not isinstance(told, (list, tuple)) or not all(isinstance(code, str) for code in told):
-            problems.append(f"the file says languages={reprlib.repr(told)}, which must be a list of codes.")
+            problems.append(f"the file says languages={shown(told)}, which must be a list of codes.")
             return there
-        listed = [code for code in told if code in there or not code.endswith(SHARED_SUFFIXES)]
+        known = set(there)
+        listed = [code for code in told if code in known or not code.endswith(SHARED_SUFFIXES)]
     elif preset in RELEASES:
         source, listed = f"the preset {preset}", list(RELEASES[preset].languages)
         derived.append("the languages' order (from the preset)")
@@ -223,7 +227,8 @@ def _languages(told: Any, preset: str | None, sizes: Sizes, derived: list[str], 
         return there
     if len(set(listed)) != len(listed) or set(listed) != set(there):
         differ = ", ".join(sorted(set(listed) ^ set(there))) or "one of them twice"
-        problems.append(f"{source} lists {len(listed)} languages, {len(there)} have adapters; they differ in {differ}.")
+        counts = f"{len(listed)} languages, {len(there)} have adapters"
+        problems.append(f"{source} lists {counts}; they differ in {differ:.400}.")
     return listed
 
 

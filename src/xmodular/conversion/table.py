@@ -77,12 +77,16 @@ RULES = (*EMBEDDINGS, *LAYER, *ADAPTER_NORM, *ADAPTER, *LAST_NORM, *LM_HEAD, *HE
 IGNORED = {
     rf"{re.escape(_STACK)}\.version": "the version of fairseq's layout; written anew on the way back",
     rf"{re.escape(_STACK)}\.embed_positions\._float_tensor": "a placeholder without content",
-    r"encoder\._ema(\..*)?": "the averaged copy of another training method",
+    r"encoder\._ema(\..*)?": "what another training method leaves, or the sign of a missing language-model head",
     r"encoder\.regression_head\..*": "the head of another training method",
 }
 VERSION = f"{_STACK}.version"
 # Below 2, or without this, fairseq takes the last LayerNorm of a pre-norm encoder away.
 VERSION_NOW = 3.0
+
+# Where this name is there, fairseq makes a language-model head anew that is missing (RobertaModel's
+# upgrade_state_dict_named, for data2vec's checkpoints); else a missing one is an error.
+NO_LM_HEAD = "encoder._ema"
 
 # Names here without a counterpart in fairseq, and what becomes of them.
 OURS_ALONE = {
@@ -170,12 +174,13 @@ class Weight:
     shape: tuple[int, ...]
 
 
-def weights(config: XmodConfig, head: str | None) -> Iterator[Weight]:
-    """All weights that a model of this configuration has, the language-model head included.
+def weights(config: XmodConfig, head: str | None, *, lm_head: bool = True) -> Iterator[Weight]:
+    """All weights that a model of this configuration has.
 
     Args:
         config: sizes, flags and languages.
         head: name of the classification head in fairseq; None for a model without one.
+        lm_head: whether there is a language-model head.
     """
     sizes = {
         "V": config.vocab_size,
@@ -200,6 +205,7 @@ def weights(config: XmodConfig, head: str | None) -> Iterator[Weight]:
             yield from made(ADAPTER, layer=layer, language=language)
     if config.pre_norm:
         yield from made(LAST_NORM)
-    yield from made(LM_HEAD)
+    if lm_head:
+        yield from made(LM_HEAD)
     if head is not None:
         yield from made(HEAD, head=head)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xmodular.configuration import XmodConfig
+from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console, progress
 from xmodular.conversion.dictionary import write_dictionary
 from xmodular.conversion.outcome import (
@@ -27,7 +27,7 @@ from xmodular.conversion.outcome import (
 )
 from xmodular.conversion.settings import problems, to_settings
 from xmodular.conversion.streaming import DTYPES
-from xmodular.conversion.table import DEFAULT_HEAD, OURS_ALONE, VERSION, VERSION_NOW, to_fairseq, weights
+from xmodular.conversion.table import DEFAULT_HEAD, NO_LM_HEAD, OURS_ALONE, VERSION, VERSION_NOW, to_fairseq, weights
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import folder_beside
 from xmodular.options import ConvertOptions
@@ -40,8 +40,8 @@ def write_fairseq(options: ConvertOptions) -> Converted:
     replace = check_target(options, source)
     if options.preset is not None:
         raise ConfigurationError("--preset is for checkpoints of fairseq; a model folder says its own shape.")
-    config = _read_config(options.source)
-    architecture = (config.architectures or ["None"])[0]
+    config = read_config(options.source)
+    architecture = _architecture(config, options.source)
     unheld = problems(config)
     if architecture not in (MASKED_LM, CLASSIFIER):
         unheld.append(f"the model is a {architecture}; fairseq has {MASKED_LM} and {CLASSIFIER} only.")
@@ -54,7 +54,7 @@ def write_fairseq(options: ConvertOptions) -> Converted:
         unheld.append(f"--head is {options.head!r}, but the model has no classification head.")
     console.print(f"Converting {source} to {options.output_dir}", markup=False)
     with open_weights(options.source) as stored:
-        unheld += _unheld(stored, config)
+        unheld += _unheld(stored)
         if unheld:
             raise ConfigurationError(f"{source} cannot be converted to fairseq's format:{listed(unheld)}")
         state, derived, left = _foreign(stored, config, head)
@@ -64,6 +64,8 @@ def write_fairseq(options: ConvertOptions) -> Converted:
                 files = write_dictionary(source, folder, config.vocab_size)
             if not files:
                 derived.append("no dict.txt: the source has no tokenizer files, or they were not asked for")
+            if source.is_dir() and (source / "tokenizer.json").is_file() and "sentencepiece.bpe.model" not in files:
+                left["tokenizer.json"] = "fairseq reads sentencepiece.bpe.model, which is not there"
             content = {
                 "args": None,
                 "cfg": _sections(config, head),
@@ -77,27 +79,25 @@ def write_fairseq(options: ConvertOptions) -> Converted:
             with progress("Writing model.pt", None):
                 torch.save(content, folder / "model.pt")
     files = [*files, "model.pt"]
-    return Converted(options.output_dir, architecture, config, len(state) - 1, left, tuple(derived), tuple(files))
+    count = sum(name not in (VERSION, NO_LM_HEAD) for name in state)
+    return Converted(options.output_dir, architecture, config, count, left, tuple(derived), tuple(files))
 
 
-def _read_config(source: str) -> XmodConfig:
-    if Path(source).exists() and not (Path(source) / "config.json").is_file():
-        raise ConfigurationError(f"{source} holds no model: there is no config.json in it.")
-    try:
-        return XmodConfig.from_pretrained(source)
-    except OSError as error:
-        raise ConfigurationError(f"No model at {source}, neither as a path nor on the Hub.") from error
+def _architecture(config: XmodConfig, source: str) -> str:
+    """The model's class, as its configuration names it."""
+    names = config.architectures
+    if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
+        raise ConfigurationError(f"{source} must name one class in 'architectures' of config.json; it has {names!r}.")
+    return names[0]
 
 
-def _unheld(stored: Weights, config: XmodConfig) -> list[str]:
-    """Weights that fairseq has no name for, or that it needs and the model lacks."""
-    found = []
-    if not any(name.startswith("lm_head.") for name in stored.names):
-        found.append("the model has no language-model head, which fairseq's always has.")
-    for name in stored.names:
-        if name not in OURS_ALONE and to_fairseq(name) is None:
-            found.append(f"fairseq has no counterpart for the weight {name}.")
-    return found
+def _unheld(stored: Weights) -> list[str]:
+    """Weights that fairseq has no name for."""
+    return [
+        f"fairseq has no counterpart for the weight {name}."
+        for name in stored.names
+        if name not in OURS_ALONE and to_fairseq(name) is None
+    ]
 
 
 def _foreign(
@@ -108,7 +108,8 @@ def _foreign(
     derived, wrong = [], []
     used = set(OURS_ALONE)
     words, positions = str(to_fairseq(WORDS)), str(to_fairseq(POSITIONS))
-    for weight in weights(config, head):
+    lm_head = head is None or any(name.startswith("lm_head.") for name in stored.names)
+    for weight in weights(config, head, lm_head=lm_head):
         name = weight.ours
         if name == LM_WEIGHT and config.tie_word_embeddings and words in state:
             state[weight.fairseq] = state[words]  # the same storage, so it is written once
@@ -134,6 +135,9 @@ def _foreign(
     elif TYPES in stored:
         state[positions] = state[positions] + stored[TYPES].to(state[positions].dtype)
         derived.append("the row of token type 0 is added to the positions")
+    if not lm_head:
+        state[NO_LM_HEAD] = torch.zeros(0)
+        derived.append("the model has no language-model head; fairseq makes a new one")
     state[VERSION] = torch.tensor([VERSION_NOW], dtype=state[words].dtype)
     state.move_to_end(VERSION, last=False)
     return state, derived, left
