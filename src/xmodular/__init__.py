@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from xmodular.predict import fill_mask
     from xmodular.sharing import pack_install, pack_list, pack_remove, pack_save, pack_verify
-    from xmodular.training import finetune, pretrain
+    from xmodular.training import extend, finetune, pretrain
 
 # Where each public name lives. Imported on first use, so that `import xmodular` starts without torch.
 _HOMES = {
@@ -42,6 +42,7 @@ _HOMES = {
     "convert": "conversion",
     "diff": "certificate",
     "evaluate": "evaluation",
+    "extend": "training",
     "fill_mask": "predict",
     "finetune": "training",
     "models": "catalogue",

@@ -24,6 +24,7 @@ from xmodular.options import (
     DemoOptions,
     DiffOptions,
     EvaluateOptions,
+    ExtendOptions,
     FillMaskOptions,
     FinetuneOptions,
     ModelsOptions,
@@ -44,6 +45,12 @@ _VERBS: tuple[tuple[str, type, str, str], ...] = (
         PretrainOptions,
         "xmodular.training:pretrain",
         "xmodular pretrain --text corpus/text --output-dir runs/base --preset mini --vocab-size 16000",
+    ),
+    (
+        "extend",
+        ExtendOptions,
+        "xmodular.training:extend",
+        "xmodular extend --model runs/base --language gsw --text gsw.txt --init-from de --output-dir runs/gsw",
     ),
     (
         "finetune",

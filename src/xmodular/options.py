@@ -25,6 +25,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Packing = Literal["fill", "documents", "lines"]
 Stored = Literal["keep", "fp32", "bf16", "fp16"]
 Fallback = Literal["relative"]
+StartRows = Literal["pieces", "random"]
 Schedule = Literal["linear", "polynomial", "cosine", "wsd", "constant"]
 
 
@@ -61,40 +62,19 @@ class TrainingOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PretrainOptions(TrainingOptions):
-    """Pretrain a modular masked language model from text files."""
+class LanguageModelOptions(TrainingOptions):
+    """What pretraining and growing a language have in common."""
 
-    text: Path = _option("Folder of <language>.<anything>.txt, .jsonl (also .gz) or .parquet; or hub:<data set>.")
-    languages: tuple[str, ...] = _option("Only these languages, comma-separated; default: all in the folder.", ())
     text_field: str = _option("Field of JSON Lines, column of Parquet and data sets with the text.", "text")
     max_line: int = _option("Characters a line; longer ones are cut at a space.", 100_000)
-    dataset_config: str | None = _option(
-        "Configuration of the data set; {language} is the language's code, {subtag} its first part.", None
-    )
-    dataset_split: str = _option("Split of the data set; {language} and {subtag} as above.", "train")
-    dataset_streaming: bool = _option("Read the data set from afar in every pass instead of downloading it.", False)
-    dataset_rows: int | None = _option("Read so many rows of each language; default: all.", None)
-    tokenizer: str | None = _option("Tokenizer folder or sentencepiece.bpe.model; default: train one.", None)
-    vocab_size: int = _option("Size of the trained vocabulary, special tokens included.", 32_000)
-    byte_fallback: bool = _option("Spell unknown characters in bytes (256 pieces of the vocabulary).", False)
     dev_text: Path | None = _option("Folder of <language>.txt validation files; default: hold out lines.", None)
     dev_fraction: float = _option("Share of lines held out for validation where there is no --dev-text.", 0.01)
     dev_blocks: int = _option("Validation reads at most so many blocks of a language.", 32)
-    preset: str = _option("Model shape: tiny, mini, small, base, large-prenorm, or a released checkpoint.", "small")
-    overrides: Mapping[str, Any] | None = _option("Changes to the preset, as name=value,name=value.", None)
     block_size: int = _option("Tokens a block (a training sequence), the leading <s> included.", 256)
     packing: Packing = _option(
         "fill: blocks run across lines; documents: no block mixes documents; lines: a line has blocks of its own.",
         "fill",
     )
-    alpha: float = _option("Smoothing of language shares: q proportional to p^alpha.", 0.3)
-    alpha_end: float | None = _option("Alpha of the last draw, on a line from --alpha; default: the same.", None)
-    mixing: Literal["tokens", "batch"] = _option(
-        "tokens: a batch mixes languages; batch: one language a batch and process.", "tokens"
-    )
-    batch_tokens: int | None = _option("Tokens per device and forward pass, in place of --batch-size.", None)
-    shared: bool = _option("One adapter for all languages: the dense model of the same active size.", False)
-    objective: Literal["mlm", "clm"] = _option("mlm: restore masked tokens; clm: predict each next token.", "mlm")
     mask_probability: float = _option("Share of tokens to predict (mlm).", 0.15)
     whole_words: bool = _option("Choose the tokens of a word together (mlm).", False)
     schedule: Schedule = _option(
@@ -104,37 +84,98 @@ class PretrainOptions(TrainingOptions):
     eval_every: int | None = _option("Validate every so many steps; always at the end.", None)
     save_every: int | None = _option("Write a checkpoint every so many steps; none: no checkpoints.", 1000)
     keep_checkpoints: int = _option("Keep so many checkpoints, the newest ones; 0 keeps all.", 2)
-    fsdp: bool = _option("Shard weights, gradients and optimiser over the processes (torchrun).", False)
-    report_to: Literal["none", "tensorboard"] = _option(
-        "tensorboard: losses also go to <output-dir>/tensorboard.", "none"
-    )
     workers: int = _option("Data loading processes.", 0)
     cache_dir: Path | None = _option("Tokenised blocks are kept here; default: <output-dir>/blocks.", None)
     resume: bool = _option("Go on with the run in --output-dir although options differ, or it is finished.", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("alpha", "alpha_end"):
-            if (value := getattr(self, name)) is not None:
-                _check_range(name, value, 0.0, 1.0)
         _check_range("mask_probability", self.mask_probability, 0.001, 0.9)
         _check_range("dev_fraction", self.dev_fraction, 0.0, 0.5)
         _check_at_least("block_size", self.block_size, 8)
         _check_at_least("dev_blocks", self.dev_blocks, 1)
         _check_at_least("max_line", self.max_line, 100)
-        if self.dataset_rows is not None:
-            _check_at_least("dataset_rows", self.dataset_rows, 1)
         _check_range("decay", self.decay, 0.0, 1.0)
         _check_at_least("keep_checkpoints", self.keep_checkpoints, 0)
-        for name, least in (("eval_every", 1), ("save_every", 1), ("batch_tokens", self.block_size)):
+        for name in ("eval_every", "save_every"):
             if (number := getattr(self, name)) is not None:
-                _check_at_least(name, number, least)
-        if self.batch_tokens is not None and self.mixing == "batch":
-            raise ConfigurationError("--batch-tokens needs --mixing tokens; with --mixing batch, set --batch-size.")
-        if self.objective == "clm" and self.whole_words:
-            raise ConfigurationError("--whole-words chooses what to mask; --objective clm masks nothing.")
+                _check_at_least(name, number, 1)
         if self.resume and self.overwrite:
             raise ConfigurationError("--resume and --overwrite exclude each other.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainOptions(LanguageModelOptions):
+    """Pretrain a modular masked language model from text files."""
+
+    text: Path = _option("Folder of <language>.<anything>.txt, .jsonl (also .gz) or .parquet; or hub:<data set>.")
+    languages: tuple[str, ...] = _option("Only these languages, comma-separated; default: all in the folder.", ())
+    dataset_config: str | None = _option(
+        "Configuration of the data set; {language} is the language's code, {subtag} its first part.", None
+    )
+    dataset_split: str = _option("Split of the data set; {language} and {subtag} as above.", "train")
+    dataset_streaming: bool = _option("Read the data set from afar in every pass instead of downloading it.", False)
+    dataset_rows: int | None = _option("Read so many rows of each language; default: all.", None)
+    tokenizer: str | None = _option("Tokenizer folder or sentencepiece.bpe.model; default: train one.", None)
+    vocab_size: int = _option("Size of the trained vocabulary, special tokens included.", 32_000)
+    byte_fallback: bool = _option("Spell unknown characters in bytes (256 pieces of the vocabulary).", False)
+    preset: str = _option("Model shape: tiny, mini, small, base, large-prenorm, or a released checkpoint.", "small")
+    overrides: Mapping[str, Any] | None = _option("Changes to the preset, as name=value,name=value.", None)
+    alpha: float = _option("Smoothing of language shares: q proportional to p^alpha.", 0.3)
+    alpha_end: float | None = _option("Alpha of the last draw, on a line from --alpha; default: the same.", None)
+    mixing: Literal["tokens", "batch"] = _option(
+        "tokens: a batch mixes languages; batch: one language a batch and process.", "tokens"
+    )
+    batch_tokens: int | None = _option("Tokens per device and forward pass, in place of --batch-size.", None)
+    shared: bool = _option("One adapter for all languages: the dense model of the same active size.", False)
+    objective: Literal["mlm", "clm"] = _option("mlm: restore masked tokens; clm: predict each next token.", "mlm")
+    fsdp: bool = _option("Shard weights, gradients and optimiser over the processes (torchrun).", False)
+    report_to: Literal["none", "tensorboard"] = _option(
+        "tensorboard: losses also go to <output-dir>/tensorboard.", "none"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("alpha", "alpha_end"):
+            if (value := getattr(self, name)) is not None:
+                _check_range(name, value, 0.0, 1.0)
+        if self.dataset_rows is not None:
+            _check_at_least("dataset_rows", self.dataset_rows, 1)
+        if self.batch_tokens is not None:
+            _check_at_least("batch_tokens", self.batch_tokens, self.block_size)
+            if self.mixing == "batch":
+                raise ConfigurationError("--batch-tokens needs --mixing tokens; with --mixing batch, set --batch-size.")
+        if self.objective == "clm" and self.whole_words:
+            raise ConfigurationError("--whole-words chooses what to mask; --objective clm masks nothing.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExtendOptions(LanguageModelOptions):
+    """Add a language to a pretrained model: train its adapter on raw text, and nothing else."""
+
+    model: str = _option("Masked language model: a folder, or a name on the Hub.")
+    language: str = _option("Code of the new language, such as gsw or rm_CH.")
+    text: Path = _option("Its text: a .txt, .jsonl (also .gz) or .parquet file, or a folder of <language>.* files.")
+    init_from: tuple[str, ...] = _option(
+        "Start from these languages' adapters: one, several (averaged), or with weights (de=2,nl=1); default: random.",
+        (),
+    )
+    new_vocabulary: int | None = _option("Train it a vocabulary of its own, of so many pieces.", None)
+    tokenizer: str | None = _option("Give it this tokenizer for a vocabulary of its own.", None)
+    start_rows: StartRows = _option(
+        "New pieces that the model does not know start as the mean of its pieces that spell them, or at random.",
+        "pieces",
+    )
+    byte_fallback: bool = _option("With --new-vocabulary: spell unknown characters in bytes (256 pieces).", False)
+    trainable: Literal["language", "all"] = _option(
+        "language: its adapter (and vocabulary); all: the whole model, which moves the other languages too.", "language"
+    )
+    licence: str | None = _option("Licence of the language pack, as an SPDX identifier.", None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.new_vocabulary is not None and self.tokenizer is not None:
+            raise ConfigurationError("--new-vocabulary trains a tokenizer, --tokenizer takes one: give one of them.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

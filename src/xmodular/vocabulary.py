@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
+import torch
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
+from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from xmodular.errors import ConfigurationError, DataError
+from xmodular.packs.tokenizer import problem
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
@@ -177,19 +180,15 @@ def from_sentencepiece(model: bytes) -> PreTrainedTokenizerFast:
     return _with_special_tokens(backend)
 
 
-def from_json(text: str) -> PreTrainedTokenizerFast:
-    """The tokenizer that a ``tokenizer.json`` holds; its special tokens are XLM-R's.
+def from_json(text: str, rows: int) -> PreTrainedTokenizerFast:
+    """The tokenizer that a ``tokenizer.json`` for so many word embeddings holds; its special tokens are XLM-R's.
 
     Raises:
         DataError: the text is no such file, or a special token is missing.
     """
-    try:
-        backend = Tokenizer.from_str(text)
-    except Exception as error:  # the library raises no class of its own
-        raise DataError(f"This is not the content of a tokenizer.json: {error}") from error
-    if missing := [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]:
-        raise DataError(f"The tokenizer lacks {', '.join(missing)}.")
-    return _with_special_tokens(backend)
+    if wrong := problem(text, rows):
+        raise DataError(f"The tokenizer.json does not do: {wrong}.")
+    return _with_special_tokens(Tokenizer.from_str(text))
 
 
 def _with_special_tokens(backend: Tokenizer) -> PreTrainedTokenizerFast:
@@ -205,6 +204,55 @@ def _with_special_tokens(backend: Tokenizer) -> PreTrainedTokenizerFast:
         mask_token=AddedToken("<mask>", lstrip=True, special=True),
         model_input_names=["input_ids", "attention_mask"],
     )
+
+
+def start_rows(
+    tokenizer: PreTrainedTokenizerFast,
+    known: PreTrainedTokenizerFast,
+    words: Tensor,
+    bias: Tensor,
+    *,
+    method: str = "pieces",
+    seed: int = 0,
+) -> tuple[Tensor, Tensor, dict[str, int]]:
+    """Word embeddings for a new vocabulary, started from those of a known one.
+
+    Pieces that both have are copied, as in SwissBERT (Vamvas et al. 2023). Of the rest, "pieces" takes the mean of the
+    known pieces that spell the new one, as far as there are any; "random", and what is left, is drawn from a normal
+    distribution with each dimension's mean and standard deviation over the known rows.
+
+    Args:
+        tokenizer: the new vocabulary.
+        known: the known one.
+        words: *Shape: (known pieces at least, hidden)*, its embeddings.
+        bias: *Shape: (known pieces at least,)*, the output bias of its pieces.
+        method: "pieces" or "random".
+        seed: of what is drawn.
+
+    Returns:
+        *(pieces, hidden)* and *(pieces,)*, in `words`' dtype, and how many pieces were "copied", "composed", "random".
+
+    Raises:
+        ConfigurationError: there is no such method.
+    """
+    if method not in ("pieces", "random"):
+        raise ConfigurationError(f"start_rows is 'pieces' or 'random'; not {method!r}.")
+    source = words.detach().float().cpu()[: len(known)]
+    source_bias = bias.detach().float().cpu()[: len(known)]
+    ids, model = known.get_vocab(), known.backend_tokenizer.model
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(len(tokenizer), source.shape[1], generator=generator)
+    rows = source.mean(0) + noise * source.std(0)
+    own_bias = source_bias.mean().repeat(len(tokenizer))
+    counts = {"copied": 0, "composed": 0, "random": 0}
+    for index, piece in enumerate(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))):
+        parts = [ids[piece]] if piece in ids else []
+        if not parts and method == "pieces":
+            parts = [token.id for token in model.tokenize(piece) if token.id != known.unk_token_id]
+        if parts:
+            rows[index], own_bias[index] = source[parts].mean(0), source_bias[parts].mean()
+        counts["copied" if piece in ids else "composed" if parts else "random"] += 1
+    return rows.to(words.dtype), own_bias.to(words.dtype), counts
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:

@@ -13,31 +13,28 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback, TrainingArgum
 from transformers.integrations import TensorBoardCallback
 
 from xmodular.configuration import XmodConfig
-from xmodular.console import console, progress, quiet_transformers
+from xmodular.console import console, quiet_transformers
 from xmodular.data import (
     Batches,
     BlockCache,
-    CausalLMCollator,
     HubText,
     LanguageBlocks,
     LanguageSampler,
-    MaskedLMCollator,
     MixedBlocks,
     Share,
-    TextFiles,
     block_lengths,
     find_dataset,
     find_text,
     language_shares,
     lines_table,
-    word_starts,
 )
-from xmodular.errors import ConfigurationError, NoTextError
+from xmodular.errors import ConfigurationError
 from xmodular.files import written_beside
 from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.options import PretrainOptions, build
 from xmodular.tasks import load_saved, piece_characters
 from xmodular.training.checkpoints import checkpoint_step, saving
+from xmodular.training.corpus import blocks_of, collator, schedule, text_of
 from xmodular.training.log import RunLog
 from xmodular.training.runs import Run, Start, begin, check_data, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer, training_arguments
@@ -99,12 +96,15 @@ def _pretrain(options: PretrainOptions) -> Run:
         dev_text = {}
         for code, paths in files.items():
             if code in dev_files:
-                train_text[code], dev_text[code] = _text(options, code, paths), _text(options, code, dev_files[code])
+                train_text[code], dev_text[code] = (
+                    text_of(options, code, paths),
+                    text_of(options, code, dev_files[code]),
+                )
             else:
-                train_text[code] = _text(options, code, paths, "train")
-                dev_text[code] = _text(options, code, paths, "dev")
-        blocks = _blocks(cache, train_text, "tokenising")
-        dev_blocks = _blocks(cache, dev_text, "tokenising validation text", may_be_empty=True)
+                train_text[code] = text_of(options, code, paths, "train")
+                dev_text[code] = text_of(options, code, paths, "dev")
+        blocks = blocks_of(cache, train_text, "tokenising")
+        dev_blocks = blocks_of(cache, dev_text, "tokenising validation text", may_be_empty=True)
     if (table := lines_table({each.language: each.lines for each in blocks})) is not None:
         console.print(table)
     with arguments.main_process_first(desc="the run's data"):
@@ -113,7 +113,8 @@ def _pretrain(options: PretrainOptions) -> Run:
     _print_shares(blocks, shares, shares_end)
     set_seed(options.seed)
     languages = [_SHARED] if options.shared else list(files)
-    architecture = XmodForMaskedLM if options.objective == "mlm" else XmodForCausalLM
+    causal = options.objective == "clm"
+    architecture = XmodForCausalLM if causal else XmodForMaskedLM
     model = architecture(_config(options, tokenizer, languages))
     print_trainable(model.set_trainable("all"))
 
@@ -124,15 +125,15 @@ def _pretrain(options: PretrainOptions) -> Run:
         lengths = block_lengths([each.blocks for each in blocks], tokenizer.pad_token_id)
     steps = _steps(options, len(dataset), lengths, processes)
     arguments.max_steps = steps
-    for name, value in _schedule(options, steps).items():
+    for name, value in schedule(options, steps).items():
         setattr(arguments, name, value)
     validation = Validation(
         model,
         dev_blocks,
         lang_ids,
-        _collator(options, tokenizer, seed=options.seed + 1),
+        collator(options, tokenizer, seed=options.seed + 1, causal=causal),
         characters=piece_characters(tokenizer),
-        special_ids=tokenizer.all_special_ids if options.objective == "mlm" else None,
+        special_ids=None if causal else tokenizer.all_special_ids,
         pad_id=tokenizer.pad_token_id,
         batch_size=options.batch_size,
         most=options.dev_blocks,
@@ -141,7 +142,7 @@ def _pretrain(options: PretrainOptions) -> Run:
         model=model,
         args=arguments,
         train_dataset=dataset,
-        data_collator=_collator(options, tokenizer, seed=options.seed),
+        data_collator=collator(options, tokenizer, seed=options.seed, causal=causal),
         batches=_batches(options, blocks, lengths, arguments),
         validate=validation,
         sharded=options.fsdp,
@@ -221,18 +222,6 @@ def _steps(options: PretrainOptions, blocks: int, lengths: np.ndarray | None, pr
     return math.ceil(options.epochs * passes / (options.accumulation * processes))
 
 
-def _schedule(options: PretrainOptions, steps: int) -> dict[str, Any]:
-    """The learning rate's schedule, in transformers' terms."""
-    if options.schedule == "wsd":
-        falling = {"num_decay_steps": max(1, round(options.decay * steps)), "decay_type": "linear"}
-        return {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": falling}
-    if options.schedule == "polynomial":
-        return {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": 2.0, "lr_end": 0.0}}
-    if options.schedule == "constant":
-        return {"lr_scheduler_type": "constant_with_warmup"}
-    return {"lr_scheduler_type": options.schedule}
-
-
 def _tensorboard(options: PretrainOptions, first_process: bool) -> list[TrainerCallback]:
     """TensorBoard's callback, if it is asked for.
 
@@ -273,18 +262,13 @@ def _sources(options: PretrainOptions) -> _Sources:
     )
 
 
-def _text(options: PretrainOptions, language: str, sources: tuple[Path | HubText, ...], part: str = "all") -> TextFiles:
-    fraction = 0.0 if part == "all" else options.dev_fraction
-    return TextFiles(language, sources, part, fraction, options.text_field, options.max_line)
-
-
 def _tokenizer(options: PretrainOptions, files: _Sources, start: Start) -> PreTrainedTokenizerFast:
     if options.tokenizer is not None:
         return load_tokenizer(options.tokenizer)
     if start.goes_on and (options.output_dir / "tokenizer_config.json").is_file():  # the last of its files
         return load_tokenizer(options.output_dir)
     console.print(f"Training a tokenizer of {options.vocab_size:,} pieces")
-    text = {code: _text(options, code, paths) for code, paths in files.items()}
+    text = {code: text_of(options, code, paths) for code, paths in files.items()}
     tokenizer = train_tokenizer(
         text, options.vocab_size, alpha=options.alpha, seed=options.seed, byte_fallback=options.byte_fallback
     )
@@ -293,21 +277,6 @@ def _tokenizer(options: PretrainOptions, files: _Sources, start: Start) -> PreTr
     with written_beside(options.output_dir) as folder:
         tokenizer.save_pretrained(folder)
     return tokenizer
-
-
-def _blocks(
-    cache: BlockCache, text: dict[str, TextFiles], description: str, *, may_be_empty: bool = False
-) -> list[LanguageBlocks]:
-    blocks = []
-    for number, (code, lines) in enumerate(text.items(), start=1):
-        with progress(f"{description}, {code} ({number} of {len(text)}), lines", None) as advance:
-            try:
-                blocks.append(cache.get(lines, advance))
-            except NoTextError:
-                if not may_be_empty:
-                    raise
-                console.print(f"No validation text for {code}.")
-    return blocks
 
 
 def _config(options: PretrainOptions, tokenizer: PreTrainedTokenizerFast, languages: list[str]) -> XmodConfig:
@@ -322,22 +291,6 @@ def _config(options: PretrainOptions, tokenizer: PreTrainedTokenizerFast, langua
         **(options.overrides or {}),
     }
     return XmodConfig.preset(options.preset, **fields)
-
-
-def _collator(
-    options: PretrainOptions, tokenizer: PreTrainedTokenizerFast, *, seed: int
-) -> MaskedLMCollator | CausalLMCollator:
-    if options.objective == "clm":
-        return CausalLMCollator(pad_id=tokenizer.pad_token_id)
-    return MaskedLMCollator(
-        special_ids=tokenizer.all_special_ids,
-        mask_id=tokenizer.mask_token_id,
-        pad_id=tokenizer.pad_token_id,
-        vocab_size=len(tokenizer),
-        probability=options.mask_probability,
-        word_starts=word_starts(tokenizer) if options.whole_words else None,
-        seed=seed,
-    )
 
 
 def _print_shares(blocks: list[LanguageBlocks], shares: dict[str, Share], end: dict[str, Share] | None) -> None:

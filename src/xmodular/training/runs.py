@@ -16,7 +16,7 @@ from xmodular.console import console, quiet_transformers
 from xmodular.errors import ConfigurationError
 from xmodular.files import write_json, written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
-from xmodular.options import PretrainOptions, TrainingOptions, as_record
+from xmodular.options import LanguageModelOptions, TrainingOptions, as_record
 from xmodular.training.checkpoints import last_checkpoint
 
 # Options that may differ between a run and its continuation: they leave the weights as they are.
@@ -82,7 +82,7 @@ class Start:
     checkpoint: Path | None
 
 
-def begin(options: PretrainOptions, processes: int) -> Start:
+def begin(options: LanguageModelOptions, processes: int) -> Start:
     """Claim a run's folder, or find the unfinished run of the same options in it.
 
     ``run.json`` says which options a run was started with; a finished run has ``options.json`` too.
@@ -121,7 +121,7 @@ def begin(options: PretrainOptions, processes: int) -> Start:
     return Start(False, None)
 
 
-def check_data(options: PretrainOptions, data: Mapping[str, Any]) -> None:
+def check_data(options: LanguageModelOptions, data: Mapping[str, Any]) -> None:
     """Make sure that a run which goes on reads what it read before; a run that starts notes it down.
 
     Args:

@@ -1,0 +1,78 @@
+"""What pretraining and growing a language have in common: lines, blocks, masks, and the learning rate's schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from xmodular.console import console, progress
+from xmodular.data import (
+    BlockCache,
+    CausalLMCollator,
+    HubText,
+    LanguageBlocks,
+    MaskedLMCollator,
+    TextFiles,
+    word_starts,
+)
+from xmodular.errors import NoTextError
+from xmodular.options import LanguageModelOptions
+
+
+def text_of(
+    options: LanguageModelOptions, language: str, sources: tuple[Path | HubText, ...], part: str = "all"
+) -> TextFiles:
+    """The lines of a language: all, or "train" or "dev" of the split by `dev_fraction`."""
+    fraction = 0.0 if part == "all" else options.dev_fraction
+    return TextFiles(language, sources, part, fraction, options.text_field, options.max_line)
+
+
+def blocks_of(
+    cache: BlockCache, text: dict[str, TextFiles], description: str, *, may_be_empty: bool = False
+) -> list[LanguageBlocks]:
+    """The blocks of each language, made or found in the cache.
+
+    Raises:
+        DataError: a language has no text, unless it may be empty.
+    """
+    blocks = []
+    for number, (code, lines) in enumerate(text.items(), start=1):
+        with progress(f"{description}, {code} ({number} of {len(text)}), lines", None) as advance:
+            try:
+                blocks.append(cache.get(lines, advance))
+            except NoTextError:
+                if not may_be_empty:
+                    raise
+                console.print(f"No validation text for {code}.")
+    return blocks
+
+
+def collator(
+    options: LanguageModelOptions, tokenizer: PreTrainedTokenizerFast, *, seed: int, causal: bool = False
+) -> MaskedLMCollator | CausalLMCollator:
+    """Chooses what is predicted."""
+    if causal:
+        return CausalLMCollator(pad_id=tokenizer.pad_token_id)
+    return MaskedLMCollator(
+        special_ids=tokenizer.all_special_ids,
+        mask_id=tokenizer.mask_token_id,
+        pad_id=tokenizer.pad_token_id,
+        vocab_size=len(tokenizer),
+        probability=options.mask_probability,
+        word_starts=word_starts(tokenizer) if options.whole_words else None,
+        seed=seed,
+    )
+
+
+def schedule(options: LanguageModelOptions, steps: int) -> dict[str, Any]:
+    """The learning rate's schedule, in transformers' terms."""
+    if options.schedule == "wsd":
+        falling = {"num_decay_steps": max(1, round(options.decay * steps)), "decay_type": "linear"}
+        return {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": falling}
+    if options.schedule == "polynomial":
+        return {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": 2.0, "lr_end": 0.0}}
+    if options.schedule == "constant":
+        return {"lr_scheduler_type": "constant_with_warmup"}
+    return {"lr_scheduler_type": options.schedule}

@@ -1,0 +1,315 @@
+"""Add a language to a pretrained model: its adapter learns from raw text, and nothing else moves.
+
+Pfeiffer et al. 2022, section 3.2: an added language's adapter is trained by masked language modelling with all else
+frozen. A language whose script the vocabulary does not cover gets tokens and embeddings of its own, which train too.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from transformers import PreTrainedTokenizerFast, TrainingArguments, set_seed
+
+from xmodular.certificate import Certificate, diff
+from xmodular.console import console, quiet_transformers
+from xmodular.data import Batches, BlockCache, LanguageBlocks, LanguageSampler, MixedBlocks, TextFiles, find_text
+from xmodular.errors import ConfigurationError, DataError, TrainingError
+from xmodular.files import written_beside
+from xmodular.languages import resolve
+from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
+from xmodular.modeling.languages import check_new_code, donor_weights
+from xmodular.options import ExtendOptions, build
+from xmodular.tasks import load_saved, piece_characters, tokenizer_of
+from xmodular.training.checkpoints import checkpoint_step, saving
+from xmodular.training.corpus import blocks_of, collator, schedule, text_of
+from xmodular.training.log import RunLog
+from xmodular.training.runs import Run, Start, begin, check_data, print_trainable, save_run
+from xmodular.training.trainer import RoutedTrainer, training_arguments
+from xmodular.training.validation import Validation
+from xmodular.vocabulary import fingerprint, load_tokenizer, start_rows, train_tokenizer
+
+_Scores = dict[str, float]
+
+
+def extend(model: XmodPreTrainedModel | str | Path, language: str, text: str | Path, **options: Any) -> Run:
+    """Add a language to a masked language model and train it.
+
+    Args:
+        model: a folder, a name on the Hub, or an object, which gets the language.
+        language: the new language's code.
+        text: a file, or a folder with the language's files.
+        options: `output_dir`, `init_from` and the other fields of `ExtendOptions`.
+
+    Returns:
+        The model with the language, saved in `output_dir` with its language pack (``pack``), the certificate of what
+        else moved (``certificate.json``), and ``metrics.json``: the held-out text's loss, perplexity and bits per
+        character under each adapter that was there, under the new one at its start, and after training.
+
+    Raises:
+        ConfigurationError, DataError, LanguageError: before any work is lost.
+        TrainingError: a weight moved that should not have.
+    """
+    given = model if isinstance(model, XmodPreTrainedModel) else None
+    source = str(given.config._name_or_path or "model object") if given is not None else model
+    return _extend(build(ExtendOptions, {"model": source, "language": language, "text": text, **options}), given)
+
+
+def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) -> Run:
+    model = given if given is not None else load_saved(options.model)
+    if not isinstance(model, XmodForMaskedLM):
+        raise ConfigurationError(
+            f"A language is added to a masked language model; {options.model} is a {type(model).__name__}. Add it to "
+            "the model that this one was fine-tuned from, and install the pack here."
+        )
+    code, donors = options.language, _donors(options.init_from)
+    check_new_code(model, code)
+    if donors is not None:
+        donor_weights(donors, model.languages)
+    files = _files(options)
+    known = tokenizer_of(model, None)
+    arguments = _arguments(options)
+    with arguments.main_process_first(desc="the run's folder"):
+        start = begin(options, arguments.world_size)
+    console.print(f"Adding {code} to {options.model}; output goes to {options.output_dir}")
+    train_text, dev_text = _split(options, code, files)
+    tokenizer = _own_tokenizer(options, train_text, start) or known
+    longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
+    size = min(options.block_size, longest)
+    folder = options.cache_dir or options.output_dir / "blocks"
+
+    def make(reader: PreTrainedTokenizerFast, text: TextFiles, what: str) -> LanguageBlocks:
+        return blocks_of(BlockCache(folder, reader, size, options.packing), {code: text}, what)[0]
+
+    with arguments.main_process_first(desc="tokenizer and blocks"):
+        blocks = make(tokenizer, train_text, "tokenising")
+        dev = make(tokenizer, dev_text, "tokenising validation text")
+        shared_dev = dev if tokenizer is known else make(known, dev_text, "tokenising validation text")
+    with arguments.main_process_first(desc="the run's data"):
+        check_data(options, {code: [blocks.tokens, len(blocks.blocks)]})
+
+    existing = _existing(model, shared_dev, known, options)
+    best = min(existing, key=lambda other: existing[other]["bits_per_character"])
+    before = copy.deepcopy(model) if given is not None else None
+    set_seed(options.seed)
+    model.add_language(code, donors)
+    if tokenizer is not known:
+        words = model.roberta.embeddings.word_embeddings.weight
+        rows, bias, counts = start_rows(
+            tokenizer, known, words, model.lm_head.bias, method=options.start_rows, seed=options.seed
+        )
+        model.set_vocabulary(code, tokenizer, rows, bias)
+        console.print(f"New vocabulary: {', '.join(f'{count:,} {kind}' for kind, count in counts.items())} pieces")
+    policy = options.trainable
+    print_trainable(model.set_trainable(policy, languages=[code] if policy == "language" else None))
+
+    lang_id = model.languages.index(code)
+    validation = _validation(model, dev, tokenizer, lang_id, options)
+    at_start = validation.per_language()[code]
+    steps = options.max_steps or math.ceil(
+        options.epochs * len(blocks.blocks) / (options.batch_size * options.accumulation * arguments.world_size)
+    )
+    arguments.max_steps = steps
+    for name, value in schedule(options, steps).items():
+        setattr(arguments, name, value)
+    trainer = RoutedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=MixedBlocks([blocks], {code: lang_id}),
+        data_collator=collator(options, tokenizer, seed=options.seed),
+        batches=_batches(options, blocks, arguments),
+        validate=validation,
+        log=RunLog(options.output_dir / "log.jsonl"),
+    )
+    if start.checkpoint is not None and checkpoint_step(start.checkpoint) >= steps:
+        model.load_state_dict(load_saved(start.checkpoint).state_dict())
+    else:
+        with quiet_transformers():
+            trainer.train(str(start.checkpoint) if start.checkpoint else None)
+    model.eval()
+    metrics = {
+        "steps": steps,
+        "existing": existing,
+        "best_existing": best,
+        "start": at_start,
+        "after": validation.per_language()[code],
+    }
+    _print_scores(code, metrics)
+    run = Run(model, known, options.output_dir, metrics)
+    if trainer.is_world_process_zero():
+        with saving("The model", options.output_dir):
+            save_run(run, options)
+        _pack(model, code, known, metrics, options)
+        certificate = diff(before if before is not None else options.model, options.output_dir, allow=[code])
+        certificate.to_json(options.output_dir / "certificate.json")
+        _print_certificate(code, certificate, options)
+    return run
+
+
+def _donors(init_from: Sequence[str]) -> dict[str, float] | list[str] | None:
+    """What `add_language` takes.
+
+    Raises:
+        ConfigurationError: a weight is no number, or only some languages have one.
+    """
+    if not init_from:
+        return None
+    named = [each.partition("=") for each in init_from]
+    if not any(sign for _, sign, _ in named):
+        return [name.strip() for name, _, _ in named]
+    try:
+        return {name.strip(): float(weight) for name, _, weight in named}
+    except ValueError:
+        raise ConfigurationError(
+            f"init_from is {','.join(init_from)!r}: give names (de,nl), or a weight to each (de=2,nl=1)."
+        ) from None
+
+
+def _files(options: ExtendOptions) -> tuple[Path, ...]:
+    if options.text.is_file():
+        return (options.text,)
+    found = find_text(options.text)
+    paths = found[resolve(options.language, found)]
+    return tuple(path for path in paths if isinstance(path, Path))
+
+
+def _split(options: ExtendOptions, code: str, files: tuple[Path, ...]) -> tuple[TextFiles, TextFiles]:
+    """Text to train on, and held-out text."""
+    if options.dev_text is None:
+        return text_of(options, code, files, "train"), text_of(options, code, files, "dev")
+    if options.dev_text.is_file():
+        held_out: tuple[Path, ...] = (options.dev_text,)
+    else:
+        found = find_text(options.dev_text)
+        held_out = found[resolve(code, found)]
+    return text_of(options, code, files), text_of(options, code, held_out)
+
+
+def _own_tokenizer(options: ExtendOptions, text: TextFiles, start: Start) -> PreTrainedTokenizerFast | None:
+    """The tokenizer of a vocabulary of its own, if the language is to have one."""
+    if options.tokenizer is not None:
+        return load_tokenizer(options.tokenizer)
+    if options.new_vocabulary is None:
+        return None
+    folder = options.output_dir / "tokenizer"
+    if start.goes_on and (folder / "tokenizer_config.json").is_file():  # the last of its files
+        return load_tokenizer(folder)
+    console.print(f"Training a tokenizer of {options.new_vocabulary:,} pieces")
+    tokenizer = train_tokenizer(
+        {text.language: text}, options.new_vocabulary, seed=options.seed, byte_fallback=options.byte_fallback
+    )
+    with written_beside(folder) as beside:
+        tokenizer.save_pretrained(beside)
+    return tokenizer
+
+
+def _arguments(options: ExtendOptions) -> TrainingArguments:
+    return training_arguments(
+        options,
+        eval_strategy="steps" if options.eval_every else "no",
+        eval_steps=options.eval_every,
+        save_strategy="steps" if options.save_every else "no",
+        save_steps=options.save_every or 500,
+        save_total_limit=options.keep_checkpoints or None,
+        dataloader_num_workers=options.workers,
+    )
+
+
+def _batches(options: ExtendOptions, blocks: LanguageBlocks, arguments: TrainingArguments) -> Batches:
+    batches = arguments.max_steps * options.accumulation * arguments.world_size
+    draws = LanguageSampler(
+        [len(blocks.blocks)], [blocks.tokens], batches * options.batch_size, options.seed, alpha=1.0
+    )
+    return Batches(draws, batches, options.batch_size, rank=arguments.process_index, ranks=arguments.world_size)
+
+
+def _validation(
+    model: XmodForMaskedLM,
+    dev: LanguageBlocks,
+    tokenizer: PreTrainedTokenizerFast,
+    lang_id: int,
+    options: ExtendOptions,
+) -> Validation:
+    return Validation(
+        model,
+        [dev],
+        {dev.language: lang_id},
+        collator(options, tokenizer, seed=options.seed + 1),
+        characters=piece_characters(tokenizer),
+        special_ids=tokenizer.all_special_ids,
+        pad_id=tokenizer.pad_token_id,
+        batch_size=options.batch_size,
+        most=options.dev_blocks,
+    )
+
+
+def _existing(
+    model: XmodForMaskedLM, dev: LanguageBlocks, tokenizer: PreTrainedTokenizerFast, options: ExtendOptions
+) -> dict[str, _Scores]:
+    """The held-out text under every adapter that the model has (those with a vocabulary of their own aside).
+
+    Raises:
+        DataError: there is no held-out text.
+    """
+    if not len(dev.blocks):
+        raise DataError(f"There is no held-out text of {dev.language}: raise --dev-fraction or give --dev-text.")
+    scores = {}
+    for other in model.languages:
+        if other not in model.config.vocabularies:
+            validation = _validation(model, dev, tokenizer, model.languages.index(other), options)
+            scores[other] = validation.per_language()[dev.language]
+    return scores
+
+
+def _pack(
+    model: XmodForMaskedLM, code: str, known: PreTrainedTokenizerFast, metrics: dict[str, Any], options: ExtendOptions
+) -> None:
+    best = metrics["best_existing"]
+    scores = [
+        {"metric": "bits_per_character", "adapter": adapter, "value": values["bits_per_character"]}
+        for adapter, values in ((best, metrics["existing"][best]), (code, metrics["after"]))
+    ]
+    start = f"started from {', '.join(options.init_from)}" if options.init_from else "started at random"
+    model.save_language(
+        code,
+        options.output_dir / "pack",
+        licence=options.licence,
+        note=f"Trained by xmodular extend on {options.text.name}, {metrics['steps']} steps; {start}.",
+        scores=scores,
+        tokenizer_hash=fingerprint(known),
+        overwrite=True,
+    )
+
+
+def _print_scores(code: str, metrics: dict[str, Any]) -> None:
+    best = metrics["best_existing"]
+    table = Table(
+        "adapter", "loss", "perplexity", "bits a character", title=f"Held-out text of {code}", title_justify="left"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, values in (
+        (f"{best} (the best of those there were)", metrics["existing"][best]),
+        (f"{code}, before training", metrics["start"]),
+        (f"{code}, after", metrics["after"]),
+    ):
+        table.add_row(
+            name, f"{values['loss']:.3f}", f"{values['perplexity']:.1f}", f"{values['bits_per_character']:.3f}"
+        )
+    console.print(table)
+
+
+def _print_certificate(code: str, certificate: Certificate, options: ExtendOptions) -> None:
+    console.print(
+        f"Saved the model in {options.output_dir}, the language pack in {options.output_dir / 'pack'}", markup=False
+    )
+    if certificate.ok:
+        console.print(f"All weights but those of {code} are bit-identical to before (certificate.json).")
+    elif options.trainable == "all":
+        console.print(f"Other weights than those of {code} moved, as --trainable all has it (certificate.json).")
+    else:
+        raise TrainingError(f"weights moved that should not have: {', '.join(sorted(certificate.changed))}.")

@@ -1,0 +1,187 @@
+"""Adding a language: it learns, nothing else moves, and it leaves as a pack."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import LANGUAGES, sentence
+from tests.support import assert_same_state
+from xmodular import diff, extend
+from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular.modeling import XmodForMaskedLM
+from xmodular.tasks import load_saved
+from xmodular.training import trainer
+from xmodular.vocabulary import load_tokenizer, start_rows, train_tokenizer
+
+SMALL = {"block_size": 32, "batch_size": 8, "max_steps": 12, "learning_rate": 5e-3, "dev_fraction": 0.2}
+
+
+def turned(line: str) -> str:
+    """A made-up language: German with its letters turned."""
+    return line.translate(str.maketrans("abcdefghijklmnopqrstuvwxyz", "nopqrstuvwxyzabcdefghijklm"))
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    draw = random.Random(5)
+    path = tmp_path_factory.mktemp("new") / "gsw.txt"
+    path.write_text("".join(turned(sentence("de_DE", draw)) + "\n" for _ in range(200)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def grown(base_run, text, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grown") / "gsw"
+    return extend(base_run.output_dir, "gsw", text, output_dir=folder, init_from="de=2,en=1", **SMALL)
+
+
+def test_only_the_new_language_moved(grown, base_run):
+    assert grown.model.languages == (*LANGUAGES, "gsw")
+    certificate = diff(base_run.output_dir, grown.output_dir)
+    assert certificate.added == {"gsw"}
+    assert not certificate.changed
+    assert not certificate.removed
+    stored = json.loads((grown.output_dir / "certificate.json").read_text())
+    assert stored["ok"] is True
+    adapters = grown.model.roberta.encoder.layer[0].output.adapter_modules
+    assert not torch.equal(adapters["gsw"].dense1.weight, adapters["de_DE"].dense1.weight)
+
+
+def test_it_learns_and_says_so(grown):
+    metrics = grown.metrics
+    assert metrics["after"]["loss"] < metrics["start"]["loss"]
+    assert set(metrics["existing"]) == set(LANGUAGES)
+    best = metrics["existing"][metrics["best_existing"]]
+    assert best["loss"] == min(values["loss"] for values in metrics["existing"].values())
+    assert json.loads((grown.output_dir / "metrics.json").read_text()) == metrics
+    # It starts as the weighted average, between its donors and what it becomes.
+    again = load_saved(grown.output_dir)
+    assert_same_state(again.state_dict(), grown.model.state_dict())
+
+
+def test_it_leaves_as_a_pack(grown, base_run):
+    model = XmodForMaskedLM.from_pretrained(base_run.output_dir)
+    assert model.load_language(grown.output_dir / "pack") == "gsw"
+    assert_same_state(model.state_dict(), grown.model.state_dict())
+
+
+@pytest.mark.parametrize("method", ["pieces", "random"])
+def test_with_a_vocabulary_of_its_own(base_run, text, tmp_path, method):
+    run = extend(
+        *(base_run.output_dir, "gsw", text),
+        output_dir=tmp_path / "own",
+        init_from="de",
+        new_vocabulary=120,
+        start_rows=method,
+        **SMALL,
+    )
+    assert run.model.config.vocabularies.keys() == {"gsw"}
+    assert run.metrics["after"]["loss"] < run.metrics["start"]["loss"]
+    assert diff(base_run.output_dir, run.output_dir, allow=["gsw"]).ok
+    assert load_tokenizer(run.output_dir).get_vocab() == base_run.tokenizer.get_vocab()
+    moved = run.model.roberta.embeddings.words("gsw").weight
+    rows, _, _ = start_rows(
+        load_tokenizer(tmp_path / "own" / "tokenizer"),
+        base_run.tokenizer,
+        base_run.model.get_input_embeddings().weight,
+        base_run.model.lm_head.bias,
+        method=method,
+    )
+    assert not torch.equal(moved, rows)  # its embeddings trained
+    model = XmodForMaskedLM.from_pretrained(base_run.output_dir)
+    model.load_language(tmp_path / "own" / "pack")
+    assert_same_state(model.state_dict(), run.model.state_dict())
+
+
+def test_everything_may_train(base_run, text, tmp_path):
+    run = extend(base_run.output_dir, "gsw", text, output_dir=tmp_path / "all", trainable="all", **SMALL)
+    certificate = diff(base_run.output_dir, run.output_dir)
+    assert {"encoder", "embeddings"} <= certificate.changed
+    # The adapters of languages that are not read have no gradient, whatever trains.
+    assert not set(LANGUAGES) & certificate.changed
+
+
+def test_a_broken_run_goes_on(base_run, text, tmp_path, monkeypatch):
+    small = {**SMALL, "save_every": 4, "init_from": "de"}
+    whole = extend(base_run.output_dir, "gsw", text, output_dir=tmp_path / "whole", **small)
+
+    class Broken(Exception):
+        pass
+
+    publish = trainer.publish
+
+    def break_off(*arguments, **options):
+        publish(*arguments, **options)
+        raise Broken
+
+    monkeypatch.setattr(trainer, "publish", break_off)
+    with pytest.raises(Broken):
+        extend(base_run.output_dir, "gsw", text, output_dir=tmp_path / "broken", **small)
+    monkeypatch.undo()
+    again = extend(base_run.output_dir, "gsw", text, output_dir=tmp_path / "broken", **small)
+    assert_same_state(again.model.state_dict(), whole.model.state_dict())
+    assert again.metrics == whole.metrics
+
+
+def test_a_model_object_gets_the_language(base_run, text, tmp_path):
+    model = XmodForMaskedLM.from_pretrained(base_run.output_dir)
+    run = extend(model, "gsw", text, output_dir=tmp_path / "object", **SMALL)
+    assert run.model is model
+    assert model.languages[-1] == "gsw"
+    assert json.loads((tmp_path / "object" / "certificate.json").read_text())["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "part"),
+    [
+        ({"language": "de"}, LanguageError, "de_DE already"),
+        ({"language": "a b"}, LanguageError, "'a b'"),
+        ({"init_from": "klingon"}, LanguageError, "klingon"),
+        ({"init_from": "de=x"}, ConfigurationError, "de=x"),
+        ({"init_from": "de=1,en"}, ConfigurationError, "de=1,en"),
+        ({"text": "nowhere"}, DataError, "nowhere"),
+        ({"new_vocabulary": 100, "tokenizer": "x"}, ConfigurationError, "one of them"),
+        ({"tokenizer": "nowhere"}, DataError, "nowhere"),
+        ({"start_rows": "magic"}, ConfigurationError, "magic"),
+    ],
+)
+def test_refusals_come_first(base_run, text, tmp_path, options, error, part):
+    given = {"language": "gsw", "text": text, "output_dir": tmp_path / "out", **SMALL, **options}
+    with pytest.raises(error, match=part):
+        extend(base_run.output_dir, given.pop("language"), given.pop("text"), **given)
+    assert not list(tmp_path.glob("out/*.safetensors"))
+
+
+def test_a_task_model_is_refused(topic_run, text, tmp_path):
+    with pytest.raises(ConfigurationError, match="pack"):
+        extend(topic_run.output_dir, "gsw", text, output_dir=tmp_path)
+
+
+def test_start_rows_copy_compose_and_draw():
+    known = train_tokenizer({"a": ["the house the houses a mouse"] * 20}, 40)
+    new = train_tokenizer({"a": ["the houses mouse themouse ж ж ж"] * 20}, 40)
+    torch.manual_seed(0)
+    words, bias = torch.randn(len(known) + 3, 6), torch.randn(len(known) + 3)
+    rows, own, counts = start_rows(new, known, words, bias)
+    vocabulary, there = new.get_vocab(), known.get_vocab()
+    assert sum(counts.values()) == len(new) == len(rows) == len(own)
+    both = set(vocabulary) & set(there)
+    assert counts["copied"] == len(both) > 5
+    for piece in both:
+        assert torch.equal(rows[vocabulary[piece]], words[there[piece]])
+        assert own[vocabulary[piece]] == bias[there[piece]]
+    composed = 0
+    for piece in set(vocabulary) - both:
+        parts = [token.id for token in known.backend_tokenizer.model.tokenize(piece)]
+        if parts := [part for part in parts if part != known.unk_token_id]:
+            torch.testing.assert_close(rows[vocabulary[piece]], words[parts].mean(0))
+            composed += 1
+    assert composed == counts["composed"] > 0
+    _, _, counts = start_rows(new, known, words, bias, method="random")
+    assert counts["composed"] == 0
+    assert counts["random"] == len(new) - len(both)
+    with pytest.raises(ConfigurationError, match="magic"):
+        start_rows(new, known, words, bias, method="magic")
