@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from xmodular import XmodForMaskedLM, XmodForSequenceClassification, XmodModel, diff
-from xmodular.certificate import PARTS, Certificate
+from xmodular.certificate import PARTS, Certificate, sides
 from xmodular.certificate.compare import compare_tensors
 from xmodular.cli import app
 from xmodular.errors import ConfigurationError, DataError, LanguageError, PackError
-from xmodular.packs import read_pack
+from xmodular.packs import Pack, read_pack
 from xmodular.training import Run
 
 from .support import LANGUAGES, tiny_model
@@ -54,7 +55,8 @@ def tokenizer_json(rows: int) -> str:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 
-    vocabulary = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3} | {f"w{number}": number for number in range(4, rows)}
+    vocabulary = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4}
+    vocabulary |= {f"w{number}": number for number in range(5, rows)}
     return Tokenizer(WordLevel(vocabulary, unk_token="<unk>")).to_str()
 
 
@@ -141,8 +143,9 @@ def test_removing_a_language_moves_ids_but_no_weight(model: Any) -> None:
 def test_another_order_of_languages(model: Any) -> None:
     certificate = diff(model, changed_copy(model, lambda m: m.keep_languages(LANGUAGES[::-1])))
     assert certificate.identical == ALL
-    assert certificate.ok
-    assert [c.field for c in certificate.configuration] == ["language id of en_XX", "language id of sw_KE"]
+    assert not certificate.ok
+    assert [c.field for c in certificate.decisive] == ["order of languages"]
+    assert [c.field for c in certificate.configuration[1:]] == ["language id of en_XX", "language id of sw_KE"]
 
 
 def test_a_vocabulary_of_its_own_is_the_languages(model: Any, tmp_path: Path) -> None:
@@ -151,7 +154,8 @@ def test_a_vocabulary_of_its_own_is_the_languages(model: Any, tmp_path: Path) ->
     assert certificate.changed == {"sw_KE"}
     assert certificate.identical == ALL - {"sw_KE"}
     swahili = next(part for part in certificate.parts if part.name == "sw_KE")
-    assert swahili.tensors_changed == 2
+    assert swahili.tensors_changed == 3
+    assert swahili.changes[0].name == "tokenizer.sw_KE.json"
     assert {change.reason for change in swahili.changes} == {"only in b"}
     assert diff(changed_copy(model, lambda m: own_vocabulary(m, "sw_KE")), other).ok
     moved = changed_copy(other, lambda m: m.lm_head.language_bias["sw_KE"][3].add_(1))
@@ -340,7 +344,88 @@ def test_a_packs_output_bias_needs_a_head_to_be_compared(model: Any, tmp_path: P
     classifier.load_language(tmp_path / "pack", force=True)
     certificate = diff(tmp_path / "pack", classifier)
     assert certificate.identical == {"sw_KE"}
-    assert certificate.parts[0].tensors == 2 * 4 + 1
+    assert certificate.parts[0].tensors == 2 * 4 + 1 + 1  # the embeddings and their tokenizer
+
+
+def test_a_language_with_another_tokenizer_is_changed(model: Any, tmp_path: Path) -> None:
+    """The same weights under another tokenizer are another language: its inputs are other ids."""
+    own_vocabulary(model, "sw_KE")
+    other = copy.deepcopy(model)
+    other.tokenizers["sw_KE"] = other.tokenizers["sw_KE"].replace("w7", "v7")
+    without = copy.deepcopy(model)
+    del without.tokenizers["sw_KE"]
+    made: dict[str, list[Any]] = {}
+    for name, side in (("same", model), ("other", other), ("without", without)):
+        side.save_pretrained(tmp_path / name)
+        made[name] = [side, tmp_path / name]
+        if name != "without":
+            side.save_language("sw_KE", tmp_path / f"{name}-pack")
+            made[name].append(tmp_path / f"{name}-pack")
+    for a in made["same"]:
+        for b in made["same"]:
+            assert diff(a, b).ok
+        for b, reason in [(b, "another content") for b in made["other"]] + [(b, "only in a") for b in made["without"]]:
+            certificate = diff(a, b)
+            assert certificate.changed == {"sw_KE"}
+            assert not certificate.ok
+            part = next(part for part in certificate.parts if part.name == "sw_KE")
+            assert [(change.name, change.reason) for change in part.changes] == [("tokenizer.sw_KE.json", reason)]
+            assert part.tensors_changed == 1
+            assert diff(a, b, allow="sw").ok
+
+
+def test_the_tokenizer_of_a_model_on_the_hub(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_vocabulary(model, "sw_KE")
+    model.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.sw_KE.json").write_text(model.tokenizers["sw_KE"].replace("w7", "v7"))
+    places = {"someone/model": tmp_path}
+
+    def cached(source: str, name: str, **more: Any) -> str | None:
+        path = places.get(source, Path(source)) / name
+        return str(path) if path.exists() else None
+
+    monkeypatch.setattr("xmodular.certificate.sides.cached_file", cached)
+    for name in ("read_config", "open_weights"):
+        true = getattr(sides, name)
+        monkeypatch.setattr(sides, name, lambda source, true=true: true(places.get(source, source)))
+    monkeypatch.setattr("xmodular.certificate.compare.load_tokenizer", lambda source: pytest.fail(source))
+    model.config._name_or_path = ""
+    assert diff(model, "someone/model").changed == {"sw_KE"}
+
+
+def test_another_tokenizer_of_all_languages_is_shown(model: Any, base_run: Run, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        model.save_pretrained(tmp_path / name)
+        base_run.tokenizer.save_pretrained(tmp_path / name)
+    tokenizer = tmp_path / "b" / "tokenizer.json"
+    content = json.loads(tokenizer.read_text(encoding="utf-8"))
+    content["truncation"] = {"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0}
+    tokenizer.write_text(json.dumps(content), encoding="utf-8")
+    assert diff(tmp_path / "a", tmp_path / "b").configuration == ()  # how a text is cut is not the tokenizer's affair
+    content["model"]["vocab"][7][0] += "x"
+    tokenizer.write_text(json.dumps(content), encoding="utf-8")
+    certificate = diff(tmp_path / "a", tmp_path / "b")
+    (change,) = certificate.configuration
+    assert change.field == "tokenizer"
+    assert change.a != change.b
+    assert "tokenizer" in printed(certificate)
+    assert not certificate.ok
+    assert diff(tmp_path / "a", tmp_path / "b", allow=["configuration"]).ok
+    tokenizer.unlink()
+    assert diff(tmp_path / "a", tmp_path / "b").configuration == ()  # nothing to compare
+
+
+def test_packs_are_read_tensor_by_tensor(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack may be larger than the memory, which costs its maker nothing if it is full of zeros."""
+    own_vocabulary(model, "sw_KE")
+    model.save_language("sw_KE", tmp_path / "pack")
+
+    def whole(self: Pack) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Pack, "adapter", whole)
+    monkeypatch.setattr(Pack, "embeddings", whole)
+    assert diff(tmp_path / "pack", model).identical == {"sw_KE"}
 
 
 def test_a_pack_on_the_hub(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,3 +545,28 @@ def test_errors_come_before_work(model: Any, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match="is damaged"):
         diff(tmp_path, model)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("hidden_act", "relu"), ("layer_norm_eps", 1e-3), ("ln_before_adapter", False), ("pad_token_id", 0)],
+)
+def test_a_configuration_that_decides_outputs_counts(base_run: Run, tmp_path: Path, field: str, value: Any) -> None:
+    shutil.copytree(base_run.output_dir, tmp_path / "other")
+    path = tmp_path / "other" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    certificate = diff(base_run.output_dir, tmp_path / "other")
+    assert not certificate.ok
+    assert [change.field for change in certificate.decisive] == [field]
+    assert diff(base_run.output_dir, tmp_path / "other", allow=["configuration"]).ok
+
+
+def test_the_order_of_languages_counts_and_a_moved_id_does_not(base_run: Run) -> None:
+    model = copy.deepcopy(base_run.model)
+    model.remove_language("de")
+    assert diff(base_run.output_dir, model, allow=["de"]).ok
+    model = copy.deepcopy(base_run.model)
+    model.keep_languages(["sw", "en", "de"])
+    certificate = diff(base_run.output_dir, model)
+    assert not certificate.changed
+    assert not certificate.ok

@@ -10,7 +10,7 @@ import pytest
 from xmodular import languages
 from xmodular.catalogue import RELEASES
 from xmodular.errors import LanguageError
-from xmodular.languages import english_name, relatives, resolve, resolve_all
+from xmodular.languages import english_name, names_of, relatives, resolve, resolve_all
 
 EVERY = [(release.name, code) for release in RELEASES.values() for code in release.languages]
 X81 = RELEASES["xmod-base"].languages
@@ -365,3 +365,18 @@ def test_what_no_name_can_be_is_a_language_error(name: str) -> None:
     with pytest.raises(LanguageError) as caught:
         resolve(name, ["de_DE", "en_XX"])
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("code", sorted({code for release in RELEASES.values() for code in release.languages}))
+def test_every_code_has_names(code: str) -> None:
+    names = names_of(code)
+    assert all(names.values()), names
+    assert english_name(code) == names["english"]
+    assert resolve(str(names["bcp47"]), [code]) == code
+
+
+def test_names_leave_invented_regions_out() -> None:
+    assert names_of("ar_AR") == {"english": "Arabic", "native": "العربية", "bcp47": "ar"}
+    assert names_of("eo_EO")["bcp47"] == "eo"
+    assert names_of("zh_TW")["english"] == "Chinese (Traditional)"
+    assert names_of("xx_nothing_at_all") == {"english": None, "native": None, "bcp47": None}

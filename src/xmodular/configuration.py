@@ -6,12 +6,14 @@ import difflib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field
+from pathlib import Path
 from typing import Any
 
 from transformers.configuration_utils import PretrainedConfig
 
 from xmodular.catalogue import RELEASES, SHAPES
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, XmodularError
+from xmodular.files import is_missing_folder
 from xmodular.languages import code_problem
 
 POSITION_TYPES = ("absolute", "relative_key", "relative_key_query")
@@ -287,3 +289,26 @@ class XmodConfig(PretrainedConfig):
                 f"default_language is {self.default_language!r}{hint}, which is not among the languages: "
                 f"{', '.join(map(str, languages))}."
             )
+
+
+def read_config(source: str | Path) -> XmodConfig:
+    """The configuration of a model folder or Hub repository.
+
+    Raises:
+        ConfigurationError: there is no X-MOD model, or its config.json cannot be read.
+    """
+    path = Path(source)
+    if path.exists() and not (path / "config.json").is_file():
+        raise ConfigurationError(f"{source} holds no model: there is no config.json in it.")
+    if is_missing_folder(source):
+        raise ConfigurationError(f"There is no folder {source}.")
+    try:
+        return XmodConfig.from_pretrained(str(source))
+    except XmodularError:
+        raise
+    except OSError as error:
+        if path.exists():
+            raise ConfigurationError(f"{path / 'config.json'} cannot be read: {error!s:.200}") from error
+        raise ConfigurationError(f"No model at {source}, neither as a path nor on the Hub.") from error
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # of the base class
+        raise ConfigurationError(f"{source} has a config.json that cannot be read: {error!s:.200}") from error

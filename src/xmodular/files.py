@@ -29,6 +29,15 @@ def written_beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def is_missing_folder(source: str | Path) -> bool:
+    """Whether a name can only be that of a folder which is not there, and no repository's (`owner/name`) on the Hub."""
+    path = Path(source)
+    if path.exists():
+        return False
+    parts = path.parts
+    return len(parts) > 2 or str(source).startswith((".", "~", "/")) or (len(parts) == 2 and path.parent.is_dir())
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, beside and then renamed."""
     with written_beside(path.parent) as folder:

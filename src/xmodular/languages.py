@@ -36,7 +36,7 @@ _SAME_LANGUAGE = 99
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_\-]{0,63}")
 # Names of other parts of a model.
-_PARTS = ("embeddings", "encoder")
+_PARTS = ("configuration", "embeddings", "encoder")
 _LONGEST = 100  # characters that a name may have
 
 
@@ -127,17 +127,16 @@ def code_problem(code: object) -> str | None:
     """What is wrong with a language's code, if anything."""
     if not isinstance(code, str) or not _CODE.fullmatch(code):
         return f"{code!r:.80}: a code is a letter followed by at most 63 letters, digits, '_' or '-', such as 'de_DE'."
-    if code in _reserved():
+    if _is_reserved(code):
         return f"{code!r}, which is the name of another part of a model: add a region, such as '{code}_XX'."
     return None
 
 
-@lru_cache(maxsize=1)
-def _reserved() -> frozenset[str]:
-    """Names that the containers of a language's weights have for themselves."""
-    from torch.nn import ModuleDict, ParameterDict
+def _is_reserved(code: str) -> bool:
+    """Whether the containers of a language's weights have the name for themselves."""
+    from torch.nn import ModuleDict, ParameterDict  # asked each time: libraries add to them
 
-    return frozenset((*dir(ModuleDict()), *dir(ParameterDict()), *_PARTS))
+    return code in _PARTS or hasattr(ModuleDict(), code) or hasattr(ParameterDict(), code)
 
 
 def relatives(name: str, languages: Iterable[str]) -> list[str]:
@@ -166,12 +165,21 @@ def english_name(code: str) -> str:
     Returns:
         The name; the code itself where it means no language.
     """
+    return names_of(code)["english"] or code
+
+
+def names_of(code: str) -> dict[str, str | None]:
+    """What a code's language is called: `english`, `native` and `bcp47`, None where it means no language.
+
+    A region that only tells models apart (`de_DE` is German) is left out; a script that is not the usual one stays.
+    """
     meaning = _meaning(code, code=True)
     if meaning is None:
-        return code
+        return {"english": None, "native": None, "bcp47": None}
     language, script = meaning.levels[1]
     usual = langcodes.Language.get(language).maximize().script
-    return langcodes.Language.make(language=language, script=None if script == usual else script).display_name()
+    named = langcodes.Language.make(language=language, script=None if script == usual else script)
+    return {"english": named.display_name(), "native": named.autonym(), "bcp47": named.to_tag()}
 
 
 @lru_cache(maxsize=16384)

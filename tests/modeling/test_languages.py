@@ -416,9 +416,9 @@ def logits_of_sw(model: Any, name: str = "sw") -> Tensor:
     ("tokenizer", "words", "bias", "part"),
     [
         (tokenizer_text(), torch.zeros(ROWS, 5), None, "(40, 5)"),
-        (tokenizer_text(), torch.zeros(ROWS - 1, 32), None, "40 pieces"),
+        (tokenizer_text(), torch.zeros(ROWS - 1, 32), None, "39"),
         (tokenizer_text(), torch.zeros(ROWS, 32), torch.zeros(3), "(3,)"),
-        ("{}", torch.zeros(ROWS, 32), None, "cannot be read"),
+        ("{}", torch.zeros(ROWS, 32), None, "not a tokenizer"),
         (tokenizer_text().replace("<pad>", "<nopad>"), torch.zeros(ROWS, 32), None, "<pad>"),
     ],
 )

@@ -24,6 +24,7 @@ from torch import Tensor
 from tests.packs.samples import OWN_ROWS, content_of, samples, sealed, small_model, write
 from xmodular.errors import PackError, XmodularError
 from xmodular.packs import read_pack
+from xmodular.packs.manifest import problems
 
 NAMES = ("german", "swahili", "own")
 DATA = ("pack.json", "adapter.safetensors", "tokenizer.json", "embeddings.safetensors")
@@ -416,6 +417,8 @@ def test_tokenizers_that_do_not_fit_their_embeddings(change: dict[str, Any]) -> 
         ({"bottleneck_size": 2**40}, None),
         ({}, 2**20),
         ({}, 2**40),
+        ({"hidden_size": 8192, "bottleneck_size": 8192, "num_hidden_layers": 16}, None),
+        ({"hidden_size": 4096}, 2**18),
     ],
 )
 def test_absurd_sizes_are_refused_unread(sizes: dict[str, int], vocabulary: int | None, tmp_path: Path) -> None:
@@ -431,6 +434,19 @@ def test_absurd_sizes_are_refused_unread(sizes: dict[str, int], vocabulary: int 
         file.truncate(1 << 42)
     with pytest.raises(PackError):
         model().load_language(folder)
+
+
+@pytest.mark.parametrize(("dtype", "fits"), [("float32", False), ("bfloat16", True)])
+def test_sizes_that_multiply_to_absurd_ones(dtype: str, fits: bool) -> None:
+    """Each may be possible; it is their product that fills a memory."""
+    content = content_of("own") | {"dtype": dtype}
+    content["base"]["shape"] |= {"hidden_size": 1024}
+    content["vocabulary"] = 600_000
+    assert list(problems(content)) == (
+        []
+        if fits
+        else ["base.shape, vocabulary and dtype imply embeddings of 2,460,000,000 bytes; at most 2,147,483,648"]
+    )
 
 
 def test_everything_wrong_is_listed_at_once(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from tests.packs.samples import CODES, OWN_ROWS, samples, small_model, with_own_vocabulary, write
 from tests.support import assert_same_state
-from xmodular.configuration import code_problem
 from xmodular.errors import InputError, LanguageError, PackError
+from xmodular.languages import code_problem
 from xmodular.packs import Base, Pack, manifest, read_pack, write_pack
 from xmodular.packs.base import fingerprints
 
@@ -70,7 +70,7 @@ def test_what_a_pack_says(tmp_path: Path) -> None:
     pack = save(tmp_path / "pack", licence="CC-BY-4.0", note="From a\nchronicle.", scores=scores)
     again = read_pack(str(tmp_path / "pack"))
     assert again.language == "gsw_CH"
-    assert again.names["bcp47"] == "gsw-CH"
+    assert again.names["bcp47"] == "gsw"
     assert again.names["english"].startswith("Swiss German")  # type: ignore[union-attr]
     assert (again.licence, again.note, list(again.scores)) == ("CC-BY-4.0", "From a\nchronicle.", scores)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", again.created)
@@ -78,7 +78,7 @@ def test_what_a_pack_says(tmp_path: Path) -> None:
     assert again.base == base()
     assert again.vocabulary is None
     assert save(tmp_path / "xx", language="qqq1").names == {"english": None, "native": None, "bcp47": None}
-    assert pack.title == "gsw_CH (Swiss German (Switzerland))"
+    assert pack.title == "gsw_CH (Swiss German)"
     with pytest.raises(PackError, match="no vocabulary of its own"):
         pack.embeddings()
     keys = json.loads((tmp_path / "pack" / "pack.json").read_text("utf-8")).keys()
@@ -90,8 +90,8 @@ def test_model_to_pack_to_another_model_byte_by_byte(tmp_path: Path) -> None:
         pack = source.save_language("sw_KE", tmp_path / name)
         other = small_model()
         untouched = {key: tensor.clone() for key, tensor in other.state_dict().items()}
-        code = other.load_language(tmp_path / name, language="swa")
-        assert_same_state({key: tensor for key, tensor in other.state_dict().items() if ".swa" not in key}, untouched)
+        code = other.load_language(tmp_path / name, language="gsw")
+        assert_same_state({key: tensor for key, tensor in other.state_dict().items() if ".gsw" not in key}, untouched)
         again = other.save_language(code, tmp_path / f"{name}-again")
         for file in pack.files:
             assert (pack.folder / file).read_bytes() == (again.folder / file).read_bytes(), file
@@ -108,7 +108,7 @@ def test_a_16_bit_model_knows_the_pack_of_the_same_model_in_32_bits(tmp_path: Pa
         assert half.misfits(packs[0]) == []
         assert full.misfits(packs[-1]) == []
         assert small_model(seed=1).to(dtype).misfits(packs[0])
-        assert half.load_language(packs[0], language="swa") == "swa"
+        assert half.load_language(packs[0], language="gsw") == "gsw"
     (misfit, *_) = small_model().to(torch.float16).misfits(packs[1])
     assert "load the model in float32" in misfit.message
     assert misfit.forcible
@@ -166,21 +166,22 @@ def test_force_installs_beside_other_weights_but_not_in_another_shape(tmp_path: 
     pack = small_model().save_language("sw_KE", tmp_path / "pack")
     other = small_model(seed=1)
     with pytest.raises(PackError, match=r"(?s)LayerNorms differ.*word embeddings differ"):
-        other.load_language(pack, language="swa")
-    assert other.load_language(pack, language="swa", force=True) == "swa"
+        other.load_language(pack, language="gsw")
+    assert other.load_language(pack, language="gsw", force=True) == "gsw"
     with pytest.raises(PackError, match="intermediate_size"):
-        small_model(intermediate_size=16).load_language(pack, language="swa", force=True)
+        small_model(intermediate_size=16).load_language(pack, language="gsw", force=True)
     with pytest.raises(LanguageError, match="sw_KE"):
         other.load_language(pack, force=True)
     other.load_language(pack, force=True, overwrite=True)
-    assert other.languages == (*CODES, "swa")
+    assert other.languages == (*CODES, "gsw")
 
 
 @pytest.mark.parametrize(
     ("over", "words"),
     [
         ({"language": "../x"}, "language"),
-        ({"language": "keys"}, "reserved"),
+        ({"language": "keys"}, "name of another part"),
+        ({"language": "encoder"}, "name of another part"),
         ({"precision": "int8"}, "int8"),
         ({"adapter": {**adapter_tensors(), "layer.3.dense1.bias": torch.ones(2)}}, "layer.3.dense1.bias has no place"),
         ({"adapter": dict(list(adapter_tensors().items())[1:])}, "layer.0.dense1.weight is missing"),
@@ -301,7 +302,9 @@ def test_an_edited_card_does_no_harm(tmp_path: Path) -> None:
     assert read_pack(tmp_path / "pack") == pack
 
 
-@pytest.mark.parametrize("code", ["de_DE", "x", "keys", "9x", "", "a b", "a.b", "a/b", "type", "forward", "zh-TW", "é"])
+@pytest.mark.parametrize(
+    "code", ["de_DE", "x", "keys", "9x", "", "a b", "a.b", "a/b", "type", "forward", "zh-TW", "é", "encoder", "x" * 65]
+)
 def test_codes_are_those_of_configurations(code: str) -> None:
     content = json.loads(samples()["german"]["pack.json"]) | {"language": code}
     assert (code_problem(code) is None) == (not list(manifest.problems(content)))

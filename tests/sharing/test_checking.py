@@ -76,7 +76,7 @@ def test_list(tmp_path: Path) -> None:
     text = shown(listed)
     assert text.count("damaged") == 2
     assert "9 rows" in text
-    assert [row.pack.language for row in pack_list(tmp_path / "own").rows if row.pack] == ["own"]
+    assert [row.pack.language for row in pack_list(tmp_path / "own").rows if row.pack] == ["myown"]
     assert pack_list(tmp_path / "no-pack").rows == ()
     with pytest.raises(DataError, match="no folder"):
         pack_list(tmp_path / "nothing")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from tests.packs.samples import tokenizer_text
 from tests.support import assert_same_state
-from xmodular import XmodForMaskedLM, pack_install, pack_remove, pack_save
+from xmodular import XmodForMaskedLM, diff, pack_install, pack_remove, pack_save
 from xmodular.cli import app
 from xmodular.errors import ConfigurationError, DataError, LanguageError, PackError
 from xmodular.packs import push_pack, read_pack
@@ -51,30 +51,30 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_save_install_remove_in_place(folder: Path, pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, files = state(folder), contents(folder)
-    assert pack_install(pack, folder, language="swa") == "swa"
+    assert pack_install(pack, folder, language="gsw") == "gsw"
     said = capsys.readouterr().err
     assert "shape, position embeddings and shared LayerNorms, word embeddings, tokenizer" in " ".join(said.split())
     installed = load_saved(folder)
-    assert installed.languages == ("de_DE", "en_XX", "sw_KE", "swa")
+    assert installed.languages == ("de_DE", "en_XX", "sw_KE", "gsw")
     after = installed.state_dict()
-    assert_same_state({name: tensor for name, tensor in after.items() if ".swa." not in name}, before)
+    assert_same_state({name: tensor for name, tensor in after.items() if ".gsw." not in name}, before)
     assert_same_state(
-        {name.replace(".swa.", ".sw_KE."): tensor for name, tensor in after.items() if ".swa." in name},
+        {name.replace(".gsw.", ".sw_KE."): tensor for name, tensor in after.items() if ".gsw." in name},
         {name: tensor for name, tensor in before.items() if ".sw_KE." in name},
     )
     changed = {name for name, content in contents(folder).items() if content != files[name]}
     assert changed == {WEIGHTS, "config.json"}
 
-    assert pack_remove(folder, "swa") == "swa"
+    assert pack_remove(folder, "gsw") == "gsw"
     assert_same_state(state(folder), before)
     assert contents(folder).keys() == files.keys()
 
 
 def test_install_into_another_folder(folder: Path, pack: Path, tmp_path: Path) -> None:
     files = contents(folder)
-    pack_install(pack, folder, language="swa", output_dir=tmp_path / "new")
+    pack_install(pack, folder, language="gsw", output_dir=tmp_path / "new")
     assert contents(folder) == files
-    assert load_saved(tmp_path / "new").languages[-1] == "swa"
+    assert load_saved(tmp_path / "new").languages[-1] == "gsw"
     assert contents(tmp_path / "new").keys() == {name for name in files if "/" not in name}
     for name in ("tokenizer.json", "metrics.json", "options.json"):
         assert (tmp_path / "new" / name).read_bytes() == files[name]
@@ -93,22 +93,22 @@ def test_install_into_another_folder(folder: Path, pack: Path, tmp_path: Path) -
 def test_into_a_fine_tuned_model(topic_run: Run, pack: Path, tmp_path: Path) -> None:
     """Fine-tuning moves neither embeddings nor adapters, so the base's pack fits."""
     target = tmp_path / "topic"
-    pack_install(pack, topic_run.output_dir, language="swa", output_dir=target)
+    pack_install(pack, topic_run.output_dir, language="gsw", output_dir=target)
     model = load_saved(target)
     ids = torch.tensor([[0, 5, 6, 2]])
     with torch.no_grad():
-        both = [model(ids, lang_ids=model.lang_ids(code)).logits for code in ("swa", "sw_KE")]
+        both = [model(ids, lang_ids=model.lang_ids(code)).logits for code in ("gsw", "sw_KE")]
     assert torch.equal(*both)
 
 
 def test_model_objects_change_and_are_saved_on_demand(folder: Path, pack: Path, tmp_path: Path) -> None:
     model, files = load_saved(folder), contents(folder)
-    assert pack_install(read_pack(pack), model, language="swa") == "swa"
-    assert model.languages[-1] == "swa"
+    assert pack_install(read_pack(pack), model, language="gsw") == "gsw"
+    assert model.languages[-1] == "gsw"
     assert contents(folder) == files
-    saved = pack_save(model, "swa", output_dir=tmp_path / "again", precision="fp16")
+    saved = pack_save(model, "gsw", output_dir=tmp_path / "again", precision="fp16")
     assert saved.dtype == "float16"
-    pack_remove(model, "swa", output_dir=tmp_path / "new")
+    pack_remove(model, "gsw", output_dir=tmp_path / "new")
     assert load_saved(tmp_path / "new").languages == model.languages == ("de_DE", "en_XX", "sw_KE")
     assert (tmp_path / "new" / "tokenizer.json").is_file()
 
@@ -118,9 +118,9 @@ def test_stored_precision_stays(folder: Path, pack: Path, tmp_path: Path) -> Non
     load_saved(folder).to(torch.bfloat16).save_pretrained(half)
     shutil.copy(folder / "tokenizer.json", half)
     shutil.copy(folder / "tokenizer_config.json", half)
-    pack_install(pack, half, language="swa")  # known by its bfloat16 fingerprint
+    pack_install(pack, half, language="gsw")  # known by its bfloat16 fingerprint
     assert {tensor.dtype for tensor in state(half).values()} == {torch.bfloat16}
-    assert pack_save(half, "swa", output_dir=tmp_path / "pack16").dtype == "bfloat16"
+    assert pack_save(half, "gsw", output_dir=tmp_path / "pack16").dtype == "bfloat16"
 
 
 def test_shards_of_the_old_model_go(folder: Path, pack: Path) -> None:
@@ -128,9 +128,9 @@ def test_shards_of_the_old_model_go(folder: Path, pack: Path) -> None:
     (folder / WEIGHTS).unlink()
     model.save_pretrained(folder, max_shard_size="50KB")
     assert len(list(folder.glob("model-*.safetensors"))) > 1
-    pack_install(pack, folder, language="swa")
+    pack_install(pack, folder, language="gsw")
     assert [path.name for path in folder.glob("model*")] == [WEIGHTS]
-    assert load_saved(folder).languages[-1] == "swa"
+    assert load_saved(folder).languages[-1] == "gsw"
 
 
 def test_a_language_with_its_own_vocabulary(folder: Path, tmp_path: Path) -> None:
@@ -142,13 +142,13 @@ def test_a_language_with_its_own_vocabulary(folder: Path, tmp_path: Path) -> Non
     shutil.copy(folder / "tokenizer_config.json", tmp_path / "own")
     pack = pack_save(tmp_path / "own", "sw", output_dir=tmp_path / "pack")
     assert pack.vocabulary == 9
-    pack_install(pack, folder, language="swa")
-    assert (folder / "tokenizer.swa.json").read_text(encoding="utf-8") == pack.tokenizer_json()
+    pack_install(pack, folder, language="gsw")
+    assert (folder / "tokenizer.gsw.json").read_text(encoding="utf-8") == pack.tokenizer_json()
     again = load_saved(folder)
     assert isinstance(again, XmodForMaskedLM)
-    assert torch.equal(again.roberta.embeddings.words("swa").weight, words)
-    pack_remove(folder, "swa")
-    assert not (folder / "tokenizer.swa.json").exists()
+    assert torch.equal(again.roberta.embeddings.words("gsw").weight, words)
+    pack_remove(folder, "gsw")
+    assert not (folder / "tokenizer.gsw.json").exists()
     assert load_saved(folder).config.vocabularies == {}
 
 
@@ -162,35 +162,50 @@ def test_a_foreign_base_is_refused_and_nothing_changes(folder: Path, pack: Path,
     model.save_pretrained(other)
     files = contents(other)
     with pytest.raises(PackError, match=r"(?s)LayerNorms differ.*word embeddings differ"):
-        pack_install(pack, other, language="swa")
+        pack_install(pack, other, language="gsw")
     assert contents(other) == files
-    pack_install(pack, other, language="swa", force=True)
-    assert load_saved(other).languages[-1] == "swa"
-    with pytest.raises(LanguageError, match="swa"):
-        pack_install(pack, other, language="swa", force=True)
+    pack_install(pack, other, language="gsw", force=True)
+    assert load_saved(other).languages[-1] == "gsw"
+    with pytest.raises(LanguageError, match="gsw"):
+        pack_install(pack, other, language="gsw", force=True)
 
 
 @pytest.mark.parametrize("broken", ["config.json", WEIGHTS])
 @pytest.mark.parametrize("verb", ["install", "remove"])
-def test_interrupted_between_two_files_the_model_still_loads(
+def test_interrupted_between_two_files_the_model_is_the_old_one(
     verb: str, broken: str, folder: Path, pack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true_replace = os.replace
+    true_replace, failed = os.replace, False
 
     def replace(a: Any, b: Any) -> None:
-        if Path(b) == folder / broken:
+        nonlocal failed
+        if Path(b) == folder / broken and not failed:
+            failed = True
             raise KeyboardInterrupt
         true_replace(a, b)
 
-    before = state(folder)
+    before = contents(folder)
     monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(KeyboardInterrupt):
-        pack_install(pack, folder, language="swa") if verb == "install" else pack_remove(folder, "sw")
+        pack_install(pack, folder, language="gsw") if verb == "install" else pack_remove(folder, "sw")
     monkeypatch.undo()
-    after = state(folder)
-    assert after.keys() <= before.keys()
-    assert_same_state(after, {name: before[name] for name in after})
-    assert not list(folder.glob(".writing-*"))
+    assert contents(folder) == before
+
+
+def test_a_language_that_is_there_under_another_name(folder: Path, pack: Path) -> None:
+    before = contents(folder)
+    for name in (None, "sw", "Swahili", "swa"):
+        with pytest.raises(LanguageError, match="sw"):
+            pack_install(pack, folder, language=name)
+    assert contents(folder) == before
+    model = load_saved(folder)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.add_(".sw_KE." in name)
+    model.save_pretrained(folder)
+    assert pack_install(pack, folder, language="sw", overwrite=True) == "sw_KE"
+    assert load_saved(folder).languages == ("de_DE", "en_XX", "sw_KE")
+    assert diff(pack, folder).identical == {"sw_KE"}
 
 
 def test_what_is_asked_is_checked_before_models_load(
@@ -247,13 +262,13 @@ def test_on_the_command_line(folder: Path, tmp_path: Path) -> None:
 
     pack = tmp_path / "pack"
     assert run("pack", "save", "--model", folder, "--language", "sw", "--output-dir", pack).exit_code == 0
-    assert run("pack", "install", pack, "--model", folder, "--language", "swa").exit_code == 0
-    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["languages"][-1] == "swa"
+    assert run("pack", "install", pack, "--model", folder, "--language", "gsw").exit_code == 0
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["languages"][-1] == "gsw"
     verified = run("pack", "verify", pack, "--model", folder)
     assert verified.exit_code == 0
     assert "fits" in verified.output
     assert "Swahili" in run("pack", "list", tmp_path).output
-    assert run("pack", "remove", "--model", folder, "--language", "swa").exit_code == 0
+    assert run("pack", "remove", "--model", folder, "--language", "gsw").exit_code == 0
     wrong = run("pack", "remove", "--model", folder, "--language", "tlh")
     assert wrong.exit_code == 2
     assert "tlh" in wrong.output

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xmodular.certificate.record import PARTS, Certificate, Change, FieldChange, Part
+from xmodular.certificate.record import CONFIGURATION, PARTS, Certificate, Change, FieldChange, Part
 from xmodular.certificate.sides import Side, Source, matched, open_side, part_of, same_bits
 from xmodular.console import progress
-from xmodular.errors import ConfigurationError, LanguageError
+from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import DiffOptions, build
+from xmodular.vocabulary import fingerprint, load_tokenizer
 
 # A part shows so many of its changes.
 _SHOWN = 3
@@ -80,14 +81,13 @@ def _name_of(source: Source) -> str:
 def _allowed(name: str, codes: Sequence[str]) -> str:
     """The part that `name` means."""
     spelled = name.strip().replace("-", " ").replace("_", " ").casefold()
-    if spelled in PARTS:
+    if spelled in (*PARTS, CONFIGURATION):
         return spelled
     try:
         return resolve(name, codes)
     except LanguageError as error:
-        raise ConfigurationError(
-            f"allow has {name!r}, which is neither a part ({', '.join(PARTS)}) nor a language: {error}"
-        ) from None
+        known = ", ".join((*PARTS, CONFIGURATION))
+        raise ConfigurationError(f"allow has {name!r}, neither a part ({known}) nor a language: {error}") from None
 
 
 @dataclass
@@ -115,6 +115,15 @@ class _Tally:
 def _compare(a: Side, b: Side) -> Iterator[Part]:
     """All parts that either side has, those of `PARTS` first."""
     tallies: dict[str, _Tally] = {name: _Tally() for name in (*PARTS, *a.languages, *b.languages)}
+    for code in dict.fromkeys([*a.tokenizers, *b.tokenizers]):
+        tally = tallies[code]
+        tally.tensors += 1
+        tally.only_a += code not in b.tokenizers
+        tally.only_b += code not in a.tokenizers
+        if a.tokenizers.get(code) != b.tokenizers.get(code):
+            there = [name for name, side in (("a", a), ("b", b)) if code in side.tokenizers]
+            text = "another content" if len(there) == 2 else f"only in {there[0]}"
+            tally.changes.append(Change(f"tokenizer.{code}.json", text))
     names = dict.fromkeys([*a.readers, *b.readers])
     with progress("Comparing", len(names)) as advance:
         for name in names:
@@ -179,7 +188,23 @@ def _compare_fields(a: Side, b: Side) -> Iterator[FieldChange]:
         left, right = a.fields.get(name), b.fields.get(name)
         if left != right and name not in _BOOKKEEPING and not name.startswith("_"):
             yield FieldChange(name, left, right)
+    if a.shared and b.shared and a.shared != b.shared:
+        left, right = _tokenizer(a.shared), _tokenizer(b.shared)
+        if left and right and left != right:
+            yield FieldChange("tokenizer", left, right)
+    codes = [side.fields.get("languages", ()) for side in (a, b)]
+    orders = [[code for code in own if code in other] for own, other in (codes, codes[::-1])]
+    if orders[0] != orders[1]:
+        yield FieldChange("order of languages", *orders)
     ids = [{code: id_ for id_, code in enumerate(side.fields.get("languages", ()))} for side in (a, b)]
     for code in dict.fromkeys([*ids[0], *ids[1]]):
         if ids[0].get(code) != ids[1].get(code):
             yield FieldChange(f"language id of {code}", ids[0].get(code), ids[1].get(code))
+
+
+def _tokenizer(source: str) -> str | None:
+    """The hash of the tokenizer that lies with a model, None if there is none to read."""
+    try:
+        return fingerprint(load_tokenizer(source))
+    except DataError:
+        return None

@@ -19,9 +19,20 @@ PARTS = ("embeddings", "encoder", "adapter norm", "lm head", "task head")
 _FORMAT = 1
 
 
+# What the configuration is called among the parts that may differ, and its fields that decide outputs.
+CONFIGURATION = "configuration"
+_DECISIVE = frozenset(
+    (
+        *("num_attention_heads", "hidden_act", "layer_norm_eps", "pad_token_id", "position_embedding_type"),
+        *("is_decoder", "add_cross_attention", "pre_norm", "adapter_layer_norm", "adapter_reuse_layer_norm"),
+        *("ln_before_adapter", "pruned_heads", "order of languages", "tokenizer"),
+    )
+)
+
+
 @dataclass(frozen=True)
 class Change:
-    """A tensor that is not the same on both sides: its name, and what is different."""
+    """A tensor, or a language's own tokenizer, that is not the same on both sides: its name, and what is different."""
 
     name: str
     reason: str
@@ -34,7 +45,8 @@ class Part:
     Attributes:
         name: one of `PARTS`, or a language's code.
         status: "identical", "changed", "added" (only b has it) or "removed" (only a has it).
-        tensors: how many it has, counting those of either side.
+        tensors: how many it has, counting those of either side; the tokenizer of a language's own vocabulary counts as
+            one.
         tensors_changed: how many are not identical.
         parameters: numbers in b's tensors, in a's where b lacks them.
         difference: the largest absolute difference of two values; infinite where a NaN or an infinity is on one side
@@ -67,7 +79,8 @@ class Certificate:
     Attributes:
         a, b: what was compared.
         parts: the parts that either side has, languages last.
-        configuration: the fields that differ, bookkeeping apart.
+        configuration: the fields that differ, bookkeeping apart; "tokenizer", with hashes, if the one that languages
+            share differs.
         allow: names of the parts that may differ.
     """
 
@@ -99,8 +112,16 @@ class Certificate:
 
     @property
     def ok(self) -> bool:
-        """Whether all parts but the allowed ones are identical. The configuration does not count."""
-        return {part.name for part in self.parts} - self.identical <= set(self.allow)
+        """Whether all parts but the allowed ones are identical, and the configuration as far as it decides outputs."""
+        differing = {part.name for part in self.parts} - self.identical
+        if self.decisive:
+            differing.add(CONFIGURATION)
+        return differing <= set(self.allow)
+
+    @property
+    def decisive(self) -> tuple[FieldChange, ...]:
+        """The differences of the configuration by which equal weights and ids give other outputs."""
+        return tuple(change for change in self.configuration if change.field in _DECISIVE)
 
     def table(self) -> Table:
         """A line for every part; the configuration below."""
@@ -129,6 +150,9 @@ class Certificate:
         if self.configuration:
             lines = [f"{change.field}: {_brief(change.a)} -> {_brief(change.b)}" for change in self.configuration]
             table.caption = Text("\n".join(["Configuration:", *lines]))
+            if self.decisive:
+                fields = ", ".join(change.field for change in self.decisive)
+                table.caption.append(f"\nBy these the same weights compute something else: {fields}", style="bold")
         return table
 
     def to_json(self, path: Path | str) -> None:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
+from transformers.utils import cached_file
 
-from xmodular.errors import ConfigurationError, PackError
+from xmodular.errors import ConfigurationError, DataError, PackError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.base import parameter_group
 from xmodular.packs import read_pack
+from xmodular.packs.manifest import ADAPTER, EMBEDDINGS
 from xmodular.tasks.models import read_config
 from xmodular.weights import open_weights
 
@@ -46,6 +51,8 @@ class Side:
         fields: of the configuration.
         pack: the language's code, if this is a pack.
         predicts: whether there is a language-model head, or a pack's part of one.
+        tokenizers: hash of a language's own tokenizer, by code.
+        shared: where the tokenizer of the other languages lies, if that is known.
     """
 
     languages: tuple[str, ...]
@@ -53,6 +60,8 @@ class Side:
     fields: dict[str, Any] = field(default_factory=dict)
     pack: str | None = None
     predicts: bool = False
+    tokenizers: dict[str, str] = field(default_factory=dict)
+    shared: str | None = None
 
     def reader(self, name: str) -> Reader | None:
         """What reads the tensor of that name, or the one it is shared with; None if there is neither."""
@@ -73,24 +82,29 @@ def open_side(source: Source) -> Iterator[Side]:
     if isinstance(source, XmodPreTrainedModel):
         state = source.state_dict()
         fields = {**source.config.to_dict(), "architectures": [type(source).__name__]}
-        yield _model_side({name: _reader(state, name) for name in state}, fields)
+        side = _model_side({name: _reader(state, name) for name in state}, fields)
+        tokenizers = {code: _hash(text) for code, text in source.tokenizers.items()}
+        yield replace(side, tokenizers=tokenizers, shared=source.config._name_or_path or None)
         return
     if (Path(source) / "pack.json").is_file():
-        yield _pack_side(source)
+        with _pack_side(source) as side:
+            yield side
         return
     try:
         fields = read_config(source).to_dict()
     except ConfigurationError as error:
         if Path(source).exists():
             raise
-        try:
-            side = _pack_side(source)
-        except PackError as other:
-            raise ConfigurationError(f"{source} is neither a model nor a language pack. {error} {other}") from other
-        yield side
+        with ExitStack() as stack:
+            try:
+                side = stack.enter_context(_pack_side(source))
+            except PackError as other:
+                raise ConfigurationError(f"{source} is neither a model nor a language pack. {error} {other}") from other
+            yield side
         return
     with open_weights(source) as weights:
-        yield _model_side({name: _reader(weights, name) for name in weights.names}, fields)
+        side = _model_side({name: _reader(weights, name) for name in weights.names}, fields)
+        yield replace(side, tokenizers=_tokenizers(source, fields["vocabularies"]), shared=str(source))
 
 
 def matched(a: Side, b: Side) -> tuple[Side, Side]:
@@ -119,7 +133,9 @@ def part_of(name: str, *, biases: bool) -> str:
             language-model head they are a part of the head, which goes or comes as a whole.
     """
     found = _LANGUAGE.search(name)
-    if found is None or (name.startswith(_BIAS) and not biases):
+    if name.startswith(_BIAS) and not biases:
+        return "lm head"
+    if found is None:
         return parameter_group(name)
     return found.group(1)
 
@@ -150,20 +166,53 @@ def _model_side(readers: dict[str, Reader], fields: dict[str, Any]) -> Side:
     return Side(tuple(languages), named, json.loads(json.dumps(fields, default=str)), predicts=predicts)
 
 
-def _pack_side(source: str | Path) -> Side:
+def _tokenizers(source: str | Path, codes: Iterable[str]) -> dict[str, str]:
+    """Hashes of the tokenizers that lie with a model in a folder or on the Hub, for languages with their own."""
+    found = {}
+    for code in codes:
+        try:
+            path = cached_file(str(source), f"tokenizer.{code}.json", _raise_exceptions_for_missing_entries=False)
+            if path is not None:
+                found[code] = _hash(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{source}: tokenizer.{code}.json cannot be read: {error!s:.200}") from error
+    return found
+
+
+def _hash(tokenizer: str) -> str:
+    """Hash of a `tokenizer.json`, however its lines end."""
+    return hashlib.sha256(tokenizer.replace("\r\n", "\n").encode()).hexdigest()
+
+
+@contextmanager
+def _pack_side(source: str | Path) -> Iterator[Side]:
+    """A pack whose files are sound; its tensors are mapped, not loaded."""
     pack = read_pack(source)
     pack.check()
-    code, tensors = pack.language, {}
-    for name, tensor in pack.adapter().items():
-        _, layer, rest = name.split(".", 2)
-        tensors[f"encoder.layer.{layer}.output.adapter_modules.{code}.{rest}"] = tensor
-    own = pack.embeddings() if pack.vocabulary is not None else {}
-    if "word_embeddings.weight" in own:
-        tensors[f"embeddings.language_embeddings.{code}.weight"] = own["word_embeddings.weight"]
-    if "lm_head.bias" in own:
-        tensors[f"{_BIAS}{code}"] = own["lm_head.bias"]
-    readers = {name: _reader(tensors, name) for name in tensors}
-    return Side((code,), readers, pack=code, predicts=not own or "lm_head.bias" in own)
+    code = pack.language
+    readers: dict[str, Reader] = {}
+    places = {
+        "word_embeddings.weight": f"embeddings.language_embeddings.{code}.weight",
+        "lm_head.bias": _BIAS + code,
+    }
+    with ExitStack() as stack:
+        adapter = stack.enter_context(safe_open(pack.folder / ADAPTER, framework="pt"))
+        for name in adapter.keys():  # noqa: SIM118 - it is no dictionary
+            _, layer, rest = name.split(".", 2)
+            place = f"encoder.layer.{layer}.output.adapter_modules.{code}.{rest}"
+            readers[place] = partial(adapter.get_tensor, name)
+        own = []
+        if pack.vocabulary is not None:
+            embeddings = stack.enter_context(safe_open(pack.folder / EMBEDDINGS, framework="pt"))
+            own = list(embeddings.keys())
+            readers |= {places[name]: partial(embeddings.get_tensor, name) for name in own}
+        yield Side(
+            (code,),
+            readers,
+            pack=code,
+            predicts=not own or "lm_head.bias" in own,
+            tokenizers={code: _hash(pack.tokenizer_json())} if own else {},
+        )
 
 
 def _only(side: Side, language: str, code: str, biases: bool) -> Side:
@@ -173,4 +222,7 @@ def _only(side: Side, language: str, code: str, biases: bool) -> Side:
         found = _LANGUAGE.search(name)
         if found and found.group(1) == language and (biases or not name.startswith(_BIAS)):
             readers[name[: found.start(1)] + code + name[found.end(1) :]] = reader
-    return replace(side, languages=(code,), readers=readers, fields={"language": language})
+    tokenizers = {code: side.tokenizers[language]} if language in side.tokenizers else {}
+    return replace(
+        side, languages=(code,), readers=readers, fields={"language": language}, tokenizers=tokenizers, shared=None
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,11 +38,16 @@ _UPLOAD = ("repo_id", "commit_message", "commit_description", "private", "revisi
 # Which groups of parameters train, by policy. "shared" is fine-tuning as in the paper (section 3.3): embeddings,
 # adapters and the adapters' LayerNorm stay as pretrained.
 TRAINABLE: dict[str, frozenset[str]] = {
-    "all": frozenset({"embeddings", "adapters", "adapter norm", "encoder", "lm head", "task head"}),
+    "all": frozenset({"embeddings", "vocabularies", "adapters", "adapter norm", "encoder", "lm head", "task head"}),
     "shared": frozenset({"encoder", "lm head", "task head"}),
     "adapters": frozenset({"adapters", "task head"}),
     "head": frozenset({"lm head", "task head"}),
+    "language": frozenset({"adapters", "vocabularies"}),
 }
+
+
+# The language that a weight belongs to.
+_LANGUAGE_OF = re.compile(r"\.(?:adapter_modules|language_embeddings|language_bias)\.([^.]+)")
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ def parameter_group(name: str) -> str:
         return "adapters"
     if ".adapter_layer_norm." in name:
         return "adapter norm"
+    if ".language_bias." in name or "embeddings.language_embeddings." in name:
+        return "vocabularies"
     if name.startswith(("embeddings.", "roberta.embeddings.")):
         return "embeddings"
     if name.startswith("lm_head."):
@@ -152,7 +160,7 @@ class XmodPreTrainedModel(PreTrainedModel):
         for code in self.config.vocabularies:
             path = cached_file(source, f"tokenizer.{code}.json", _raise_exceptions_for_missing_entries=False, **where)
             if path is not None:
-                self.tokenizers[code] = Path(path).read_text(encoding="utf-8")
+                self.tokenizers[code] = Path(path).read_bytes().decode("utf-8")
 
     def save_pretrained(  # type: ignore[override]  # the rest goes through as it is
         self,
@@ -172,7 +180,7 @@ class XmodPreTrainedModel(PreTrainedModel):
         if self.tokenizers:
             with written_beside(folder) as beside:
                 for code, text in self.tokenizers.items():
-                    (beside / f"tokenizer.{code}.json").write_text(text, encoding="utf-8")
+                    (beside / f"tokenizer.{code}.json").write_bytes(text.encode())
         for path in folder.glob("tokenizer.*.json"):
             if path.name.split(".")[1] not in self.config.vocabularies:
                 path.unlink()  # of a language that is gone
@@ -357,7 +365,10 @@ class XmodPreTrainedModel(PreTrainedModel):
             LanguageError: if this model has no such language.
             InputError: if shapes, tokenizer and padding do not fit together.
         """
-        text = tokenizer if isinstance(tokenizer, str) else tokenizer.backend_tokenizer.to_str()
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None and not isinstance(tokenizer, str):
+            raise InputError(f"tokenizer is {tokenizer!r:.80}: give a fast tokenizer or the text of a tokenizer.json.")
+        text = tokenizer if backend is None else backend.to_str()
         life.set_vocabulary(self, resolve(language, self.languages), text, word_embeddings, bias)
 
     def save_language(
@@ -443,7 +454,8 @@ class XmodPreTrainedModel(PreTrainedModel):
 
         Args:
             policy: "all"; "shared" (all but embeddings, adapters and their LayerNorm: fine-tuning as in the paper);
-                "adapters" (the adapters, and a task head); or "head" (the head only).
+                "adapters" (the adapters, and a task head); "head" (the head only); or "language" (adapters, and
+                vocabularies of single languages).
             languages: with a policy that trains adapters, train those of these languages only.
 
         Returns:
@@ -459,8 +471,8 @@ class XmodPreTrainedModel(PreTrainedModel):
         for name, parameter in self.named_parameters():
             group = parameter_group(name)
             trains = group in groups
-            if group == "adapters" and chosen is not None:
-                trains = trains and name.split(".adapter_modules.")[1].split(".")[0] in chosen
+            if group in ("adapters", "vocabularies") and chosen is not None:
+                trains = trains and _LANGUAGE_OF.search(name)[1] in chosen  # type: ignore[index]
             parameter.requires_grad_(trains)
         return self.trainable_groups()
 

@@ -22,6 +22,7 @@ from xmodular.languages import code_problem, resolve
 from xmodular.modeling.adapters import Adapters, XmodAdapter
 from xmodular.modeling.embeddings import XmodEmbeddings
 from xmodular.packs import Base, Misfit, Pack
+from xmodular.packs.tokenizer import problem
 
 logger = logging.getLogger(__name__)
 
@@ -215,13 +216,9 @@ def _rekey(modules: nn.ModuleDict, new: Mapping[str, nn.Module]) -> None:
 
 def check_tokenizer(model: Any, tokenizer: str, rows: int) -> None:
     """Raises InputError if a tokenizer.json is none, or does not go with so many rows or the model's padding."""
-    try:
-        backend = Tokenizer.from_str(tokenizer)
-    except Exception as error:  # the library raises no class of its own
-        raise InputError(f"the tokenizer.json cannot be read: {error}") from error
-    pieces, pad = backend.get_vocab_size(), backend.token_to_id("<pad>")
-    if pieces > rows:
-        raise InputError(f"the tokenizer has {pieces} pieces, its embeddings {rows} rows: they do not belong together.")
+    if wrong := problem(tokenizer, rows):
+        raise InputError(f"the tokenizer.json does not do: {wrong}.")
+    pad = Tokenizer.from_str(tokenizer).token_to_id("<pad>")
     if pad != model.config.pad_token_id:
         raise InputError(f"the tokenizer's <pad> has id {pad}: it must be {model.config.pad_token_id} as in the model.")
 

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from xmodular.errors import PackError
+from xmodular.files import is_missing_folder
 from xmodular.packs import manifest
-from xmodular.packs.manifest import EMBEDDINGS, FILES, MANIFEST, TOKENIZER
+from xmodular.packs.manifest import ADAPTER, EMBEDDINGS, FILES, MANIFEST, TOKENIZER
 from xmodular.packs.pack import Pack, of_manifest
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*", re.ASCII)
@@ -17,12 +18,14 @@ def read_pack(source: str | Path, *, revision: str | None = None, token: str | N
     """Open a language pack: its `pack.json` is checked, the other files when they are used, or by `Pack.check`.
 
     Args:
-        source: a folder, or the name of a repository on the Hub, of which only a pack's five files are fetched.
+        source: a folder, or the name of a repository on the Hub, of which `pack.json` is fetched and
+            checked first, and then what that names and the Hub has in the size that it says.
         revision: branch, tag or commit on the Hub.
         token: token for the Hub; default: the one logged in with.
 
     Raises:
-        PackError: there is no pack, its `pack.json` is not valid, or the Hub does not give it.
+        PackError: there is no pack, its `pack.json` is not valid, the Hub's files are of other sizes, or the Hub does
+            not give them.
     """
     folder = Path(source)
     if not folder.exists():
@@ -73,18 +76,65 @@ def check_repository(repo_id: str) -> None:
 
 
 def _fetch(repository: str, revision: str | None, token: str | None) -> Path:
-    """Bring a pack's files to this machine; returns their folder."""
+    """Bring a pack's files to this machine, `pack.json` first: what it does not account for is not downloaded.
+
+    Returns:
+        Their folder.
+    """
     if not _REPOSITORY.fullmatch(repository):
         raise PackError(f"There is no language pack {repository!r}: no such folder, and no name such as name/xmod-gsw.")
+    if is_missing_folder(repository):
+        raise PackError(f"There is no folder {repository}.")
+    import huggingface_hub
+
+    try:
+        info = huggingface_hub.HfApi(token=token).model_info(repository, revision=revision, files_metadata=True)
+    except Exception as error:  # those of the connection have no class in common
+        return _cached(repository, revision, error)
+    sizes = {file.rfilename: file.size for file in info.siblings or ()}
+    if MANIFEST not in sizes:
+        raise PackError(f"{repository} on the Hub is no language pack: there is no {MANIFEST} in it.")
+    if not 0 <= _size(sizes[MANIFEST]) <= manifest.MAX_MANIFEST:
+        raise PackError(f"{repository} on the Hub: {MANIFEST} may have {manifest.MAX_MANIFEST:,} bytes at most.")
+    try:
+        path = Path(huggingface_hub.hf_hub_download(repository, MANIFEST, revision=revision, token=token))
+        if path.parent.name != info.sha:
+            raise PackError(f"{repository} changed on the Hub while it was read: try again.")
+        pack = of_manifest(path.parent, manifest.read(path))
+        wrong = pack.implausible() or [
+            f"{name}: the Hub has {sizes.get(name) or 'no'} bytes, {MANIFEST} says {record.size}"
+            for name, record in pack.files.items()
+            if _size(sizes.get(name)) != record.size
+        ]
+        if wrong:
+            listed = "\n".join(f"  - {problem}" for problem in wrong)
+            raise PackError(f"The language pack {repository} is damaged, and not downloaded:\n{listed}")
+        folder = huggingface_hub.snapshot_download(
+            repository, revision=info.sha, token=token, allow_patterns=[MANIFEST, *pack.files]
+        )
+    except PackError:
+        raise
+    except Exception as error:
+        raise PackError(f"The Hub does not give the language pack {repository}: {_first(error)}") from error
+    return Path(folder)
+
+
+def _cached(repository: str, revision: str | None, error: Exception) -> Path:
+    """The folder of a pack that was fetched before."""
     import huggingface_hub
 
     try:
         folder = huggingface_hub.snapshot_download(
-            repository, revision=revision, token=token, allow_patterns=list(FILES)
+            repository, revision=revision, allow_patterns=[MANIFEST, ADAPTER], local_files_only=True
         )
-    except (OSError, ValueError, huggingface_hub.errors.EntryNotFoundError) as error:
+    except Exception:
         raise PackError(f"There is no folder {repository}, and the Hub does not give it: {_first(error)}") from error
     return Path(folder)
+
+
+def _size(size: int | None) -> int:
+    """A file's size on the Hub; -1 where it is not known."""
+    return size if type(size) is int else -1
 
 
 def _first(error: Exception) -> str:

@@ -12,9 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from torch.nn import ModuleDict
-
 from xmodular.errors import PackError
+from xmodular.languages import code_problem
 from xmodular.packs.base import DTYPES, Base
 
 FORMAT = "xmodular-language-pack"
@@ -31,9 +30,8 @@ MAX_MANIFEST = 1 << 20
 _MAX_WIDTH = 1 << 16
 _MAX_LAYERS = 1 << 10
 _MAX_ROWS = 1 << 20
-_MAX_BYTES = 1 << 34
+_MAX_BYTES = 1 << 31  # of a file's tensors
 
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 
@@ -116,14 +114,10 @@ def problems(content: dict[str, Any]) -> Iterator[str]:
         return
     if type(content["version"]) is not int or content["version"] != VERSION:
         yield f"version is {_show(content['version'])}: it must be {VERSION}"
-    language = content["language"]
-    if not isinstance(language, str) or not _CODE.fullmatch(language):
-        yield (
-            f"language is {_show(language)}: a code is a letter followed by letters, digits, '_' or '-', such as "
-            "'de_DE'"
-        )
-    elif hasattr(ModuleDict, language):
-        yield f"language is {language!r}, which is reserved in torch modules"
+    if not isinstance(content["language"], str):
+        yield f"language is {_show(content['language'])}: it must be a code such as 'de_DE'"
+    elif problem := code_problem(content["language"]):
+        yield f"language is {_plain(problem.removesuffix('.'))}"
     if not isinstance(content["dtype"], str) or content["dtype"] not in DTYPES:
         yield f"dtype is {_show(content['dtype'])}: it must be one of {', '.join(DTYPES)}"
     vocabulary = content["vocabulary"]
@@ -137,7 +131,10 @@ def problems(content: dict[str, Any]) -> Iterator[str]:
     if isinstance(content["names"], dict):
         for key, value in content["names"].items():
             yield from _text(f"names.{key}", value, optional=True)
-    yield from _base(content["base"])
+    wrong = list(_base(content["base"]))
+    yield from wrong
+    if not wrong:
+        yield from _too_large(content["base"]["shape"], content["vocabulary"], content["dtype"])
     yield from _scores(content["scores"])
     yield from _hash("checksum", content["checksum"])
     yield from _files(content["files"], vocabulary is not None)
@@ -171,10 +168,18 @@ def _base(base: Any) -> Iterator[str]:
     wrong = [key for key, limit in most.items() if not _whole(shape.get(key), 1, limit)]
     for key in wrong:
         yield f"base.shape.{key} is {_show(shape.get(key))}: it must be a whole number from 1 to {most[key]:,}"
-    if not wrong:
-        hidden, bottleneck, layers = (shape[key] for key in most)
-        if layers * (2 * hidden * bottleneck + hidden + bottleneck) * 4 > _MAX_BYTES:
-            yield f"base.shape: the adapter would be larger than {_MAX_BYTES:,} bytes"
+
+
+def _too_large(shape: dict[str, Any], vocabulary: Any, dtype: Any) -> Iterator[str]:
+    """Whether sizes that are possible one by one imply tensors that are not."""
+    hidden, bottleneck, layers = (shape[key] for key in ("hidden_size", "bottleneck_size", "num_hidden_layers"))
+    parts = {"adapter": layers * (2 * hidden * bottleneck + hidden + bottleneck)}
+    if _whole(vocabulary, 1, _MAX_ROWS):
+        parts["embeddings"] = vocabulary * (hidden + 1)
+    each = DTYPES[dtype].itemsize if isinstance(dtype, str) and dtype in DTYPES else 4
+    for part, numbers in parts.items():
+        if numbers * each > _MAX_BYTES:
+            yield f"base.shape, vocabulary and dtype imply {part} of {numbers * each:,} bytes; at most {_MAX_BYTES:,}"
 
 
 def _files(files: Any, vocabulary: bool) -> Iterator[str]:
@@ -264,6 +269,11 @@ def _show(value: Any) -> str:
     if isinstance(value, dict | list):
         return f"{'a table' if isinstance(value, dict) else 'a list'} of {len(value)}"
     return ascii(value)[:60] if not isinstance(value, int) or abs(value) < 1 << 64 else "a huge number"
+
+
+def _plain(text: str) -> str:
+    """A message, short and in ASCII."""
+    return text.encode("ascii", "backslashreplace").decode()[:160]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

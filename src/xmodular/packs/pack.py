@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors_torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from xmodular.errors import PackError
-from xmodular.packs import manifest
+from xmodular.packs import manifest, tokenizer
 from xmodular.packs.base import DTYPES, Base, Misfit
 from xmodular.packs.manifest import ADAPTER, EMBEDDINGS, MANIFEST, TOKENIZER
 
@@ -127,6 +125,11 @@ class Pack:
             return self.base.misfits(shape, frame, None)
         return self.base.misfits(shape, frame, words, tokenizer=tokenizer)
 
+    def implausible(self) -> list[str]:
+        """Files whose sizes in `pack.json` are not those that shapes and dtype imply; no file is looked at."""
+        sizes = ((name, record.size) for name, record in self.files.items())
+        return [problem for name, size in sizes if (problem := self._size_problem(name, size))]
+
     def _problems(self, name: str) -> Iterator[str]:
         """What is wrong with one file; the cheap questions first, and no others after a wrong answer."""
         path, record = self.folder / name, self.files[name]
@@ -196,18 +199,11 @@ class Pack:
     def _tokenizer_problems(self, path: Path) -> Iterator[str]:
         try:
             text = path.read_bytes().decode("utf-8")
-            content = json.loads(text)
-            vocabulary = content["model"]["vocab"]
-            ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
-            ids += [token["id"] for token in content.get("added_tokens") or ()]
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            yield f"{path.name} is not a tokenizer with a vocabulary"
+        except UnicodeDecodeError as error:
+            yield f"{path.name} is not UTF-8: {error.reason}"
             return
-        wrong = next((i for i in ids if type(i) is not int or not 0 <= i < (self.vocabulary or 0)), None)
-        if wrong is not None:
-            yield f"{path.name} has a piece with id {ascii(wrong)[:40]}; the embeddings have {self.vocabulary} rows"
-        elif problem := _unreadable(text):
-            yield f"{path.name} is no tokenizer: {problem}"
+        if wrong := tokenizer.problem(text, self.vocabulary or 0):
+            yield f"{path.name} is refused: {wrong}"
 
     def _content(self, name: str) -> bytes:
         """The bytes of a file, which are those that `pack.json` describes."""
@@ -259,15 +255,3 @@ def _sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _unreadable(tokenizer: str) -> str | None:
-    """Why the tokenizers library cannot read a `tokenizer.json`, if it cannot."""
-    try:
-        Tokenizer.from_str(tokenizer)
-    except BaseException as error:
-        # What the library is not prepared for ends in a panic, which is no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        return f"{error!s:.200}"
-    return None

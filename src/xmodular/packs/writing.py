@@ -11,13 +11,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-import langcodes
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from xmodular.errors import PackError
 from xmodular.files import folder_beside
+from xmodular.languages import names_of
 from xmodular.packs import manifest
 from xmodular.packs.base import DTYPES, Base
 from xmodular.packs.card import card
@@ -78,7 +78,7 @@ def write_pack(
         "format": manifest.FORMAT,
         "version": manifest.VERSION,
         "language": language,
-        "names": _names(language),
+        "names": names_of(language),
         "base": asdict(base),
         "dtype": dtype,
         "vocabulary": rows,
@@ -201,12 +201,3 @@ def _writer() -> str:
         return f"xmodular {importlib.metadata.version('xmodular')}"
     except importlib.metadata.PackageNotFoundError:
         return "xmodular"
-
-
-def _names(code: str) -> dict[str, str | None]:
-    """English and native name and BCP-47 tag of a code; None where it is no tag of a known language."""
-    tag = str(code).replace("_", "-").removesuffix("-XX")
-    if not langcodes.tag_is_valid(tag):
-        return {"english": None, "native": None, "bcp47": None}
-    language = langcodes.Language.get(tag)
-    return {"english": language.display_name(), "native": language.autonym(), "bcp47": language.to_tag()}

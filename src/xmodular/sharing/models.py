@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from xmodular.console import console, quiet_transformers
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import folder_beside
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.sharing.replacing import OWN, replaced_in
 from xmodular.vocabulary import fingerprint, load_tokenizer
 
-_WEIGHTS = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
-_OWN = re.compile(r"tokenizer\.[A-Za-z][\w\-]*\.json")  # of a language with a vocabulary of its own
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
 # Larger files beside a model are none of those that describe it.
 _SMALL = 64 << 20
+_ONE_FILE = 1 << 62
 
 
 def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
@@ -71,39 +66,21 @@ def in_place(source: str, target: Path) -> bool:
     return Path(source).exists() and target.exists() and Path(source).samefile(target)
 
 
-def save_changed(model: XmodPreTrainedModel, source: str, target: Path, *, config_last: bool) -> None:
-    """Save a changed model to its own folder, whose other files stay, or to a new one, where they come along."""
+def save_changed(model: XmodPreTrainedModel, source: str, target: Path) -> None:
+    """Save a changed model to its own folder, whose other files stay, or to a new one, where they come along.
+
+    Its weights are one file, so that they change in one moment.
+    """
     console.print(f"Writing the model to {target}", markup=False)
     with quiet_transformers():
         if in_place(source, target):
-            with _replaced_in(target, config_last=config_last) as beside:
-                model.save_pretrained(beside)
+            with replaced_in(target) as beside:
+                model.save_pretrained(beside, max_shard_size=_ONE_FILE)
         else:
             with folder_beside(target, overwrite=True) as beside:
-                model.save_pretrained(beside)
+                model.save_pretrained(beside, max_shard_size=_ONE_FILE)
                 _bring_along(source, beside)
     model.config._name_or_path = str(target)  # where its tokenizer is found
-
-
-@contextmanager
-def _replaced_in(folder: Path, *, config_last: bool) -> Iterator[Path]:
-    """Yield a folder whose files then replace those of `folder`; weights and tokenizers that have no successor go.
-
-    Args:
-        config_last: whether `config.json` follows the weights or leads them, so that a model which is interrupted
-            here has all the weights that its configuration names.
-    """
-    beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    try:
-        yield beside
-        fresh = sorted(beside.iterdir(), key=lambda path: ((path.name == "config.json") == config_last, path.name))
-        for path in fresh:
-            os.replace(path, folder / path.name)
-        for path in folder.iterdir():
-            if (_WEIGHTS.fullmatch(path.name) or _OWN.fullmatch(path.name)) and beside / path.name not in fresh:
-                path.unlink()
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _bring_along(source: str, target: Path) -> None:
@@ -115,7 +92,7 @@ def _bring_along(source: str, target: Path) -> None:
             return
     else:
         for path in Path(source).iterdir():
-            own = _OWN.fullmatch(path.name) is not None  # written with the model, as far as its languages are there
+            own = OWN.fullmatch(path.name) is not None  # written with the model, as far as its languages are there
             small = path.is_file() and path.stat().st_size <= _SMALL and path.suffix not in _WEIGHT_SUFFIXES
             if small and not own and not path.name.startswith(".") and not (target / path.name).exists():
                 shutil.copy2(path, target / path.name)

@@ -109,7 +109,7 @@ def _pack_install(options: PackInstallOptions, given: XmodPreTrainedModel | None
         )
     agreed = [part for part in _compared(pack, tokenizer) if part not in differing]
     if target is not None:
-        save_changed(model, options.model, target, config_last=True)
+        save_changed(model, options.model, target)
     where = target if target is not None else "the model (not saved: no output_dir)"
     console.print(f"Installed {pack.title} as {code} in {where}: {len(model.languages)} languages", markup=False)
     console.print(f"The same in the pack's base and in this model: {_listed(agreed)}", markup=False)
@@ -148,7 +148,7 @@ def _pack_remove(options: PackRemoveOptions, given: XmodPreTrainedModel | None) 
     code = resolve(options.language, model.languages)
     model.remove_language(code)
     if target is not None:
-        save_changed(model, options.model, target, config_last=False)
+        save_changed(model, options.model, target)
     where = target if target is not None else "the model (not saved: no output_dir)"
     console.print(f"Removed {code} from {where}: {len(model.languages)} languages", markup=False)
     return code

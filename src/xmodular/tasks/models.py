@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
 
 import xmodular.modeling
-from xmodular.configuration import XmodConfig
+from xmodular.configuration import read_config
 from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, XmodularError
 from xmodular.modeling import XmodPreTrainedModel
@@ -19,34 +19,6 @@ from xmodular.modeling.base import parameter_group
 from xmodular.tasks.task import Task
 from xmodular.vocabulary import from_json, load_tokenizer
 from xmodular.weights import open_weights
-
-
-def read_config(source: str | Path) -> XmodConfig:
-    """The configuration of a model folder or Hub repository.
-
-    Raises:
-        ConfigurationError: there is no X-MOD model.
-    """
-    path = Path(source)
-    if path.exists() and not (path / "config.json").is_file():
-        raise ConfigurationError(f"{source} holds no model: there is no config.json in it.")
-    try:
-        config = XmodConfig.from_pretrained(str(source))
-    except XmodularError:
-        raise
-    except OSError as error:
-        if path.exists():
-            raise ConfigurationError(f"{path / 'config.json'} cannot be read: {error!s:.200}") from error
-        raise ConfigurationError(f"No model at {source}, neither as a path nor on the Hub.") from error
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-    ) as error:  # of the base class, in a field
-        raise ConfigurationError(f"{source} has a config.json that cannot be read: {error!s:.200}") from error
-    return config
 
 
 def load_model(source: str | Path, task: Task, labels: Sequence[str]) -> XmodPreTrainedModel:
@@ -90,7 +62,7 @@ def tokenizer_of(
         own = model.tokenizers.get(language)
         if own is None:
             raise DataError(f"{language} has a vocabulary of its own, but tokenizer.{language}.json is not there.")
-        return from_json(own)
+        return from_json(own, model.config.vocabularies[language])
     where = source or model.config._name_or_path
     if not where:
         raise DataError("This model comes from no folder, so its tokenizer is unknown: say where with `tokenizer`.")

@@ -1,0 +1,93 @@
+"""A model replaced in its own folder: configuration, weights and tokenizers change together or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_CONFIG = "config.json"
+_WEIGHTS = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
+OWN = re.compile(r"tokenizer\.[A-Za-z][\w\-]*\.json")  # of a language with a vocabulary of its own
+
+
+@contextmanager
+def replaced_in(folder: Path) -> Iterator[Path]:
+    """Yield a folder whose files then replace those of `folder`; weights and tokenizers that have no successor go.
+
+    An error or Ctrl-C leaves the folder as it was. A process that is killed while files are renamed leaves a model
+    that loads: old, new, or with the languages that the old and the new model have alike, whose weights are in the old
+    file as in the new one.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    new, old = beside / "new", beside / "old"
+    try:
+        new.mkdir()
+        old.mkdir()
+        yield new
+        names = [path.name for path in new.iterdir()]
+        gone = [path.name for path in folder.iterdir() if _WEIGHTS.fullmatch(path.name) or OWN.fullmatch(path.name)]
+        gone = [name for name in gone if name not in names]
+        common = beside / _CONFIG
+        common.write_text(json.dumps(_common(folder, new), indent=2), encoding="utf-8")
+        for name in (*names, *gone):
+            if (folder / name).exists():
+                _keep(folder / name, old / name)
+        try:
+            # A folder is searched for model.safetensors first: once that is new, older shards do not count.
+            os.replace(common, folder / _CONFIG)
+            for name in sorted(names, key=lambda name: (name == _CONFIG, not _WEIGHTS.fullmatch(name))):
+                os.replace(new / name, folder / name)
+            for name in gone:
+                (folder / name).unlink()
+        except BaseException:
+            for name in (*names, *gone):
+                if (old / name).exists():
+                    os.replace(old / name, folder / name)
+                else:
+                    (folder / name).unlink(missing_ok=True)
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _common(folder: Path, new: Path) -> dict[str, Any]:
+    """A configuration that fits the weights of both: the new one, with the languages that both have alike."""
+    before, after = (json.loads((each / _CONFIG).read_text(encoding="utf-8")) for each in (folder, new))
+    own = [content.get("vocabularies") or {} for content in (before, after)]
+
+    def alike(code: str) -> bool:
+        file = f"tokenizer.{code}.json"
+        return own[0].get(code) == own[1].get(code) and _content(folder / file) == _content(new / file)
+
+    both = [code for code in after["languages"] if code in before["languages"]]
+    # A model needs a language, be it with the shared vocabulary for a moment.
+    languages = [code for code in both if alike(code)] or both[:1]
+    default = after.get("default_language")
+    return {
+        **after,
+        "languages": languages,
+        "vocabularies": {code: rows for code, rows in own[1].items() if code in languages and alike(code)},
+        "default_language": default if default in languages else None,
+    }
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _keep(path: Path, copy: Path) -> None:
+    """A second name for a file, or a copy where the disk knows no such thing."""
+    try:
+        os.link(path, copy)
+    except OSError:
+        shutil.copy2(path, copy)
