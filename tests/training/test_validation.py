@@ -15,7 +15,7 @@ from xmodular.vocabulary import from_json
 
 def test_characters_of_pieces():
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁the", "s", "▁", "<0x41>", "<0xC3>", "<0xA4>", "<mask>"]
-    made = from_json(Tokenizer(Unigram([(piece, 0.0) for piece in pieces], unk_id=3)).to_str())
+    made = from_json(Tokenizer(Unigram([(piece, 0.0) for piece in pieces], unk_id=3)).to_str(), len(pieces))
     assert piece_characters(made).tolist() == [0, 0, 0, 1, 4, 1, 1, 1, 1, 0, 0]
 
 
