@@ -1,11 +1,11 @@
-"""What pretraining and growing a language have in common: lines, blocks, masks, and the learning rate's schedule."""
+"""What pretraining and adding a language have in common: arguments, lines, blocks, masks, the schedule."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, TrainingArguments
 
 from xmodular.console import console, progress
 from xmodular.data import (
@@ -19,6 +19,20 @@ from xmodular.data import (
 )
 from xmodular.errors import NoTextError
 from xmodular.options import LanguageModelOptions
+from xmodular.training.trainer import training_arguments
+
+
+def arguments_of(options: LanguageModelOptions) -> TrainingArguments:
+    """transformers' arguments, with validation and checkpoints by the options."""
+    return training_arguments(
+        options,
+        eval_strategy="steps" if options.eval_every else "no",
+        eval_steps=options.eval_every,
+        save_strategy="steps" if options.save_every else "no",
+        save_steps=options.save_every or 500,
+        save_total_limit=options.keep_checkpoints or None,
+        dataloader_num_workers=options.workers,
+    )
 
 
 def text_of(

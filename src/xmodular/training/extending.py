@@ -26,10 +26,10 @@ from xmodular.modeling.languages import check_new_code, donor_weights
 from xmodular.options import ExtendOptions, build
 from xmodular.tasks import load_saved, piece_characters, tokenizer_of
 from xmodular.training.checkpoints import checkpoint_step, saving
-from xmodular.training.corpus import blocks_of, collator, schedule, text_of
+from xmodular.training.corpus import arguments_of, blocks_of, collator, schedule, text_of
 from xmodular.training.log import RunLog
 from xmodular.training.runs import Run, Start, begin, check_data, print_trainable, save_run
-from xmodular.training.trainer import RoutedTrainer, training_arguments
+from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
 from xmodular.vocabulary import fingerprint, load_tokenizer, start_rows, train_tokenizer
 
@@ -72,7 +72,7 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
         donor_weights(donors, model.languages)
     files = _files(options)
     known = tokenizer_of(model, None)
-    arguments = _arguments(options)
+    arguments = arguments_of(options)
     with arguments.main_process_first(desc="the run's folder"):
         start = begin(options, arguments.world_size)
     console.print(f"Adding {code} to {options.model}; output goes to {options.output_dir}")
@@ -205,18 +205,6 @@ def _own_tokenizer(options: ExtendOptions, text: TextFiles, start: Start) -> Pre
     with written_beside(folder) as beside:
         tokenizer.save_pretrained(beside)
     return tokenizer
-
-
-def _arguments(options: ExtendOptions) -> TrainingArguments:
-    return training_arguments(
-        options,
-        eval_strategy="steps" if options.eval_every else "no",
-        eval_steps=options.eval_every,
-        save_strategy="steps" if options.save_every else "no",
-        save_steps=options.save_every or 500,
-        save_total_limit=options.keep_checkpoints or None,
-        dataloader_num_workers=options.workers,
-    )
 
 
 def _batches(options: ExtendOptions, blocks: LanguageBlocks, arguments: TrainingArguments) -> Batches:

@@ -34,10 +34,10 @@ from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodPreTrainedMo
 from xmodular.options import PretrainOptions, build
 from xmodular.tasks import load_saved, piece_characters
 from xmodular.training.checkpoints import checkpoint_step, saving
-from xmodular.training.corpus import blocks_of, collator, schedule, text_of
+from xmodular.training.corpus import arguments_of, blocks_of, collator, schedule, text_of
 from xmodular.training.log import RunLog
 from xmodular.training.runs import Run, Start, begin, check_data, print_trainable, save_run
-from xmodular.training.trainer import RoutedTrainer, training_arguments
+from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
 from xmodular.vocabulary import load_tokenizer, train_tokenizer
 
@@ -66,15 +66,7 @@ def _pretrain(options: PretrainOptions) -> Run:
     files = _sources(options)
     dev_files = find_text(options.dev_text) if options.dev_text else {}
     XmodConfig.preset(options.preset, **{"languages": list(files), **(options.overrides or {})})  # refuses bad ones
-    arguments = training_arguments(
-        options,
-        eval_strategy="steps" if options.eval_every else "no",
-        eval_steps=options.eval_every,
-        save_strategy="steps" if options.save_every else "no",
-        save_steps=options.save_every or 500,
-        save_total_limit=options.keep_checkpoints or None,
-        dataloader_num_workers=options.workers,
-    )
+    arguments = arguments_of(options)
     processes = arguments.world_size
     if options.fsdp and processes == 1:
         raise ConfigurationError("--fsdp shards over several processes; start them with torchrun --nproc-per-node.")
