@@ -8,7 +8,7 @@ import torch
 
 from xmodular import XmodForSequenceClassification, XmodForTokenClassification
 from xmodular.errors import ConfigurationError, DataError, LanguageError
-from xmodular.modeling.base import parameter_group
+from xmodular.modeling.trainable import parameter_group
 from xmodular.training import finetune
 
 

@@ -20,7 +20,7 @@ from transformers.utils import cached_file
 from xmodular.errors import ConfigurationError, DataError, PackError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.modeling.base import parameter_group
+from xmodular.modeling.trainable import parameter_group
 from xmodular.packs import read_pack
 from xmodular.packs.manifest import ADAPTER, EMBEDDINGS
 from xmodular.tasks.models import read_config

@@ -1,7 +1,7 @@
 """The X-MOD models."""
 
 from xmodular.modeling.auto import register
-from xmodular.modeling.base import ParameterGroup, XmodPreTrainedModel
+from xmodular.modeling.base import XmodPreTrainedModel
 from xmodular.modeling.heads import (
     XmodForMultipleChoice,
     XmodForQuestionAnswering,
@@ -10,6 +10,7 @@ from xmodular.modeling.heads import (
 )
 from xmodular.modeling.lm import XmodForCausalLM, XmodForMaskedLM
 from xmodular.modeling.model import XmodModel
+from xmodular.modeling.trainable import ParameterGroup
 
 __all__ = [
     "ParameterGroup",

@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +22,7 @@ from xmodular.files import written_beside
 from xmodular.languages import resolve, resolve_all
 from xmodular.modeling import languages as life
 from xmodular.modeling.attention import prune_heads
+from xmodular.modeling.trainable import TRAINABLE, ParameterGroup, language_of, parameter_group
 from xmodular.options import Stored
 from xmodular.packs import Misfit, Pack, read_pack, write_pack
 
@@ -34,47 +33,6 @@ _WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision"
 
 # Its options that say where and how a model is uploaded.
 _UPLOAD = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
-
-# Which groups of parameters train, by policy. "shared" is fine-tuning as in the paper (section 3.3): embeddings,
-# adapters and the adapters' LayerNorm stay as pretrained.
-TRAINABLE: dict[str, frozenset[str]] = {
-    "all": frozenset({"embeddings", "vocabularies", "adapters", "adapter norm", "encoder", "lm head", "task head"}),
-    "shared": frozenset({"encoder", "lm head", "task head"}),
-    "adapters": frozenset({"adapters", "task head"}),
-    "head": frozenset({"lm head", "task head"}),
-    "language": frozenset({"adapters", "vocabularies"}),
-}
-
-
-# The language that a weight belongs to.
-_LANGUAGE_OF = re.compile(r"\.(?:adapter_modules|language_embeddings|language_bias)\.([^.]+)")
-
-
-@dataclass(frozen=True)
-class ParameterGroup:
-    """One row of the table of what trains: a group's name, whether it trains, its number of parameters."""
-
-    name: str
-    trains: bool
-    trainable: int
-    total: int
-
-
-def parameter_group(name: str) -> str:
-    """The group that a parameter belongs to, by its name."""
-    if ".adapter_modules." in name:
-        return "adapters"
-    if ".adapter_layer_norm." in name:
-        return "adapter norm"
-    if ".language_bias." in name or "embeddings.language_embeddings." in name:
-        return "vocabularies"
-    if name.startswith(("embeddings.", "roberta.embeddings.")):
-        return "embeddings"
-    if name.startswith("lm_head."):
-        return "lm head"
-    if name.startswith(("classifier.", "qa_outputs.", "pooler.", "roberta.pooler.")):
-        return "task head"
-    return "encoder"
 
 
 class XmodPreTrainedModel(PreTrainedModel):
@@ -472,7 +430,7 @@ class XmodPreTrainedModel(PreTrainedModel):
             group = parameter_group(name)
             trains = group in groups
             if group in ("adapters", "vocabularies") and chosen is not None:
-                trains = trains and _LANGUAGE_OF.search(name)[1] in chosen  # type: ignore[index]
+                trains = trains and language_of(name) in chosen
             parameter.requires_grad_(trains)
         return self.trainable_groups()
 

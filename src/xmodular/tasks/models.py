@@ -15,7 +15,7 @@ from xmodular.configuration import read_config
 from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, XmodularError
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.modeling.base import parameter_group
+from xmodular.modeling.trainable import parameter_group
 from xmodular.tasks.task import Task
 from xmodular.vocabulary import from_json, load_tokenizer
 from xmodular.weights import open_weights
