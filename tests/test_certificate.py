@@ -412,7 +412,7 @@ def test_another_tokenizer_of_all_languages_is_shown(model: Any, base_run: Run, 
     assert not certificate.ok
     assert diff(tmp_path / "a", tmp_path / "b", allow=["configuration"]).ok
     tokenizer.unlink()
-    assert diff(tmp_path / "a", tmp_path / "b").configuration == ()  # nothing to compare
+    assert diff(tmp_path / "a", tmp_path / "b").ok  # nothing to compare
 
 
 def test_packs_are_read_tensor_by_tensor(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -570,3 +570,24 @@ def test_the_order_of_languages_counts_and_a_moved_id_does_not(base_run: Run) ->
     certificate = diff(base_run.output_dir, model)
     assert not certificate.changed
     assert not certificate.ok
+
+
+def test_the_names_of_labels_count(topic_run: Run) -> None:
+    model = copy.deepcopy(topic_run.model)
+    assert diff(topic_run.output_dir, model).ok
+    model.config.id2label = dict(enumerate(reversed(model.config.id2label.values())))
+    certificate = diff(topic_run.output_dir, model)
+    assert [change.field for change in certificate.decisive] == ["labels"]
+    assert not certificate.ok
+
+
+@pytest.mark.parametrize("content", ["garbage", "{}", "[]"])
+def test_a_tokenizer_that_cannot_be_read_is_an_error(base_run: Run, tmp_path: Path, content: str) -> None:
+    shutil.copytree(base_run.output_dir, tmp_path / "other")
+    (tmp_path / "other" / "tokenizer.json").write_text(content)
+    with pytest.raises(DataError, match="tokenizer"):
+        diff(base_run.output_dir, tmp_path / "other")
+    (tmp_path / "other" / "tokenizer.json").unlink()
+    certificate = diff(base_run.output_dir, tmp_path / "other")
+    assert [change.field for change in certificate.configuration] == ["tokenizer of one side only"]
+    assert certificate.ok

@@ -36,7 +36,7 @@ _SAME_LANGUAGE = 99
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_\-]{0,63}")
 # Names of other parts of a model.
-_PARTS = ("configuration", "embeddings", "encoder")
+_PARTS = ("adapter norm", "configuration", "embeddings", "encoder", "lm head", "task head")
 _LONGEST = 100  # characters that a name may have
 
 
@@ -136,7 +136,8 @@ def _is_reserved(code: str) -> bool:
     """Whether the containers of a language's weights have the name for themselves."""
     from torch.nn import ModuleDict, ParameterDict  # asked each time: libraries add to them
 
-    return code in _PARTS or hasattr(ModuleDict(), code) or hasattr(ParameterDict(), code)
+    spelled = re.sub("[_-]", " ", code).casefold()
+    return spelled in _PARTS or hasattr(ModuleDict(), code) or hasattr(ParameterDict(), code)
 
 
 def relatives(name: str, languages: Iterable[str]) -> list[str]:

@@ -49,7 +49,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     try:
         # The class is the one that the files name; released checkpoints name XLM-R's, which knows its special tokens.
         tokenizer: Any = AutoTokenizer.from_pretrained(str(source))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the libraries have no class of their own for damaged files
         raise DataError(f"No tokenizer at {source}, neither as a path nor on the Hub: {error}") from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise DataError(f"The tokenizer at {source} ({type(tokenizer).__name__}) has no fast form (tokenizer.json).")

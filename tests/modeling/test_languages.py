@@ -202,7 +202,9 @@ def test_refusals_change_nothing(operation: Any, error: type[Exception], parts: 
 RESERVED = sorted({name for kind in (torch.nn.ModuleDict(), torch.nn.ParameterDict()) for name in dir(kind)})
 
 
-@pytest.mark.parametrize("code", [*(name for name in RESERVED if name[0] != "_"), "encoder", "embeddings"])
+@pytest.mark.parametrize(
+    "code", [*(name for name in RESERVED if name[0] != "_"), "encoder", "embeddings", "Encoder", "lm_head", "Task-head"]
+)
 def test_names_of_other_things_are_no_codes(code: str) -> None:
     model = model_of()
     with pytest.raises(LanguageError, match=f"{code}"):
@@ -573,6 +575,14 @@ def test_values_too_large_for_the_model_are_refused(tmp_path: Path) -> None:
     state, config = snapshot(small)
     with pytest.raises(InputError, match="too large for float16"):
         small.load_language(tmp_path / "sw", force=True)
+    assert_same_state(small.state_dict(), state)
+    assert small.config.to_dict() == config
+    bias = torch.zeros(ROWS)
+    bias[5] = 1e6
+    model.set_vocabulary("de", tokenizer_text(), torch.zeros(ROWS, 32), bias)
+    model.save_language("de", tmp_path / "de")
+    with pytest.raises(InputError, match="too large for float16"):
+        small.load_language(tmp_path / "de", language="nds", force=True)
     assert_same_state(small.state_dict(), state)
     assert small.config.to_dict() == config
     with pytest.raises(InputError, match="too large for float16"):

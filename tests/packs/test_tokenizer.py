@@ -8,7 +8,7 @@ import struct
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from tests.packs.samples import OWN_ROWS, samples, tokenizer_text, write
@@ -121,3 +121,18 @@ def test_packs_are_checked(tmp_path: Any) -> None:
     files = with_file("own", "tokenizer.json", json.dumps(content).encode())
     with pytest.raises(PackError, match=r"tokenizer\.json is refused: its normalizer puts in 100,000 characters"):
         read_pack(write(tmp_path / "bad", files)).check()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"pre_tokenizer": pre_tokenizers.Split(Regex("(x+x+)+y"), "removed")},
+        {"normalizer": REPLACE(Regex("(a|a)*$"), "b")},
+    ],
+)
+def test_expressions_with_groups_are_refused(part: dict[str, Any]) -> None:
+    assert "no groups" in str(found(**part))
+
+
+def test_a_table_much_larger_than_its_vocabulary_is_refused() -> None:
+    assert "embeddings" in str(problem(tokenizer_text(), 1 << 20))

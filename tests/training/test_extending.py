@@ -9,7 +9,7 @@ import torch
 
 from tests.conftest import LANGUAGES, sentence
 from tests.support import assert_same_state
-from xmodular import diff, extend
+from xmodular import diff, extend, finetune
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.modeling import XmodForMaskedLM
 from xmodular.tasks import load_saved
@@ -142,6 +142,7 @@ def test_a_model_object_gets_the_language(base_run, text, tmp_path):
         ({"init_from": "klingon"}, LanguageError, "klingon"),
         ({"init_from": "de=x"}, ConfigurationError, "de=x"),
         ({"init_from": "de=1,en"}, ConfigurationError, "de=1,en"),
+        ({"init_from": "de=1,de=2"}, ConfigurationError, "twice"),
         ({"text": "nowhere"}, DataError, "nowhere"),
         ({"new_vocabulary": 100, "tokenizer": "x"}, ConfigurationError, "one of them"),
         ({"tokenizer": "nowhere"}, DataError, "nowhere"),
@@ -185,3 +186,19 @@ def test_start_rows_copy_compose_and_draw():
     assert counts["random"] == len(new) - len(both)
     with pytest.raises(ConfigurationError, match="magic"):
         start_rows(new, known, words, bias, method="magic")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_model_is_not_written_over_by_its_own_run(base_run, corpus, text, tmp_path, overwrite):
+    folder = tmp_path / "model"
+    base_run.model.save_pretrained(folder)
+    base_run.tokenizer.save_pretrained(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ConfigurationError, match="the model itself"):
+        extend(folder, "gsw", text, output_dir=folder, overwrite=overwrite, **SMALL)
+    train = corpus / "topic" / "en_XX.train.jsonl"
+    with pytest.raises(ConfigurationError, match="the model itself"):
+        finetune(folder, train, language="en", output_dir=folder, overwrite=overwrite)
+    with pytest.raises(ConfigurationError, match="holds a model"):
+        finetune(base_run.output_dir, train, language="en", output_dir=folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

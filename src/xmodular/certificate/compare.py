@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -190,8 +191,13 @@ def _compare_fields(a: Side, b: Side) -> Iterator[FieldChange]:
             yield FieldChange(name, left, right)
     if a.shared and b.shared and a.shared != b.shared:
         left, right = _tokenizer(a.shared), _tokenizer(b.shared)
-        if left and right and left != right:
-            yield FieldChange("tokenizer", left, right)
+        if left != right:  # where one lacks it, it is not known to be another
+            yield FieldChange("tokenizer" if left and right else "tokenizer of one side only", left, right)
+    if {"classifier", "qa_outputs"} & _heads(a) & _heads(b):
+        names = [side.fields.get("id2label") or {} for side in (a, b)]
+        left, right = ({str(number): label for number, label in each.items()} for each in names)
+        if left != right:
+            yield FieldChange("labels", left, right)
     codes = [side.fields.get("languages", ()) for side in (a, b)]
     orders = [[code for code in own if code in other] for own, other in (codes, codes[::-1])]
     if orders[0] != orders[1]:
@@ -202,9 +208,22 @@ def _compare_fields(a: Side, b: Side) -> Iterator[FieldChange]:
             yield FieldChange(f"language id of {code}", ids[0].get(code), ids[1].get(code))
 
 
+def _heads(side: Side) -> set[str]:
+    return {name.split(".")[0] for name in side.readers}
+
+
 def _tokenizer(source: str) -> str | None:
-    """The hash of the tokenizer that lies with a model, None if there is none to read."""
+    """The hash of the tokenizer that lies with a model, None if there is none.
+
+    Raises:
+        DataError: there is one in a folder, and it cannot be read.
+    """
+    folder = Path(source)
+    if folder.is_dir() and not any((folder / name).is_file() for name in ("tokenizer.json", "sentencepiece.bpe.model")):
+        return None
     try:
         return fingerprint(load_tokenizer(source))
     except DataError:
+        if folder.is_dir():
+            raise
         return None

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer
@@ -109,7 +109,7 @@ def add_language(model: Any, code: str, init_from: InitFrom | None) -> None:
     """Adds an adapter in every layer: random, or the weighted average of others."""
     check_new_code(model, code)
     shares = None if init_from is None else donor_weights(init_from, model.config.languages)
-    own = _own_vocabulary(model, shares or {})
+    vocabulary = _own_vocabulary(model, shares or {})
     made = []
     for adapters in adapters_by_layer(model):
         adapter = _new_adapter(adapters, model.config)
@@ -120,12 +120,12 @@ def add_language(model: Any, code: str, init_from: InitFrom | None) -> None:
             _average(adapter, {adapters[donor]: share for donor, share in shares.items()})
         made.append(adapter)
     _install(model, code, made)
-    if own is not None:
-        set_vocabulary(model, code, *own)
+    if vocabulary is not None:
+        _give_vocabulary(model, code, vocabulary)
 
 
-def _own_vocabulary(model: Any, shares: Mapping[str, float]) -> tuple[str, Tensor, Tensor | None] | None:
-    """Tokenizer, embeddings and bias of a donor that has its own; its adapters are of use with them only.
+def _own_vocabulary(model: Any, shares: Mapping[str, float]) -> _Vocabulary | None:
+    """A copy of the vocabulary of a donor that has its own; its adapters are of use with them only.
 
     Raises:
         InputError: if donors with different vocabularies are averaged.
@@ -143,7 +143,7 @@ def _own_vocabulary(model: Any, shares: Mapping[str, float]) -> tuple[str, Tenso
     if own[0] not in embeddings.tokenizers:
         raise InputError(f"the tokenizer of {own[0]} is not with the model.")
     bias = None if head is None else head.language_bias[own[0]]
-    return embeddings.tokenizers[own[0]], embeddings.words(own[0]).weight, bias
+    return _vocabulary(model, embeddings.tokenizers[own[0]], embeddings.words(own[0]).weight, bias)
 
 
 def _new_adapter(adapters: Adapters, config: XmodConfig) -> XmodAdapter:
@@ -223,32 +223,52 @@ def check_tokenizer(model: Any, tokenizer: str, rows: int) -> None:
         raise InputError(f"the tokenizer's <pad> has id {pad}: it must be {model.config.pad_token_id} as in the model.")
 
 
+class _Vocabulary(NamedTuple):
+    """A vocabulary that is ready to be put into the model."""
+
+    tokenizer: str
+    words: nn.Embedding
+    bias: nn.Parameter | None
+
+
+def _vocabulary(model: Any, tokenizer: str, word_embeddings: Tensor, bias: Tensor | None) -> _Vocabulary:
+    """Makes what the model takes; all that can be wrong is found here.
+
+    Raises:
+        InputError: shapes, tokenizer and padding do not fit together, or values are too large.
+    """
+    hidden, embeddings = model.config.hidden_size, embeddings_of(model)
+    if word_embeddings.dim() != 2 or word_embeddings.shape[1] != hidden or not len(word_embeddings):
+        raise InputError(f"word_embeddings have shape {tuple(word_embeddings.shape)}: it must be (rows, {hidden}).")
+    if not word_embeddings.is_floating_point():
+        raise InputError(f"word_embeddings have dtype {word_embeddings.dtype}: they must be floats.")
+    rows = len(word_embeddings)
+    check_tokenizer(model, tokenizer, rows)
+    if bias is not None and tuple(bias.shape) != (rows,):
+        raise InputError(f"bias has shape {tuple(bias.shape)}: it must be ({rows},), one per row.")
+    like, own = embeddings.word_embeddings.weight, None
+    if getattr(model, "lm_head", None) is not None:
+        own = nn.Parameter(like.new_zeros(rows) if bias is None else cast_like(bias, like, "bias"))
+    words = nn.Embedding(rows, hidden, padding_idx=embeddings.padding_idx, device="meta")
+    words.weight = nn.Parameter(cast_like(word_embeddings, like, "word_embeddings"))
+    return _Vocabulary(tokenizer, words.train(embeddings.training), own)
+
+
+def _give_vocabulary(model: Any, language: str, vocabulary: _Vocabulary) -> None:
+    embeddings = embeddings_of(model)
+    embeddings.language_embeddings[language] = vocabulary.words
+    embeddings.tokenizers[language] = vocabulary.tokenizer
+    if vocabulary.bias is not None:
+        model.lm_head.language_bias[language] = vocabulary.bias
+    rows = vocabulary.words.num_embeddings
+    model.config.vocabularies = {**model.config.vocabularies, language: rows}
+
+
 def set_vocabulary(
     model: Any, language: str, tokenizer: str, word_embeddings: Tensor, bias: Tensor | None = None
 ) -> None:
     """Gives a language a vocabulary of its own; `tokenizer` is the text of a tokenizer.json."""
-    config, embeddings = model.config, embeddings_of(model)
-    if word_embeddings.dim() != 2 or word_embeddings.shape[1] != config.hidden_size or not len(word_embeddings):
-        raise InputError(
-            f"word_embeddings have shape {tuple(word_embeddings.shape)}: it must be (rows, {config.hidden_size})."
-        )
-    if not word_embeddings.is_floating_point():
-        raise InputError(f"word_embeddings have dtype {word_embeddings.dtype}: they must be floats.")
-    check_tokenizer(model, tokenizer, len(word_embeddings))
-    rows = len(word_embeddings)
-    if bias is not None and tuple(bias.shape) != (rows,):
-        raise InputError(f"bias has shape {tuple(bias.shape)}: it must be ({rows},), one per row.")
-    like = embeddings.word_embeddings.weight
-    table = cast_like(word_embeddings, like, "word_embeddings")
-    own = like.new_zeros(rows) if bias is None else cast_like(bias, like, "bias")
-    words = nn.Embedding(rows, config.hidden_size, padding_idx=embeddings.padding_idx, device="meta")
-    words.weight = nn.Parameter(table)
-    embeddings.language_embeddings[language] = words.train(embeddings.training)
-    embeddings.tokenizers[language] = tokenizer
-    head = getattr(model, "lm_head", None)
-    if head is not None:
-        head.language_bias[language] = nn.Parameter(own)
-    config.vocabularies = {**config.vocabularies, language: rows}
+    _give_vocabulary(model, language, _vocabulary(model, tokenizer, word_embeddings, bias))
 
 
 def cast_like(tensor: Tensor, like: Tensor, name: str) -> Tensor:
@@ -332,11 +352,10 @@ def load_language(
         raise PackError(f"the pack {pack.folder} does not fit this model:\n{listed}")
     for misfit in found:
         logger.warning("%s is installed although %s", code, misfit.message)
-    tensors = pack.adapter()
-    own = pack.embeddings() if pack.vocabulary else {}
-    tokenizer = pack.tokenizer_json() if pack.vocabulary else ""
-    if own:
-        check_tokenizer(model, tokenizer, len(own["word_embeddings.weight"]))
+    tensors, vocabulary = pack.adapter(), None
+    if pack.vocabulary:
+        own = pack.embeddings()
+        vocabulary = _vocabulary(model, pack.tokenizer_json(), own["word_embeddings.weight"], own.get("lm_head.bias"))
     made = []
     for layer, adapters in enumerate(adapters_by_layer(model)):
         adapter = _new_adapter(adapters, model.config)
@@ -344,14 +363,11 @@ def load_language(
             key = f"layer.{layer}.{name}"
             parameter.data = cast_like(tensors[key], parameter, key)
         made.append(adapter)
-    table = own.get("word_embeddings.weight")
-    if table is not None:  # once for the errors
-        cast_like(table, embeddings_of(model).word_embeddings.weight, "word_embeddings.weight")
     if code in model.config.vocabularies:
         _drop_vocabulary(model, code)
     _install(model, code, made)
-    if own:
-        set_vocabulary(model, code, tokenizer, own["word_embeddings.weight"], own.get("lm_head.bias"))
+    if vocabulary is not None:
+        _give_vocabulary(model, code, vocabulary)
 
 
 def _drop_vocabulary(model: Any, language: str) -> None:

@@ -25,6 +25,8 @@ _MOST_INSERTED = 8  # characters
 _MOST_GROWTH = 16
 # XLM-R's own table replaces a character by 33 bytes at most.
 _MOST_BYTES = 64
+# Rows of a table beyond twice its pieces: tables are rounded up.
+_SPARE_ROWS = 1024
 # A pair of words, with what the template puts around them.
 _MOST_IDS = 64
 
@@ -45,6 +47,8 @@ def problem(text: str, rows: int) -> str | None:
         return "it is not a tokenizer with a vocabulary"
     if (wrong := _outside(ids, rows)) is not None:
         return f"it has a piece with id {wrong}; the embeddings have {rows} rows"
+    if rows > 2 * len(ids) + _SPARE_ROWS:
+        return f"it has {len(ids):,} pieces for {rows:,} embeddings"
     try:
         return _loaded(Tokenizer.from_str(text), rows)
     except BaseException as error:
@@ -96,6 +100,7 @@ def _flat(step: dict[str, Any], inside: str) -> Iterator[dict[str, Any]]:
 def _normalizers(steps: list[dict[str, Any]]) -> Iterator[str]:
     """What is wrong with the steps that rewrite a text."""
     yield from _counts(steps, (*_NORMALIZERS, "Precompiled", "Prepend", "Replace"))
+    yield from _expressions(steps)
     growth = 1
     for step in steps:
         inserted = {"Replace": "content", "Prepend": "prepend"}.get(step["type"])
@@ -112,6 +117,16 @@ def _normalizers(steps: list[dict[str, Any]]) -> Iterator[str]:
 def _pre_tokenizers(steps: list[dict[str, Any]]) -> Iterator[str]:
     """What is wrong with the steps that cut a text."""
     yield from _counts(steps, _PRE_TOKENIZERS)
+    yield from _expressions(steps)
+
+
+def _expressions(steps: list[dict[str, Any]]) -> Iterator[str]:
+    """Regular expressions with groups, which can take for ever on a word."""
+    for step in steps:
+        pattern = step.get("pattern")
+        expression = pattern.get("Regex") if isinstance(pattern, dict) else None
+        if expression and "(" in expression:
+            yield f"has the expression {ascii(expression)[:60]}; those of a pack have no groups"
 
 
 def _counts(steps: list[dict[str, Any]], known: tuple[str, ...]) -> Iterator[str]:

@@ -28,7 +28,7 @@ from xmodular.tasks import load_saved, piece_characters, tokenizer_of
 from xmodular.training.checkpoints import checkpoint_step, saving
 from xmodular.training.corpus import arguments_of, blocks_of, collator, schedule, text_of
 from xmodular.training.log import RunLog
-from xmodular.training.runs import Run, Start, begin, check_data, print_trainable, save_run
+from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
 from xmodular.vocabulary import fingerprint, load_tokenizer, start_rows, train_tokenizer
@@ -70,6 +70,9 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     check_new_code(model, code)
     if donors is not None:
         donor_weights(donors, model.languages)
+    if not set(model.languages) - set(model.config.vocabularies):
+        raise ConfigurationError(f"No language of {options.model} reads its shared vocabulary: nothing to start from.")
+    check_apart(options.model, options.output_dir)
     files = _files(options)
     known = tokenizer_of(model, None)
     arguments = arguments_of(options)
@@ -162,10 +165,13 @@ def _donors(init_from: Sequence[str]) -> dict[str, float] | list[str] | None:
     if not any(sign for _, sign, _ in named):
         return [name.strip() for name, _, _ in named]
     try:
-        return {name.strip(): float(weight) for name, _, weight in named}
+        weights = {name.strip(): float(weight) for name, _, weight in named}
+        if len(weights) < len(named):
+            raise ValueError("a language twice")
+        return weights
     except ValueError:
         raise ConfigurationError(
-            f"init_from is {','.join(init_from)!r}: give names (de,nl), or a weight to each (de=2,nl=1)."
+            f"init_from is {','.join(init_from)!r}: give names (de,nl), or a weight to each (de=2,nl=1), none twice."
         ) from None
 
 

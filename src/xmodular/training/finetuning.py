@@ -21,7 +21,7 @@ from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
 from xmodular.tasks import TASKS, Encoding, Task, load_model, longest, pad_batch, predict_logits, tokenizer_of
-from xmodular.training.runs import Run, claim, print_trainable, save_run
+from xmodular.training.runs import Run, check_apart, claim, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer, training_arguments
 
 
@@ -53,6 +53,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     labels = task.label_names(rows)
     if len(labels) < 2:
         raise ConfigurationError(f"{options.train} has one label only ({labels[0]!r}): there is nothing to learn.")
+    check_apart(options.model, options.output_dir)
     claim(options.output_dir, overwrite=options.overwrite)
     arguments = training_arguments(
         options,
@@ -74,6 +75,8 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     model = _with_head(given, task, labels) if given is not None else load_model(options.model, task, labels)
     language = resolve(options.language, model.languages)
     tokenizer = tokenizer_of(model, options.tokenizer, language)
+    # A language's own tokenizer is saved with its weights.
+    shared = tokenizer if language not in model.config.vocabularies else tokenizer_of(model, options.tokenizer)
     ids = {name: index for index, name in enumerate(labels)}
     cut = longest(model, options.max_length)
     encodings = task.encode(tokenizer, rows, ids, cut)
@@ -102,8 +105,6 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     }
     if dev:
         metrics["dev"] = _scores(model, task, dev, labels, lang_id, tokenizer)
-    # A language's own tokenizer is saved with its weights.
-    shared = tokenizer if language not in model.config.vocabularies else tokenizer_of(model, options.tokenizer)
     run = Run(model, shared, options.output_dir, metrics)
     if trainer.is_world_process_zero():
         save_run(run, options)

@@ -62,11 +62,18 @@ def claim(output_dir: Path, *, overwrite: bool) -> None:
     """
     if output_dir.exists() and not output_dir.is_dir():
         raise ConfigurationError(f"{output_dir} is a file; the output needs a folder.")
-    if (output_dir / "options.json").is_file() and not overwrite:
-        raise ConfigurationError(f"{output_dir} holds a finished run. Choose another folder, or --overwrite it.")
+    for name, what in (("options.json", "a finished run"), ("config.json", "a model")):
+        if (output_dir / name).is_file() and not overwrite:
+            raise ConfigurationError(f"{output_dir} holds {what}. Choose another folder, or --overwrite it.")
     output_dir.mkdir(parents=True, exist_ok=True)
     for name in ("options.json", "config.json"):
         (output_dir / name).unlink(missing_ok=True)
+
+
+def check_apart(source: str, output_dir: Path) -> None:
+    """Raises ConfigurationError if a run would write over the model that it starts from."""
+    if output_dir.exists() and Path(source).exists() and output_dir.samefile(source):
+        raise ConfigurationError(f"output_dir is {output_dir}, the folder of the model itself: choose another one.")
 
 
 @dataclass(frozen=True)
