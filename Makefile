@@ -32,6 +32,7 @@ bench: setup
 	$(RUN)/python benchmarks/forward.py
 	$(RUN)/python benchmarks/training.py
 	$(RUN)/python benchmarks/loading.py
+	$(RUN)/python benchmarks/startup.py
 
 lint: setup
 	$(RUN)/ruff check .
