@@ -107,3 +107,9 @@ def test_errors() -> None:
         models(language="Klingon")
     with pytest.raises(LanguageError, match=r"'sw'.*de_CH, fr_CH, it_CH, rm_CH, gsw\.$"):
         models("swissbert", language="sw")
+
+
+def test_there_are_93_languages_in_the_nine_releases_of_x_mod() -> None:
+    releases = [release for release in RELEASES.values() if release.fairseq_name is not None]
+    assert len(releases) == 9
+    assert len({code for release in releases for code in release.languages}) == 93

@@ -246,6 +246,12 @@ def _many(releases: tuple[Release, ...]) -> Table:
             _millions(release.active_parameters),
             release.licence or "unknown",
         )
+    owners = dict.fromkeys(release.hub_id.split("/")[0] for release in releases)
+    table.caption = (
+        f"On the Hub under {' and '.join(f'{owner}/' for owner in owners)}. One by name (xmodular models "
+        f"{releases[0].name}) with its languages, flags and source."
+    )
+    table.caption_justify = "left"
     return table
 
 
