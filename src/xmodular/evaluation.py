@@ -24,6 +24,7 @@ from xmodular.tasks import (
     TASKS,
     Task,
     block_statistics,
+    given_model,
     load_saved,
     longest,
     perplexity_metrics,
@@ -53,8 +54,7 @@ def evaluate(
     Raises:
         ConfigurationError, DataError, LanguageError: before any work is lost.
     """
-    given = model if isinstance(model, XmodPreTrainedModel) else None
-    source = str(given.config._name_or_path or "model object") if given is not None else model
+    given, source = given_model(model)
     files = {name: Path(path) for name, path in data.items()} if isinstance(data, Mapping) else None
     described = "; ".join(map(str, files.values())) if files is not None else data
     return _evaluate(build(EvaluateOptions, {"model": source, "data": described, **options}), given, files)

@@ -12,7 +12,7 @@ from xmodular.errors import ConfigurationError, InputError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.options import FillMaskOptions, build
-from xmodular.tasks import load_saved, tokenizer_of
+from xmodular.tasks import given_model, load_saved, tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ def fill_mask(model: XmodPreTrainedModel | str | Path, text: str, **options: Any
         InputError: there is no ``<mask>`` in the text, or the text is too long.
         LanguageError: the model has no such language, nor, with `fallback`, a relative of it.
     """
-    given = model if isinstance(model, XmodPreTrainedModel) else None
-    source = str(given.config._name_or_path or "model object") if given is not None else model
+    given, source = given_model(model)
     return _fill_mask(build(FillMaskOptions, {"model": source, "text": text, **options}), given)
 
 

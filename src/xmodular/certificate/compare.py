@@ -17,8 +17,8 @@ from xmodular.certificate.sides import Side, Source, matched, open_side, part_of
 from xmodular.console import progress
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.languages import resolve
-from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import DiffOptions, build
+from xmodular.tasks import given_model
 from xmodular.vocabulary import fingerprint, load_tokenizer
 
 # A part shows so many of its changes.
@@ -51,7 +51,7 @@ def diff(a: Source, b: Source, **options: Any) -> Certificate:
         LanguageError: a pack is compared with a model that has no such language.
         PackError: a pack is damaged.
     """
-    values = {"a": _name_of(a), "b": _name_of(b), **options}
+    values = {"a": given_model(a)[1], "b": given_model(b)[1], **options}
     return _diff(build(DiffOptions, values), a, b)
 
 
@@ -71,12 +71,6 @@ def _diff(options: DiffOptions, a: Source, b: Source) -> Certificate:
     if options.output is not None:
         certificate.to_json(options.output)
     return certificate
-
-
-def _name_of(source: Source) -> str:
-    if isinstance(source, XmodPreTrainedModel):
-        return str(source.config._name_or_path or "model object")
-    return str(source)
 
 
 def _allowed(name: str, codes: Sequence[str]) -> str:

@@ -17,13 +17,13 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers.utils import cached_file
 
+from xmodular.configuration import read_config
 from xmodular.errors import ConfigurationError, DataError, PackError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
 from xmodular.packs import read_pack
 from xmodular.packs.manifest import ADAPTER, EMBEDDINGS
-from xmodular.tasks.models import read_config
 from xmodular.weights import open_weights
 
 # Weights of one language: its adapters, and what comes with a vocabulary of its own.

@@ -65,8 +65,8 @@ def same_language(name: str, languages: Sequence[str]) -> str | None:
 
 def check_new_code(model: Any, code: str, *, instead_of: str | None = None, way_out: str = "") -> None:
     """Raises LanguageError if a language cannot be called so, or a code that means the same is there already."""
-    if problem := code_problem(code):
-        raise LanguageError(f"a language cannot be called {problem}")
+    if wrong := code_problem(code):
+        raise LanguageError(f"a language cannot be called {wrong}")
     there = same_language(code, [other for other in model.config.languages if other != instead_of])
     if there is not None:
         means = "" if there == code else f", which is what {code!r} means"

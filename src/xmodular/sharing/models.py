@@ -18,13 +18,6 @@ _SMALL = 64 << 20
 _ONE_FILE = 1 << 62
 
 
-def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
-    """The model, if it is an object, and what to call it."""
-    if isinstance(model, XmodPreTrainedModel):
-        return model, str(model.config._name_or_path or "model object")
-    return None, str(model)
-
-
 def tokenizer_hash(model: XmodPreTrainedModel) -> str | None:
     """The hash of the tokenizer that lies with a model; None, and a word about it, if there is none."""
     where = model.config._name_or_path

@@ -13,8 +13,8 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PackInstallOptions, PackRemoveOptions, PackSaveOptions, build
 from xmodular.packs import Pack, check_repository, check_target, push_pack, read_pack
 from xmodular.results import Results
-from xmodular.sharing.models import given_model, in_place, save_changed, target_of, tokenizer_hash
-from xmodular.tasks import load_saved
+from xmodular.sharing.models import in_place, save_changed, target_of, tokenizer_hash
+from xmodular.tasks import given_model, load_saved
 
 _PARTS = {
     "shape": "shape",

@@ -2,7 +2,7 @@
 
 from xmodular.tasks.classify import CLASSIFY
 from xmodular.tasks.inference import pad_batch, predict_logits
-from xmodular.tasks.models import load_model, load_saved, longest, tokenizer_of
+from xmodular.tasks.models import given_model, load_model, load_saved, longest, tokenizer_of
 from xmodular.tasks.perplexity import block_statistics, perplexity_metrics, piece_characters
 from xmodular.tasks.scoring import with_intervals
 from xmodular.tasks.tag import TAG
@@ -16,6 +16,7 @@ __all__ = [
     "Example",
     "Task",
     "block_statistics",
+    "given_model",
     "load_model",
     "load_saved",
     "longest",

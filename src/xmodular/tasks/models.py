@@ -21,6 +21,13 @@ from xmodular.vocabulary import from_json, load_tokenizer
 from xmodular.weights import open_weights
 
 
+def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
+    """The model, if it is an object, and what to call it."""
+    if isinstance(model, XmodPreTrainedModel):
+        return model, str(model.config._name_or_path or "model object")
+    return None, str(model)
+
+
 def load_model(source: str | Path, task: Task, labels: Sequence[str]) -> XmodPreTrainedModel:
     """A pretrained model with a head for the task, new where the source has none for it.
 

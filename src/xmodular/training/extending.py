@@ -24,7 +24,7 @@ from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.modeling.languages import check_new_code, donor_weights
 from xmodular.options import ExtendOptions, build
-from xmodular.tasks import load_saved, piece_characters, tokenizer_of
+from xmodular.tasks import given_model, load_saved, piece_characters, tokenizer_of
 from xmodular.training.checkpoints import checkpoint_step, saving
 from xmodular.training.corpus import arguments_of, blocks_of, collator, schedule, text_of
 from xmodular.training.log import RunLog
@@ -54,8 +54,7 @@ def extend(model: XmodPreTrainedModel | str | Path, language: str, text: str | P
         ConfigurationError, DataError, LanguageError: before any work is lost.
         TrainingError: a weight moved that should not have.
     """
-    given = model if isinstance(model, XmodPreTrainedModel) else None
-    source = str(given.config._name_or_path or "model object") if given is not None else model
+    given, source = given_model(model)
     return _extend(build(ExtendOptions, {"model": source, "language": language, "text": text, **options}), given)
 
 
@@ -80,7 +79,6 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
         start = begin(options, arguments.world_size)
     console.print(f"Adding {code} to {options.model}; output goes to {options.output_dir}")
     train_text, dev_text = _split(options, code, files)
-    tokenizer = _own_tokenizer(options, train_text, start) or known
     longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
     size = min(options.block_size, longest)
     folder = options.cache_dir or options.output_dir / "blocks"
@@ -89,6 +87,7 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
         return blocks_of(BlockCache(folder, reader, size, options.packing), {code: text}, what)[0]
 
     with arguments.main_process_first(desc="tokenizer and blocks"):
+        tokenizer = _own_tokenizer(options, train_text, start) or known
         blocks = make(tokenizer, train_text, "tokenising")
         dev = make(tokenizer, dev_text, "tokenising validation text")
         shared_dev = dev if tokenizer is known else make(known, dev_text, "tokenising validation text")

@@ -20,7 +20,17 @@ from xmodular.errors import ConfigurationError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
-from xmodular.tasks import TASKS, Encoding, Task, load_model, longest, pad_batch, predict_logits, tokenizer_of
+from xmodular.tasks import (
+    TASKS,
+    Encoding,
+    Task,
+    given_model,
+    load_model,
+    longest,
+    pad_batch,
+    predict_logits,
+    tokenizer_of,
+)
 from xmodular.training.runs import Run, check_apart, claim, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer, training_arguments
 
@@ -41,8 +51,7 @@ def finetune(model: XmodPreTrainedModel | str | Path, train: str | Path, **optio
     Raises:
         ConfigurationError, DataError, LanguageError: before any work is lost.
     """
-    given = model if isinstance(model, XmodPreTrainedModel) else None
-    source = str(given.config._name_or_path or "model object") if given is not None else model
+    given, source = given_model(model)
     return _finetune(build(FinetuneOptions, {"model": source, "train": train, **options}), given)
 
 
