@@ -3,6 +3,8 @@
 The peer is transformers' own X-MOD. Both libraries meet on disk only: one saves, the other loads.
 """
 
+import copy
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from transformers.models import xmod as peer
 
 import xmodular
 from xmodular import XmodConfig
+from xmodular.tasks import Example, Task
 
 LANGUAGES = ("en_XX", "de_DE", "sw_KE")
 TOLERANCE = 1e-5
@@ -235,3 +238,22 @@ def assert_same_gradients(ours: nn.Module, theirs: nn.Module, atol: float = TOLE
             parameter.grad, expected, atol=atol * scale, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
         )
     assert touched, "no gradient anywhere"
+
+
+def example_of(task: Task, language: str | None = None, **values: Any) -> Example:
+    """The example that a row's values give."""
+    texts, gold = task.parse(values)
+    return Example(texts, gold, "rows.jsonl:1", language=language)
+
+
+def with_own_vocabulary(run: Any) -> Any:
+    """A run's model, in which Swahili reads with a copy of the vocabulary under other ids."""
+    model = copy.deepcopy(run.model)
+    content = json.loads(run.tokenizer.backend_tokenizer.to_str())
+    pieces = content["model"]["vocab"]
+    moved = [*range(4), *reversed(range(4, len(pieces) - 1)), len(pieces) - 1]  # special tokens stay
+    content["model"]["vocab"] = [pieces[old] for old in moved]
+    words = model.get_input_embeddings().weight.detach()[moved]
+    bias = model.lm_head.bias.detach()[moved] if hasattr(model, "lm_head") else None
+    model.set_vocabulary("sw", json.dumps(content), words, bias)
+    return model

@@ -17,6 +17,7 @@ SAID = {
     "language_packs": r"Added: sw_KE\. All else identical: True\n(?:\w+  \d\.\d+\n){3}",
     "fill_mask": r"(?s)en  0\.\d\d  The.* won the match\.\n.*\nde  0\.\d\d  Die.*\nfr  0\.\d\d  L'équipe ",
     "mixed_languages": r"\d+ hidden tokens in 64 rows.*\n  all English +\d\.\d+\n  all German +\d\.\d+\n  each token's",
+    "predict": r"(?s)Languages given: [\d.]+% right, 100\.0% of \d+ rows.*identified: [\d.]+%.*is read by de_DE\n",
     "prepare": r"^$",
     "tag": r"F1: [\d.]+%(?s:.*)accuracy: [\d.]+% over the other languages",
 }

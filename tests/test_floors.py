@@ -16,13 +16,13 @@ SOURCE = Path(__file__).parents[1] / "src" / "xmodular"
 
 # Rooms by floor. A room is a module, or a package with all that is in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "languages", "catalogue", "console", "files"),
+    ("errors", "languages", "catalogue", "recipes", "console", "files"),
     ("configuration", "options", "packs", "weights"),
     ("modeling",),
-    ("vocabulary",),
-    ("data", "conversion"),
+    ("vocabulary", "identify"),
+    ("data", "conversion", "rows"),
     ("tasks",),
-    ("results", "report", "training", "evaluation", "predict", "sharing", "certificate"),
+    ("results", "report", "training", "evaluation", "prediction", "sharing", "certificate"),
     ("cli", "demo", "__main__", "__init__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -102,7 +102,7 @@ def test_mistakes_are_named(values, message):
 def test_lists_of_choices():
     options = build(EvaluateOptions, {"model": "m", "data": "d", "adapter": "right"})
     assert options.adapter == ("right",)
-    with pytest.raises(ConfigurationError, match="adapter is one of right, source; not 'left'"):
+    with pytest.raises(ConfigurationError, match="adapter is one of right, source, relative, none; not 'left'"):
         build(EvaluateOptions, {"model": "m", "data": "d", "adapter": "right,left"})
 
 

@@ -71,7 +71,7 @@ def _default(field: dataclasses.Field) -> str:
         return "–"
     if isinstance(field.default, bool):
         return "on" if field.default else "off"
-    value = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    value = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
     return f"`{value}`"
 
 

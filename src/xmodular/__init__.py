@@ -24,12 +24,13 @@ if TYPE_CHECKING:
         XmodPreTrainedModel,
         register,
     )
-    from xmodular.predict import fill_mask
+    from xmodular.prediction import Predictor, fill_mask, predict
     from xmodular.sharing import pack_install, pack_list, pack_remove, pack_save, pack_verify
     from xmodular.training import extend, finetune, pretrain
 
 # Where each public name lives. Imported on first use, so that `import xmodular` starts without torch.
 _HOMES = {
+    "Predictor": "prediction",
     "XmodConfig": "configuration",
     "XmodForCausalLM": "modeling",
     "XmodForMaskedLM": "modeling",
@@ -43,7 +44,7 @@ _HOMES = {
     "diff": "certificate",
     "evaluate": "evaluation",
     "extend": "training",
-    "fill_mask": "predict",
+    "fill_mask": "prediction",
     "finetune": "training",
     "models": "catalogue",
     "pack_install": "sharing",
@@ -51,6 +52,7 @@ _HOMES = {
     "pack_remove": "sharing",
     "pack_save": "sharing",
     "pack_verify": "sharing",
+    "predict": "prediction",
     "pretrain": "training",
     "register": "modeling",
 }

@@ -33,7 +33,9 @@ from xmodular.options import (
     PackRemoveOptions,
     PackSaveOptions,
     PackVerifyOptions,
+    PredictOptions,
     PretrainOptions,
+    RecipesOptions,
     build,
     read_config,
 )
@@ -65,9 +67,15 @@ _VERBS: tuple[tuple[str, type, str, str], ...] = (
         "xmodular evaluate --model runs/topic --data corpus/topic --output-dir runs/topic/eval",
     ),
     (
+        "predict",
+        PredictOptions,
+        "xmodular.prediction:predict",
+        "xmodular predict --model runs/topic --input reviews.csv --language de --output labelled.csv",
+    ),
+    (
         "fill-mask",
         FillMaskOptions,
-        "xmodular.predict:fill_mask",
+        "xmodular.prediction:fill_mask",
         'xmodular fill-mask --model runs/base --language sw "Habari ya <mask>?"',
     ),
     (
@@ -102,6 +110,7 @@ _VERBS: tuple[tuple[str, type, str, str], ...] = (
         "xmodular.conversion:convert",
         "xmodular convert xmod.base/model.pt --output-dir xmod-base",
     ),
+    ("recipes", RecipesOptions, "xmodular.recipes:recipes", "xmodular recipes xnli"),
     ("models", ModelsOptions, "xmodular.catalogue:models", "xmodular models --language gsw"),
     ("demo", DemoOptions, "xmodular.demo.run:run", "xmodular demo --output-dir demo"),
 )
@@ -129,6 +138,7 @@ _SHOWN = {
     "pack_list": _show_table,
     "diff": _show_table,
     "models": _show_table,
+    "recipes": _show_table,
 }
 
 app = typer.Typer(
@@ -191,7 +201,8 @@ def _declaration(field: dataclasses.Field[Any]) -> Any:
     if field.default is dataclasses.MISSING:
         text += " (required)"
     elif field.default not in (None, (), False):
-        text += f" (default: {','.join(field.default) if isinstance(field.default, tuple) else field.default})"
+        default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        text += f" (default: {default})"
     kind = typer.Argument if field.metadata["positional"] else typer.Option
     return kind(None, help=text, show_default=False)
 

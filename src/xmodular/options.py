@@ -20,7 +20,7 @@ from xmodular.errors import ConfigurationError
 
 T = TypeVar("T")
 
-Trainable = Literal["all", "shared", "adapters", "head"]
+Trainable = Literal["shared", "all", "adapters", "head", "all-but-adapters"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Packing = Literal["fill", "documents", "lines"]
 Stored = Literal["keep", "fp32", "bf16", "fp16"]
@@ -46,13 +46,16 @@ class TrainingOptions:
     learning_rate: float = _option("Peak learning rate; linear warm-up, linear decay.", 5e-4)
     warmup: float = _option("Warm-up in steps, or as a share of all steps if below 1.", 0.06)
     weight_decay: float = _option("AdamW's weight decay.", 0.01)
-    max_grad_norm: float = _option("Gradient clipping by norm.", 1.0)
+    max_grad_norm: float = _option("Gradient clipping by norm; 0: none.", 1.0)
     precision: Precision = _option("auto takes bf16 on a GPU that has it and fp32 elsewhere.", "auto")
     log_every: int = _option("Log the loss every so many steps.", 50)
     seed: int = _option("Seed of everything that is drawn: initialisation, order, masks, dropout.", 0)
     overwrite: bool = _option("Replace a finished run in --output-dir.", False)
+    resume: bool = _option("Go on with the run in --output-dir although options differ, or it is finished.", False)
 
     def __post_init__(self) -> None:
+        if self.resume and self.overwrite:
+            raise ConfigurationError("--resume and --overwrite exclude each other.")
         if (self.max_steps is not None and self.max_steps < 1) or self.epochs <= 0:
             raise ConfigurationError("--max-steps and --epochs must be positive: there would be nothing to train.")
         if self.learning_rate <= 0:
@@ -86,7 +89,6 @@ class LanguageModelOptions(TrainingOptions):
     keep_checkpoints: int = _option("Keep so many checkpoints, the newest ones; 0 keeps all.", 2)
     workers: int = _option("Data loading processes.", 0)
     cache_dir: Path | None = _option("Tokenised blocks are kept here; default: <output-dir>/blocks.", None)
-    resume: bool = _option("Go on with the run in --output-dir although options differ, or it is finished.", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,8 +102,6 @@ class LanguageModelOptions(TrainingOptions):
         for name in ("eval_every", "save_every"):
             if (number := getattr(self, name)) is not None:
                 _check_at_least(name, number, 1)
-        if self.resume and self.overwrite:
-            raise ConfigurationError("--resume and --overwrite exclude each other.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,34 +183,97 @@ class FinetuneOptions(TrainingOptions):
     """Train a task in one language; the other languages keep their adapters and come along."""
 
     model: str = _option("Model folder (a pretrained one), or a name on the Hub.")
-    train: Path = _option("Training file: JSONL (classify), CoNLL or CoNLL-U (tag).")
-    language: str = _option("Language of the training data; its adapter reads it.")
-    task: Literal["classify", "tag"] = _option(
-        "classify: one or two texts and a label; tag: a label a word.", "classify"
+    train: tuple[str, ...] = _option("Training files, comma-separated, or hub:<data set>:<configuration>:<split>.")
+    language: str | None = _option(
+        "Language whose adapter reads the training data; default: what its column `language` or the file's name says.",
+        None,
     )
-    dev: Path | None = _option("Validation file; the epoch that does best on it is kept.", None)
-    trainable: Trainable = _option("What trains; shared = all but embeddings and adapters.", "shared")
+    task: Literal["classify", "regress", "tag", "qa", "choice"] = _option(
+        "classify: one or two texts and a label; regress: and a number; tag: a label a word; qa: the answer's place in "
+        "a context; choice: one of several.",
+        "classify",
+    )
+    recipe: str | None = _option("Named preset of options, such as xnli; `xmodular recipes` lists them.", None)
+    dev: tuple[str, ...] = _option(
+        "Validation files, in the training language; the weights that do best on them are kept.", ()
+    )
+    patience: int | None = _option("Stop after so many validations without a better one.", None)
+    columns: Mapping[str, Any] | None = _option("Names of columns, as text=review,label=stars.", None)
+    skip_bad_rows: bool = _option("Leave out rows that cannot be read, and count them.", False)
+    trainable: Trainable = _option("What trains; shared: all but embeddings and adapters.", "shared")
     tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
-    max_length: int = _option("Tokens a row at most; longer rows are cut.", 128)
-    epochs: float = _option("Passes over the training file; ignored with --max-steps.", 5.0)
-    learning_rate: float = _option("Peak learning rate; linear warm-up, linear decay.", 2e-5)
+    max_length: int = _option("Tokens a row, or a window of it, at most.", 128)
+    stride: int = _option(
+        "Tokens that neighbouring windows of a long context (qa) or sentence (tag) share, half a window at most.", 128
+    )
+    epochs: float = _option("Passes over the training files; ignored with --max-steps.", 5.0)
+    learning_rate: float = _option("Peak learning rate.", 2e-5)
+    schedule: Literal["linear", "cosine", "constant"] = _option("Learning rate after warm-up.", "linear")
+    adam_betas: tuple[float, ...] = _option("AdamW's two decay rates.", (0.9, 0.98))
+    adam_epsilon: float = _option("AdamW's epsilon.", 1e-6)
+    classifier_dropout: float | None = _option("Dropout in the task head; default: the model's.", None)
+    seeds: tuple[int, ...] = _option("Train once for each of these seeds, in <output-dir>/seed-<seed>.", ())
+    eval_every: int | None = _option("Validate every so many steps; default: after each pass.", None)
+    save_every: int | None = _option(
+        "Write a checkpoint every so many steps; none: at validations only, if they are the best so far.", 500
+    )
+
+    @staticmethod
+    def with_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values over those of the recipe that they name.
+
+        Raises:
+            ConfigurationError: there is no such recipe, or it is for another task.
+        """
+        if values.get("recipe") is None:
+            return dict(values)
+        from xmodular.recipes import recipe
+
+        chosen = recipe(str(values["recipe"]))
+        if values.get("task", chosen.task) != chosen.task:
+            raise ConfigurationError(f"The recipe {chosen.name} is for --task {chosen.task}, not {values['task']}.")
+        return {"task": chosen.task, **chosen.values, **values}
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.train:
+            raise ConfigurationError("--train names no file.")
         _check_at_least("max_length", self.max_length, 8)
+        _check_at_least("stride", self.stride, 0)
+        if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise ConfigurationError(f"adam_betas are two numbers from 0 to below 1; got {self.adam_betas}.")
+        if self.classifier_dropout is not None:
+            _check_range("classifier_dropout", self.classifier_dropout, 0.0, 0.99)
+        for name in ("patience", "eval_every", "save_every"):
+            if (number := getattr(self, name)) is not None:
+                _check_at_least(name, number, 1)
+        for name in ("patience", "eval_every"):
+            if getattr(self, name) is not None and not self.dev:
+                raise ConfigurationError(f"--{name.replace('_', '-')} needs --dev: there is nothing to validate on.")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ConfigurationError(f"--seeds names a seed twice: {', '.join(map(str, self.seeds))}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """Score a model in many languages: each with its own adapter, and without switching, beside chance."""
+    """Score models in many languages: each with its own adapter, and without switching, beside chance."""
 
-    model: str = _option("Model folder or a name on the Hub; a masked language model gives perplexities.")
-    data: str = _option("Folder, or glob, of <language>.<split>.<ext> files; .txt for perplexity.")
-    output_dir: Path | None = _option("Where results.json, results.md and results.png go.", None)
+    model: tuple[str, ...] = _option(
+        "Models, comma-separated: folders or names on the Hub; the folder of a run with several seeds is one. A masked "
+        "language model gives perplexities."
+    )
+    data: tuple[str, ...] = _option(
+        "Comma-separated: folders, or globs, of <language>.<split>.<ext> files (.txt for perplexity), a file with a "
+        "column `language`, or hub:<data set>:<configuration>:<split> with {language} or {subtag} in it."
+    )
+    output_dir: Path | None = _option("Where results.json, results.md, report.html and the pictures go.", None)
     split: str = _option("Which split of a folder to read.", "test")
     languages: tuple[str, ...] = _option("Only these languages, comma-separated.", ())
-    adapter: tuple[Literal["right", "source"], ...] = _option(
-        "right: the language's own adapter; source: the training language's for all (no switching).",
+    columns: Mapping[str, Any] | None = _option("Names of columns, as text=review,label=stars.", None)
+    skip_bad_rows: bool = _option("Leave out rows that cannot be read, and count them.", False)
+    adapter: tuple[Literal["right", "source", "relative", "none"], ...] = _option(
+        "right: the language's own adapter; source: the training language's for all (no switching); relative: that of "
+        "the nearest relative; none: no adapter.",
         ("right", "source"),
     )
     source: str | None = _option("The source language; default: the one the model was fine-tuned in.", None)
@@ -218,18 +281,78 @@ class EvaluateOptions:
         "relative: files in languages that the model lacks are read by the adapter of their nearest relative.", None
     )
     tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
-    max_length: int = _option("Tokens a row at most; longer rows are cut.", 128)
+    max_length: int | None = _option("Tokens a row, or a window of it, at most; default: as fine-tuned, or 128.", None)
+    stride: int | None = _option(
+        "Tokens that neighbouring windows of a long context (qa) or sentence (tag) share; default: as fine-tuned, or "
+        "a quarter of --max-length.",
+        None,
+    )
     packing: Packing = _option("How perplexity's text becomes rows, as in pretraining.", "fill")
-    batch_size: int = _option("Rows a forward pass.", 64)
-    bootstrap: int = _option("Resamplings behind the 95 % intervals.", 1000)
+    batch_tokens: int = _option("Tokens a forward pass, padding included.", 8192)
+    bootstrap: int = _option("Resamplings behind the 95 % intervals and the p-values.", 1000)
     seed: int = _option("Seed of the resamplings and of perplexity's masks.", 0)
+    predictions: bool = _option("Also write every row's prediction, to predictions.jsonl in --output-dir.", False)
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "bootstrap"):
+        for name in ("batch_tokens", "bootstrap"):
             _check_at_least(name, getattr(self, name), 1)
-        _check_at_least("max_length", self.max_length, 8)
+        if self.max_length is not None:
+            _check_at_least("max_length", self.max_length, 8)
+        if self.stride is not None:
+            _check_at_least("stride", self.stride, 0)
+        if not self.model or not self.data:
+            raise ConfigurationError(f"--{'data' if self.model else 'model'} names nothing.")
         if not self.adapter:
-            raise ConfigurationError("--adapter needs at least one of: right, source.")
+            raise ConfigurationError("--adapter needs at least one of: right, source, relative, none.")
+        if len(set(self.adapter)) < len(self.adapter):
+            raise ConfigurationError(f"--adapter names one twice: {', '.join(self.adapter)}.")
+        if self.predictions and self.output_dir is None:
+            raise ConfigurationError("--predictions needs --output-dir: that is where they go.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """Add a fine-tuned model's predictions to rows: label, score, tags, spans or answer, and who read them."""
+
+    model: str = _option("Fine-tuned model: a folder, or a name on the Hub.")
+    input: str = _option(
+        "Rows: .jsonl, .csv, .tsv, .parquet, .json or CoNLL, hub:<data set>:<configuration>:<split>, or - for JSON "
+        "lines on standard input."
+    )
+    output: str = _option(
+        ".jsonl, .csv, .tsv or .parquet; - for JSON lines on standard output; a folder with --shard-rows."
+    )
+    language: str | None = _option("Language of the rows that name none.", None)
+    identify: bool = _option("Identify the language of rows for which none is known.", False)
+    threshold: float = _option("Identifications with less confidence leave the language unsure.", 0.3)
+    default_language: str | None = _option(
+        "Language of rows that name none, with --identify of unsure ones; default: the model's own, with --identify "
+        "the one it was fine-tuned in.",
+        None,
+    )
+    fallback: Fallback | None = _option(
+        "relative: rows in languages that the model lacks are read by the adapter of their nearest relative.", None
+    )
+    columns: Mapping[str, Any] | None = _option("Names of columns, as text=review,language=lang.", None)
+    skip_bad_rows: bool = _option("Put rows that cannot be read into <output>.bad.jsonl and go on.", False)
+    shard_rows: int | None = _option("Write part-00000.jsonl, ... of so many rows into the folder --output.", None)
+    tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
+    max_length: int = _option("Tokens a row, or a window of it, at most.", 512)
+    stride: int = _option("Tokens that neighbouring windows of a long context (qa) or sentence (tag) share.", 128)
+    batch_tokens: int = _option("Tokens a forward pass, padding included.", 8192)
+    window: int = _option("Rows that are sorted by length together, and saved together.", 2048)
+    overwrite: bool = _option("Replace --output, and begin anew where a run was interrupted.", False)
+
+    def __post_init__(self) -> None:
+        _check_at_least("max_length", self.max_length, 8)
+        _check_range("threshold", self.threshold, 0.0, 1.0)
+        for name in ("batch_tokens", "window"):
+            _check_at_least(name, getattr(self, name), 1)
+        if self.shard_rows is not None:
+            _check_at_least("shard_rows", self.shard_rows, 1)
+            if self.output == "-" or Path(self.output).suffix:
+                raise ConfigurationError(f"--output is a folder with --shard-rows; not {self.output!r}.")
+        _check_at_least("stride", self.stride, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -328,6 +451,13 @@ class ConvertOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RecipesOptions:
+    """Recipes for fine-tuning: named presets of its options, with their sources."""
+
+    name: str | None = _option("Show one of them with all that it sets.", None, positional=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelsOptions:
     """The released checkpoints: languages, shape, source, licence."""
 
@@ -361,12 +491,12 @@ def build(options: type[T], values: Mapping[str, Any]) -> T:
     fields = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(options)
     given: dict[str, Any] = {}
-    for key, value in values.items():
-        name = str(key).replace("-", "_")
+    named = {str(key).replace("-", "_"): value for key, value in values.items()}
+    for name, value in (options.with_recipe(named) if issubclass(options, FinetuneOptions) else named).items():
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"the options are: {', '.join(fields)}."
-            raise ConfigurationError(f"Unknown option {key!r} for {options.__name__}; {hint}")
+            raise ConfigurationError(f"Unknown option {name!r} for {options.__name__}; {hint}")
         given[name] = _coerce(name, hints[name], value)
     missing = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in given]
     if missing:

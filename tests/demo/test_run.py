@@ -16,15 +16,21 @@ def test_the_demo_leaves_every_result(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "write_corpus", functools.partial(corpus.write_corpus, **SMALL))
     results = run.run(tmp_path / "demo", pretrain_steps=4)
     assert results.source == "en_XX"
-    assert set(results.languages()) == set(corpus.LANGUAGES)
-    for part in ("base", "topic", "names"):
+    assert set(results.languages()) == set(corpus.LANGUAGES)  # the added one too
+    for part in ("base", "topic", "names", "questions"):
         folder = tmp_path / "demo" / part / "eval"
         saved = Results.from_json(folder / "results.json")
-        assert set(saved.languages()) == set(corpus.LANGUAGES)
+        assert set(saved.languages()) == set(corpus.LANGUAGES) - ({run.ADDED} if part == "base" else set())
         assert saved.mean("right") is not None
         assert saved.mean("source") is not None
+        assert saved.mean("none") is not None
         assert (folder / "results.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / "results.md").is_file()
+        assert (folder / "report.html").is_file()
+    assert json.loads((tmp_path / "demo" / "base-id" / "certificate.json").read_text())["ok"]
+    mixed = [json.loads(line) for line in (tmp_path / "demo" / "mixed.topics.jsonl").read_text().splitlines()]
+    assert len(mixed) == len(corpus.LANGUAGES) * SMALL["task_test"]
+    assert {row["adapter"] for row in mixed} >= {"en_XX", "ru_RU", run.ADDED}
     assert json.loads((tmp_path / "demo" / "demo.json").read_text())["steps"] == 4
     assert "results.md" in capsys.readouterr().err  # it says what it wrote
 

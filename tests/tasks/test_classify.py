@@ -1,84 +1,111 @@
-"""Classification: files, encoding, scores."""
-
-from pathlib import Path
+"""Classification: rows, encoding, scores."""
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+from tests.support import example_of
 from xmodular.errors import DataError
-from xmodular.tasks import CLASSIFY
+from xmodular.tasks import TASKS, Room
+
+CLASSIFY = TASKS["classify"]
 
 
-def write(path: Path, *lines: str) -> Path:
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+def ids(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def test_one_text_and_pairs(tmp_path, tokenizer):
-    single = CLASSIFY.load(
-        write(tmp_path / "a.jsonl", '{"text": "the house", "label": "x"}', "", '{"text": "b", "label": 1}')
-    )
-    assert [(example.parts, example.labels) for example in single] == [(("the house",), ("x",)), (("b",), ("1",))]
-    assert single[1].place.endswith("a.jsonl:3")
-    pairs = CLASSIFY.load(write(tmp_path / "b.jsonl", '{"premise": "the house", "hypothesis": "river", "label": "x"}'))
-    (encoding,) = CLASSIFY.encode(tokenizer, pairs, {"x": 4}, 40)
-    words = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the house", "river")]
-    assert list(encoding.input_ids) == [0, *words[0], 2, 2, *words[1], 2]
-    assert CLASSIFY.target(encoding) == 4
+def test_one_text_and_pairs_side_by_side(scripts_tokenizer):
+    rows = [
+        example_of(CLASSIFY, text="the house", label="x"),
+        example_of(CLASSIFY, premise="the house", hypothesis="river", label=1),
+        example_of(CLASSIFY, text="river"),
+    ]
+    single, pair, unknown = CLASSIFY.encode(scripts_tokenizer, rows, ["1", "x"], Room(40))
+    house, river = ids(scripts_tokenizer, "the house"), ids(scripts_tokenizer, "river")
+    assert single.sequences == ((0, *house, 2),)
+    assert pair.sequences == ((0, *house, 2, 2, *river, 2),)
+    assert [single.target, pair.target, unknown.target] == [1, 0, None]
+    assert CLASSIFY.targets([single, pair], 9)["labels"].tolist() == [1, 0]
 
 
-def test_long_rows_are_cut_but_stay_closed(tmp_path, tokenizer):
-    rows = CLASSIFY.load(
-        write(tmp_path / "a.jsonl", '{"premise": "' + "the house " * 50 + '", "hypothesis": "river", "label": "x"}')
-    )
-    (encoding,) = CLASSIFY.encode(tokenizer, rows, {"x": 0}, 12)
-    assert len(encoding.input_ids) == 12
-    assert (encoding.input_ids[0], encoding.input_ids[-1]) == (0, 2)
-    assert encoding.input_ids.count(2) == 3
+def test_long_rows_are_cut_but_stay_closed(scripts_tokenizer):
+    long, short = "the house " * 50, "river"
+    cut = [
+        CLASSIFY.encode(scripts_tokenizer, [example_of(CLASSIFY, **row)], [], Room(12))[0].sequences[0]
+        for row in (
+            {"text": long},
+            {"premise": long, "hypothesis": short},
+            {"premise": short, "hypothesis": long},
+            {"premise": long, "hypothesis": long},
+        )
+    ]
+    house, river = ids(scripts_tokenizer, long), ids(scripts_tokenizer, short)
+    left = 12 - 4 - len(river)
+    assert cut[0] == (0, *house[:10], 2)
+    assert cut[1] == (0, *house[:left], 2, 2, *river, 2)
+    assert cut[2] == (0, *river, 2, 2, *house[:left], 2)
+    assert cut[3] == (0, *house[:4], 2, 2, *house[:4], 2)
+
+
+def test_the_tokenizers_own_settings_do_not_count(scripts_tokenizer):
+    """A call before, with truncation and padding, must not shorten or lengthen a row."""
+    row = example_of(CLASSIFY, text="the house stands by the river")
+    expected = CLASSIFY.encode(scripts_tokenizer, [row], [], Room(40))
+    scripts_tokenizer(["a", "the house stands"], truncation=True, max_length=4, padding="max_length")
+    assert CLASSIFY.encode(scripts_tokenizer, [row], [], Room(40)) == expected
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"),
+    ("row", "reason"),
     [
-        ("{broken", "not JSON"),
-        ("[1, 2]", "a row is a JSON object"),
-        (
-            '{"txt": "a", "label": "x"}',
-            r"no text; a row has 'text', or 'premise' and 'hypothesis'. It has \['txt', 'label'\]",
-        ),
-        ('{"text": " ", "label": "x"}', "'text' must be a text that is not empty"),
-        ('{"premise": "a", "label": "x"}', "'hypothesis' must be a text that is not empty; it is None"),
-        ('{"text": "a", "label": null}', "'label' must be a name or a whole number; it is None"),
-        ('{"text": "a", "label": 0.5}', "'label' must be a name or a whole number; it is 0.5"),
-        ('{"premise": "a", "hypothesis": "b", "label": "x"}', "one text here and two elsewhere|all rows must be alike"),
+        ({"txt": "a", "label": "x"}, r"no text; a row has 'text', or 'premise' and 'hypothesis'"),
+        ({"text": " ", "label": "x"}, "'text' must be a text that is not empty"),
+        ({"text": 7, "label": "x"}, "'text' must be a text that is not empty; it is 7"),
+        ({"premise": "a", "label": "x"}, "'hypothesis' must be a text that is not empty; it is None"),
+        ({"hypothesis": "a"}, "'premise' must be a text that is not empty; it is None"),
+        ({"text": "a", "label": 0.5}, "'label' must be a name or a whole number; it is 0.5"),
+        ({"text": "a", "label": True}, "'label' must be a name or a whole number; it is True"),
+        ({"text": "a", "label": ""}, "'label' must be a name or a whole number; it is ''"),
     ],
 )
-def test_a_wrong_row_names_file_line_and_reason(tmp_path, line, reason):
-    path = write(tmp_path / "rows.jsonl", '{"text": "fine", "label": "x"}', line)
-    with pytest.raises(DataError, match=rf"rows.jsonl:2: .*{reason}"):
-        CLASSIFY.load(path)
+def test_a_wrong_row_says_why(row, reason):
+    with pytest.raises(ValueError, match=reason):
+        CLASSIFY.parse(row)
 
 
-def test_wrong_files_and_labels(tmp_path, tokenizer):
-    with pytest.raises(DataError, match="There is no file"):
-        CLASSIFY.load(tmp_path / "absent.jsonl")
-    with pytest.raises(DataError, match="has no rows"):
-        CLASSIFY.load(write(tmp_path / "empty.jsonl", ""))
-    (tmp_path / "latin.jsonl").write_bytes(b'{"text": "caf\xe9", "label": "x"}')
-    with pytest.raises(DataError, match=r"latin.jsonl is not UTF-8"):
-        CLASSIFY.load(tmp_path / "latin.jsonl")
-    rows = CLASSIFY.load(write(tmp_path / "a.jsonl", '{"text": "a", "label": "sprot"}'))
-    with pytest.raises(DataError, match=r"a.jsonl:1: the label 'sprot' is not one of the model's: health, sport"):
-        CLASSIFY.encode(tokenizer, rows, {"health": 0, "sport": 1}, 40)
+def test_a_label_that_the_model_does_not_know(scripts_tokenizer):
+    row = example_of(CLASSIFY, text="a", label="sprot")
+    with pytest.raises(DataError, match=r"rows.jsonl:1: the label 'sprot' is not one of the model's: health, sport"):
+        CLASSIFY.encode(scripts_tokenizer, [row], ["health", "sport"], Room(40))
+
+
+def test_the_score_is_the_labels_probability(scripts_tokenizer):
+    row = example_of(CLASSIFY, text="a")
+    (encoding,) = CLASSIFY.encode(scripts_tokenizer, [row], [], Room(40))
+    logits = np.array([1.0, 3.0, -2.0], dtype=np.float32)
+    found = CLASSIFY.decode(row, [(encoding, logits)], ["a", "b", "c"])
+    assert found["label"] == "b"
+    assert found["score"] == pytest.approx(np.exp(3) / np.exp([1, 3, -2]).sum())
+    huge = CLASSIFY.decode(row, [(encoding, np.array([-4e4, 4e4], dtype=np.float32))], ["a", "b"])
+    assert huge == {"label": "b", "score": 1.0}
 
 
 def test_scores_are_sklearns():
     random = np.random.default_rng(0)
-    gold = random.integers(0, 3, 200)
-    predicted = np.where(random.random(200) < 0.6, gold, random.integers(0, 4, 200))
     labels = ["a", "b", "c", "d", "never"]
-    statistics = CLASSIFY.statistics([(g,) for g in gold], [(p,) for p in predicted], labels)
-    values = CLASSIFY.metrics(statistics.sum(0), labels)
-    assert values["accuracy"] == pytest.approx(accuracy_score(gold, predicted))
-    assert values["macro-F1"] == pytest.approx(f1_score(gold, predicted, average="macro"))
+    for _ in range(20):
+        gold = random.integers(0, 3, 50)
+        predicted = np.where(random.random(50) < 0.6, gold, random.integers(0, 4, 50))
+        examples = [example_of(CLASSIFY, text="a", label=labels[g]) for g in gold]
+        statistics = CLASSIFY.statistics(examples, [{"label": labels[p]} for p in predicted], labels)
+        values = CLASSIFY.metrics(statistics.sum(0), labels)
+        assert values["accuracy"] == pytest.approx(accuracy_score(gold, predicted))
+        assert values["macro-F1"] == pytest.approx(f1_score(gold, predicted, average="macro"))
+
+
+def test_guesses_need_no_model():
+    examples = [example_of(CLASSIFY, text="a", label=label) for label in "xyyz"]
+    guesses = CLASSIFY.guesses(examples, ["x", "y", "z"])
+    assert guesses["majority"] == [{"label": "y"}] * 4
+    assert guesses["uniform"] == {"accuracy": pytest.approx(1 / 3)}

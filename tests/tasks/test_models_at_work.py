@@ -1,25 +1,174 @@
-"""Logits and losses of rows in batches, against one row at a time."""
+"""Logits and losses of rows in batches, against one row at a time; each task with a model."""
+
+import json
 
 import numpy as np
 import pytest
 import torch
 
+from tests.support import example_of, tiny_model
+from xmodular import (
+    XmodForMaskedLM,
+    XmodForMultipleChoice,
+    XmodForQuestionAnswering,
+    XmodForSequenceClassification,
+    XmodForTokenClassification,
+)
 from xmodular.data import MaskedLMCollator
 from xmodular.errors import ConfigurationError, DataError, InputError
-from xmodular.tasks import block_statistics, load_saved, perplexity_metrics, predict_logits, tokenizer_of
+from xmodular.tasks import (
+    TASKS,
+    Encoding,
+    Room,
+    block_statistics,
+    collate,
+    load_model,
+    load_saved,
+    perplexity_metrics,
+    predict_logits,
+    read_labels,
+    task_of,
+    tokenizer_of,
+)
 
 
-def test_batched_logits_are_those_of_single_rows(topic_run):
-    random = np.random.default_rng(0)
-    rows = [[0, *random.integers(4, 150, size=size).tolist(), 2] for size in (9, 1, 20, 4, 4, 13, 2)]
-    lang_ids = [0, 2, 1, 1, 0, 2, 2]
-    logits = predict_logits(topic_run.model, rows, lang_ids, pad_id=1, batch_size=3)
-    for row, lang_id, found in zip(rows, lang_ids, logits, strict=True):
+def drawn(random, choices=1, most=20):
+    """Encodings with random tokens, of very different lengths."""
+    sequences = tuple((0, *random.integers(4, 90, size=random.integers(0, most)).tolist(), 2) for _ in range(choices))
+    return Encoding(0, sequences)
+
+
+def alone(model, encoding, lang_id):
+    """The model's output for one encoding, no sequence padded (choices are read one by one)."""
+    outputs = []
+    for sequence in encoding.sequences:
+        ids = torch.tensor([sequence])
+        if isinstance(model, XmodForMultipleChoice):
+            ids = ids[None]
         with torch.no_grad():
-            expected = topic_run.model(torch.tensor([row]), lang_ids=torch.tensor([lang_id])).logits[0]
-        np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
-    with pytest.raises(InputError, match="7 rows and 2 language ids"):
-        predict_logits(topic_run.model, rows, [0, 1], pad_id=1)
+            outputs.append(model(ids, lang_ids=torch.tensor([lang_id])))
+    return outputs
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 64, 8192])
+def test_batched_logits_are_those_of_single_rows(batch_tokens):
+    random = np.random.default_rng(0)
+    lang_ids = random.integers(0, 3, 12).tolist()
+    told = []
+    for architecture, choices in (
+        (XmodForSequenceClassification, [1]),
+        (XmodForTokenClassification, [1]),
+        (XmodForQuestionAnswering, [1]),
+        (XmodForMultipleChoice, [2, 4, 3]),  # files may mix them
+    ):
+        model = tiny_model(architecture)
+        encodings = [drawn(random, choices[number % len(choices)]) for number in range(12)]
+        told.clear()
+        logits = predict_logits(model, encodings, lang_ids, pad_id=1, batch_tokens=batch_tokens, advance=told.append)
+        assert sum(told) == 12
+        assert (len(told) == 12) == (batch_tokens == 1)
+        for encoding, lang_id, found in zip(encodings, lang_ids, logits, strict=True):
+            outputs = alone(model, encoding, lang_id)
+            if architecture is XmodForQuestionAnswering:
+                expected = torch.stack([outputs[0].start_logits, outputs[0].end_logits], -1)[0]
+            elif architecture is XmodForMultipleChoice:
+                expected = torch.cat([output.logits[0] for output in outputs])
+            else:
+                expected = outputs[0].logits[0]
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+def test_batches_keep_to_the_budget_and_leave_the_model_as_it_was():
+    random = np.random.default_rng(1)
+    model = tiny_model(XmodForSequenceClassification).train()
+    shapes = []
+    model.register_forward_pre_hook(
+        lambda module, args, inputs: shapes.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    encodings = [drawn(random) for _ in range(50)]
+    predict_logits(model, encodings, [0] * 50, pad_id=1, batch_tokens=100)
+    assert model.training
+    assert sum(rows for rows, _ in shapes) == 50
+    assert all(rows * tokens <= 100 for rows, tokens in shapes)
+    # Sorted by length, little is padding.
+    assert sum(rows * tokens for rows, tokens in shapes) < 1.3 * sum(len(each.sequences[0]) for each in encodings)
+    with pytest.raises(InputError, match="50 encodings and 2 language ids"):
+        predict_logits(model, encodings, [0, 1], pad_id=1)
+    assert predict_logits(model, [], [], pad_id=1) == []
+
+
+def test_batches_of_choices_are_alike():
+    batch = collate([Encoding(0, ((0, 2), (0, 5, 2))), Encoding(1, ((0, 6, 7, 2), (0, 2)))], [2, 0], 1)
+    assert batch["input_ids"].tolist() == [[[0, 2, 1, 1], [0, 5, 2, 1]], [[0, 6, 7, 2], [0, 2, 1, 1]]]
+    assert batch["attention_mask"].tolist() == [[[1, 1, 0, 0], [1, 1, 1, 0]], [[1, 1, 1, 1], [1, 1, 0, 0]]]
+    assert batch["lang_ids"].tolist() == [2, 0]
+    with pytest.raises(InputError, match=r"equally many choices; these have \[2, 3\]"):
+        collate([Encoding(0, ((0, 2),) * 2), Encoding(1, ((0, 2),) * 3)], [0, 0], 1)
+
+
+ROWS = {
+    "classify": [{"text": "the house", "label": "x"}, {"premise": "a", "hypothesis": "the river", "label": "y"}],
+    "regress": [{"text": "the house", "score": 0.5}, {"text": "a", "score": -2}],
+    "tag": [{"words": ["the", "house"], "tags": ["B-X", "O"]}, {"words": ["a"], "tags": ["O"]}],
+    "qa": [
+        {"question": "a", "context": "the house by the river", "answers": "house"},
+        {"question": "the house", "context": "a river", "answers": "river"},
+    ],
+    "choice": [
+        {"context": "a", "choices": ["river", "the house"], "label": 1},
+        {"context": "the", "choices": ["a", "b"], "label": 0},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_a_task_from_rows_to_predictions(name, scripts_tokenizer, tmp_path):
+    """Its head is made, learns its rows by heart, is known again when loaded, and says what the rows say."""
+    task = TASKS[name]
+    examples = [example_of(task, **row) for row in ROWS[name]]
+    labels = task.label_names(examples)
+    base = tiny_model(XmodForMaskedLM, vocab_size=len(scripts_tokenizer), max_position_embeddings=66)
+    base.config.problem_type = "multi_label_classification"  # left over from something else
+    base.config.id2label = dict(enumerate("abcdefg"))
+    base.save_pretrained(tmp_path / "base")
+    model = load_model(tmp_path / "base", task, labels)
+    assert task_of(model) is task
+    assert read_labels(model) == labels
+
+    encodings = task.encode(scripts_tokenizer, examples, labels, Room(60))
+    batch = collate(encodings, [0] * len(encodings), 1, task=task)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    model.eval()  # without dropout
+    for _ in range(80):
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+    model.save_pretrained(tmp_path / "tuned")
+    tuned = load_saved(tmp_path / "tuned")
+    assert task_of(tuned) is task
+    assert read_labels(tuned) == labels
+
+    logits = predict_logits(tuned, encodings, [0] * len(encodings), pad_id=1)
+    predictions = [
+        task.decode(example, [(encoding, values)], labels)
+        for example, encoding, values in zip(examples, encodings, logits, strict=True)
+    ]
+    json.dumps(predictions)  # what it says is plain values
+    scores = task.metrics(task.statistics(examples, predictions, labels).sum(0), labels)
+    assert next(iter(scores.values())) == pytest.approx(1)
+    if name == "regress":
+        assert scores["RMSE"] < 0.3
+    for guess in task.guesses(examples, labels).values():
+        if not isinstance(guess, dict):
+            assert set(task.metrics(task.statistics(examples, guess, labels).sum(0), labels)) == set(scores)
+
+
+def test_models_without_a_task():
+    assert task_of(tiny_model(XmodForMaskedLM)) is None
+    assert task_of(tiny_model(XmodForSequenceClassification, problem_type="multi_label_classification")) is None
+    assert task_of(tiny_model(XmodForSequenceClassification, num_labels=1)) is TASKS["regress"]
+    assert task_of(tiny_model(XmodForSequenceClassification, num_labels=3)) is TASKS["classify"]
 
 
 def test_block_losses_are_the_models_own(base_run):

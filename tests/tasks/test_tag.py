@@ -1,115 +1,187 @@
-"""Tagging: files, first sub-tokens, span F1."""
+"""Tagging: rows, first sub-tokens, windows, spans and their F1."""
 
 import random
 
 import numpy as np
 import pytest
-from seqeval.metrics import f1_score, precision_score, recall_score
+from seqeval.metrics import accuracy_score, f1_score, precision_score, recall_score
+from seqeval.metrics.sequence_labeling import get_entities
 
 from tests.conftest import DEVELOPMENT_DATA
-from xmodular.errors import DataError
-from xmodular.tasks import TAG
-from xmodular.tasks.tag import UPOS
+from tests.support import example_of
+from xmodular.tasks import TASKS, Room
+from xmodular.tasks.loading import load
+from xmodular.tasks.tag import UPOS, spans
 
-CONLLU = """# text = Vámonos al mar
-1-2\tVámonos\t_\t_\t_\t_\t_\t_\t_\t_
-1\tVamos\t_\tVERB\t_\t_\t_\t_\t_\t_
-2\tnos\t_\tPRON\t_\t_\t_\t_\t_\t_
-2.1\tx\t_\tX\t_\t_\t_\t_\t_\t_
-3\ta mar\t_\tNOUN\t_\t_\t_\t_\t_\t_
-
-1\tSí\t_\tINTJ\t_\t_\t_\t_\t_\t_"""
+TAG = TASKS["tag"]
+IOB = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
 
 
-def test_two_columns_and_conllu(tmp_path):
-    conll = tmp_path / "a.conll"
-    conll.write_text("Ada\tB-PER\r\nLovelace\tI-PER\r\n\r\n\r\nin\tO\n")
-    rows = TAG.load(conll)
-    assert [(row.parts, row.labels) for row in rows] == [(("Ada", "Lovelace"), ("B-PER", "I-PER")), (("in",), ("O",))]
-    assert rows[1].place.endswith("a.conll:5")
-    conllu = tmp_path / "a.conllu"
-    conllu.write_text(CONLLU)
-    assert [(row.parts, row.labels) for row in TAG.load(conllu)] == [
-        (("Vamos", "nos", "a mar"), ("VERB", "PRON", "NOUN")),
-        (("Sí",), ("INTJ",)),
-    ]
+def logits_for(encodings, tags, labels):
+    """Logits that say each word's tag wherever a window answers for it, and another tag at all other tokens."""
+    answer = []
+    for encoding in encodings:
+        values = np.zeros((len(encoding.sequences[0]), len(labels)), dtype=np.float32)
+        values[:, -1] = 5
+        for word, position in encoding.places:
+            values[position] = 0
+            values[position, labels.index(tags[word])] = 5
+        answer.append(values)
+    return answer
+
+
+def test_rows():
+    assert TAG.parse({"words": ["Ada", "Lovelace"], "tags": ["B-PER", "I-PER"]}) == (
+        ("Ada Lovelace", "Ada", "Lovelace"),
+        ("B-PER", "I-PER"),
+    )
+    assert TAG.parse({"words": ["a", "b"], "tags": [3, 0]})[1] == ("3", "0")
+    assert TAG.parse({"text": " Ada  Lovelace\tsleeps "}) == (
+        (" Ada  Lovelace\tsleeps ", "Ada", "Lovelace", "sleeps"),
+        None,
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "line", "reason"),
+    ("row", "reason"),
     [
-        ("a.conll", "Ada B-PER", "a row is word, tab, tag; this one has 1: Ada B-PER"),
-        ("a.conll", "Ada\t", "the tag is empty"),
-        ("a.conllu", "1\tAda\tPROPN", "CoNLL-U has 10 columns; this row has 3"),
+        ({"tags": ["O"]}, "no words; a row has 'words', or a 'text'"),
+        ({"words": []}, "'words' is empty"),
+        ({"words": "Ada"}, "'words' must be a list; it is 'Ada'"),
+        ({"words": ["Ada", ""]}, "'words' has an empty one in it"),
+        ({"words": ["Ada", None]}, "'words' has None in it"),
+        ({"words": ["Ada"], "tags": ["O", "O"]}, "1 words and 2 tags"),
+        ({"words": ["Ada"], "tags": [" "]}, "'tags' has an empty one in it"),
+        ({"words": ["Ada"], "tags": [0.5]}, "'tags' has 0.5 in it"),
+        ({"text": "\n"}, "'text' must be a text that is not empty"),
     ],
 )
-def test_a_wrong_row_names_file_line_and_reason(tmp_path, name, line, reason):
-    path = tmp_path / name
-    path.write_text(f"\n{line}\n")
-    with pytest.raises(DataError, match=rf"{name}:2: {reason}"):
-        TAG.load(path)
+def test_a_wrong_row_says_why(row, reason):
+    with pytest.raises(ValueError, match=reason):
+        TAG.parse(row)
 
 
-def test_label_inventories_are_complete(tmp_path):
-    path = tmp_path / "a.conll"
-    path.write_text("Ada\tB-PER\nin\tO\nParis\tI-LOC\n")
-    assert TAG.label_names(TAG.load(path)) == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
-    path.write_text("Ada\tPROPN\n")
-    assert TAG.label_names(TAG.load(path)) == list(UPOS)
-    path.write_text("Ada\tNE\nin\tOTHER\n")
-    assert TAG.label_names(TAG.load(path)) == ["NE", "OTHER"]
+def test_label_inventories_are_complete():
+    def names(*tags):
+        return TAG.label_names([example_of(TAG, words=["a"] * len(tags), tags=list(tags))])
+
+    assert names("B-PER", "O", "I-LOC") == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+    assert names("PROPN") == list(UPOS)
+    assert names("NE", "OTHER") == ["NE", "OTHER"]
 
 
-def test_labels_stand_at_first_tokens(tmp_path, tokenizer):
-    path = tmp_path / "a.conll"
-    words = ["the", "unheardofword", "house"]
-    path.write_text("".join(f"{word}\tT{number}\n" for number, word in enumerate(words)))
-    (encoding,) = TAG.encode(tokenizer, TAG.load(path), {"T0": 0, "T1": 1, "T2": 2}, 60)
-    pieces = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
-    assert list(encoding.input_ids) == [0, *pieces[0], *pieces[1], *pieces[2], 2]
+def test_labels_stand_at_first_tokens(scripts_tokenizer):
+    words = ["the", "zyxwvuts", "house"]
+    row = example_of(TAG, words=words, tags=["T0", "T1", "T2"])
+    (encoding,) = TAG.encode(scripts_tokenizer, [row], ["T0", "T1", "T2"], Room(60))
+    pieces = [scripts_tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
+    assert encoding.sequences == ((0, *pieces[0], *pieces[1], *pieces[2], 2),)
     assert len(pieces[1]) > 2
     expected = [-100]
     for number, own in enumerate(pieces):
         expected += [number] + [-100] * (len(own) - 1)
-    assert TAG.target(encoding) == [*expected, -100]
-    logits = np.zeros((len(encoding.input_ids), 3))
-    for position, label in zip(encoding.positions, (2, 0, 1), strict=True):
-        logits[position, label] = 1
-    assert TAG.decode(encoding, logits) == (2, 0, 1)
+    expected += [-100] * 3  # one for </s>, two of padding
+    assert TAG.targets([encoding], len(expected))["labels"].tolist() == [expected]
+    logits = logits_for([encoding], ["T2", "T0", "T1"], ["T0", "T1", "T2"])
+    assert TAG.decode(row, [(encoding, logits[0])], ["T0", "T1", "T2"])["tags"] == ["T2", "T0", "T1"]
 
 
-def test_words_that_are_cut_off_count_as_wrong(tmp_path, tokenizer):
-    path = tmp_path / "a.conll"
-    path.write_text("house\tB-X\n" * 30)
-    (encoding,) = TAG.encode(tokenizer, TAG.load(path), {"O": 0, "B-X": 1, "I-X": 2}, 10)
-    assert len(encoding.input_ids) == 10
-    predicted = TAG.decode(encoding, np.tile([0.0, 1.0, 0.0], (10, 1)))
-    seen = sum(label == 1 for label in predicted)
-    assert 0 < seen < 30
-    assert predicted[seen:] == (-1,) * (30 - seen)
-    labels = ["O", "B-X", "I-X"]
-    values = TAG.metrics(TAG.statistics([encoding.labels], [predicted], labels).sum(0), labels)
-    assert values["recall"] == pytest.approx(seen / 30)
-    assert values["accuracy"] == pytest.approx(seen / 30)
+@pytest.mark.parametrize(("length", "stride"), [(60, 16), (12, 128), (12, 4), (9, 0), (6, 1)])
+def test_every_word_of_a_long_sentence_is_tagged_once(scripts_tokenizer, length, stride):
+    draw = random.Random(length)
+    words = [draw.choice(["house", "the", "zyxwvuts", "r"]) for _ in range(50)]
+    tags = draw.choices(IOB, k=50)
+    row = example_of(TAG, words=words, tags=tags)
+    encodings = TAG.encode(scripts_tokenizer, [row], IOB, Room(length, stride))
+    assert len(encodings) > 1
+    assert all(len(encoding.sequences[0]) <= length for encoding in encodings)
+    assert sorted(word for encoding in encodings for word, _ in encoding.places) == list(range(50))
+    firsts = [scripts_tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in words]
+    for encoding in encodings:
+        for word, position in encoding.places:
+            assert encoding.sequences[0][position] == firsts[word]
+    counted = TAG.targets(encodings, length)["labels"]
+    assert int((counted != -100).sum()) == 50
+    readings = list(zip(encodings, logits_for(encodings, tags, IOB), strict=True))
+    assert TAG.decode(row, readings, IOB)["tags"] == tags
 
 
-def test_span_scores_are_seqevals():
-    labels = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+def test_a_word_has_context_on_both_sides(scripts_tokenizer):
+    """Where windows share tokens, a word is read in the one whose edge is further away."""
+    row = example_of(TAG, words=["r"] * 200)
+    encodings = TAG.encode(scripts_tokenizer, [row], IOB, Room(34, 16))
+    for number, encoding in enumerate(encodings):
+        positions = [position for _, position in encoding.places]
+        last = len(encoding.sequences[0]) - 1
+        assert number == 0 or min(positions) > 8
+        assert number == len(encodings) - 1 or max(positions) <= last - 8
+
+
+def test_a_word_without_tokens_is_not_lost(scripts_tokenizer):
+    row = example_of(TAG, words=["\x01", "house", "\x02"], tags=["B-PER", "B-LOC", "O"])
+    (encoding,) = TAG.encode(scripts_tokenizer, [row], IOB, Room(20))
+    found = TAG.decode(row, [(encoding, *logits_for([encoding], row.gold, IOB))], IOB)
+    assert found["tags"] == ["O", "B-LOC", "O"]
+    assert found["scores"][0] == 0 < found["scores"][1]
+    nothing = example_of(TAG, words=["\x01"], tags=["B-PER"])
+    (encoding,) = TAG.encode(scripts_tokenizer, [nothing], IOB, Room(20))
+    assert (TAG.targets([encoding], 4)["labels"] == -100).all()
+    assert TAG.decode(nothing, [(encoding, *logits_for([encoding], [], IOB))], IOB)["tags"] == ["O"]
+
+
+@pytest.mark.parametrize("given", ["words", "text"])
+def test_spans_say_where_they_are(scripts_tokenizer, given):
+    text = "  the house \t the  the river the "
+    row = example_of(TAG, **({"text": text} if given == "text" else {"words": text.split()}))
+    tags = ["B-PER", "I-PER", "O", "B-LOC", "I-LOC", "I-PER"]
+    (encoding,) = TAG.encode(scripts_tokenizer, [row], IOB, Room(40))
+    found = TAG.decode(row, [(encoding, *logits_for([encoding], tags, IOB))], IOB)
+    sentence = text if given == "text" else "the house the the river the"
+    assert [(span["type"], span["text"]) for span in found["spans"]] == [
+        ("PER", "the house"),
+        ("LOC", "the river"),
+        ("PER", "the"),
+    ]
+    assert [span["start"] for span in found["spans"]] == [
+        sentence.index("the"),
+        sentence.index("the river"),
+        sentence.rindex("the"),
+    ]
+    for span in found["spans"]:
+        assert sentence[span["start"] : span["end"]] == span["text"]
+        assert span["score"] == pytest.approx(np.exp(5) / (np.exp(5) + 4))
+    assert "spans" not in TAG.decode(row, [(encoding, *logits_for([encoding], ["X"] * 6, ["X", "Y"]))], ["X", "Y"])
+
+
+def test_spans_and_scores_are_seqevals():
     draw = random.Random(3)
-    gold = [tuple(draw.choices(range(5), weights=[5, 1, 1, 1, 1], k=draw.randint(1, 12))) for _ in range(80)]
-    predicted = [tuple(g if draw.random() < 0.7 else draw.randrange(5) for g in row) for row in gold]
-    values = TAG.metrics(TAG.statistics(gold, predicted, labels).sum(0), labels)
-    names = [[[labels[k] for k in row] for row in rows] for rows in (gold, predicted)]
-    assert values["F1"] == pytest.approx(f1_score(*names))
-    assert values["precision"] == pytest.approx(precision_score(*names))
-    assert values["recall"] == pytest.approx(recall_score(*names))
+    for _ in range(20):
+        gold = [draw.choices(IOB, weights=[5, 1, 1, 1, 1], k=draw.randint(1, 12)) for _ in range(30)]
+        predicted = [[g if draw.random() < 0.7 else draw.choice(IOB) for g in row] for row in gold]
+        for row in gold + predicted:  # among them many I- without a B-
+            assert spans(row) == get_entities(row)
+        examples = [example_of(TAG, words=["a"] * len(row), tags=row) for row in gold]
+        values = TAG.metrics(TAG.statistics(examples, [{"tags": row} for row in predicted], IOB).sum(0), IOB)
+        assert list(values) == ["F1", "precision", "recall", "accuracy"]
+        assert values["F1"] == pytest.approx(f1_score(gold, predicted))
+        assert values["precision"] == pytest.approx(precision_score(gold, predicted))
+        assert values["recall"] == pytest.approx(recall_score(gold, predicted))
+        assert values["accuracy"] == pytest.approx(accuracy_score(gold, predicted))
+
+
+def test_parts_of_speech_have_accuracy_only():
+    row = example_of(TAG, words=["a", "b", "c"], tags=["NOUN", "VERB", "NOUN"])
+    sums = TAG.statistics([row], [{"tags": ["NOUN", "NOUN", "NOUN"]}], UPOS)
+    assert TAG.metrics(sums.sum(0), UPOS) == {"accuracy": pytest.approx(2 / 3)}
+    guesses = TAG.guesses([row], UPOS)
+    assert guesses == {"majority": [{"tags": ["NOUN"] * 3}], "uniform": {"accuracy": 1 / 17}}
 
 
 @pytest.mark.skipif(not DEVELOPMENT_DATA.is_dir(), reason="development data (../shared/data) is not there")
-def test_real_files_load():
-    entities = TAG.load(DEVELOPMENT_DATA / "ner" / "ru_RU.test.conll")
+def test_real_files():
+    entities = load(TAG, DEVELOPMENT_DATA / "ner" / "ru_RU.test.conll")
     assert len(entities) == 500
     assert set(TAG.label_names(entities)) == {"O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"}
-    parts = TAG.load(DEVELOPMENT_DATA / "pos" / "ar_AR.test.conllu")
+    parts = load(TAG, DEVELOPMENT_DATA / "pos" / "ar_AR.test.conllu")
     assert len(parts) == 250
     assert TAG.label_names(parts) == list(UPOS)

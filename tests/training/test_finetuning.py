@@ -1,15 +1,27 @@
 """Fine-tuning: what is frozen stays, what is saved says what it is, errors before work."""
 
 import copy
+import hashlib
 import json
+import math
 
+import huggingface_hub
 import pytest
 import torch
 
-from xmodular import XmodForSequenceClassification, XmodForTokenClassification
+from tests.support import assert_same_state, scatter_weights
+from xmodular import (
+    XmodForMultipleChoice,
+    XmodForQuestionAnswering,
+    XmodForSequenceClassification,
+    XmodForTokenClassification,
+)
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.modeling.trainable import parameter_group
+from xmodular.tasks import TASKS, load_saved, task_of
 from xmodular.training import finetune
+from xmodular.training.supervised import Readings
+from xmodular.training.trainer import RoutedTrainer
 
 
 def test_frozen_weights_stay_bit_identical(base_run, topic_run):
@@ -48,31 +60,115 @@ def test_adapters_policy_trains_the_adapter_of_its_language_only(corpus, base_ru
     assert run.model.config.task_language == "sw_KE"
 
 
-def test_the_best_epoch_is_kept(corpus, base_run, tmp_path, monkeypatch):
-    """Validation is made to like the first epoch best: the weights are then those after one epoch."""
-    from xmodular.training import finetuning
+def scripted(monkeypatch, values):
+    """Makes validation say these scores, in order; gives the weights at each."""
+    scores, states = iter(values), []
 
-    scores = iter([0.9, 0.5, 0.1, 0.9])
-    states = []
-
-    def scripted(model, *rest):
+    def say(self, model, labels):
         states.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return {"score": next(scores)}
 
-    monkeypatch.setattr(finetuning, "_scores", scripted)
-    run = finetune(
-        base_run.output_dir,
-        corpus / "topic" / "en_XX.train.jsonl",
-        dev=corpus / "topic" / "en_XX.dev.jsonl",
-        language="en",
-        output_dir=tmp_path,
-        epochs=3,
-        learning_rate=1e-2,
-    )
+    monkeypatch.setattr(Readings, "scores", say)
+    return states
+
+
+@pytest.fixture
+def validated(corpus, base_run, tmp_path):
+    """Trains in English with validation; 40 rows, two steps a pass."""
+
+    def train(**options):
+        return finetune(
+            base_run.output_dir,
+            corpus / "topic" / "en_XX.train.jsonl",
+            **{
+                "dev": corpus / "topic" / "en_XX.dev.jsonl",
+                "language": "en",
+                "output_dir": tmp_path / "run",
+                "epochs": 3,
+                "learning_rate": 1e-2,
+                **options,
+            },
+        )
+
+    return train
+
+
+def test_the_best_pass_is_kept(validated, monkeypatch):
+    """Validation is made to like the first pass best: the weights are then those after one pass."""
+    states = scripted(monkeypatch, [0.9, 0.5, 0.1, 0.9])
+    run = validated()
     assert run.metrics["dev"] == {"score": 0.9}
+    assert (run.metrics["best_step"], run.metrics["steps"], run.metrics["stopped_early"]) == (2, 6, False)
     final = run.model.state_dict()
     assert all(torch.equal(final[name], tensor) for name, tensor in states[0].items())
     assert not all(torch.equal(final[name], tensor) for name, tensor in states[2].items())
+    logged = [json.loads(line) for line in (run.output_dir / "log.jsonl").read_text().splitlines()]
+    assert [line["eval_score"] for line in logged if "eval_score" in line] == [0.9, 0.5, 0.1]
+
+
+def test_training_stops_when_nothing_better_comes(validated, monkeypatch):
+    states = scripted(monkeypatch, [0.1, 0.5, 0.5, 0.4, 0.4])
+    run = validated(patience=2, eval_every=1, epochs=30)
+    assert (run.metrics["best_step"], run.metrics["steps"], run.metrics["stopped_early"]) == (2, 4, True)
+    final = run.model.state_dict()
+    assert all(torch.equal(final[name], tensor) for name, tensor in states[1].items())
+
+
+def test_validation_is_in_the_training_language(corpus, validated, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"sw_KE\.dev\.jsonl:1 is in sw_KE, the training data are in en_XX"):
+        validated(dev=corpus / "topic" / "sw_KE.dev.jsonl")
+    mixed = tmp_path / "mixed.jsonl"
+    rows = [{"text": "a river", "label": "rare"}, {"text": "mto", "label": "rare", "language": "Swahili"}]
+    mixed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ConfigurationError, match=r"mixed\.jsonl:2 is in Swahili"):
+        validated(dev=mixed)
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_of_validation_must_be_known(validated, tmp_path):
+    other = tmp_path / "dev.jsonl"
+    other.write_text('{"text": "a river", "label": "rare"}\n{"text": "a", "label": "new"}\n')
+    with pytest.raises(DataError, match=r"dev\.jsonl:2: the label 'new' is not one of the model's: common, rare"):
+        validated(dev=other)
+    other.write_text('{"text": "a river"}\n')
+    with pytest.raises(DataError, match=r"dev\.jsonl:1: the row does not say what is right"):
+        validated(dev=other)
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_are_read_in_their_own_languages(corpus, base_run, tmp_path):
+    """Without --language: each file's name, or a column, says it; only those adapters move."""
+    files = [corpus / "topic" / f"{code}.train.jsonl" for code in ("sw_KE", "de_DE")]
+    options = {"trainable": "adapters", "learning_rate": 1e-2, "epochs": 1}
+    run = finetune(base_run.output_dir, files, output_dir=tmp_path / "files", **options)
+    before, after = base_run.model.state_dict(), run.model.state_dict()
+    changed = {name for name in before if name in after and not torch.equal(before[name], after[name])}
+    assert {name.split("adapter_modules.")[1][:5] for name in changed} == {"sw_KE", "de_DE"}
+    column = tmp_path / "train.jsonl"
+    with column.open("w") as file:
+        for path, name in zip(files, ("Swahili", "de"), strict=True):
+            for line in path.read_text().splitlines():
+                file.write(json.dumps({**json.loads(line), "lang": name}) + "\n")
+    same = finetune(
+        base_run.output_dir, column, output_dir=tmp_path / "column", columns={"language": "lang"}, **options
+    )
+    assert_same_state(same.model.state_dict(), after)
+    assert run.model.config.task_language == "sw_KE"
+    nowhere = tmp_path / "rows.jsonl"
+    nowhere.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: the row's language is unknown\. Say it with --language"):
+        finetune(base_run.output_dir, nowhere, output_dir=tmp_path / "nowhere")
+
+
+def test_columns_have_other_names_and_bad_rows_are_left_out(base_run, tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text("stars,review\n1,a river\n2,the house\n,empty\n2,bread\n")
+    options = {"language": "en", "columns": "text=review,label=stars", "max_steps": 1}
+    with pytest.raises(DataError, match=r"train\.csv:4"):
+        finetune(base_run.output_dir, path, output_dir=tmp_path / "run", **options)
+    run = finetune(base_run.output_dir, path, output_dir=tmp_path / "run", skip_bad_rows=True, **options)
+    assert run.model.config.id2label == {0: "1", 1: "2"}
+    assert "| 3 |" in (run.output_dir / "README.md").read_text()
 
 
 def test_a_model_object_is_trained_in_place(corpus, base_run, tmp_path):
@@ -82,35 +178,110 @@ def test_a_model_object_is_trained_in_place(corpus, base_run, tmp_path):
     assert run.model is model
     assert model.config.id2label == {0: "common", 1: "rare"}
     wrong = XmodForSequenceClassification.from_pretrained(base_run.output_dir, num_labels=5)
-    with pytest.raises(ConfigurationError, match="head for 5 labels, the training file has 2: common, rare"):
+    with pytest.raises(ConfigurationError, match="head for 5 labels, the training data have 2: common, rare"):
         finetune(wrong, train, language="en", output_dir=tmp_path / "b")
     tagger = XmodForTokenClassification.from_pretrained(base_run.output_dir, num_labels=2)
     with pytest.raises(ConfigurationError, match="needs a XmodForSequenceClassification; this is a XmodForToken"):
         finetune(tagger, train, language="en", output_dir=tmp_path / "b")
 
 
-def test_accumulated_batches_count_as_one(corpus, base_run, tmp_path):
-    """Sentences have unequal numbers of labels, so this holds only if losses are summed over all of them."""
+HEADS = {
+    "classify": (XmodForSequenceClassification, 3),
+    "regress": (XmodForSequenceClassification, 1),
+    "tag": (XmodForTokenClassification, 3),
+    "qa": (XmodForQuestionAnswering, 2),
+    "choice": (XmodForMultipleChoice, 2),
+}
+
+
+@pytest.mark.parametrize("task", HEADS)
+def test_accumulated_batches_count_as_one(task, tasks, base_run, tmp_path, monkeypatch):
+    """Rows have unequal numbers of labels and windows, so this holds only if losses are summed over all of them."""
     torch.manual_seed(0)
-    model = XmodForTokenClassification.from_pretrained(
-        base_run.output_dir, num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
-    )
-    trained = []
+    architecture, labels = HEADS[task]
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = architecture.from_pretrained(base_run.output_dir, num_labels=labels, **none)
+    scatter_weights(model)
+    gradients = []
+
+    def keep(self, wrapped):
+        gradients.append({n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None})
+        return torch.tensor(0.0)
+
+    monkeypatch.setattr(RoutedTrainer, "_clip_grad_norm", keep)
     for batch_size, accumulation in ((8, 1), (2, 4)):
         run = finetune(
             copy.deepcopy(model),
-            corpus / "tag" / "en_XX.train.conll",
-            task="tag",
+            tasks[task],
+            task=task,
             language="en",
             output_dir=tmp_path / str(batch_size),
-            max_steps=3,
-            learning_rate=1e-2,
+            max_steps=1,
+            max_length=24,
+            stride=4,
             batch_size=batch_size,
             accumulation=accumulation,
         )
-        trained.append(run.model.state_dict())
-    for name, tensor in trained[0].items():
-        torch.testing.assert_close(tensor, trained[1][name], atol=1e-4, rtol=1e-3, msg=name)
+        assert math.isfinite(run.metrics["train_loss"])
+    whole, parts = gradients
+    assert whole.keys() == parts.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(tensor, parts[name], atol=1e-6, rtol=0, msg=lambda text, n=name: f"{n}: {text}")
+    assert max(float(tensor.abs().max()) for tensor in whole.values()) > 1e-3
+
+
+@pytest.mark.parametrize("task", HEADS)
+def test_every_task_learns_its_rows(task, tasks, base_run, tmp_path):
+    """All weights train on a few rows; validation, which reads the same ones, sees it, and so does who loads them."""
+    run = finetune(
+        base_run.output_dir,
+        tasks[task],
+        task=task,
+        language="en",
+        dev=tasks[task],
+        output_dir=tmp_path / task,
+        trainable="all",
+        max_steps=40,
+        eval_every=20,
+        batch_size=24,
+        max_length=48,
+        stride=8,
+        learning_rate=1e-2,
+        warmup=3,
+    )
+    least = {"classify": 0.55, "regress": 0.6, "tag": 0.8, "qa": 0.5, "choice": 0.6}[task]
+    assert run.metrics["dev"]["score"] > least
+    saved = load_saved(run.output_dir)
+    assert type(saved) is type(run.model)
+    assert_same_state(saved.state_dict(), run.model.state_dict())
+    assert task_of(saved) is TASKS[task]
+
+
+def test_a_recipe_sets_what_no_flag_says(tasks, base_run, tmp_path):
+    run = finetune(
+        base_run.output_dir, tasks["classify"], language="en", recipe="xnli", max_steps=1, output_dir=tmp_path / "run"
+    )
+    options = json.loads((run.output_dir / "options.json").read_text())
+    assert (options["schedule"], options["max_grad_norm"], options["adam_betas"]) == ("constant", 0.0, [0.9, 0.98])
+    assert run.model.config.classifier_dropout == run.model.classifier.dropout.p == 0.0
+
+
+def test_the_model_card_says_where_it_comes_from(corpus, validated):
+    run = validated(seed=3, recipe="xnli", batch_size=8, epochs=1)
+    text = (run.output_dir / "README.md").read_text()
+    card = huggingface_hub.ModelCard(text)
+    assert card.data.language == ["de", "en", "sw"]
+    assert card.data.pipeline_tag == "text-classification"
+    digest = hashlib.sha256((corpus / "topic" / "en_XX.train.jsonl").read_bytes()).hexdigest()
+    assert f"| training | en_XX.train.jsonl | 40 | {digest} |" in text
+    assert "| validation | en_XX.dev.jsonl | 40 |" in text
+    assert "Recipe `xnli`, after X-MOD" in text
+    assert "Changed: `learning_rate`, `epochs`, `batch_size`." in text
+    assert "| seed | 3 |" in text
+    assert f"| accuracy | {run.metrics['dev']['accuracy']:.4f} |" in text
+    assert f"torch {torch.__version__}" in text
+    assert "Swahili (`sw_KE`)" in text
+    assert "`common`, `rare`" in text
 
 
 def test_errors_come_before_work(corpus, base_run, tmp_path):
@@ -121,7 +292,7 @@ def test_errors_come_before_work(corpus, base_run, tmp_path):
         finetune(base_run.output_dir, tmp_path / "absent.jsonl", language="en", output_dir=tmp_path)
     with pytest.raises(ConfigurationError, match="holds no model"):
         finetune(tmp_path, train, language="en", output_dir=tmp_path / "out")
-    with pytest.raises(ConfigurationError, match="task is one of classify, tag; not 'topic'"):
+    with pytest.raises(ConfigurationError, match="task is one of classify, regress, tag, qa, choice; not 'topic'"):
         finetune(base_run.output_dir, train, language="en", output_dir=tmp_path, task="topic")
     one = tmp_path / "one.jsonl"
     one.write_text('{"text": "a", "label": "x"}\n')

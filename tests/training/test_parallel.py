@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -124,3 +125,28 @@ def test_a_language_that_no_process_sees_does_not_move(run, corpus, tmp_path):
     }
     assert all(moved["en_XX"])
     assert not any(moved["sw_KE"])
+
+
+@pytest.mark.parametrize("task", ["tag", "qa"])
+def test_two_processes_fine_tune_as_one(corpus, base_run, tasks, tmp_path, nursery, task):
+    """Rows have unequal numbers of labels and windows; validation is divided, and stops both at the same step."""
+    model = tmp_path / "model"
+    shutil.copytree(base_run.output_dir, model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(
+        json.dumps({**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
+    )
+    options = {
+        **{"model": str(model), "train": str(tasks[task]), "dev": str(tasks[task]), "task": task, "language": "en"},
+        **{"batch_size": 2, "max_steps": 12, "max_length": 24, "stride": 4, "learning_rate": 2e-3, "log_every": 3},
+        **{"eval_every": 4, "save_every": 4, "patience": 5},
+    }
+    for name, ranks, more in (("one", 1, {"accumulation": 2}), ("two", 2, {})):
+        values = {**options, **more, "output_dir": str(tmp_path / name)}
+        (tmp_path / f"{name}.json").write_text(json.dumps(values))
+        nursery.run("finetune", "--config", str(tmp_path / f"{name}.json"), ranks=ranks, port=free_port())
+    mine, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, tensor in mine.items():
+        torch.testing.assert_close(tensor, theirs[name], atol=1e-5, rtol=0, msg=lambda text, n=name: f"{n}: {text}")
+    for line, its in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
+        assert line == pytest.approx(its, abs=1e-5)

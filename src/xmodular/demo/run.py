@@ -1,4 +1,4 @@
-"""The whole road, offline, in minutes: text → pretrained model → English task → every other language.
+"""The whole road, offline, in minutes: text → pretrained model → English tasks → a language added → all languages.
 
 It runs on the corpus inside the package: sentences from compact grammars, so its figures show how the parts work
 together and say nothing about real text.
@@ -6,32 +6,37 @@ together and say nothing about real text.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from xmodular.console import console
-from xmodular.demo.corpus import write_corpus
+from xmodular.demo.corpus import LANGUAGES, write_corpus
 from xmodular.evaluation import evaluate
-from xmodular.files import write_json
+from xmodular.files import write_json, written_beside
 from xmodular.options import DemoOptions, build
-from xmodular.predict import fill_mask
+from xmodular.prediction import fill_mask, predict
 from xmodular.results import Results
-from xmodular.training import finetune, pretrain
+from xmodular.sharing import pack_install
+from xmodular.training import extend, finetune, pretrain
 
 SOURCE = "en_XX"
+ADDED = "id_ID"  # neither pretraining nor the tasks see it
 _LONGEST = 48  # tokens; the longest sentence has 42
 
 
 def run(output_dir: str | Path = "demo", **options: Any) -> Results:
-    """Pretrain a small model in eight languages, fine-tune it on English topics and names, evaluate it in all.
+    """Pretrain a small model in seven languages, fine-tune it in English, add the eighth, evaluate and predict in all.
 
     Args:
         output_dir: where everything goes.
         options: the other fields of `DemoOptions`.
 
     Returns:
-        The topics' results: accuracy per language with its own adapter, with the English adapter, and by chance.
+        The topics' results: accuracy per language with its own adapter, with the English one, without, and by chance.
     """
     made = build(DemoOptions, {"output_dir": output_dir, **options})
     started = time.monotonic()
@@ -46,12 +51,13 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
     corpus = write_corpus(folder / "corpus", seed=made.seed)
     console.print(f"Sentences from grammars in {corpus}")
 
-    step(2, "pretrain in all languages")
+    step(2, f"pretrain in all languages but {ADDED}")
     # Small width, small adapters, strong decay and a sentence a row: what makes so small a model share its
     # representations between languages at all.
     base = pretrain(
         corpus / "text",
         dev_text=corpus / "text_dev",
+        languages=[code for code in LANGUAGES if code != ADDED],
         output_dir=folder / "base",
         vocab_size=4000,
         preset="tiny",
@@ -63,57 +69,80 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
             "hidden_dropout_prob": 0.0,
             "attention_probs_dropout_prob": 0.0,
         },
-        packing="lines",
-        block_size=_LONGEST,
         alpha=0.7,
-        mask_probability=0.3,
         max_steps=made.pretrain_steps,
-        batch_size=32,
-        learning_rate=3e-3,
-        weight_decay=0.3,
         log_every=200,
-        save_every=None,
-        seed=made.seed,
-        overwrite=made.overwrite,
+        **_language_model(made),
     )
 
-    step(3, f"perplexity with each language's own adapter, and with {SOURCE}'s")
+    step(3, f"perplexity with each language's own adapter, with {SOURCE}'s, and without")
     evaluate(
         base.model,
         str(corpus / "text_dev"),
         source=SOURCE,
+        adapter=("right", "source", "none"),
         packing="lines",
         max_length=_LONGEST,
         bootstrap=200,
         output_dir=folder / "base" / "eval",
     )
 
-    step(4, f"fine-tune in {SOURCE} only: topics of sentences, and names in them")
-    topic = finetune(
-        folder / "base",
-        corpus / "topic" / f"{SOURCE}.train.jsonl",
-        dev=corpus / "topic" / f"{SOURCE}.dev.jsonl",
-        output_dir=folder / "topic",
-        **_finetuning(made),
-    )
-    names = finetune(
-        folder / "base",
-        corpus / "ner" / f"{SOURCE}.train.conll",
-        dev=corpus / "ner" / f"{SOURCE}.dev.conll",
-        task="tag",
-        output_dir=folder / "names",
-        **_finetuning(made),
-    )
+    step(4, f"fine-tune in {SOURCE} only: topics, names, questions")
+    tasks = {
+        "topic": ("classify", "topic", ".jsonl"),
+        "names": ("tag", "ner", ".conll"),
+        "questions": ("qa", "qa", ".json"),
+    }
+    for name, (task, data, suffix) in tasks.items():
+        finetune(
+            folder / "base",
+            corpus / data / f"{SOURCE}.train{suffix}",
+            dev=corpus / data / f"{SOURCE}.dev{suffix}",
+            task=task,
+            language=SOURCE,
+            output_dir=folder / name,
+            max_length=_LONGEST,  # questions read their context in windows
+            epochs=2,
+            learning_rate=5e-4,
+            seed=made.seed,
+            overwrite=made.overwrite,
+        )
 
-    step(5, f"both in every language: only {SOURCE} was trained on")
-    results = evaluate(topic.model, str(corpus / "topic"), output_dir=folder / "topic" / "eval")
-    evaluate(names.model, str(corpus / "ner"), output_dir=folder / "names" / "eval", bootstrap=200)
+    step(5, f"add {ADDED}: its adapter learns from text, all else stays, and its pack goes into the fine-tuned models")
+    extend(
+        folder / "base",
+        ADDED,
+        corpus / "text",
+        dev_text=corpus / "text_dev",
+        output_dir=folder / "base-id",
+        new_vocabulary=800,
+        max_steps=max(1, made.pretrain_steps // 5),
+        log_every=200,
+        **_language_model(made),
+    )
+    for name in tasks:
+        pack_install(folder / "base-id" / "pack", model=str(folder / name))
+
+    step(6, f"the tasks in every language: only {SOURCE} was trained on")
+    results = {
+        name: evaluate(
+            folder / name,
+            str(corpus / data),
+            adapter=("right", "source", "none"),
+            output_dir=folder / name / "eval",
+            bootstrap=200,
+        )
+        for name, (_, data, _) in tasks.items()
+    }
     console.print(
         "The names are the same in most languages, so finding them carries over more easily than topics, whose words "
         "the model has never seen beside their translations."
     )
 
-    step(6, "fill a mask")
+    step(7, "predict on a mixed file that does not say which language a row is in")
+    _predict_mixed(folder, corpus)
+
+    step(8, "fill a mask")
     for language, text in (
         ("en_XX", "The <mask> blew at 38 kilometres per hour in Toronto."),
         ("de_DE", "Der <mask> wehte mit 38 Kilometern pro Stunde in Toronto."),
@@ -127,16 +156,48 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
     for path in sorted(folder.glob("**/*")):
         if path.is_file() and not {"blocks", "corpus"} & set(path.relative_to(folder).parts):
             console.print(f"{path}  ({path.stat().st_size / 1e6:.2f} MB)")
-    console.print(f"{seconds['all'] / 60:.1f} minutes in all")
-    return results
+    console.print(
+        f"{seconds['all'] / 60:.1f} minutes in all. To read first: {folder / 'topic' / 'eval' / 'report.html'}"
+    )
+    return results["topic"]
 
 
-def _finetuning(options: DemoOptions) -> dict[str, Any]:
-    """What both tasks' training has in common."""
+def _language_model(options: DemoOptions) -> dict[str, Any]:
+    """What pretraining and adding a language have in common."""
     return {
-        "language": SOURCE,
-        "epochs": 2,
-        "learning_rate": 5e-4,
+        "packing": "lines",
+        "block_size": _LONGEST,
+        "mask_probability": 0.3,
+        "batch_size": 32,
+        "learning_rate": 3e-3,
+        "weight_decay": 0.3,
+        "save_every": None,
         "seed": options.seed,
         "overwrite": options.overwrite,
     }
+
+
+def _predict_mixed(folder: Path, corpus: Path) -> None:
+    """Topics of every language's first test rows, shuffled together without their labels; scored afterwards."""
+    rows = []
+    for code in LANGUAGES:
+        lines = (corpus / "topic" / f"{code}.test.jsonl").read_text(encoding="utf-8").splitlines()[:200]
+        rows += [{**json.loads(line), "written_in": code} for line in lines]
+    rows.sort(key=lambda row: (row["id"], row["written_in"]))
+    with written_beside(folder) as beside:
+        text = "".join(
+            json.dumps({"text": row["text"], "written_in": row["written_in"]}, ensure_ascii=False) + "\n"
+            for row in rows
+        )
+        (beside / "mixed.jsonl").write_text(text, encoding="utf-8")
+    predict(folder / "topic", folder / "mixed.jsonl", folder / "mixed.topics.jsonl", identify=True, overwrite=True)
+    answers = (folder / "mixed.topics.jsonl").read_text(encoding="utf-8").splitlines()
+    table = Table("written in", "rows", "identified", "topic right", title="A mixed file", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for code in LANGUAGES:
+        own = [(row, json.loads(line)) for row, line in zip(rows, answers, strict=True) if row["written_in"] == code]
+        identified = sum(answer["language"] == code for _, answer in own) / len(own)
+        right = sum(answer["label"] == row["label"] for row, answer in own) / len(own)
+        table.add_row(code, str(len(own)), f"{identified:.1%}", f"{right:.1%}")
+    console.print(table)

@@ -22,6 +22,7 @@ from xmodular.modeling.heads import (
 )
 from xmodular.modeling.lm import XmodForCausalLM, XmodForMaskedLM
 from xmodular.modeling.model import XmodModel
+from xmodular.modeling.pipelines import register_pipelines
 
 _AUTO = {
     AutoModel: XmodModel,
@@ -35,7 +36,11 @@ _AUTO = {
 
 
 def register() -> None:
-    """Makes `AutoConfig`, the `AutoModel` classes and `pipeline` resolve "xmod" checkpoints to these classes."""
+    """Makes `AutoConfig`, the `AutoModel` classes and `pipeline` resolve "xmod" checkpoints to these classes.
+
+    Pipelines of these models then take a language: ``pipeline("fill-mask", model=...)(text, language="sw")``.
+    """
     AutoConfig.register("xmod", XmodConfig, exist_ok=True)
     for auto, model in _AUTO.items():
         auto.register(XmodConfig, model, exist_ok=True)
+    register_pipelines()

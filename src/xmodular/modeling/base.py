@@ -412,8 +412,8 @@ class XmodPreTrainedModel(PreTrainedModel):
 
         Args:
             policy: "all"; "shared" (all but embeddings, adapters and their LayerNorm: fine-tuning as in the paper);
-                "adapters" (the adapters, and a task head); "head" (the head only); or "language" (adapters, and
-                vocabularies of single languages).
+                "adapters" (the adapters, and a task head); "head" (the head only); "language" (adapters, and
+                vocabularies of single languages); or "all-but-adapters" (nor their LayerNorm).
             languages: with a policy that trains adapters, train those of these languages only.
 
         Returns:

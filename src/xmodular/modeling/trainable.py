@@ -13,6 +13,7 @@ TRAINABLE: dict[str, frozenset[str]] = {
     "adapters": frozenset({"adapters", "task head"}),
     "head": frozenset({"lm head", "task head"}),
     "language": frozenset({"adapters", "vocabularies"}),
+    "all-but-adapters": frozenset({"embeddings", "vocabularies", "encoder", "lm head", "task head"}),
 }
 
 # The language that a weight belongs to.

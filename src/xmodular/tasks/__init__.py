@@ -1,29 +1,47 @@
 """Tasks: a record of functions each, and the code that runs models over their rows."""
 
+from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
+from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
-from xmodular.tasks.inference import pad_batch, predict_logits
-from xmodular.tasks.models import given_model, load_model, load_saved, longest, tokenizer_of
+from xmodular.tasks.inference import collate, predict_logits
+from xmodular.tasks.models import given_model, load_model, load_saved, longest, read_labels, tokenizer_of
 from xmodular.tasks.perplexity import block_statistics, perplexity_metrics, piece_characters
-from xmodular.tasks.scoring import with_intervals
+from xmodular.tasks.qa import QA
+from xmodular.tasks.regress import REGRESS
 from xmodular.tasks.tag import TAG
-from xmodular.tasks.task import Encoding, Example, Task
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
 
-TASKS = {task.name: task for task in (CLASSIFY, TAG)}
+TASKS = {task.name: task for task in (CLASSIFY, REGRESS, TAG, QA, CHOICE)}
+
+
+def task_of(model: XmodPreTrainedModel) -> Task | None:
+    """The task that a model's head is for, None if there is none here."""
+    problem = model.config.problem_type
+    if problem is None and isinstance(model, XmodForSequenceClassification):
+        problem = "regression" if model.config.num_labels == 1 else "single_label_classification"
+    for task in TASKS.values():
+        if task.architecture == type(model).__name__ and task.problem_type in (None, problem):
+            return task
+    return None
+
 
 __all__ = [
     "TASKS",
     "Encoding",
     "Example",
+    "Prediction",
+    "Room",
     "Task",
     "block_statistics",
+    "collate",
     "given_model",
     "load_model",
     "load_saved",
     "longest",
-    "pad_batch",
     "perplexity_metrics",
     "piece_characters",
     "predict_logits",
+    "read_labels",
+    "task_of",
     "tokenizer_of",
-    "with_intervals",
 ]

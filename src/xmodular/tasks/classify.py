@@ -1,90 +1,67 @@
-"""Classification of a text or of a pair of texts: JSON lines with ``text`` or ``premise`` and ``hypothesis``."""
+"""Classification of a text or of a pair of texts."""
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.errors import DataError
-from xmodular.tasks.task import Encoding, Example, Task, label_ids, open_text
-
-_TEXTS = (("text",), ("premise", "hypothesis"), ("text1", "text2"), ("sentence1", "sentence2"))
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id
+from xmodular.tasks.texts import TEXT_FIELDS, encode_texts, texts_of
 
 
-def load(path: Path) -> list[Example]:
-    """Read JSON lines, each with a ``label`` and a ``text`` or a pair (``premise``, ``hypothesis``).
-
-    Raises:
-        DataError: a row that is not so (with file, line and reason), or no rows.
-    """
-    examples: list[Example] = []
-    for number, line in enumerate(open_text(path), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{place}: not JSON ({error.msg} at column {error.colno}).") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{place}: a row is a JSON object with a text and a label; this one is {line:.60}.")
-        names = next((names for names in _TEXTS if names[0] in row), None)
-        if names is None:
-            raise DataError(f"{place}: no text; a row has 'text', or 'premise' and 'hypothesis'. It has {list(row)}.")
-        for name in names:
-            if not isinstance(row.get(name), str) or not row[name].strip():
-                raise DataError(f"{place}: {name!r} must be a text that is not empty; it is {row.get(name)!r}.")
-        label = row.get("label")
-        if isinstance(label, bool) or not isinstance(label, (str, int)) or label == "":
-            raise DataError(f"{place}: 'label' must be a name or a whole number; it is {label!r}.")
-        if examples and len(examples[0].parts) != len(names):
-            raise DataError(f"{place}: one text here and two elsewhere in the file; all rows must be alike.")
-        examples.append(Example(tuple(row[name] for name in names), (str(label),), place))
-    if not examples:
-        raise DataError(f"{path} has no rows.")
-    return examples
+def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
+    """One text or two, and the label's name."""
+    texts = texts_of(values)
+    label = values.get("label")
+    if label is None:
+        return texts, None
+    if isinstance(label, bool) or not isinstance(label, (str, int)) or label == "":
+        raise ValueError(f"'label' must be a name or a whole number; it is {label!r:.60}.")
+    return texts, str(label)
 
 
 def label_names(examples: Sequence[Example]) -> list[str]:
     """The labels, sorted by name."""
-    return sorted({example.labels[0] for example in examples})
+    return sorted({example.gold for example in examples})
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], ids: Mapping[str, int], max_length: int
+    tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
 ) -> list[Encoding]:
     """``<s> A </s>``, or ``<s> A </s></s> B </s>`` for a pair; the longer text is cut first."""
-    texts = [example.parts for example in examples]
-    rows = tokenizer(
-        [parts[0] for parts in texts],
-        [parts[1] for parts in texts] if len(texts[0]) == 2 else None,
-        truncation="longest_first",
-        max_length=max_length,
-        return_attention_mask=False,
-    )["input_ids"]
-    return [Encoding(tuple(row), label_ids(example, ids), (0,)) for row, example in zip(rows, examples, strict=True)]
+    sequences = encode_texts(tokenizer, [example.texts for example in examples], room)
+    return [
+        Encoding(index, (row,), None if example.gold is None else label_id(example, example.gold, labels))
+        for index, (row, example) in enumerate(zip(sequences, examples, strict=True))
+    ]
 
 
-def target(encoding: Encoding) -> int:
-    """The label id."""
-    return encoding.labels[0]
+def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
+    """The label ids (batch,)."""
+    return {"labels": torch.tensor([encoding.target for encoding in encodings])}
 
 
-def decode(encoding: Encoding, logits: np.ndarray) -> tuple[int, ...]:
-    """The likeliest label."""
-    return (int(logits.argmax()),)
+def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
+    """The likeliest label and its probability."""
+    logits = readings[0][1].astype(np.float64)
+    best = int(logits.argmax())
+    return {"label": labels[best], "score": float(1 / np.exp(logits - logits[best]).sum())}
 
 
-def statistics(
-    gold: Sequence[tuple[int, ...]], predicted: Sequence[tuple[int, ...]], labels: Sequence[str]
-) -> np.ndarray:
+def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
     """Each row's confusion matrix, flat: (rows, labels * labels), a one at gold * labels + predicted."""
-    cells = np.array([g[0] * len(labels) + p[0] for g, p in zip(gold, predicted, strict=True)])
-    return np.eye(len(labels) ** 2)[cells]
+    ids = {name: index for index, name in enumerate(labels)}
+    gold = np.array([label_id(example, example.gold, labels) for example in examples])
+    predicted = np.array([ids[prediction["label"]] for prediction in predictions])
+    sums = np.zeros((len(examples), len(labels) ** 2))
+    sums[np.arange(len(examples)), gold * len(labels) + predicted] = 1
+    return sums
 
 
 def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
@@ -99,15 +76,23 @@ def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
     }
 
 
+def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
+    """Always the file's commonest label; and a blind draw."""
+    commonest = Counter(example.gold for example in examples).most_common(1)[0][0]
+    return {"majority": [{"label": commonest}] * len(examples), "uniform": {"accuracy": 1 / len(labels)}}
+
+
 CLASSIFY = Task(
     name="classify",
     architecture="XmodForSequenceClassification",
-    suffixes=(".jsonl",),
-    load=load,
+    fields={**TEXT_FIELDS, "label": ("label",)},
+    parse=parse,
     label_names=label_names,
     encode=encode,
-    target=target,
+    targets=targets,
     decode=decode,
     statistics=statistics,
     metrics=metrics,
+    guesses=guesses,
+    problem_type="single_label_classification",
 )

@@ -2,62 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from xmodular.errors import InputError
+from xmodular.tasks.task import Encoding, Task
 
 
-def pad_batch(rows: Sequence[Sequence[int]], lang_ids: Sequence[int], pad_id: int) -> dict[str, Tensor]:
-    """Pad rows to the longest: ``input_ids`` and ``attention_mask`` (batch, longest), ``lang_ids`` (batch,), int64."""
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), pad_id)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row)
-        mask[index, : len(row)] = 1
-    return {"input_ids": ids, "attention_mask": mask, "lang_ids": torch.tensor(lang_ids)}
+def collate(
+    encodings: Sequence[Encoding], lang_ids: Sequence[int], pad_id: int, *, task: Task | None = None
+) -> dict[str, Tensor]:
+    """Pad sequences to the longest.
+
+    Args:
+        encodings: of one task; those with choices all have equally many.
+        lang_ids: each encoding's language, as the model's id.
+        pad_id: id of ``<pad>``.
+        task: adds its targets.
+
+    Returns:
+        ``input_ids`` and ``attention_mask``, (batch, tokens) or (batch, choices, tokens), and ``lang_ids`` (batch,),
+        int64; with `task` also what the loss compares with.
+
+    Raises:
+        InputError: there are different numbers of choices.
+    """
+    counts = {len(encoding.sequences) for encoding in encodings}
+    if len(counts) != 1:
+        raise InputError(f"Rows of one batch have equally many choices; these have {sorted(counts)}.")
+    sequences = [sequence for encoding in encodings for sequence in encoding.sequences]
+    lengths = np.array([len(sequence) for sequence in sequences])
+    longest = int(lengths.max())
+    ids = np.full((len(sequences), longest), pad_id, dtype=np.int64)
+    for row, sequence in zip(ids, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    mask = (np.arange(longest) < lengths[:, None]).astype(np.int64)
+    (choices,) = counts
+    shape = (len(encodings), longest) if choices == 1 else (len(encodings), choices, longest)
+    batch = {
+        "input_ids": torch.from_numpy(ids).view(shape),
+        "attention_mask": torch.from_numpy(mask).view(shape),
+        "lang_ids": torch.tensor(lang_ids),
+    }
+    return batch if task is None else {**batch, **task.targets(encodings, longest)}
 
 
 @torch.inference_mode()
 def predict_logits(
     model: nn.Module,
-    rows: Sequence[Sequence[int]],
+    encodings: Sequence[Encoding],
     lang_ids: Sequence[int],
     *,
     pad_id: int,
-    batch_size: int = 64,
-    advance: Callable[[int], None] = lambda rows: None,
+    batch_tokens: int = 8192,
+    advance: Callable[[int], None] = lambda encodings: None,
 ) -> list[np.ndarray]:
-    """Run a model with a head over rows.
+    """Run a model with a head over encodings.
 
     Args:
-        model: gives ``logits`` (batch, labels) or (batch, tokens, labels).
-        rows: token ids.
-        lang_ids: each row's language, as the model's id.
+        model: gives ``logits``, or ``start_logits`` and ``end_logits``.
+        encodings: of one task.
+        lang_ids: each encoding's language, as the model's id.
         pad_id: id of ``<pad>``.
-        batch_size: rows a forward pass; languages are mixed, the model sorts them out.
-        advance: told how many rows were done, again and again.
+        batch_tokens: tokens of a forward pass at most, padding included (one encoding always fits); languages are
+            mixed, the model sorts them out.
+        advance: told how many encodings were done, again and again.
 
     Returns:
-        float32 logits of each row, (labels,) or (its tokens, labels), in the order of `rows`.
+        float32 logits of each encoding, in the given order: (labels,), (tokens, labels), (tokens, 2: start and end) or
+        (choices,).
     """
-    if len(rows) != len(lang_ids):
-        raise InputError(f"There are {len(rows)} rows and {len(lang_ids)} language ids; each row has one.")
+    if len(encodings) != len(lang_ids):
+        raise InputError(f"There are {len(encodings)} encodings and {len(lang_ids)} language ids; each has one.")
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
-    answer: list[np.ndarray] = [np.empty(0)] * len(rows)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch = pad_batch([rows[index] for index in chosen], [lang_ids[index] for index in chosen], pad_id)
-        logits = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits.float().cpu().numpy()
-        for index, values in zip(chosen, logits, strict=True):
-            answer[index] = values[: len(rows[index])].copy() if values.ndim == 2 else values.copy()
+    answer: list[np.ndarray] = [np.empty(0)] * len(encodings)
+    for chosen in _batches(encodings, batch_tokens):
+        batch = collate([encodings[index] for index in chosen], [lang_ids[index] for index in chosen], pad_id)
+        output = model(**{name: tensor.to(device) for name, tensor in batch.items()})
+        if "start_logits" in output:
+            logits = torch.stack((output.start_logits, output.end_logits), dim=-1)
+        else:
+            logits = output.logits
+        for index, values in zip(chosen, logits.float().cpu().numpy(), strict=True):
+            tokens = len(encodings[index].sequences[0])
+            answer[index] = values[:tokens].copy() if values.ndim == 2 else values.copy()
         advance(len(chosen))
     model.train(was_training)
     return answer
+
+
+def _batches(encodings: Sequence[Encoding], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices by number of choices and length, the longest first, as many at once as there is room for."""
+    sizes = [(len(each.sequences), max(map(len, each.sequences))) for each in encodings]
+    order = sorted(range(len(encodings)), key=lambda index: sizes[index], reverse=True)
+    start = 0
+    while start < len(order):
+        choices, longest = sizes[order[start]]
+        end = start + max(1, batch_tokens // (choices * longest))
+        chosen = [index for index in order[start:end] if sizes[index][0] == choices]
+        yield chosen
+        start += len(chosen)

@@ -14,7 +14,7 @@ import xmodular.modeling
 from xmodular.configuration import read_config
 from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, XmodularError
-from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
 from xmodular.tasks.task import Task
 from xmodular.vocabulary import from_json, load_tokenizer
@@ -34,12 +34,22 @@ def load_model(source: str | Path, task: Task, labels: Sequence[str]) -> XmodPre
     Args:
         source: model folder or Hub repository.
         task: decides the head.
-        labels: names of the labels, in the order of their ids.
+        labels: names of the labels, in the order of their ids; none for a task without.
     """
     config = read_config(source)
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {name: index for index, name in enumerate(labels)}
+    # Without labels, what an earlier task left goes too: two is the number that a head has by default.
+    names = list(labels) or ["LABEL_0", "LABEL_1"]
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
+    config.problem_type = task.problem_type
     return _load(task.architecture, source, config=config, ignore_mismatched_sizes=True)
+
+
+def read_labels(model: XmodPreTrainedModel) -> list[str]:
+    """The names of a model's labels, in the order of their ids; none for answers in texts and for choices."""
+    if isinstance(model, (XmodForQuestionAnswering, XmodForMultipleChoice)):
+        return []
+    return [str(name) for _, name in sorted((model.config.id2label or {}).items())]
 
 
 def load_saved(source: str | Path) -> XmodPreTrainedModel:

@@ -1,63 +1,62 @@
-"""A label for every word: entities (CoNLL, IOB2) and parts of speech (CoNLL-U)."""
+"""A label for every word: entities (IOB2), parts of speech.
+
+An example's first text is the sentence, in which the places of spans are counted; the words follow.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.errors import DataError
-from xmodular.tasks.task import Encoding, Example, Task, label_ids, open_text
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id
+from xmodular.tasks.texts import text_of
+from xmodular.tasks.tokens import frame_of, windows, words_of
 
 # The universal parts of speech, universaldependencies.org.
 UPOS = tuple("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split())  # noqa: SIM905
 
 
-def load(path: Path) -> list[Example]:
-    """Read word and tag, tab-separated, blank lines between sentences; or CoNLL-U (``.conllu``) with its UPOS column.
+def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """The sentence and its words, and the tags. A ``text`` without words is split at white space and has no tags."""
+    if "words" not in values:
+        if "text" not in values:
+            raise ValueError("no words; a row has 'words', or a 'text' to be split at white space.")
+        text = text_of(values, "text")
+        return (text, *text.split()), None
+    words = _strings(values, "words")
+    if not words:
+        raise ValueError("'words' is empty; a row has one at least.")
+    if values.get("tags") is None:
+        return (" ".join(words), *words), None
+    tags = _strings(values, "tags")
+    if len(tags) != len(words):
+        raise ValueError(f"there are {len(words)} words and {len(tags)} tags; each word has one.")
+    return (" ".join(words), *words), tags
 
-    Raises:
-        DataError: a row that is not so (with file, line and reason), or no rows.
-    """
-    is_conllu = path.suffix == ".conllu"
-    examples: list[Example] = []
-    words: list[str] = []
-    tags: list[str] = []
-    start = 1
-    for number, line in enumerate([*open_text(path), ""], start=1):
-        line = line.rstrip("\r")
-        if not line.strip():
-            if words:
-                examples.append(Example(tuple(words), tuple(tags), f"{path}:{start}"))
-            words, tags, start = [], [], number + 1
-            continue
-        columns = line.split("\t")
-        if is_conllu:
-            if line.startswith("#"):
-                continue
-            if len(columns) != 10:
-                raise DataError(f"{path}:{number}: CoNLL-U has 10 columns; this row has {len(columns)}.")
-            if "-" in columns[0] or "." in columns[0]:
-                continue  # a multiword token, whose words follow, or an empty node
-            word, tag = columns[1], columns[3]
-        elif len(columns) != 2:
-            raise DataError(f"{path}:{number}: a row is word, tab, tag; this one has {len(columns)}: {line:.60}")
-        else:
-            word, tag = columns
-        if not word.strip() or not tag.strip():
-            raise DataError(f"{path}:{number}: the {'tag' if word.strip() else 'word'} is empty.")
-        words.append(word)
-        tags.append(tag)
-    if not examples:
-        raise DataError(f"{path} has no rows.")
-    return examples
+
+def _strings(values: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    given = values[field]
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"{field!r} must be a list; it is {given!r:.60}.")
+    for each in given:
+        if isinstance(each, bool) or not isinstance(each, (str, int) if field == "tags" else str):
+            raise ValueError(f"{field!r} has {each!r:.60} in it, which is no text.")
+        if not str(each).strip():
+            raise ValueError(f"{field!r} has an empty one in it.")
+    return tuple(map(str, given))
 
 
 def label_names(examples: Sequence[Example]) -> list[str]:
     """The tags, completed: all 17 for universal parts of speech, B- and I- of every type and O for IOB2."""
-    names = {label for example in examples for label in example.labels}
+    names = {tag for example in examples for tag in example.gold}
     if names <= set(UPOS):
         return list(UPOS)
     if _is_iob(names):
@@ -67,53 +66,125 @@ def label_names(examples: Sequence[Example]) -> list[str]:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], ids: Mapping[str, int], max_length: int
+    tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
 ) -> list[Encoding]:
-    """The words' tokens between ``<s>`` and ``</s>``; a word's label stands at its first token."""
-    batch = tokenizer(
-        [list(example.parts) for example in examples],
-        is_split_into_words=True,
-        truncation=True,
-        max_length=max_length,
-        return_attention_mask=False,
-    )
+    """The words' tokens between ``<s>`` and ``</s>``, a long sentence in several windows.
+
+    A word's label stands at its first token, in the one window where that has the most tokens on either side.
+    `Encoding.places` are (word, position) pairs of the words that a window answers for.
+    """
+    frame = frame_of(tokenizer, 1)
     encodings = []
-    for index, example in enumerate(examples):
-        positions = [-1] * len(example.parts)
-        for position, word in enumerate(batch.word_ids(index)):
-            if word is not None and positions[word] == -1:
-                positions[word] = position
-        encodings.append(Encoding(tuple(batch["input_ids"][index]), label_ids(example, ids), tuple(positions)))
+    label_ids = {name: index for index, name in enumerate(labels)}
+    for index, (example, tokens) in enumerate(
+        zip(examples, words_of(tokenizer, [example.texts[1:] for example in examples]), strict=True)
+    ):
+        gold = None
+        if example.gold is not None:
+            gold = [label_ids[tag] if tag in label_ids else label_id(example, tag, labels) for tag in example.gold]
+        firsts: dict[int, int] = {}  # token by word, both in order
+        for position, word in enumerate(tokens.word_ids):
+            if word is not None:
+                firsts.setdefault(word, position)
+        ids = tokens.ids  # a copy each time
+        words, positions = list(firsts), list(firsts.values())
+        parts = windows(len(ids), room.max_length - frame.size, room.stride)
+        for (start, end), share in zip(parts, _shares(parts), strict=True):
+            first, last = (bisect_left(positions, edge) for edge in share)
+            if start and first == last:  # the inside of one very long word
+                continue
+            moved = len(frame.before) - start
+            places = tuple((words[place], positions[place] + moved) for place in range(first, last))
+            target = None if gold is None else {position: gold[word] for word, position in places}
+            encodings.append(Encoding(index, (frame.around(ids[start:end]),), target, places))
     return encodings
 
 
-def target(encoding: Encoding) -> list[int]:
-    """Label ids at first tokens, -100 elsewhere."""
-    targets = [-100] * len(encoding.input_ids)
-    for position, label in zip(encoding.positions, encoding.labels, strict=True):
-        if position >= 0:
-            targets[position] = label
-    return targets
+def _shares(parts: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What each window answers for: up to the middle of what it shares with its neighbours."""
+    edges = [(right[0] + left[1]) // 2 for left, right in pairwise(parts)]
+    return zip([0, *edges], [*edges, parts[-1][1]], strict=True)
 
 
-def decode(encoding: Encoding, logits: np.ndarray) -> tuple[int, ...]:
-    """The likeliest tag at each word's first token; -1 for a word that was cut off."""
-    best = logits.argmax(-1)
-    return tuple(int(best[position]) if position >= 0 else -1 for position in encoding.positions)
+def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
+    """Label ids (batch, longest) at first tokens, -100 elsewhere."""
+    labels = torch.full((len(encodings), longest), -100)
+    for row, encoding in zip(labels, encodings, strict=True):
+        if encoding.target:
+            row[torch.tensor(list(encoding.target))] = torch.tensor(list(encoding.target.values()))
+    return {"labels": labels}
 
 
-def statistics(
-    gold: Sequence[tuple[int, ...]], predicted: Sequence[tuple[int, ...]], labels: Sequence[str]
-) -> np.ndarray:
-    """Words and right words of each sentence; for IOB2 also entities, predicted ones and right ones."""
-    from seqeval.metrics.sequence_labeling import get_entities  # slow to import
+def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
+    """The likeliest tag of each word with its probability; for IOB2 also the spans.
 
-    rows = []
+    A word that the tokenizer drops (control characters) gets O, X or else the first label, with score 0. A span's
+    score is the lowest of its words', its places are characters of the sentence.
+    """
+    words = example.texts[1:]
+    nothing = next((name for name in ("O", "X") if name in labels), labels[0])
+    tags, scores = [nothing] * len(words), [0.0] * len(words)
+    for encoding, logits in readings:
+        if not encoding.places:
+            continue
+        at = logits[[position for _, position in encoding.places]].astype(np.float64)
+        best = at.argmax(-1)
+        probabilities = 1 / np.exp(at - at.max(-1, keepdims=True)).sum(-1)
+        for (word, _), label, probability in zip(encoding.places, best, probabilities, strict=True):
+            tags[word], scores[word] = labels[label], float(probability)
+    answer: dict[str, Any] = {"tags": tags, "scores": scores}
+    if _is_iob(set(labels)):
+        places = _places(example.texts)
+        answer["spans"] = [
+            {
+                "type": kind,
+                "start": places[first][0],
+                "end": places[last][1],
+                "text": example.texts[0][places[first][0] : places[last][1]],
+                "score": min(scores[first : last + 1]),
+            }
+            for kind, first, last in spans(tags)
+        ]
+    return answer
+
+
+def _places(texts: Sequence[str]) -> list[tuple[int, int]]:
+    """Where each word begins and ends in the sentence: the first of the texts, the others being its words."""
+    sentence, *words = texts
+    places = []
+    cursor = 0
+    for word in words:
+        start = sentence.index(word, cursor)
+        places.append((start, start + len(word)))
+        cursor = start + len(word) + 1  # one space or more between words
+    return places
+
+
+def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Type, first and last word of the spans that tags in IOB2 mark.
+
+    An ``I-`` that continues no span of its type begins one, as in CoNLL's evaluation (Tjong Kim Sang and Buchholz
+    2000) and in seqeval.
+    """
+    found: list[tuple[str, int, int]] = []
+    for place, tag in enumerate(tags):
+        prefix, kind = tag[:2], tag[2:]
+        if prefix == "I-" and found and found[-1][0] == kind and found[-1][2] == place - 1:
+            found[-1] = (kind, found[-1][1], place)
+        elif prefix in ("B-", "I-"):
+            found.append((kind, place, place))
+    return found
+
+
+def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
+    """Words and right words of each sentence; for IOB2 also spans, predicted ones and right ones."""
     iob = _is_iob(set(labels))
-    for g, p in zip(gold, predicted, strict=True):
-        row = [len(g), sum(a == b for a, b in zip(g, p, strict=True))]
+    rows = []
+    for example, prediction in zip(examples, predictions, strict=True):
+        gold, predicted = example.gold, prediction["tags"]
+        row = [len(gold), sum(a == b for a, b in zip(gold, predicted, strict=True))]
         if iob:
-            true, found = (set(get_entities([labels[k] if k >= 0 else "O" for k in sequence])) for sequence in (g, p))
+            true, found = set(spans(gold)), set(spans(predicted))
             row += [len(true), len(found), len(true & found)]
         rows.append(row)
     return np.array(rows, dtype=float)
@@ -133,6 +204,13 @@ def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
     }
 
 
+def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
+    """Always the file's commonest tag; and a blind draw for every word."""
+    commonest = Counter(tag for example in examples for tag in example.gold).most_common(1)[0][0]
+    constant = [{"tags": [commonest] * len(example.gold)} for example in examples]
+    return {"majority": constant, "uniform": {"accuracy": 1 / len(labels)}}
+
+
 def _is_iob(names: set[str]) -> bool:
     return any(name != "O" for name in names) and all(name == "O" or name[:2] in ("B-", "I-") for name in names)
 
@@ -140,12 +218,17 @@ def _is_iob(names: set[str]) -> bool:
 TAG = Task(
     name="tag",
     architecture="XmodForTokenClassification",
-    suffixes=(".conll", ".conllu"),
-    load=load,
+    fields={
+        "words": ("words", "tokens"),
+        "text": ("text", "sentence"),
+        "tags": ("tags", "ner_tags", "pos_tags", "upos", "labels"),
+    },
+    parse=parse,
     label_names=label_names,
     encode=encode,
-    target=target,
+    targets=targets,
     decode=decode,
     statistics=statistics,
     metrics=metrics,
+    guesses=guesses,
 )

@@ -1,45 +1,75 @@
-"""What a task is: a record of functions from file to score."""
+"""What a task is: a record of functions from row to score."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.errors import DataError
+from xmodular.errors import ConfigurationError, DataError
+
+_SHORTEST = 6  # <s> A </s></s> B </s>
+
+# What a model says about one row, as named values that JSON can hold: {"label": "sports", "score": 0.93}.
+Prediction = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row of a task's file.
+    """One row of a task's data.
 
     Attributes:
-        parts: the texts of a row to classify (one or two), or the words of a sentence to tag.
-        labels: one label, or one a word.
+        texts: what is read: one or two texts to classify, the words of a sentence, question and context ...
+        gold: what is right, in the task's own form; None where the row does not say.
         place: file and line, for messages.
+        id: the row's own name for itself, None if it has none.
+        language: its language as the row, the file's name or a flag gives it; None if none does.
     """
 
-    parts: tuple[str, ...]
-    labels: tuple[str, ...]
+    texts: tuple[str, ...]
+    gold: Any
     place: str
+    id: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much a model reads at once: `max_length` tokens a sequence, and windows that overlap by `stride` tokens.
+
+    Raises:
+        ConfigurationError: the sequence is too short for a pair with its special tokens, or the overlap is negative.
+    """
+
+    max_length: int
+    stride: int = 128
+
+    def __post_init__(self) -> None:
+        if self.max_length < _SHORTEST:
+            raise ConfigurationError(f"max_length is {self.max_length}: a sequence has {_SHORTEST} tokens at least.")
+        if self.stride < 0:
+            raise ConfigurationError(f"stride is {self.stride}: windows share 0 tokens at least.")
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """One row as the model reads it.
+    """One reading of an example by the model. Most examples have one; a long context has one per window.
 
     Attributes:
-        input_ids: token ids, special tokens included.
-        labels: label ids, one for each of the example's labels.
-        positions: the token that carries each label; -1 where it was cut off or has no token.
+        example: which of the examples given to `Task.encode`.
+        sequences: token ids with special tokens; one sequence, or one per choice.
+        target: what the loss compares with, in the task's own form; None where the example has no gold.
+        places: how tokens and text belong together, in the task's own form.
     """
 
-    input_ids: tuple[int, ...]
-    labels: tuple[int, ...]
-    positions: tuple[int, ...]
+    example: int
+    sequences: tuple[tuple[int, ...], ...]
+    target: Any = None
+    places: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,50 +81,43 @@ class Task:
     Attributes:
         name: its name on the command line.
         architecture: name of the model class with the head for it.
-        suffixes: of its files.
-        load: reads a file. Raises DataError that names file, line and reason.
-        label_names: the labels of some examples, in the order of their ids.
-        encode: examples to token ids, given label ids by name and the longest length.
-        target: the ``labels`` value of an encoding for the loss: an int, or one int a token.
-        decode: logits of one row, (labels,) or (tokens, labels), to one label id for each of its labels; -1 where the
-            model said nothing.
-        statistics: gold and predicted label ids of some rows, and the label names, to (rows, statistics) sums.
-        metrics: (..., statistics) sums and the label names to metric values (...) by name; the first is the main one.
+        fields: what a row has, by field; each with the names of columns under which it is found, the first one first.
+            The last field is the gold. ``id`` and ``language`` belong to every task and are not listed.
+        parse: the values of a row by field, those that are there, to texts and gold (None where there is no gold).
+            Raises ValueError with the reason if the row is wrong.
+        label_names: the labels of some examples, in the order of their ids; empty where a task has none.
+        encode: examples, label names and room to encodings, in the order of the examples. Raises DataError for a gold
+            label that is not among the names.
+        targets: encodings of a batch and its longest sequence to what the model takes: ``labels``, or
+            ``start_positions`` and ``end_positions``.
+        decode: an example, its encodings, each with its float32 logits, and the label names to a prediction. Logits are
+            (labels,), (tokens, labels), (tokens, 2: start and end) or (choices,).
+        statistics: examples with gold, predictions and label names to (rows, statistics) sums.
+        metrics: (..., statistics) sums and label names to metric values (...) by name; the first is the main one.
+        guesses: what needs no model, by name ("majority", "uniform"): predictions for the examples, or metric values.
+        problem_type: transformers' name for the loss where one architecture serves several tasks.
     """
 
     name: str
     architecture: str
-    suffixes: tuple[str, ...]
-    load: Callable[[Path], list[Example]]
+    fields: Mapping[str, tuple[str, ...]]
+    parse: Callable[[Mapping[str, Any]], tuple[tuple[str, ...], Any]]
     label_names: Callable[[Sequence[Example]], list[str]]
-    encode: Callable[[PreTrainedTokenizerFast, Sequence[Example], Mapping[str, int], int], list[Encoding]]
-    target: Callable[[Encoding], int | list[int]]
-    decode: Callable[[Encoding, np.ndarray], tuple[int, ...]]
-    statistics: Callable[[Sequence[tuple[int, ...]], Sequence[tuple[int, ...]], Sequence[str]], np.ndarray]
+    encode: Callable[[PreTrainedTokenizerFast, Sequence[Example], Sequence[str], Room], list[Encoding]]
+    targets: Callable[[Sequence[Encoding], int], dict[str, Tensor]]
+    decode: Callable[[Example, Sequence[tuple[Encoding, np.ndarray]], Sequence[str]], Prediction]
+    statistics: Callable[[Sequence[Example], Sequence[Prediction], Sequence[str]], np.ndarray]
     metrics: Callable[[np.ndarray, Sequence[str]], dict[str, np.ndarray]]
+    guesses: Callable[[Sequence[Example], Sequence[str]], dict[str, Sequence[Prediction] | dict[str, float]]]
+    problem_type: Literal["regression", "single_label_classification"] | None = None
 
 
-def label_ids(example: Example, ids: Mapping[str, int]) -> tuple[int, ...]:
-    """The ids of an example's labels.
-
-    Raises:
-        DataError: a label that is not among `ids`.
-    """
-    for label in example.labels:
-        if label not in ids:
-            raise DataError(f"{example.place}: the label {label!r} is not one of the model's: {', '.join(ids)}.")
-    return tuple(ids[label] for label in example.labels)
-
-
-def open_text(path: Path) -> list[str]:
-    """The lines of a UTF-8 file.
+def label_id(example: Example, name: str, labels: Sequence[str]) -> int:
+    """The id of one of an example's labels.
 
     Raises:
-        DataError: no such file, or not UTF-8.
+        DataError: it is not among `labels`.
     """
-    try:
-        return path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise DataError(f"There is no file {path}.") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from None
+    if name not in labels:
+        raise DataError(f"{example.place}: the label {name!r} is not one of the model's: {', '.join(labels)}.")
+    return labels.index(name)

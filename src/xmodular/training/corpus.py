@@ -18,7 +18,7 @@ from xmodular.data import (
     word_starts,
 )
 from xmodular.errors import NoTextError
-from xmodular.options import LanguageModelOptions
+from xmodular.options import LanguageModelOptions, Schedule
 from xmodular.training.trainer import training_arguments
 
 
@@ -80,13 +80,19 @@ def collator(
     )
 
 
-def schedule(options: LanguageModelOptions, steps: int) -> dict[str, Any]:
-    """The learning rate's schedule, in transformers' terms."""
-    if options.schedule == "wsd":
-        falling = {"num_decay_steps": max(1, round(options.decay * steps)), "decay_type": "linear"}
+def schedule(name: Schedule, steps: int, decay: float = 0.0) -> dict[str, Any]:
+    """The learning rate's schedule, in transformers' terms.
+
+    Args:
+        name: of the schedule.
+        steps: steps of the run.
+        decay: share of them in which "wsd" falls.
+    """
+    if name == "wsd":
+        falling = {"num_decay_steps": max(1, round(decay * steps)), "decay_type": "linear"}
         return {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": falling}
-    if options.schedule == "polynomial":
+    if name == "polynomial":
         return {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": 2.0, "lr_end": 0.0}}
-    if options.schedule == "constant":
+    if name == "constant":
         return {"lr_scheduler_type": "constant_with_warmup"}
-    return {"lr_scheduler_type": options.schedule}
+    return {"lr_scheduler_type": name}

@@ -116,7 +116,7 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
         options.epochs * len(blocks.blocks) / (options.batch_size * options.accumulation * arguments.world_size)
     )
     arguments.max_steps = steps
-    for name, value in schedule(options, steps).items():
+    for name, value in schedule(options.schedule, steps, options.decay).items():
         setattr(arguments, name, value)
     trainer = RoutedTrainer(
         model=model,

@@ -6,181 +6,257 @@ adapter is then used beside another's.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
-from transformers import PreTrainedTokenizerFast, set_seed
+from torch import nn
+from transformers import TrainingArguments, set_seed
 
 from xmodular.console import console, quiet_transformers
 from xmodular.errors import ConfigurationError
-from xmodular.languages import resolve
+from xmodular.files import written_beside
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
-from xmodular.tasks import (
-    TASKS,
-    Encoding,
-    Task,
-    given_model,
-    load_model,
-    longest,
-    pad_batch,
-    predict_logits,
-    tokenizer_of,
-)
-from xmodular.training.runs import Run, check_apart, claim, print_trainable, save_run
+from xmodular.tasks import TASKS, Task, given_model, load_model, load_saved, tokenizer_of
+from xmodular.training.card import card
+from xmodular.training.checkpoints import saving
+from xmodular.training.corpus import schedule
+from xmodular.training.log import RunLog
+from xmodular.training.passes import Passes
+from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable, save_run
+from xmodular.training.seeds import each_seed
+from xmodular.training.stopping import Best, Progress
+from xmodular.training.supervised import Readings, Rows, commonest, read, readings, training_codes, validation_codes
 from xmodular.training.trainer import RoutedTrainer, training_arguments
 
+_Source = str | Path | Sequence[str | Path]
+# Options that decide what is trained here, though they do not elsewhere: the best weights are chosen among those that
+# were validated.
+_DECISIVE = ("eval_every",)
 
-def finetune(model: XmodPreTrainedModel | str | Path, train: str | Path, **options: Any) -> Run:
+
+def finetune(model: XmodPreTrainedModel | str | Path, train: _Source, **options: Any) -> Run:
     """Train a task in one language.
 
     Args:
         model: a pretrained model's folder or name on the Hub; or a model object with the task's head, which is
-            trained in place (its tokenizer is read from where it came from, or from the option `tokenizer`).
-        train: the training file.
+            trained in place (its tokenizer is read from where it came from, or from the option `tokenizer`). With
+            several `seeds` each starts from a copy of the object.
+        train: the training file or data set, or several.
         options: `language`, `output_dir` and the other fields of `FinetuneOptions`.
 
     Returns:
-        The model with its tokenizer, saved in `output_dir` with ``options.json`` and ``metrics.json``. All its
-        languages are there; ``config.task_language`` says which one it was trained in, ``config.id2label`` its labels.
+        The model with its tokenizer, saved in `output_dir` with ``options.json``, ``metrics.json``, ``log.jsonl`` and a
+        model card. All its languages are there; ``config.task_language`` says which one it was trained in,
+        ``config.id2label`` its labels. With several `seeds`, the one that does best in validation, the first of them
+        without validation; all are saved in ``seed-<seed>``, and the metrics are their means and deviations.
 
     Raises:
         ConfigurationError, DataError, LanguageError: before any work is lost.
+        TrainingError: the loss is no finite number any more, or a checkpoint cannot be written.
     """
     given, source = given_model(model)
-    return _finetune(build(FinetuneOptions, {"model": source, "train": train, **options}), given)
+    values = {"model": source, "train": _listed(train), **options}
+    if "dev" in values:
+        values["dev"] = _listed(values["dev"])
+    made = build(FinetuneOptions, values)
+    if made.seeds:
+        return each_seed(made, given, _finetune, _DECISIVE)
+    return _finetune(made, given)
+
+
+def _listed(sources: _Source | None) -> Any:
+    """The sources as text, or as a list of text."""
+    if sources is None or isinstance(sources, str):
+        return sources or ()
+    return [str(each) for each in ([sources] if isinstance(sources, Path) else sources)]
 
 
 def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None) -> Run:
     task = TASKS[options.task]
-    rows = task.load(options.train)
-    dev_rows = task.load(options.dev) if options.dev else []
-    labels = task.label_names(rows)
-    if len(labels) < 2:
-        raise ConfigurationError(f"{options.train} has one label only ({labels[0]!r}): there is nothing to learn.")
+    arguments = _arguments(options)
+    rows = read(task, options.train, options)
+    dev_rows = read(task, options.dev, options) if options.dev else None
+    labels = task.label_names(rows.examples)
+    if len(labels) == 1 and task.problem_type != "regression":
+        raise ConfigurationError(
+            f"{', '.join(options.train)} has one label only ({labels[0]!r}): there is nothing to learn."
+        )
     check_apart(options.model, options.output_dir)
-    claim(options.output_dir, overwrite=options.overwrite)
-    arguments = training_arguments(
+    if options.resume and (options.output_dir / "options.json").is_file():
+        raise ConfigurationError(
+            f"{options.output_dir} holds a finished run, whose checkpoints are gone: there is nothing to go on with. "
+            "Choose another folder, or --overwrite it."
+        )
+    weights = None if given is None else _hash_of(given)
+    set_seed(options.seed)
+    model = _with_head(given, task, labels) if given is not None else load_model(options.model, task, labels)
+    _set_dropout(model, options.classifier_dropout)
+    codes = training_codes(rows, options.language, model)
+    language = commonest(codes)
+    tokenizer = tokenizer_of(model, options.tokenizer)  # a language's own one is saved with its weights
+    data = readings(task, rows.examples, codes, labels, model, options)
+    dev = None
+    if dev_rows is not None:
+        dev_codes = validation_codes(dev_rows, rows, codes, options.language, model)
+        dev = readings(task, dev_rows.examples, dev_codes, labels, model, options)
+    batches = Passes(
+        len(data),
+        options.batch_size,
+        options.accumulation,
+        epochs=options.epochs,
+        steps=options.max_steps,
+        seed=options.seed,
+        rank=arguments.process_index,
+        ranks=arguments.world_size,
+    )
+    with arguments.main_process_first(desc="the run's folder"):
+        start = begin(options, arguments.world_size, decisive=_DECISIVE)
+        check_data(options, _facts(rows, dev_rows, weights))
+    console.print(
+        f"Fine-tuning {task.name} in {', '.join(dict.fromkeys(codes))}: {len(rows.examples)} rows"
+        f"{f', {len(labels)} labels' if labels else ''}, {batches.steps} steps; output goes to {options.output_dir}"
+    )
+    if start.checkpoint is not None:
+        console.print(f"Going on from {start.checkpoint}")
+    groups = model.set_trainable(options.trainable)
+    print_trainable(groups)
+
+    reached = _train(model, data, dev, labels, batches, arguments, options, start)
+    model.eval()
+    model.config.task_language = language
+    metrics: dict[str, Any] = {"steps": reached.step, "train_loss": reached.train_loss}
+    if dev is not None:
+        metrics["best_step"] = reached.best
+        metrics["stopped_early"] = reached.step < batches.steps
+        metrics["dev"] = dev.scores(model, labels)
+    run = Run(model, tokenizer, options.output_dir, metrics)
+    if arguments.process_index == 0:
+        with saving("The model", options.output_dir):
+            with written_beside(options.output_dir) as folder:
+                text = card(
+                    run,
+                    options,
+                    list(dict.fromkeys(codes)),
+                    rows.sources,
+                    None if dev_rows is None else dev_rows.sources,
+                    groups,
+                )
+                (folder / "README.md").write_text(text, encoding="utf-8")
+            save_run(run, options)
+        shutil.rmtree(options.output_dir / "checkpoints", ignore_errors=True)
+        console.print(f"Saved model, tokenizer, model card, metrics.json and options.json in {options.output_dir}")
+    return run
+
+
+def _arguments(options: FinetuneOptions) -> TrainingArguments:
+    """transformers' arguments, but for what depends on the number of steps."""
+    return training_arguments(
         options,
+        adam_beta1=options.adam_betas[0],
+        adam_beta2=options.adam_betas[1],
+        adam_epsilon=options.adam_epsilon,
+        save_strategy="steps",  # what `Best` saves, and every so many steps
+        save_total_limit=1,  # besides the best
         **(
             {
-                "eval_strategy": "epoch",
-                "save_strategy": "epoch",
-                "save_total_limit": 1,
-                "save_only_model": True,
-                "load_best_model_at_end": True,
+                "eval_strategy": "steps",
+                "eval_steps": options.eval_every or 1,
                 "metric_for_best_model": "eval_score",
                 "greater_is_better": True,
             }
-            if dev_rows
-            else {"save_strategy": "no"}
+            if options.dev
+            else {}
         ),
     )
-    set_seed(options.seed)
-    model = _with_head(given, task, labels) if given is not None else load_model(options.model, task, labels)
-    language = resolve(options.language, model.languages)
-    tokenizer = tokenizer_of(model, options.tokenizer, language)
-    # A language's own tokenizer is saved with its weights.
-    shared = tokenizer if language not in model.config.vocabularies else tokenizer_of(model, options.tokenizer)
-    ids = {name: index for index, name in enumerate(labels)}
-    cut = longest(model, options.max_length)
-    encodings = task.encode(tokenizer, rows, ids, cut)
-    dev = task.encode(tokenizer, dev_rows, ids, cut) if dev_rows else []
-    console.print(
-        f"Fine-tuning {task.name} in {language}: {len(rows)} rows, {len(labels)} labels; "
-        f"output goes to {options.output_dir}"
-    )
-    print_trainable(model.set_trainable(options.trainable))
 
-    lang_id = model.languages.index(language)
-    trainer = RoutedTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=_Rows(encodings),
-        data_collator=_Collator(task, lang_id, tokenizer.pad_token_id),
-        validate=(lambda: _scores(model, task, dev, labels, lang_id, tokenizer)) if dev else None,
-    )
-    with quiet_transformers():
-        result = trainer.train()
-    model.eval()
-    model.config.task_language = language
-    metrics: dict[str, Any] = {
-        "steps": trainer.state.global_step,
-        "train_loss": result.training_loss,
-    }
-    if dev:
-        metrics["dev"] = _scores(model, task, dev, labels, lang_id, tokenizer)
-    run = Run(model, shared, options.output_dir, metrics)
-    if trainer.is_world_process_zero():
-        save_run(run, options)
-        shutil.rmtree(options.output_dir / "checkpoints", ignore_errors=True)
-        console.print(f"Saved model, tokenizer, metrics.json and options.json in {options.output_dir}")
-    return run
+
+def _train(
+    model: XmodPreTrainedModel,
+    data: Readings,
+    dev: Readings | None,
+    labels: Sequence[str],
+    batches: Passes,
+    arguments: TrainingArguments,
+    options: FinetuneOptions,
+    start: Start,
+) -> Progress:
+    """Train, from a checkpoint if there is one; the model is then the best one that was validated."""
+    arguments.max_steps = batches.steps
+    arguments.eval_steps = options.eval_every or batches.per_pass
+    arguments.save_steps = options.save_every or batches.steps
+    for name, value in schedule(options.schedule, batches.steps).items():
+        setattr(arguments, name, value)
+    reached = None if start.checkpoint is None else Progress.at(start.checkpoint, arguments.process_index)
+    if reached is None or not reached.is_over(batches.steps, options.patience):
+        trainer = RoutedTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=data,
+            data_collator=data.batch,
+            batches=batches,
+            validate=None if dev is None else lambda: dev.scores(model, labels),
+            log=RunLog(options.output_dir / "log.jsonl"),
+            items=data.items,
+            callbacks=[Best(options.patience)],
+        )
+        with quiet_transformers():
+            loss = trainer.train(str(start.checkpoint) if start.checkpoint else None).training_loss
+        reached = Progress(trainer.state.global_step, trainer.state.best_global_step or None, (), loss)
+        there = reached.step
+    else:
+        there = None
+    wanted = reached.best or reached.step
+    if wanted != there:
+        best = options.output_dir / "checkpoints" / f"checkpoint-{wanted}"
+        model.load_state_dict(load_saved(best).state_dict())
+    return reached
 
 
 def _with_head(model: XmodPreTrainedModel, task: Task, labels: list[str]) -> XmodPreTrainedModel:
     """The given model, its labels named."""
     if type(model).__name__ != task.architecture:
         raise ConfigurationError(f"The task {task.name} needs a {task.architecture}; this is a {type(model).__name__}.")
-    if model.config.num_labels != len(labels):
-        raise ConfigurationError(
-            f"The model has a head for {model.config.num_labels} labels, the training file has {len(labels)}: "
-            f"{', '.join(labels)}. Load the model with num_labels={len(labels)}."
-        )
-    model.config.id2label = dict(enumerate(labels))
-    model.config.label2id = {name: index for index, name in enumerate(labels)}
+    if labels:
+        if model.config.num_labels != len(labels):
+            raise ConfigurationError(
+                f"The model has a head for {model.config.num_labels} labels, the training data have {len(labels)}: "
+                f"{', '.join(labels)}. Load the model with num_labels={len(labels)}."
+            )
+        model.config.id2label = dict(enumerate(labels))
+        model.config.label2id = {name: index for index, name in enumerate(labels)}
+    model.config.problem_type = task.problem_type
     return model
 
 
-def _scores(
-    model: XmodPreTrainedModel,
-    task: Task,
-    encodings: Sequence[Encoding],
-    labels: list[str],
-    lang_id: int,
-    tokenizer: PreTrainedTokenizerFast,
-) -> dict[str, float]:
-    """The task's metrics on some rows, the main one also as ``score``."""
-    logits = predict_logits(
-        model, [each.input_ids for each in encodings], [lang_id] * len(encodings), pad_id=tokenizer.pad_token_id
-    )
-    predicted = [task.decode(each, values) for each, values in zip(encodings, logits, strict=True)]
-    sums = task.statistics([each.labels for each in encodings], predicted, labels).sum(0)
-    values = {name: float(value) for name, value in task.metrics(sums, labels).items()}
-    return {"score": next(iter(values.values())), **values}
+def _set_dropout(model: XmodPreTrainedModel, share: float | None) -> None:
+    """Set the dropout of the task head."""
+    if share is None:
+        return
+    model.config.classifier_dropout = share
+    for part in (model, getattr(model, "classifier", None)):
+        if isinstance(dropout := getattr(part, "dropout", None), nn.Dropout):
+            dropout.p = share
 
 
-class _Rows(Dataset):
-    def __init__(self, rows: Sequence[Encoding]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Encoding:
-        return self.rows[index]
+def _hash_of(model: XmodPreTrainedModel) -> str:
+    """A hash of a model object's weights: a run in its name goes on only if they are those that it began with."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
-class _Collator:
-    """Pads rows of one language and their labels."""
-
-    def __init__(self, task: Task, lang_id: int, pad_id: int) -> None:
-        self.task = task
-        self.lang_id = lang_id
-        self.pad_id = pad_id
-
-    def __call__(self, rows: Sequence[Encoding]) -> dict[str, Any]:
-        batch = pad_batch([row.input_ids for row in rows], [self.lang_id] * len(rows), self.pad_id)
-        targets = [self.task.target(row) for row in rows]
-        if isinstance(targets[0], int):
-            labels = torch.tensor(targets)
-        else:
-            labels = torch.full_like(batch["input_ids"], -100)
-            for row, target in zip(labels, targets, strict=True):
-                own = torch.tensor(target)
-                row[: len(own)] = own
-        return {**batch, "labels": labels}
+def _facts(rows: Rows, dev: Rows | None, weights: str | None) -> dict[str, Any]:
+    """What a run that goes on must find again."""
+    facts: dict[str, Any] = {"train": list(rows.sources)}
+    if dev is not None:
+        facts["dev"] = list(dev.sources)
+    if weights is not None:
+        facts["the model object's weights"] = weights
+    return facts

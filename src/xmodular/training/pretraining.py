@@ -117,7 +117,7 @@ def _pretrain(options: PretrainOptions) -> Run:
         lengths = block_lengths([each.blocks for each in blocks], tokenizer.pad_token_id)
     steps = _steps(options, len(dataset), lengths, processes)
     arguments.max_steps = steps
-    for name, value in schedule(options, steps).items():
+    for name, value in schedule(options.schedule, steps, options.decay).items():
         setattr(arguments, name, value)
     validation = Validation(
         model,

@@ -16,7 +16,7 @@ from xmodular.console import console, quiet_transformers
 from xmodular.errors import ConfigurationError
 from xmodular.files import write_json, written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
-from xmodular.options import LanguageModelOptions, TrainingOptions, as_record
+from xmodular.options import TrainingOptions, as_record
 from xmodular.training.checkpoints import last_checkpoint
 
 # Options that may differ between a run and its continuation: they leave the weights as they are.
@@ -62,11 +62,12 @@ def claim(output_dir: Path, *, overwrite: bool) -> None:
     """
     if output_dir.exists() and not output_dir.is_dir():
         raise ConfigurationError(f"{output_dir} is a file; the output needs a folder.")
-    for name, what in (("options.json", "a finished run"), ("config.json", "a model")):
+    marks = {"options.json": "a finished run", "config.json": "a model", "seeds.json": "the runs of several seeds"}
+    for name, what in marks.items():
         if (output_dir / name).is_file() and not overwrite:
             raise ConfigurationError(f"{output_dir} holds {what}. Choose another folder, or --overwrite it.")
     output_dir.mkdir(parents=True, exist_ok=True)
-    for name in ("options.json", "config.json"):
+    for name in marks:
         (output_dir / name).unlink(missing_ok=True)
 
 
@@ -89,7 +90,7 @@ class Start:
     checkpoint: Path | None
 
 
-def begin(options: LanguageModelOptions, processes: int) -> Start:
+def begin(options: TrainingOptions, processes: int, *, decisive: Sequence[str] = ()) -> Start:
     """Claim a run's folder, or find the unfinished run of the same options in it.
 
     ``run.json`` says which options a run was started with; a finished run has ``options.json`` too.
@@ -97,6 +98,7 @@ def begin(options: LanguageModelOptions, processes: int) -> Start:
     Args:
         options: of the run.
         processes: how many work on it.
+        decisive: options that decide the outcome of this run, though they do not of others.
 
     Raises:
         ConfigurationError: the folder is a file, holds a finished run, or an unfinished one of other options.
@@ -107,13 +109,13 @@ def begin(options: LanguageModelOptions, processes: int) -> Start:
     finished = (folder / "options.json").is_file()
     known = _read_record(path)
     if options.resume and (finished or known):
-        for line in _differences(known or {}, record):
+        for line in _differences(known or {}, record, decisive):
             console.print(f"Going on although it differs: {line}")
-        if known is None or _differences(known, record):
+        if known is None or _differences(known, record, decisive):
             write_json(path, {**(known or {}), **record})
         return Start(True, last_checkpoint(folder))
     if known and not finished:
-        differences = _differences(known, record)
+        differences = _differences(known, record, decisive)
         if not differences:
             return Start(True, last_checkpoint(folder))
         if not options.overwrite:
@@ -128,7 +130,15 @@ def begin(options: LanguageModelOptions, processes: int) -> Start:
     return Start(False, None)
 
 
-def check_data(options: LanguageModelOptions, data: Mapping[str, Any]) -> None:
+def is_finished(options: TrainingOptions, decisive: Sequence[str] = ()) -> bool:
+    """Whether the run of these options is done; `decisive` as for `begin`."""
+    known = _read_record(options.output_dir / "run.json")
+    if known is None or not (options.output_dir / "options.json").is_file():
+        return False
+    return not _differences(known, {**known, "options": as_record(options)}, decisive)
+
+
+def check_data(options: TrainingOptions, data: Mapping[str, Any]) -> None:
     """Make sure that a run which goes on reads what it read before; a run that starts notes it down.
 
     Args:
@@ -158,13 +168,13 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     return record
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], decisive: Sequence[str] = ()) -> list[str]:
     """What differs between two records that decides a run's outcome."""
     options = before.get("options", {})
     found = [
         f"{name} was {options[name]!r}, is {value!r}"
         for name, value in now["options"].items()
-        if name in options and name not in _OF_NO_EFFECT and options[name] != value
+        if name in options and (name in decisive or name not in _OF_NO_EFFECT) and options[name] != value
     ]
     if before.get("processes", now["processes"]) != now["processes"]:
         found.append(f"processes were {before['processes']}, are {now['processes']}")

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from xmodular.console import console, progress_bar
-from xmodular.data import Batches
 from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import TrainingOptions
@@ -31,6 +30,10 @@ from xmodular.training.sharding import Shards
 def training_arguments(options: TrainingOptions, **more: Any) -> TrainingArguments:
     """transformers' arguments for our options; checkpoints go to ``<output_dir>/checkpoints``.
 
+    Args:
+        options: of the run.
+        more: arguments besides, or in place of, what the options give.
+
     Raises:
         ConfigurationError: a precision that this machine does not have.
     """
@@ -40,36 +43,36 @@ def training_arguments(options: TrainingOptions, **more: Any) -> TrainingArgumen
     bf16 = options.precision == "bf16" or (
         options.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     )
-    return TrainingArguments(
-        output_dir=str(options.output_dir / "checkpoints"),
-        num_train_epochs=options.epochs,
-        max_steps=options.max_steps or -1,
-        per_device_train_batch_size=options.batch_size,
-        per_device_eval_batch_size=options.batch_size,
-        gradient_accumulation_steps=options.accumulation,
-        learning_rate=options.learning_rate,
-        warmup_steps=options.warmup,
-        optim="adamw_torch_fused",
-        adam_beta2=0.98,
-        adam_epsilon=1e-6,
-        weight_decay=options.weight_decay,
-        max_grad_norm=options.max_grad_norm,
-        bf16=bf16,
-        fp16=options.precision == "fp16",
-        logging_steps=options.log_every,
-        logging_nan_inf_filter=False,
-        seed=options.seed,
-        data_seed=options.seed,
-        dataloader_pin_memory=on_gpu,
+    values: dict[str, Any] = {
+        "output_dir": str(options.output_dir / "checkpoints"),
+        "num_train_epochs": options.epochs,
+        "max_steps": options.max_steps or -1,
+        "per_device_train_batch_size": options.batch_size,
+        "per_device_eval_batch_size": options.batch_size,
+        "gradient_accumulation_steps": options.accumulation,
+        "learning_rate": options.learning_rate,
+        "warmup_steps": options.warmup,
+        "optim": "adamw_torch_fused",
+        "adam_beta2": 0.98,
+        "adam_epsilon": 1e-6,
+        "weight_decay": options.weight_decay,
+        "max_grad_norm": options.max_grad_norm,
+        "bf16": bf16,
+        "fp16": options.precision == "fp16",
+        "logging_steps": options.log_every,
+        "logging_nan_inf_filter": False,
+        "seed": options.seed,
+        "data_seed": options.seed,
+        "dataloader_pin_memory": on_gpu,
         # Without this, several processes on a machine without accelerator would each train alone.
-        use_cpu=not torch.accelerator.is_available(),
-        remove_unused_columns=False,
+        "use_cpu": not torch.accelerator.is_available(),
+        "remove_unused_columns": False,
         # A language that is not in the batch leaves its adapters without gradient.
-        ddp_find_unused_parameters=True,
-        report_to="none",
-        disable_tqdm=True,
-        **more,
-    )
+        "ddp_find_unused_parameters": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    return TrainingArguments(**{**values, **more})
 
 
 class RoutedTrainer(Trainer):
@@ -80,6 +83,7 @@ class RoutedTrainer(Trainer):
         validate: gives metrics of the model in evaluation mode, without the ``eval_`` prefix.
         sharded: whether the model is to be sharded over the processes.
         log: where losses and validations are written; None writes none.
+        items: how many items a batch's loss is a mean over; None counts the labels that are not ignored.
         callbacks: further callbacks.
         model, args, train_dataset, data_collator: as Trainer's; checkpoints go to ``args.output_dir``.
     """
@@ -95,15 +99,17 @@ class RoutedTrainer(Trainer):
         args: TrainingArguments,
         train_dataset: Dataset,
         data_collator: Callable[[list[Any]], dict[str, Any]],
-        batches: Batches | None = None,
+        batches: Sampler[list[Any]] | None = None,
         validate: Callable[[], Mapping[str, float]] | None = None,
         sharded: bool = False,
         log: RunLog | None = None,
+        items: Callable[[Mapping[str, Any]], int] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.batches = batches
         self.validate = validate
         self.sharded = sharded
+        self.items = items
         self.shards: Shards | None = None
         self.staging = False
         super().__init__(
@@ -145,6 +151,12 @@ class RoutedTrainer(Trainer):
             self.shards = Shards(self.model, self.args.device)
             self.is_distributed_loading_by_transformers = True  # so that nobody wraps it again
         return super()._prepare_for_training(*args, **kwargs)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        if self.items is None:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        count = torch.tensor(sum(map(self.items, batch_samples)), device=device)
+        return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
 
     def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
         """Nothing to do: the same seed, or the same checkpoint, made all processes' weights."""
@@ -198,8 +210,7 @@ class RoutedTrainer(Trainer):
                 (staged / f"loss-{self.args.process_index}.json").write_text(json.dumps(sums), encoding="utf-8")
                 self._wait()
                 best = self.state.best_global_step
-                if best:
-                    self.state.best_model_checkpoint = str(folder / f"checkpoint-{best}")
+                self.state.best_model_checkpoint = None  # or Trainer removes all others at the end
                 if self.args.should_save:
                     publish(staged, folder / name, self.args.save_total_limit or 0, best)
             finally:

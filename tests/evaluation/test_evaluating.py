@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tests.conftest import MINIATURE
-from xmodular import evaluate, fill_mask
-from xmodular.errors import ConfigurationError, DataError, InputError, LanguageError
+from tests.support import with_own_vocabulary
+from xmodular import evaluate
+from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.results import Results
 from xmodular.training import finetune, pretrain
 
@@ -179,7 +180,7 @@ def test_perplexity_by_a_relative(base_run, corpus):
 
 
 def test_errors(topic_run, base_run, corpus, tmp_path):
-    with pytest.raises(DataError, match=r"no files <language>.test.jsonl in"):
+    with pytest.raises(DataError, match=r"no files <language>.test.jsonl .* in"):
         evaluate(topic_run.model, tmp_path)
     with pytest.raises(LanguageError, match="Tamil"):
         evaluate(topic_run.model, {"Tamil": corpus / "topic" / "sw_KE.test.jsonl"})
@@ -190,50 +191,6 @@ def test_errors(topic_run, base_run, corpus, tmp_path):
         evaluate(topic_run.model, tmp_path)
     with pytest.raises(ConfigurationError, match="does not say which language it was trained in; --source does"):
         evaluate(base_run.model, corpus / "text", adapter=("source",))
-
-
-def test_fill_mask(base_run):
-    fillings = fill_mask(base_run.model, "the <mask> sees the <mask>", language="en", top_k=3)
-    assert [filling.mask for filling in fillings] == [0, 0, 0, 1, 1, 1]
-    tokenizer = base_run.tokenizer
-    ids = tokenizer("the <mask> sees the <mask>", return_tensors="pt")["input_ids"]
-    with torch.no_grad():
-        logits = base_run.model(ids, lang_ids=base_run.model.lang_ids("en")).logits[0]
-    logits[:, tokenizer.all_special_ids] = -torch.inf
-    place = int((ids[0] == tokenizer.mask_token_id).nonzero()[0])
-    best = logits[place].softmax(-1).topk(3)
-    assert [filling.probability for filling in fillings[:3]] == pytest.approx(best.values.tolist(), abs=1e-5)
-    assert fillings[0].piece == tokenizer.decode([int(best.indices[0])]).strip()
-    assert fillings[0].text.count("<mask>") == 1
-    with pytest.raises(InputError, match="no <mask> in the text"):
-        fill_mask(base_run.model, "the house", language="en")
-    with pytest.raises(LanguageError, match=r"'gsw'.*de_DE"):
-        fill_mask(base_run.model, "<mask>", language="gsw")
-    with pytest.raises(InputError, match="this model reads 32 at most"):
-        fill_mask(base_run.model, "house " * 60 + "<mask>", language="en")
-
-
-def test_fill_mask_by_a_relative(base_run):
-    own = fill_mask(base_run.model, "der <mask>", language="de")
-    assert fill_mask(base_run.model, "der <mask>", language="gsw", fallback="relative") == own
-
-
-def test_fill_mask_needs_a_masked_language_model(topic_run):
-    with pytest.raises(ConfigurationError, match="is a XmodForSequenceClassification"):
-        fill_mask(topic_run.model, "<mask>", language="en")
-
-
-def with_own_vocabulary(run):
-    """The same model, in which Swahili reads with a copy of the vocabulary under other ids."""
-    model = copy.deepcopy(run.model)
-    content = json.loads(run.tokenizer.backend_tokenizer.to_str())
-    pieces = content["model"]["vocab"]
-    moved = [*range(4), *reversed(range(4, len(pieces) - 1)), len(pieces) - 1]  # special tokens stay
-    content["model"]["vocab"] = [pieces[old] for old in moved]
-    words = model.get_input_embeddings().weight.detach()[moved]
-    bias = model.lm_head.bias.detach()[moved] if hasattr(model, "lm_head") else None
-    model.set_vocabulary("sw", json.dumps(content), words, bias)
-    return model
 
 
 def test_a_vocabulary_of_its_own_is_read_by_its_own_tokenizer(strong, results, corpus):
@@ -252,12 +209,6 @@ def test_perplexity_with_a_vocabulary_of_its_own(base_run, corpus):
     for row in plain.rows:
         if row.metric == "perplexity" and row.adapter == "right":  # the same model, other random pieces in the masks
             assert own.value(row.language, "right", "perplexity").value == pytest.approx(row.value, rel=0.1)
-
-
-def test_masks_are_filled_in_the_languages_own_vocabulary(base_run):
-    plain = fill_mask(base_run.model, "nyumba <mask> mto", language="sw", top_k=3)
-    own = fill_mask(with_own_vocabulary(base_run), "nyumba <mask> mto", language="sw", top_k=3)
-    assert [(filling.text, filling.piece) for filling in own] == [(filling.text, filling.piece) for filling in plain]
 
 
 def test_the_training_language_may_be_gone(strong, results, corpus):
@@ -308,5 +259,5 @@ def test_a_causal_model_predicts_each_next_token(corpus, tmp_path):
         with torch.no_grad():
             loss += run.model(ids, lang_ids=run.model.lang_ids("sw"), labels=ids).loss.item() * (ids.shape[1] - 1)
         count += ids.shape[1] - 1
-    results = evaluate(run.model, {"sw": path}, bootstrap=20, packing="lines", batch_size=3)
+    results = evaluate(run.model, {"sw": path}, bootstrap=20, packing="lines", batch_tokens=96)
     assert results.value("sw_KE", "right", "perplexity").value == pytest.approx(math.exp(loss / count), rel=1e-4)

@@ -1,4 +1,4 @@
-"""Predictions on text."""
+"""The likeliest pieces for a mask."""
 
 from __future__ import annotations
 

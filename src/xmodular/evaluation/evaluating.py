@@ -1,0 +1,185 @@
+"""The verb: models and data in, results out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xmodular.console import console
+from xmodular.errors import ConfigurationError
+from xmodular.evaluation.assembling import comparisons_of, rows_of
+from xmodular.evaluation.conditions import Job, Reader, jobs_of, reader_of
+from xmodular.evaluation.record import about, write_predictions
+from xmodular.evaluation.rows import Scored, guess, score_task
+from xmodular.evaluation.sets import TestSet, check_labels, find_sets
+from xmodular.evaluation.subjects import Subject, is_for_perplexity, subjects_of
+from xmodular.evaluation.text import score_text
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.options import EvaluateOptions, build
+from xmodular.results import Results
+from xmodular.tasks import Room, Task, longest, read_labels, task_of
+
+_LENGTH = 128  # tokens, where nothing says how the model was fine-tuned
+
+
+def evaluate(
+    model: XmodPreTrainedModel | str | Path | Sequence[XmodPreTrainedModel | str | Path],
+    data: Mapping[str, str | Path] | str | Path | Sequence[str | Path],
+    **options: Any,
+) -> Results:
+    """Score one model or several on test data in many languages, all languages mixed in the batches.
+
+    Args:
+        model: a fine-tuned model as an object, a folder or a name on the Hub; the folder of a run with several seeds;
+            a language model, for perplexities; or several of these with one task. The first is the baseline with
+            which others are compared.
+        data: a file by language; or one or several of: folders or globs of ``<language>.<split>.<ext>`` files, of which
+            those in the models' languages are read, and with `fallback` those in their relatives too; files with a
+            column ``language``; ``hub:<data set>:<configuration>:<split>`` with ``{language}`` in it.
+        options: the other fields of `EvaluateOptions`.
+
+    Returns:
+        Rows of values with 95 % intervals by the bootstrap, and differences with p-values, saved in `output_dir` if one
+        is given.
+
+    Raises:
+        ConfigurationError, DataError, LanguageError: before any work is lost.
+    """
+    models = [model] if isinstance(model, (XmodPreTrainedModel, str, Path)) else list(model)
+    names = [
+        str(each.config._name_or_path or "model") if isinstance(each, XmodPreTrainedModel) else str(each)
+        for each in models
+    ]
+    named = data if isinstance(data, Mapping) else None
+    if isinstance(data, Mapping):
+        data = list(data.values())
+    places = [str(place) for place in ([data] if isinstance(data, (str, Path)) else data)]
+    made = build(EvaluateOptions, {"model": names, "data": places, **options})
+    return _evaluate(made, models, named)
+
+
+def _evaluate(
+    options: EvaluateOptions,
+    models: Sequence[XmodPreTrainedModel | str | Path],
+    named: Mapping[str, str | Path] | None,
+) -> Results:
+    started = time.monotonic()
+    subjects = subjects_of(models, options.source)
+    model = subjects[0].load()
+    task = task_of(model)
+    if task is None and not is_for_perplexity(subjects[0]):
+        raise ConfigurationError(f"There is no evaluation for a {type(model).__name__}.")
+    if task is None and options.predictions:
+        raise ConfigurationError("--predictions are those of a task; perplexity has none.")
+    known = _Known(subjects, options.fallback)
+    found = find_sets(options, task, known.languages, known.name, named)
+    sets = {each.language: each for each in found}
+    conditions = _conditions(options, subjects)
+    work = [[job for code in sets for job in known.jobs(place, code, conditions)] for place in range(len(subjects))]
+    for subject in subjects if task is not None and task.label_names(found[0].examples[:1]) else []:
+        check_labels(found, [str(name) for _, name in sorted((subject.config.id2label or {}).items())])
+    _announce(subjects, task, sets, known)
+
+    scored: list[dict[Job, Scored]] = []
+    guesses: dict[str, dict[str, dict[str, dict[str, float]]]] = {}  # run, language, guess, metric
+    for place, subject in enumerate(subjects):
+        model = model if place == 0 else subject.load()
+        room = _room(model, subject, options)
+        if task is not None:
+            by_reading = score_task(model, task, sets, work[place], room, options)
+            if subject.run not in guesses:
+                guesses[subject.run] = {code: guess(task, each, read_labels(model)) for code, each in sets.items()}
+        else:
+            by_reading, sizes = score_text(model, sets, work[place], room.max_length, options)
+            guesses[subject.run] = {code: {"uniform": {"perplexity": float(size)}} for code, size in sizes.items()}
+        scored.append({job: by_reading[job.reading] for job in work[place]})
+    name = task.name if task is not None else "perplexity"
+    rows, pooled = rows_of(name, subjects, scored, guesses, known.name)
+    sources = {row.source for row in rows}
+    results = Results(
+        tuple(rows),
+        sources.pop() if len(sources) == 1 else None,
+        tuple(comparisons_of(name, pooled)),
+        about(options, subjects, found, rows, named is None, round(time.monotonic() - started, 1)),
+    )
+    console.print(results.table())
+    if options.output_dir is not None:
+        written = results.save(options.output_dir)
+        if options.predictions:
+            write_predictions(options.output_dir, subjects, scored, sets)
+            written.append("predictions.jsonl")
+        console.print(f"Saved {', '.join(written)} in {options.output_dir}", markup=False)
+    return results
+
+
+def _conditions(options: EvaluateOptions, subjects: Sequence[Subject]) -> list[str]:
+    """What is asked for, as far as the source language is known."""
+    known = any(subject.source for subject in subjects)
+    conditions: list[str] = [name for name in options.adapter if name != "source" or known]
+    if not conditions:
+        raise ConfigurationError(f"{options.model[0]} does not say which language it was trained in; --source does.")
+    if len(conditions) < len(options.adapter):
+        console.print("No source language is known or there, so none is read by its adapter; --source names one.")
+    return conditions
+
+
+class _Known:
+    """Which languages the models have, and what these are called in the results."""
+
+    def __init__(self, subjects: Sequence[Subject], fallback: str | None) -> None:
+        self._subjects, self._fallback = subjects, fallback
+        self._readers: dict[tuple[int, str], Reader | None] = {}
+        self.languages = list(dict.fromkeys(code for s in subjects for code in s.config.languages))
+
+    def reader(self, place: int, name: str) -> Reader | None:
+        """Whose adapter of a model reads a language."""
+        if (place, name) not in self._readers:
+            languages = self._subjects[place].config.languages
+            self._readers[place, name] = reader_of(name, languages, self._fallback)
+        return self._readers[place, name]
+
+    def name(self, name: str) -> str | None:
+        """The code that the first model with the language has for it; the name itself where none has it."""
+        readers = [self.reader(place, name) for place in range(len(self._subjects))]
+        own = next((reader.code for reader in readers if reader is not None and reader.own), None)
+        return own or (name if any(readers) else None)
+
+    def jobs(self, place: int, language: str, conditions: Sequence[str]) -> list[Job]:
+        """The ways in which a model reads a language; none if it lacks it."""
+        subject, reader = self._subjects[place], self.reader(place, language)
+        return jobs_of(language, reader, conditions, subject.source, subject.config.languages) if reader else []
+
+
+def _room(model: XmodPreTrainedModel, subject: Subject, options: EvaluateOptions) -> Room:
+    asked = options.max_length or subject.trained.get("max_length") or _LENGTH
+    length = longest(model, int(asked))
+    stride = options.stride if options.stride is not None else subject.trained.get("stride", length // 4)
+    return Room(length, min(int(stride), length // 2))
+
+
+def _announce(subjects: Sequence[Subject], task: Task | None, sets: Mapping[str, TestSet], known: _Known) -> None:
+    """Say what is evaluated, and what is read by whom."""
+    runs = list(dict.fromkeys(subject.run for subject in subjects))
+    sources = list(dict.fromkeys(subject.source for subject in subjects if subject.source))
+    models = f"{', '.join(runs)} ({len(subjects)} models)" if len(subjects) > len(runs) else ", ".join(runs)
+    console.print(
+        f"Evaluating {models} ({task.name if task else 'perplexity'}) in {len(sets)} languages"
+        + (f"; source language {', '.join(sources)}" if sources else ""),
+        markup=False,
+    )
+    for place, subject in enumerate(subjects):
+        which = f" of {subject.run}" if len(subjects) > 1 else ""
+        lacking = []
+        for language, each in sets.items():
+            reader = known.reader(place, language)
+            if reader is None:
+                lacking.append(language)
+            elif not reader.own:
+                name = Path(each.files[0]).name
+                console.print(
+                    f"{name} is read by the adapter{which} of {reader.code}, the nearest relative.", markup=False
+                )
+        if lacking:
+            console.print(f"{subject.run} lacks {', '.join(lacking)}.", markup=False)

@@ -1,0 +1,185 @@
+"""Test data by language: from folders, globs, files, data sets, or given by language."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from xmodular.console import console
+from xmodular.errors import DataError
+from xmodular.languages import resolve, resolve_all
+from xmodular.options import EvaluateOptions
+from xmodular.rows import SUFFIXES
+from xmodular.tasks import Example, Task
+from xmodular.tasks.loading import load
+from xmodular.tasks.task import label_id
+
+_TEXT = (".txt",)
+_WILD = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The test data of one language.
+
+    Attributes:
+        language: a code that a model has, or the name that was given where none has it.
+        files: where the rows come from.
+        examples: the rows, with this language; none of text for perplexity.
+    """
+
+    __test__ = False  # pytest's
+
+    language: str
+    files: tuple[str, ...]
+    examples: tuple[Example, ...] = ()
+
+
+class _Found(NamedTuple):
+    """A file or data set; `name` is what its language is called, None if its rows say that."""
+
+    name: str | None
+    place: str
+
+
+Knows = Callable[[str], str | None]
+
+
+def find_sets(
+    options: EvaluateOptions,
+    task: Task | None,
+    languages: Sequence[str],
+    knows: Knows,
+    named: Mapping[str, str | Path] | None = None,
+) -> list[TestSet]:
+    """All test data, read.
+
+    Args:
+        options: say where it is.
+        task: what the rows are for; None for text.
+        languages: of the models.
+        knows: what a language's name is in the results, None if no model can read it.
+        named: files by language, instead of `options.data`.
+
+    Raises:
+        DataError: no files, two for a language, none that a model can read; or a file with a bad row or without rows.
+        LanguageError: a language in `named` or `options.languages` that is not there.
+    """
+    if named is not None:
+        found = [_Found(name, str(place)) for name, place in named.items()]
+        for each in found:
+            if each.name is not None and knows(each.name) is None:
+                resolve(each.name, languages, fallback=options.fallback)  # raises, and says what is there
+    else:
+        found = [each for part in options.data for each in _find(part, options, task, languages)]
+    left_out: dict[str, None] = {}
+    sets: dict[str, TestSet] = {}
+    pending: list[tuple[str, str]] = []
+    for each in found:
+        if each.name is None and task is not None:
+            for one in _by_column(each.place, task, options, knows, left_out):
+                _add(sets, one)
+        elif each.name is None:
+            raise DataError(f"{each.place}: perplexity reads text from files called <language>.<anything>.txt.")
+        elif (code := knows(each.name)) is None:
+            left_out[each.name] = None
+        else:
+            pending.append((code, each.place))
+    for code, place in pending:
+        _add(sets, TestSet(code, (place,)))
+    if left_out:
+        console.print(f"Left out, not among the model's languages: {', '.join(left_out)}", markup=False)
+    if not sets:
+        raise DataError(f"None of the files is in one of the model's languages: {', '.join(languages)}.")
+    if options.languages:
+        sets = {code: sets[code] for code in resolve_all(options.languages, sets)}
+    return [_read(each, task, options) for each in sets.values()]
+
+
+def check_labels(sets: Sequence[TestSet], labels: Sequence[str]) -> None:
+    """Raises DataError if a gold label is none of a model's."""
+    for each in sets:
+        if {name for example in each.examples for name in _label_names(example)} - set(labels):
+            for example in each.examples:
+                for name in _label_names(example):
+                    label_id(example, name, labels)
+
+
+def _label_names(example: Example) -> tuple[str, ...]:
+    if isinstance(example.gold, str):
+        return (example.gold,)
+    if isinstance(example.gold, tuple) and all(isinstance(name, str) for name in example.gold):
+        return example.gold
+    return ()
+
+
+def _add(sets: dict[str, TestSet], new: TestSet) -> None:
+    if (old := sets.get(new.language)) is not None:
+        raise DataError(f"Two files for {new.language}: {old.files[0]} and {new.files[0]}.")
+    sets[new.language] = new
+
+
+def _find(part: str, options: EvaluateOptions, task: Task | None, languages: Sequence[str]) -> list[_Found]:
+    """The files, or data sets, of one part of `options.data`."""
+    if part.startswith("hub:"):
+        return _data_sets(part, options.languages or languages)
+    path, suffixes = Path(part), _TEXT if task is None else SUFFIXES
+    if path.is_dir():
+        patterns = ["*.txt"] if task is None else [f"*.{options.split}{suffix}" for suffix in suffixes]
+        paths = sorted(each for pattern in patterns for each in path.glob(pattern))
+        if not paths:
+            more = f" (or {', '.join(suffixes[1:])})" if suffixes[1:] else ""
+            raise DataError(f"There are no files {patterns[0].replace('*', '<language>')}{more} in {path}.")
+        return [_Found(_language(each), str(each)) for each in paths]
+    if path.is_file():
+        return [_Found(_language(path) if task is None else None, part)]
+    if not _WILD.search(part):
+        raise DataError(f"There is no file or folder {part}.")
+    paths = sorted(Path(each) for each in glob.glob(part, recursive=True))
+    if not paths:
+        raise DataError(f"There are no files {part}.")
+    return [_Found(_language(each), str(each)) for each in paths]
+
+
+def _data_sets(part: str, languages: Sequence[str]) -> list[_Found]:
+    if "{" not in part:
+        return [_Found(None, part)]
+    return [
+        _Found(code, part.replace("{language}", code).replace("{subtag}", re.split("[_-]", code)[0]))
+        for code in languages
+    ]
+
+
+def _language(path: Path) -> str:
+    return path.name.split(".", 1)[0]
+
+
+def _by_column(
+    place: str, task: Task, options: EvaluateOptions, knows: Knows, left_out: dict[str, None]
+) -> list[TestSet]:
+    """The languages of a file by what its rows say, else by its name."""
+    grouped: dict[str, list[Example]] = {}
+    by_name = _language(Path(place))
+    for example in load(task, place, columns=options.columns or {}, skip_bad_rows=options.skip_bad_rows):
+        name = example.language or (by_name if knows(by_name) is not None else None)
+        if name is None:
+            raise DataError(
+                f"{example.place}: the row has no language: call the file <language>.<anything>, or name the column "
+                "with --columns language=<column>."
+            )
+        if (code := knows(name)) is None:
+            left_out[name] = None
+        else:
+            grouped.setdefault(code, []).append(replace(example, language=code))
+    return [TestSet(code, (place,), tuple(found)) for code, found in grouped.items()]
+
+
+def _read(each: TestSet, task: Task | None, options: EvaluateOptions) -> TestSet:
+    if task is None or each.examples:
+        return each
+    found = load(task, each.files[0], columns=options.columns or {}, skip_bad_rows=options.skip_bad_rows)
+    return replace(each, examples=tuple(replace(example, language=each.language) for example in found))

@@ -1,0 +1,143 @@
+"""The models that are asked for: names, seeds, what they were trained in; each is loaded when its turn comes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xmodular.configuration import XmodConfig, read_config
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.languages import resolve
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.tasks import given_model, load_saved
+
+_PERPLEXITY = ("XmodForMaskedLM", "XmodForCausalLM")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model.
+
+    Attributes:
+        run: its name in the results; the models of several seeds share it.
+        where: folder, or name on the Hub.
+        config: its configuration.
+        given: the model, if it came as an object.
+        seed: of its training; None if unknown.
+        source: the language that it was trained in; None if unknown or not there.
+        trained: options of its fine-tuning, as far as they are known.
+    """
+
+    run: str
+    where: str
+    config: XmodConfig
+    given: XmodPreTrainedModel | None
+    seed: int | None
+    source: str | None
+    trained: dict[str, Any]
+
+    def load(self) -> XmodPreTrainedModel:
+        """The model."""
+        return self.given if self.given is not None else load_saved(self.where)
+
+    @property
+    def architecture(self) -> str:
+        """Name of its class."""
+        return type(self.given).__name__ if self.given is not None else str((self.config.architectures or ["?"])[0])
+
+
+def subjects_of(models: Sequence[XmodPreTrainedModel | str | Path], source: str | None) -> list[Subject]:
+    """The models by their names, the folders of runs with several seeds opened.
+
+    Args:
+        models: objects, folders or names on the Hub.
+        source: the language that stands for the one they were trained in.
+
+    Raises:
+        ConfigurationError: there is no model, one is named twice, or their tasks differ.
+        LanguageError: a model does not have the language `source`.
+    """
+    found: list[tuple[int, Subject]] = []  # with the number of the run
+    for number, model in enumerate(models):
+        given, where = given_model(model)
+        members = [where] if given is not None else _members(where)
+        found += [(number, _subject(place, given, source, len(members) > 1)) for place in members]
+    twice = [name for name, count in Counter(s.where for _, s in found if s.given is None).items() if count > 1]
+    if twice:
+        raise ConfigurationError(f"The model {twice[0]} is named twice.")
+    kinds = {subject.where: _kind(subject) for _, subject in found}
+    if len(set(kinds.values())) > 1:
+        listed = "; ".join(f"{where}: {kind[0]}" for where, kind in kinds.items())
+        raise ConfigurationError(f"Models that are evaluated together have one task; these have several: {listed}.")
+    names = _names([given_model(model)[1] for model in models])
+    return [replace(subject, run=names[number]) for number, subject in found]
+
+
+def _members(where: str) -> list[str]:
+    """The model folders of a run with several seeds; else the one that is named."""
+    folder = Path(where)
+    path = folder / "seeds.json"
+    if not path.is_file() or (folder / "config.json").is_file():
+        return [where]
+    try:
+        seeds = [int(seed) for seed in json.loads(path.read_text(encoding="utf-8"))["seeds"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} does not list the seeds of a run: {error!r}") from error
+    if not seeds:
+        raise DataError(f"{path} lists no seeds.")
+    return [str(folder / f"seed-{seed}") for seed in seeds]
+
+
+def _subject(where: str, given: XmodPreTrainedModel | None, source: str | None, one_of_many: bool) -> Subject:
+    config = given.config if given is not None else read_config(where)
+    trained = _options(Path(where))
+    language = None
+    if source is not None:
+        language = resolve(source, config.languages)
+    elif getattr(config, "task_language", None) in config.languages:
+        language = config.task_language
+    seed = trained.get("seed")
+    if one_of_many and not isinstance(seed, int):
+        seed = int(Path(where).name.removeprefix("seed-"))
+    return Subject("", where, config, given, seed if isinstance(seed, int) else None, language, trained)
+
+
+def _options(folder: Path) -> dict[str, Any]:
+    """The options that a fine-tuned model was trained with; none of another one."""
+    try:
+        content = json.loads((folder / "options.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) and "train" in content else {}
+
+
+def _kind(subject: Subject) -> tuple[str, bool]:
+    """What decides the task."""
+    name, config = subject.architecture, subject.config
+    regression = config.problem_type == "regression" or (config.problem_type is None and config.num_labels == 1)
+    return name, name == "XmodForSequenceClassification" and regression
+
+
+def _names(places: Sequence[str]) -> list[str]:
+    """Short names that differ: the last parts of paths, as many as it takes; else with a number."""
+    parts = [Path(place).parts or (place,) for place in places]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-depth:]) or "model" for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    short = [each[-1] for each in parts]
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in short:
+        seen[name] += 1
+        numbered.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return numbered
+
+
+def is_for_perplexity(subject: Subject) -> bool:
+    """Whether a model is a language model."""
+    return subject.architecture in _PERPLEXITY

@@ -1,0 +1,174 @@
+"""Which of a model's languages a text is in, offline.
+
+The work is done by py3langid (naive Bayes over byte n-grams; Lui & Baldwin 2012, "langid.py: An Off-the-shelf Language
+Identification Tool"), whose model of 139 languages is inside its wheel. Here its labels become a model's codes, Chinese
+is told apart by its characters, and the probabilities become a language and a confidence. Why this tool, and its
+accuracy: docs/decisions/0006-language-identification.md.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from xmodular.errors import InputError, LanguageError
+from xmodular.languages import names_of, resolve
+
+# Below this confidence, a text is more often in another language than one of the model's.
+THRESHOLD = 0.3
+
+_READ = 1000  # characters: enough to be sure, and no line takes long
+# Labels of a language's varieties, which go to the language itself where a model has them not.
+_VARIETIES = {"arz": "ar", "ary": "ar", "bs": "hr", "nn": "no", "wuu": "zh", "yue": "zh"}
+# Labels whose text is in one of two scripts, which then decides: what a model may have for each script, best first.
+# sr_RS names no script, which means Cyrillic: Serbian in Latin letters is nearer to the Croatian module's text.
+_SCRIPTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "zh": {"Hans": ("zh", "zh-Hant"), "Hant": ("zh-Hant", "zh")},
+    "sr": {"Cyrl": ("sr", "sr-Latn"), "Latn": ("sr-Latn", "hr", "sr")},
+}
+_MARKS = ("_rom", "_zaw", "-rom", "-zaw")  # text in another script than the language's own
+_OTHER = {"Hans": "Hant", "Hant": "Hans", "Cyrl": "Latn", "Latn": "Cyrl"}
+_UNSEEN = 0.1  # characters that either script has before one is read
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What is known of a text's language.
+
+    Attributes:
+        language: a code of the model; None where the text says nothing: no letters, or too few of them.
+        confidence: probability of that language, from 0 to 1, among all that the identifier tells apart, also those
+            that the model does not have. A text in none of the model's languages therefore has a low one.
+    """
+
+    language: str | None
+    confidence: float
+
+
+_NOTHING = Identified(None, 0.0)
+
+
+class Identifier:
+    """Tells in which of some languages texts are.
+
+    Args:
+        languages: codes of a model, such as `de_DE`.
+
+    Attributes:
+        known: the codes that it can tell, in the given order.
+        unknown: the others: their language has no label, or an earlier code has the same language and script.
+
+    Raises:
+        LanguageError: if there are no languages, or `languages` is a string.
+    """
+
+    def __init__(self, languages: Iterable[str]) -> None:
+        if isinstance(languages, str):
+            raise LanguageError(f"languages is the string {languages!r:.80}: give a list of codes, such as ['de_DE'].")
+        codes = tuple(dict.fromkeys(languages))
+        if not codes:
+            raise LanguageError("an identifier needs at least one language to choose from; none is given.")
+        self._tool = _load()
+        labels = self._tool.labels
+        tags: dict[str, str] = {}  # code of a BCP-47 tag; of several the first
+        for code in codes:
+            tag = None if code.casefold().endswith(_MARKS) else names_of(code)["bcp47"]
+            if tag is not None:
+                tags.setdefault(tag, code)
+        self._codes: dict[str, dict[str, str]] = {}  # codes of a label by the text's script, "" where that says nothing
+        for tag, code in tags.items():
+            if (label := _label(tag, labels)) is not None:
+                self._codes.setdefault(label, {"": code})
+        for label, scripts in _SCRIPTS.items():
+            found = {script: tags[tag] for script, names in scripts.items() for tag in reversed(names) if tag in tags}
+            if label in labels and found:
+                alike = len(found) == len(scripts) and len(set(found.values())) == 1
+                self._codes[label] = {"": found.popitem()[1]} if alike else found
+        for variety, label in _VARIETIES.items():
+            if variety in labels and label in self._codes:
+                self._codes.setdefault(variety, self._codes[label])
+        told = {code for by_script in self._codes.values() for code in by_script.values()}
+        self.known = tuple(code for code in codes if code in told)
+        self.unknown = tuple(code for code in codes if code not in told)
+
+    def __call__(self, texts: Sequence[str]) -> list[Identified]:
+        """The languages of texts, in their order. Of a long text the first 1,000 characters count.
+
+        Args:
+            texts: any strings.
+
+        Raises:
+            InputError: if `texts` is one string, or holds something else than strings.
+        """
+        if isinstance(texts, str):
+            raise InputError(f"texts is the string {texts!r:.80}: give a list of texts.")
+        return [self._identify(text, place) for place, text in enumerate(texts)]
+
+    def _identify(self, text: str, place: int) -> Identified:
+        if not isinstance(text, str):
+            raise InputError(f"texts[{place}] is {text!r:.80}, a {type(text).__name__}: a string is needed.")
+        text = text[: 2 * _READ].strip()[:_READ]
+        if not any(map(str.isalpha, text)):
+            return _NOTHING
+        ranked = self._tool.rank(text)
+        # Without a single known n-gram all labels are equally probable; one that has two scripts counts twice.
+        if ranked[0][1] < 2.01 * ranked[-1][1]:
+            return _NOTHING
+        found = dict.fromkeys(self.known, 0.0)
+        probabilities = dict(ranked)
+        kinds: Counter[str] | None = None
+        for label, by_script in self._codes.items():
+            for script, code in by_script.items():
+                probability = probabilities[label]
+                if script:
+                    kinds = kinds if kinds is not None else Counter(map(_kind, text))
+                    probability *= _share(script, kinds)
+                found[code] += probability
+        language = max(found, key=found.__getitem__, default=None)
+        return _NOTHING if language is None else Identified(language, min(1.0, found[language]))
+
+
+@lru_cache(maxsize=1)
+def _load() -> Any:
+    """The tool with its model: half a second and 80 MB, once a process."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def _label(tag: str, labels: Sequence[str]) -> str | None:
+    """The tool's label of a BCP-47 tag, None if it has none."""
+    try:
+        return resolve(tag, labels)
+    except LanguageError:
+        return None
+
+
+def _share(script: str, kinds: Counter[str]) -> float:
+    """How much of a text is in a script, of the two that its language has; half, if no character tells."""
+    mine, others = kinds[script] + _UNSEEN, kinds[_OTHER[script]] + _UNSEEN
+    return mine / (mine + others)
+
+
+@lru_cache(maxsize=1 << 15)
+def _kind(character: str) -> str:
+    """Of a Chinese character, whether only simplified or only traditional text has it; else whether Latin or Cyrillic.
+
+    The character sets of the mainland and of Taiwan, GB 2312 and Big5, hold what is common in either script.
+    """
+    if character < "\u2e80":
+        name = unicodedata.name(character, "")
+        return {"LATIN": "Latn", "CYRILLIC": "Cyrl"}.get(name.partition(" ")[0], "")
+    simplified, traditional = _within(character, "gb2312"), _within(character, "big5")
+    return "" if simplified == traditional else "Hans" if simplified else "Hant"
+
+
+def _within(character: str, encoding: str) -> bool:
+    try:
+        return bool(character.encode(encoding))
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,79 @@
+"""transformers' pipelines with a language per call: ``pipe(text, language="de")``.
+
+A pipeline of another model stays exactly what it was: what is registered for a task makes one of the original class
+unless the model is an X-MOD model of this library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from transformers.pipelines import PIPELINE_REGISTRY, Pipeline
+
+from xmodular.errors import InputError
+from xmodular.languages import resolve
+from xmodular.modeling.base import XmodPreTrainedModel
+
+# Those of transformers' tasks that these models have heads for. Not every release has all of them.
+TASKS = (
+    "feature-extraction",
+    "fill-mask",
+    "question-answering",
+    "text-classification",
+    "token-classification",
+    "zero-shot-classification",
+)
+
+
+def register_pipelines() -> None:
+    """Lets `transformers.pipeline` make pipelines that take a language, where the model is one of this library."""
+    for task in TASKS:
+        entry = PIPELINE_REGISTRY.supported_tasks.get(task)
+        if entry is None or getattr(entry["impl"], "chooses_by_model", False):
+            continue
+        original = entry["impl"]
+        if isinstance(original, str):  # the class by its full name
+            module, _, name = original.rpartition(".")
+            original = getattr(importlib.import_module(module), name)
+        entry["impl"] = _choice(original, _with_language(original))
+
+
+def _choice(original: type[Pipeline], ours: type[Pipeline]) -> type[Pipeline]:
+    """What stands in for a pipeline class where pipelines are made; nothing is ever an instance of it."""
+
+    class Choice(original):  # type: ignore[misc, valid-type]  # for what it says about tokenizers and the like
+        chooses_by_model = True
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            model = kwargs.get("model", args[0] if args else None)
+            return (ours if isinstance(model, XmodPreTrainedModel) else original)(*args, **kwargs)
+
+    Choice.__name__, Choice.__qualname__ = original.__name__, original.__qualname__
+    return Choice
+
+
+def _with_language(original: type[Pipeline]) -> type[Pipeline]:
+    """A pipeline class whose calls, and whose constructor, take `language`."""
+
+    class WithLanguage(original):  # type: ignore[misc, valid-type]
+        def _sanitize_parameters(self, language: str | None = None, **kwargs: Any) -> Any:
+            preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+            if language is None:
+                return preprocess, forward, postprocess
+            code = resolve(language, self.model.languages)
+            if code in self.model.config.vocabularies:
+                raise InputError(
+                    f"{code} has a vocabulary of its own, which the tokenizer of a pipeline does not read: use "
+                    "xmodular.Predictor or xmodular.fill_mask."
+                )
+            return preprocess, {**forward, "language": code}, postprocess
+
+        def _forward(self, model_inputs: Any, language: str | None = None, **kwargs: Any) -> Any:
+            if language is None:
+                return super()._forward(model_inputs, **kwargs)
+            with self.model.language(language):
+                return super()._forward(model_inputs, **kwargs)
+
+    WithLanguage.__name__, WithLanguage.__qualname__ = original.__name__, original.__qualname__
+    return WithLanguage

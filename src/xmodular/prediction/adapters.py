@@ -1,0 +1,121 @@
+"""Whose adapter reads a row: of the language that the row names, of the one its text is in, or of a default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xmodular.errors import ConfigurationError, LanguageError
+from xmodular.identify import Identifier
+from xmodular.languages import resolve
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.tasks import Example
+
+_CHARACTERS = 4000  # of a text decide its language
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a row is read.
+
+    Attributes:
+        language: what the text is in: a code of the model, or the name that was given for a language it lacks.
+        adapter: the code of the language whose adapter reads it.
+        confidence: of the identification, in [0, 1]; None where the language was given.
+    """
+
+    language: str
+    adapter: str
+    confidence: float | None = None
+
+
+class Adapters:
+    """Finds each row's adapter.
+
+    Args:
+        model: whose languages there are.
+        default: the language of rows that name none; with `identify`, of texts whose language stays unsure. None
+            takes the model's default language or, with `identify`, the language that it was fine-tuned in.
+        identify: whether rows that name no language have it identified.
+        threshold: identifications with less confidence are unsure.
+        fallback: "relative" reads languages that the model lacks with the adapter of their nearest relative.
+
+    Raises:
+        ConfigurationError: languages are to be identified, and there is no default for texts that stay unsure.
+        LanguageError: the default is no language of the model.
+    """
+
+    def __init__(
+        self,
+        model: XmodPreTrainedModel,
+        default: str | None,
+        *,
+        identify: bool,
+        threshold: float,
+        fallback: str | None,
+    ) -> None:
+        self._codes = model.languages
+        self._fallback = fallback
+        self._named: dict[str, Reading] = {}
+        self._threshold = threshold
+        self.unsure = 0
+        default = default or model.config.default_language
+        if default is None and identify:
+            default = getattr(model.config, "task_language", None)
+            if default not in self._codes:
+                raise ConfigurationError(
+                    "Some texts tell no language (numbers, one word): --default-language says which adapter reads "
+                    "them, as this model does not say in which language it was fine-tuned."
+                )
+        self.default = None if default is None else self._of_name(default)
+        self._identifier = Identifier(self._codes) if identify else None
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The model's languages that no text can be identified as."""
+        return () if self._identifier is None else tuple(self._identifier.unknown)
+
+    def problem(self, name: str | None) -> str | None:
+        """What is wrong with the language that a row names, if anything."""
+        if name is None:
+            if self.default is not None or self._identifier is not None:
+                return None
+            return (
+                "its language is not known: give --language, a language column (--columns language=...) or a file "
+                "name <language>.*, or have it identified with --identify"
+            )
+        try:
+            self._of_name(name)
+        except LanguageError as error:
+            return str(error)
+        return None
+
+    def of(self, examples: Sequence[Example]) -> list[Reading]:
+        """The readings of examples without a `problem`."""
+        answer = [self.default if example.language is None else self._of_name(example.language) for example in examples]
+        if self._identifier is not None:
+            nameless = [index for index, example in enumerate(examples) if example.language is None]
+            texts = [" ".join(examples[index].texts)[:_CHARACTERS] for index in nameless]
+            for index, found in zip(nameless, self._identifier(texts) if texts else [], strict=True):
+                assert self.default is not None
+                code = found.language
+                if code is None or found.confidence < self._threshold:
+                    self.unsure += 1
+                    code = None
+                adapter = self.default.adapter if code is None else code
+                answer[index] = Reading(
+                    self.default.language if code is None else code, adapter, float(found.confidence)
+                )
+        return [reading for reading in answer if reading is not None]
+
+    def _of_name(self, name: str) -> Reading:
+        if name not in self._named:
+            try:
+                code = resolve(name, self._codes)
+                reading = Reading(code, code)
+            except LanguageError:
+                if self._fallback is None:
+                    raise
+                reading = Reading(name, resolve(name, self._codes, fallback=self._fallback))
+            self._named[name] = reading
+        return self._named[name]

@@ -1,0 +1,192 @@
+"""Long output in numbered parts, each whole or not there, so that a killed run goes on where it was.
+
+A folder of parts has a journal that says which run they belong to, and part after part a file of rows and, where there
+are any, one of rows that could not be read. A part is there once its file has its name, and its bad rows are there
+before it; so how far the run is can be seen from the names alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.files import write_json
+
+JOURNAL = "predict.json"
+_HEAD = 1 << 16  # bytes of a file that are hashed
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Size, time of change and a hash of the beginning of a file."""
+    with open(path, "rb") as file:
+        head = hashlib.sha256(file.read(_HEAD)).hexdigest()
+    state = path.stat()
+    return {"bytes": state.st_size, "changed": state.st_mtime_ns, "head": head}
+
+
+class Parts:
+    """The parts of one run.
+
+    Args:
+        folder: where they are; made if it is not there.
+        run: all that decides what the parts hold, as JSON-able values. Parts of another run are refused.
+        overwrite: throw parts of another run away instead.
+
+    Raises:
+        ConfigurationError: the parts there are of a run with other options or input.
+    """
+
+    def __init__(self, folder: Path, run: Mapping[str, Any], *, overwrite: bool) -> None:
+        self.folder = folder
+        self._run = json.loads(json.dumps(run))
+        before = self._journal()
+        if before is not None and not before["complete"] and not self.rows():
+            before = None  # nothing was done
+        if before is None or (overwrite and (before["run"] != self._run or before["complete"])):
+            discard(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write_journal(complete=False)
+        elif before["run"] != self._run:
+            raise ConfigurationError(
+                f"{folder} holds the beginning of another run; it differs in {_differences(before['run'], self._run)}. "
+                "Give the same options and input again to go on, or --overwrite to begin anew."
+            )
+        elif before["complete"]:
+            raise ConfigurationError(f"{folder} holds a finished run; --overwrite replaces it.")
+        _tidy(folder)
+        self.count = len(self.rows())
+
+    def rows(self) -> list[Path]:
+        """The files of rows that are complete, in order."""
+        found: list[Path] = []
+        while (path := self.folder / f"part-{len(found):05d}.jsonl").is_file():
+            found.append(path)
+        return found
+
+    def bad(self) -> list[Path]:
+        """The files of rows that could not be read, in order."""
+        return sorted(self.folder.glob("bad-*.jsonl"), key=lambda path: int(path.stem.partition("-")[2]))
+
+    def open(self) -> Part:
+        """The next part, empty."""
+        return Part(self.folder, self.count)
+
+    def close(self, part: Part, bad: Sequence[bytes]) -> None:
+        """Complete a part: first its bad rows, then its rows get their names."""
+        name = f"bad-{part.number:05d}.jsonl"
+        if bad:
+            beside = self.folder / f"{name}.writing"
+            _write(beside, bad)
+            os.replace(beside, self.folder / name)
+        else:
+            (self.folder / name).unlink(missing_ok=True)
+        part.finish()
+        self.count += 1
+
+    def complete(self) -> None:
+        """Say that the run is finished."""
+        self._write_journal(complete=True)
+
+    def _journal(self) -> dict[str, Any] | None:
+        path = self.folder / JOURNAL
+        if not path.is_file():
+            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+                strangers = [] if not self.folder.is_dir() else [each.name for each in self.folder.iterdir()]
+                if not strangers or any(not _ours(name) for name in strangers):
+                    raise ConfigurationError(f"{self.folder} is there and holds no run of predict: name another place.")
+            return None
+        try:
+            journal = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(journal["run"], dict) or not isinstance(journal["complete"], bool):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{path} is damaged: remove {self.folder} to begin anew.") from None
+        answer: dict[str, Any] = journal
+        return answer
+
+    def _write_journal(self, *, complete: bool) -> None:
+        write_json(self.folder / JOURNAL, {"complete": complete, "run": self._run})
+
+
+class Part:
+    """A part while it is written: it has its name only once it is finished."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.number = number
+        self.rows = 0
+        self._path = folder / f"part-{number:05d}.jsonl"
+        self._beside = folder / f"{self._path.name}.writing"
+        self._file = open(self._beside, "wb")  # noqa: SIM115 (closed by `finish`, or on leaving)
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Add rows."""
+        self._file.writelines(lines)
+        self.rows += len(lines)
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing of a part that is not finished."""
+        if not self._file.closed:
+            self._file.close()
+            self._beside.unlink()
+
+    def finish(self) -> None:
+        """Put the part in its place, on disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.replace(self._beside, self._path)
+
+
+def discard(folder: Path) -> None:
+    """Remove parts, the journal first: what is left if that is interrupted is no run. Other files stay."""
+    if not folder.is_dir():
+        return
+    (folder / JOURNAL).unlink(missing_ok=True)
+    _tidy(folder)
+    for path in [*folder.glob("part-*.jsonl"), *folder.glob("bad-*.jsonl")]:
+        path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a killed run was writing."""
+    for path in folder.glob("*.writing"):
+        path.unlink()
+    for path in folder.glob(".writing-*"):
+        shutil.rmtree(path)
+
+
+def lines_in(paths: Sequence[Path]) -> int:
+    """Number of lines in files."""
+    return sum(_lines(path) for path in paths)
+
+
+def _lines(path: Path) -> int:
+    with open(path, "rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def _write(path: Path, lines: Sequence[bytes]) -> None:
+    with open(path, "wb") as file:
+        file.writelines(lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _ours(name: str) -> bool:
+    return name.startswith(("part-", "bad-", ".writing-")) or name == JOURNAL
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    names = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
+    return ", ".join(f"{name} ({before.get(name)!r:.60}, now {now.get(name)!r:.60})" for name in names)

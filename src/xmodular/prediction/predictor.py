@@ -1,0 +1,248 @@
+"""A fine-tuned model as a function from rows to predictions, in any of its languages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from xmodular.errors import ConfigurationError, InputError
+from xmodular.identify import THRESHOLD
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.options import Fallback
+from xmodular.prediction.adapters import Adapters, Reading
+from xmodular.rows import BadRows, Row
+from xmodular.tasks import (
+    Encoding,
+    Example,
+    Room,
+    given_model,
+    load_saved,
+    longest,
+    predict_logits,
+    read_labels,
+    task_of,
+    tokenizer_of,
+)
+from xmodular.tasks.loading import examples as to_examples
+
+BATCH_TOKENS = 8192
+WINDOW = 2048
+# A window of very long texts is closed earlier, so that memory stays bounded.
+WINDOW_CHARACTERS = 4_000_000
+
+
+class Predictor:
+    """Runs a fine-tuned model over rows of any languages together.
+
+    Rows are taken in windows; within one they are sorted by length, put into batches of about as many tokens, and
+    given back in the order in which they came. A batch mixes languages.
+
+    Args:
+        model: a model with a task head: an object, which stays on its device, or a folder or a name on the Hub, which
+            goes to the GPU where there is one.
+        tokenizer: its tokenizer, or where it is; None takes the model's.
+        default_language: language of rows that name none; with `identify`, of those that stay unsure.
+        identify: identify the language of rows that name none.
+        threshold: least confidence of an identification, in [0, 1].
+        fallback: "relative" reads languages that the model lacks with the adapter of their nearest relative.
+        max_length: tokens a row at most; longer ones are cut, or read in windows where the task can.
+        stride: tokens that two windows of a long context share.
+        batch_tokens: tokens a forward pass, padding included.
+        window: rows that are sorted by length together.
+
+    Raises:
+        ConfigurationError: the model has no head of a task.
+    """
+
+    def __init__(
+        self,
+        model: XmodPreTrainedModel | str | Path,
+        tokenizer: PreTrainedTokenizerFast | str | Path | None = None,
+        *,
+        default_language: str | None = None,
+        identify: bool = False,
+        threshold: float = THRESHOLD,
+        fallback: Fallback | None = None,
+        max_length: int = 512,
+        stride: int = 128,
+        batch_tokens: int = BATCH_TOKENS,
+        window: int = WINDOW,
+    ) -> None:
+        given, source = given_model(model)
+        self.model = given if given is not None else load_saved(source)
+        if given is None and torch.cuda.is_available():
+            torch.nn.Module.to(self.model, "cuda")
+        task = task_of(self.model)
+        if task is None:
+            raise ConfigurationError(
+                f"{source} is a {type(self.model).__name__} without the head of a task: fine-tune it first "
+                "(xmodular finetune); masks are filled by xmodular fill-mask."
+            )
+        self.task = task
+        self.labels = read_labels(self.model)
+        self.window = window
+        self.adapters = Adapters(
+            self.model, default_language, identify=identify, threshold=threshold, fallback=fallback
+        )
+        self.identifies = identify
+        self.tokens = 0
+        self._room = Room(longest(self.model, max_length), stride)
+        self.batch_tokens = batch_tokens
+        self._tokenizers: dict[str | None, PreTrainedTokenizerFast] = {}
+        self._source: str | Path | None = None
+        if isinstance(tokenizer, (str, Path)) or tokenizer is None:
+            self._source = tokenizer
+            if len(self.model.config.vocabularies) < len(self.model.languages):
+                self._tokenizer(None)  # what is wrong with it shows before any row is read
+        else:
+            self._tokenizers[None] = tokenizer
+
+    @property
+    def fields(self) -> list[str]:
+        """The names in a prediction that are no part of the task's: whose adapter read it, and why."""
+        return ["language", "adapter", *(["confidence"] if self.identifies else [])]
+
+    def __call__(
+        self,
+        rows: Iterable[Any],
+        language: str | Sequence[str] | None = None,
+        *,
+        columns: Mapping[str, str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Predictions for rows.
+
+        Args:
+            rows: texts, pairs of texts, lists of words (tagging), or mappings with the task's columns.
+            language: of all rows, or one per row; a row's own column `language` goes first.
+            columns: which column has which field.
+
+        Returns:
+            One mapping per row, in order: what the task predicts (``label`` and ``score``, ``tags`` and ``spans``,
+            ``answer`` ...), the ``language`` of the row and the ``adapter`` that read it, and, with `identify`, the
+            ``confidence`` of the identification (None where the language was given).
+
+        Raises:
+            DataError: a row is not what the task reads; the message names it.
+        """
+        if isinstance(rows, (str, Mapping)):
+            raise InputError(f"rows is one row ({rows!r:.60}): give a list of rows.")
+        if language is None or isinstance(language, str):
+            return list(self.stream(rows, language, columns=columns))
+        listed = list(rows)
+        if len(listed) != len(language):
+            raise InputError(f"There are {len(listed)} rows and {len(language)} languages; give one per row.")
+        made = (as_row(row, number, name) for number, (row, name) in enumerate(zip(listed, language, strict=True)))
+        return list(self._stream(made, None, columns))
+
+    def stream(
+        self, rows: Iterable[Any], language: str | None = None, *, columns: Mapping[str, str] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Predictions for an endless or long stream of rows, in order; as `__call__`, a window at a time."""
+        return self._stream((as_row(row, number, None) for number, row in enumerate(rows)), language, columns)
+
+    def _stream(
+        self, rows: Iterable[Row], language: str | None, columns: Mapping[str, str] | None
+    ) -> Iterator[dict[str, Any]]:
+        bad = BadRows(skip=False)
+        accepted: list[Example] = []
+        characters = 0
+        for example in to_examples(self.task, rows, bad, columns=columns or {}, language=language, gold=False):
+            if problem := self.adapters.problem(example.language):
+                bad.report(example.place, problem)
+            accepted.append(example)
+            characters += sum(map(len, example.texts))
+            if len(accepted) == self.window or characters >= WINDOW_CHARACTERS:
+                yield from self.predict(accepted)
+                accepted, characters = [], 0
+        yield from self.predict(accepted)
+
+    def predict(
+        self, examples: Sequence[Example], advance: Callable[[int], None] = lambda rows: None
+    ) -> list[dict[str, Any]]:
+        """Predictions for one window of examples, whose languages have no problem (see `Adapters.problem`).
+
+        Args:
+            examples: rows of this task.
+            advance: told how many encodings were read, again and again.
+
+        Returns:
+            As `__call__`.
+        """
+        readings = self.adapters.of(examples)
+        answer: list[dict[str, Any]] = [{}] * len(examples)
+        own = self.model.config.vocabularies
+        by_vocabulary: dict[str | None, list[int]] = {}
+        for index, reading in enumerate(readings):
+            by_vocabulary.setdefault(reading.adapter if reading.adapter in own else None, []).append(index)
+        for vocabulary, indices in by_vocabulary.items():
+            predicted = self._predict(
+                self._tokenizer(vocabulary),
+                [examples[index] for index in indices],
+                [readings[index] for index in indices],
+                advance,
+            )
+            for index, prediction in zip(indices, predicted, strict=True):
+                answer[index] = prediction
+        return answer
+
+    def _predict(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        examples: Sequence[Example],
+        readings: Sequence[Reading],
+        advance: Callable[[int], None],
+    ) -> list[dict[str, Any]]:
+        encodings = self.task.encode(tokenizer, examples, self.labels, self._room)
+        self.tokens += sum(len(sequence) for encoding in encodings for sequence in encoding.sequences)
+        ids = {code: index for index, code in enumerate(self.model.languages)}
+        logits = predict_logits(
+            self.model,
+            encodings,
+            [ids[readings[encoding.example].adapter] for encoding in encodings],
+            pad_id=self.model.config.pad_token_id,
+            batch_tokens=self.batch_tokens,
+            advance=advance,
+        )
+        read: list[list[tuple[Encoding, np.ndarray]]] = [[] for _ in examples]
+        for encoding, values in zip(encodings, logits, strict=True):
+            read[encoding.example].append((encoding, values))
+        answer = []
+        for example, pairs, reading in zip(examples, read, readings, strict=True):
+            prediction = {
+                **self.task.decode(example, pairs, self.labels),
+                "language": reading.language,
+                "adapter": reading.adapter,
+            }
+            if self.identifies:
+                prediction["confidence"] = reading.confidence
+            answer.append(prediction)
+        return answer
+
+    def _tokenizer(self, vocabulary: str | None) -> PreTrainedTokenizerFast:
+        """The tokenizer of a language with its own vocabulary, or of all others (None)."""
+        if vocabulary not in self._tokenizers:
+            self._tokenizers[vocabulary] = tokenizer_of(self.model, self._source, vocabulary)
+        return self._tokenizers[vocabulary]
+
+
+def as_row(row: Any, number: int, language: str | None) -> Row:
+    """A row of Python objects: a text, a pair of texts, words, or a mapping of columns.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    place = f"row {number}"
+    if isinstance(row, Mapping):
+        return Row(row, place, language)
+    if isinstance(row, str):
+        return Row({"text": row}, place, language)
+    if isinstance(row, tuple) and len(row) == 2:
+        return Row({"text1": row[0], "text2": row[1]}, place, language)
+    if isinstance(row, list):
+        return Row({"words": row}, place, language)
+    raise InputError(f"{place} is {row!r:.60}: give a text, a pair (a tuple of two), a list of words, or a mapping.")

@@ -1,0 +1,235 @@
+"""The verb: rows in, the same rows with predictions out, in order, such that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xmodular.console import console, progress_bar
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.options import PredictOptions, as_record, build
+from xmodular.prediction.lines import SUFFIXES, bad_lines, write_as
+from xmodular.prediction.parts import Parts, discard, fingerprint, lines_in
+from xmodular.prediction.predictor import Predictor
+from xmodular.prediction.work import Work
+from xmodular.tasks import given_model
+
+_MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "sentencepiece.bpe.model")
+
+
+# Options that may change while a run goes on: rows that are done do not depend on them.
+_FREE = ("output", "overwrite", "skip_bad_rows")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a run of `predict` did.
+
+    Attributes:
+        output: the file or folder of predictions; None for standard output.
+        rows: how many rows it holds.
+        bad: how many rows could not be read.
+        bad_rows: the file, or folder, with these rows; None if there are none, or they went to standard error.
+    """
+
+    output: Path | None
+    rows: int
+    bad: int
+    bad_rows: Path | None
+
+
+def predict(
+    model: XmodPreTrainedModel | str | Path, input: str | Path, output: str | Path, **options: Any
+) -> Predicted:
+    """Add a model's predictions to the rows of a file.
+
+    Args:
+        model: a fine-tuned model, as an object, a folder or a name on the Hub.
+        input: a file of rows, "-" for JSON lines on standard input, or "hub:<data set>:<configuration>:<split>".
+        output: .jsonl, .csv, .tsv or .parquet; "-" for JSON lines on standard output; with `shard_rows` a folder.
+        options: the other fields of `PredictOptions`.
+
+    Returns:
+        How many rows there are and where.
+
+    Raises:
+        ConfigurationError, DataError, LanguageError: before any work is lost; rows done so far are kept.
+    """
+    given, source = given_model(model)
+    made = build(PredictOptions, {"model": source, "input": str(input), "output": str(output), **options})
+    return _predict(made, given)
+
+
+def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
+    to_stdout = options.output == "-"
+    output = Path(options.output)
+    if not to_stdout and options.shard_rows is None:
+        if output.suffix not in SUFFIXES:
+            raise ConfigurationError(
+                f"--output {options.output} is none of {', '.join(SUFFIXES)}; '-' is standard output, and with "
+                "--shard-rows it is a folder."
+            )
+        if output.exists() and not options.overwrite:
+            raise ConfigurationError(f"{output} is there already; --overwrite replaces it.")
+    if options.input != "-" and not options.input.startswith("hub:") and not Path(options.input).exists():
+        raise DataError(f"There is no input {options.input}.")
+    predictor = Predictor(
+        given if given is not None else options.model,
+        options.tokenizer,
+        default_language=options.default_language,
+        identify=options.identify,
+        threshold=options.threshold,
+        fallback=options.fallback,
+        max_length=options.max_length,
+        stride=options.stride,
+        batch_tokens=options.batch_tokens,
+        window=options.window,
+    )
+    if predictor.adapters.unknown:
+        console.print(f"Never identified, so name it where it occurs: {', '.join(predictor.adapters.unknown)}")
+    if to_stdout:
+        return _to_stdout(predictor, options)
+    parts = Parts(
+        output if options.shard_rows is not None else output.with_name(f"{output.name}.parts"),
+        _run(options, given, predictor),
+        overwrite=options.overwrite,
+    )
+    work = Work(predictor, options)
+    try:
+        _write_parts(work, parts, predictor, options.shard_rows)
+    finally:
+        if not parts.count:
+            discard(parts.folder)
+    rows, bad = lines_in(parts.rows()), lines_in(parts.bad())
+    bad_rows: Path | None = None
+    if options.shard_rows is not None:
+        parts.complete()
+        bad_rows = output
+    else:
+        bad_rows = _publish(parts, output)
+    console.print(f"Saved {rows:,} rows in {output}")
+    if bad:
+        console.print(f"{bad:,} rows could not be read; with place and reason they are in {bad_rows}")
+    _say_unsure(predictor)
+    return Predicted(output, rows, bad, bad_rows if bad else None)
+
+
+def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: Predictor) -> dict[str, Any]:
+    """All that decides what is written: a run goes on only where all of it is the same."""
+    record = {name: value for name, value in as_record(options).items() if name not in _FREE}
+    if (path := Path(options.input)).is_file():
+        record["input_file"] = fingerprint(path)
+    record["commit"] = getattr(predictor.model.config, "_commit_hash", None)
+    for name, source in (("model", None if given is not None else options.model), ("tokenizer", options.tokenizer)):
+        if source is not None and Path(source).is_dir():
+            files = sorted({path for pattern in _MODEL_FILES for path in Path(source).glob(pattern)})
+            record[f"{name}_files"] = {path.name: fingerprint(path) for path in files}
+    if given is not None:
+        record["weights"] = _hash(given)
+    record["version"] = version("xmodular")
+    return record
+
+
+def _hash(model: XmodPreTrainedModel) -> str:
+    """Of a model that is no file: its configuration and weights."""
+    digest = hashlib.sha256(model.config.to_json_string(use_diff=False).encode())
+    for _, tensor in sorted(model.state_dict().items()):
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).cpu().numpy())
+    return digest.hexdigest()
+
+
+def _write_parts(work: Work, parts: Parts, predictor: Predictor, shard_rows: int | None) -> None:
+    """Write what is missing."""
+    done = lines_in(parts.rows())
+    if (there := work.start(done)) < done:
+        raise DataError(f"The input has {there:,} rows; {done:,} were done before. --overwrite begins anew.")
+    if parts.count:
+        work.take_bad()  # they are in the parts that are there
+        console.print(f"Going on after {done:,} rows in {parts.folder}")
+    full = 1 if shard_rows is None else shard_rows
+    with _speed(predictor, work) as show:
+        while True:
+            with parts.open() as part:
+                while part.rows < full and (window := work.window(None if shard_rows is None else full - part.rows)):
+                    part.write(work.lines(window, show))
+                bad = bad_lines(work.take_bad())
+                if parts.count and not part.rows and not bad:
+                    return
+                parts.close(part, bad)
+
+
+def _publish(parts: Parts, output: Path) -> Path:
+    """Put the parts together in their place; gives the place of the rows that could not be read."""
+    bad_rows = output.with_name(f"{output.name}.bad.jsonl")
+    merged, bad = parts.folder / "rows.writing", parts.folder / "bad.writing"
+    write_as(parts.rows(), merged, output.suffix)
+    if parts.bad():
+        write_as(parts.bad(), bad, ".jsonl")
+        os.replace(bad, bad_rows)
+    else:
+        bad_rows.unlink(missing_ok=True)
+    os.replace(merged, output)
+    discard(parts.folder)
+    return bad_rows
+
+
+def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
+    """Write rows to standard output as they are ready; bad ones are named on standard error."""
+    work = Work(predictor, options)
+    work.start(0)
+    out = sys.stdout.buffer
+    with _speed(predictor, work) as show:
+        while True:
+            for noted in work.take_bad():
+                console.print(f"{noted['place']}: {noted['reason']}", markup=False)
+            if not (window := work.window()):
+                break
+            out.writelines(work.lines(window, show))
+            out.flush()
+    _say_unsure(predictor)
+    return Predicted(None, work.rows, work.bad.count, None)
+
+
+def _say_unsure(predictor: Predictor) -> None:
+    adapters = predictor.adapters
+    if adapters.unsure and adapters.default is not None:
+        console.print(
+            f"{adapters.unsure:,} texts told no language surely; the adapter of {adapters.default.adapter} read them."
+        )
+
+
+@contextmanager
+def _speed(predictor: Predictor, work: Work) -> Iterator[Callable[[int], None]]:
+    """Show rows and tokens a second: on a terminal always, elsewhere once a minute; yields what is told of progress."""
+    start = told = time.monotonic()
+
+    def speed(rows: int) -> str:
+        seconds = max(time.monotonic() - start, 1e-9)
+        return f"{rows / seconds:,.0f} rows/s, {predictor.tokens / seconds:,.0f} tokens/s"
+
+    with progress_bar() as bar:
+        shown = bar.add_task("predicting", total=None)
+        read = 0
+
+        def advance(count: int) -> None:
+            nonlocal read, told
+            read += count
+            bar.update(shown, advance=count, description=f"predicting, {speed(read)}")
+            if not console.is_terminal and time.monotonic() - told > 60:
+                told = time.monotonic()
+                console.print(f"{work.rows:,} rows, {speed(work.rows)}")
+
+        yield advance
+    if work.rows:
+        console.print(f"Predicted {work.rows:,} rows, {speed(work.rows)}")

@@ -1,0 +1,161 @@
+"""The rows of an input as windows to predict: what is readable, what is not, and the lines that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+from xmodular.console import console
+from xmodular.options import PredictOptions
+from xmodular.prediction.lines import line_of, with_more
+from xmodular.prediction.predictor import WINDOW_CHARACTERS, Predictor
+from xmodular.rows import BadRows, Row, read_rows
+from xmodular.tasks import Example
+from xmodular.tasks.loading import examples
+
+# Place and reason of a bad row, and the row itself where it could be parsed at all.
+_Noted = dict[str, Any]
+
+
+class Accepted(NamedTuple):
+    """A row that can be read: as a line of the output without its prediction, and what the model reads of it."""
+
+    line: bytes
+    example: Example
+
+
+class Work:
+    """The rows of the input, window after window; and what is wrong with the others.
+
+    One row is always read ahead, so that rows which cannot be read belong to the part of the readable row before them.
+
+    Args:
+        predictor: reads them.
+        options: where they are, and what becomes of bad ones.
+
+    Attributes:
+        bad: counts the rows that cannot be read.
+        rows: number of rows that were predicted.
+    """
+
+    def __init__(self, predictor: Predictor, options: PredictOptions) -> None:
+        self.bad = BadRows(options.skip_bad_rows, self._note)
+        self.rows = 0
+        self._predictor = predictor
+        self._options = options
+        self._names: dict[str, str] = {}
+        self._row: Row | None = None  # the one at hand
+        self._noted: list[_Noted] = []
+        self._accepted = self._accept()
+        self._next: Accepted | None = None
+
+    def start(self, done: int) -> int:
+        """Go to the first row after so many that are done; gives how many of them there are."""
+        self._next = next(self._accepted, None)
+        for number in range(done):
+            if self._next is None:
+                return number
+            self._next = next(self._accepted, None)
+        return done
+
+    def take_bad(self) -> list[_Noted]:
+        """Place, reason and, where it could be parsed, the row itself, of the bad rows since the last call."""
+        taken, self._noted = self._noted, []
+        return taken
+
+    def window(self, most: int | None = None) -> list[Accepted]:
+        """The next rows: `most` at most, and no more than are sorted together; none at the end."""
+        room = self._predictor.window if most is None else min(most, self._predictor.window)
+        taken: list[Accepted] = []
+        characters = 0
+        while self._next is not None and len(taken) < room and characters < WINDOW_CHARACTERS:
+            taken.append(self._next)
+            characters += sum(map(len, self._next.example.texts))
+            self._next = next(self._accepted, None)
+        return taken
+
+    def lines(self, window: list[Accepted], advance: Callable[[int], None]) -> list[bytes]:
+        """The rows of a window with their predictions."""
+        predicted = self._predictor.predict([accepted.example for accepted in window], advance)
+        self.rows += len(window)
+        return [
+            with_more(accepted.line, {self._names[name]: value for name, value in prediction.items()})
+            for accepted, prediction in zip(window, predicted, strict=True)
+        ]
+
+    def _accept(self) -> Iterator[Accepted]:
+        options = self._options
+        rows = read_rows(options.input, self.bad)
+        head = self._head(rows)
+        columns = {name for row in head if isinstance(row, Row) for name in row.values}
+        found = examples(
+            self._predictor.task,
+            self._at_hand(chain(head, rows)),
+            self.bad,
+            columns=options.columns or {},
+            language=options.language,
+            gold=False,
+        )
+        for example in found:
+            assert self._row is not None
+            values = self._row.values
+            try:
+                line = self._line(values, example)
+            except (RecursionError, ValueError) as error:
+                self.bad.report(example.place, str(error))
+                continue
+            if not self._names:
+                self._name_columns(columns.union(values), example)
+            yield Accepted(line, example)
+
+    def _line(self, values: Mapping[str, Any], example: Example) -> bytes:
+        """The row as a line, without its prediction.
+
+        Raises:
+            ValueError: nobody's adapter can read it, or it cannot be written.
+        """
+        if problem := self._predictor.adapters.problem(example.language):
+            raise ValueError(problem)
+        if column := next((ours for ours in self._names.values() if ours in values), None):
+            raise ValueError(
+                f"it has a column {column!r}, which is the prediction's name as the first rows have no such column: "
+                "rename it"
+            )
+        return line_of(values)
+
+    def _head(self, rows: Iterator[Row]) -> list[Row | _Noted]:
+        """The first rows, with the notes on bad ones in their places."""
+        head: list[Row | _Noted] = []
+        for row in islice(rows, self._predictor.window):
+            head += [*self.take_bad(), row]
+        return [*head, *self.take_bad()]
+
+    def _at_hand(self, rows: Iterable[Row | _Noted]) -> Iterator[Row]:
+        for row in rows:
+            if isinstance(row, Row):
+                self._row = row
+                yield row
+                self._row = None
+            else:
+                self._noted.append(row)
+
+    def _note(self, place: str, reason: str) -> None:
+        noted: _Noted = {"place": place, "reason": reason}
+        if self._row is not None:
+            noted["row"] = dict(self._row.values)
+        self._noted.append(noted)
+
+    def _name_columns(self, columns: Container[str], example: Example) -> None:
+        """What the predictions are called: where the first rows have such a column, predicted_<name>."""
+        predictor = self._predictor
+        before = predictor.tokens, predictor.adapters.unsure
+        (prediction,) = predictor.predict([example])  # read again in its window, where its values come from
+        predictor.tokens, predictor.adapters.unsure = before
+        for name in prediction:
+            ours = name
+            while ours in columns:
+                ours = f"predicted_{ours}"
+            self._names[name] = ours
+        if renamed := [f"{name} is {ours}" for name, ours in self._names.items() if name != ours]:
+            console.print(f"The rows have columns of these names already, so in the output {', '.join(renamed)}.")

@@ -1,0 +1,65 @@
+"""From values to places on an axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis from `low` to `high`, with marks.
+
+    Attributes:
+        low, high: its ends.
+        ticks: values to mark.
+        logarithmic: whether equal steps are equal factors; both ends are positive then.
+    """
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    logarithmic: bool = False
+
+    @classmethod
+    def of(cls, values: Iterable[float], *, low: float | None = None, high: float | None = None) -> Scale:
+        """A linear axis that holds the values, with round ends and at most seven marks.
+
+        Args:
+            values: what it is to hold; others than finite ones do not count.
+            low, high: ends that it has at least.
+        """
+        there = [value for value in (*values, low, high) if value is not None and math.isfinite(value)] or [0.0, 1.0]
+        least, most = min(there), max(there)
+        if least == most:
+            most = least + 1.0
+        step = _round_step((most - least) / 5)
+        first, last = math.floor(least / step + 1e-9), math.ceil(most / step - 1e-9)
+        ticks = tuple(number * step for number in range(first, last + 1))
+        return cls(ticks[0], ticks[-1], ticks)
+
+    @classmethod
+    def log(cls, values: Iterable[float]) -> Scale:
+        """A logarithmic axis that holds the positive values, from a power of ten to one."""
+        there = [value for value in values if math.isfinite(value) and value > 0] or [1.0, 10.0]
+        first, last = math.floor(math.log10(min(there))), math.ceil(math.log10(max(there)))
+        last = max(last, first + 1)
+        ticks = tuple(10.0**power for power in range(first, last + 1))
+        return cls(ticks[0], ticks[-1], ticks, True)
+
+    def at(self, value: float) -> float:
+        """The place of a value in per cent of the axis; what lies outside stands at its end."""
+        if math.isnan(value):
+            return 0.0
+        if self.logarithmic:
+            share = (math.log(max(value, self.low)) - math.log(self.low)) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return round(100 * min(1.0, max(0.0, share)), 2)
+
+
+def _round_step(step: float) -> float:
+    """The least of 1, 2, 5, 10 ... that is no less."""
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * (1 - 1e-9))

@@ -1,0 +1,341 @@
+"""Results as one page of HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xmodular.languages import english_name
+from xmodular.report import (
+    Bar,
+    Cell,
+    Heat,
+    Line,
+    Mark,
+    Scale,
+    card,
+    chart,
+    document,
+    facts,
+    heat,
+    legend,
+    panels,
+    section,
+    table,
+)
+from xmodular.report.charts import Sample, Shape
+from xmodular.results.rows import GUESSES, HEADINGS, LOWER_IS_BETTER, Comparison, Score
+from xmodular.results.scores import Matrix, Scores
+from xmodular.results.tables import by_pair, long, number, p_value, signed
+
+_MARKS: dict[str, tuple[str, Shape]] = {
+    "relative": ("c3", "square"),
+    "source": ("c2", "circle"),
+    "none": ("c4", "diamond"),
+    "majority": ("c7", "tick"),
+    "uniform": ("c8", "tick"),
+}
+_RUN_COLOURS = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")
+_SIGNIFICANT = 0.05
+
+
+def html(scores: Scores, title: str | None = None) -> str:
+    """The page: summary, a chart and a table per metric, matrix, differences, what was run."""
+    runs, languages = scores.runs(), scores.languages()
+    task = scores.rows[0].task
+    names = ", ".join(runs) if len(runs) <= 3 else f"{len(runs)} models"
+    parts = [f"{len(languages)} language{'s' * (len(languages) > 1)}", f"{_rows(scores):,} rows"]
+    if date := scores.about.get("date"):
+        parts.append(str(date))
+    body = [_summary(scores)]
+    body.append(section("By language", panels({metric: _metric(scores, metric) for metric in scores.metrics()})))
+    if (matrix := scores.matrix()) is not None:
+        body.append(_matrix(matrix))
+    if scores.comparisons:
+        body.append(_differences(scores.comparisons))
+    body.append(_notes(scores))
+    if scores.about:
+        body.append(section("What was run", facts(dict(scores.about))))
+    return document(title or f"{names}: {task}", " · ".join(parts), "\n".join(body))
+
+
+def _rows(scores: Scores) -> int:
+    return sum({row.language: row.rows for row in scores.rows}.values())
+
+
+def _name(code: str) -> str:
+    """The language's English name, where it says more than the code."""
+    name = english_name(code)
+    return "" if name == code else name
+
+
+def _summary(scores: Scores) -> str:
+    metric = scores.metrics()[0]
+    return f'<div class="cards">{"".join(_card(scores, metric, run) for run in scores.runs())}</div>'
+
+
+def _card(scores: Scores, metric: str, run: str) -> str:
+    source, codes = scores.source_of(run), [c for c in scores.languages() if scores.own(c, metric, run=run)]
+    others = [code for code in codes if code != source]
+    trained = None if source is None else scores.own(source, metric, run=run)
+    gap, mean = scores.gap(metric, run=run), scores.transfer(metric, run=run)
+    more = []
+    if trained is not None and source is not None:
+        more.append((f"{_name(source) or source}, own adapter", number(trained.value, metric)))
+    if gap is not None:
+        more.append(("transfer gap", signed(gap, metric)))
+    for adapter in scores.adapters(metric, run=run):
+        value = scores.mean(adapter, metric, run=run)
+        if adapter != "right" and value is not None:
+            more.append((HEADINGS[adapter], number(value, metric)))
+    worst = [f"{code} {number(value, metric)}" for code, value in scores.worst(3, metric, run=run)]
+    if len(codes) > 3:
+        more.append(("worst", ", ".join(worst)))
+    seeds = len(scores.seeds(run))
+    note = f"trained in {_name(source) or source}" if source else "source language unknown"
+    if seeds > 1:
+        note += f", {seeds} seeds"
+    if mean is None:
+        figure, caption = (number(trained.value, metric), metric) if trained is not None else ("–", metric)
+    else:
+        other = "other " if source in codes else ""
+        caption = f"{metric}, mean over {len(others)} {other}language{'s' * (len(others) > 1)}"
+        figure = number(mean, metric)
+    return card(run, note, figure, caption, more)
+
+
+def _metric(scores: Scores, metric: str) -> str:
+    """One metric: a chart and a table."""
+    runs = scores.runs()
+    if len(runs) == 1:
+        return _run_chart(scores, metric, runs[0]) + _run_table(scores, metric, runs[0])
+    parts = {"all models": _runs_chart(scores, metric) + _runs_table(scores, metric)}
+    parts |= {run: _run_chart(scores, metric, run) + _run_table(scores, metric, run) for run in runs}
+    return panels(parts)
+
+
+def _scale(scores: Scores, metric: str) -> Scale:
+    values = [value for row in scores.rows if row.metric == metric for value in (row.value, row.low, row.high)]
+    there = [value for value in values if value is not None]
+    if metric == "perplexity":
+        return Scale.log(there)
+    return Scale.of(there, low=0.0, high=None if metric in LOWER_IS_BETTER else 1.0)
+
+
+def _tick(metric: str) -> str:
+    return metric if metric in LOWER_IS_BETTER else f"{metric}, %"
+
+
+def _tick_text(value: float, metric: str) -> str:
+    text = f"{value:g}" if metric in LOWER_IS_BETTER else f"{100 * value:g}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _order(scores: Scores, metric: str, run: str) -> list[str]:
+    """The source first, then the others from the best to the worst."""
+    source, better_is_less = scores.source_of(run), metric in LOWER_IS_BETTER
+
+    def place(code: str) -> tuple[bool, bool, float]:
+        score = scores.own(code, metric, run=run)
+        value = 0.0 if score is None else score.value
+        return code != source, score is None, value if better_is_less else -value
+
+    return sorted(scores.languages(), key=place)
+
+
+def _run_chart(scores: Scores, metric: str, run: str) -> str:
+    """A line per language: a bar for its own adapter, marks for all else."""
+    adapters, lines = scores.adapters(metric, run=run), []
+    for code in _order(scores, metric, run):
+        found = {a: score for a in adapters if (score := scores.value(code, a, metric, run=run))}
+        if not found:
+            continue
+        main = next((a for a in ("right", "relative") if a in found), None)
+        bars: tuple[Bar, ...] = ()
+        if main is not None:
+            bars = (_bar("c1" if main == "right" else "c3", found[main], metric, f"{HEADINGS[main]}"),)
+        marks = tuple(
+            Mark(_MARKS[a][0], score.value, f"{_said(a, score)}: {long(score, metric)}", _MARKS[a][1])
+            for a, score in reversed(found.items())
+            if a != main and a in _MARKS
+        )
+        text = number(found[main].value, metric) if main is not None else ""
+        lines.append(Line(code, _name(code), bars, marks, text))
+    meaning: dict[str, Sample] = {}
+    for adapter in adapters:
+        if adapter == "right":
+            meaning[HEADINGS[adapter]] = ("c1", "bar")
+        elif adapter in _MARKS:
+            alone = adapter == "relative" and "right" not in adapters
+            meaning[HEADINGS[adapter]] = ("c3", "bar") if alone else _MARKS[adapter]
+    drawn = chart(lines, _scale(scores, metric), lambda value: _tick_text(value, metric))
+    return f"{legend(meaning)}{drawn}"
+
+
+def _said(adapter: str, score: Score) -> str:
+    return (
+        f"{HEADINGS[adapter]} ({score.reader})"
+        if adapter in ("relative", "source") and score.reader
+        else HEADINGS[adapter]
+    )
+
+
+def _bar(colour: str, score: Score, metric: str, name: str) -> Bar:
+    return Bar(colour, score.value, score.low, score.high, f"{name}: {long(score, metric)}")
+
+
+def _runs_chart(scores: Scores, metric: str) -> str:
+    """A line per language, a bar per run."""
+    runs, lines = scores.runs(), []
+    colours = {run: _RUN_COLOURS[place % len(_RUN_COLOURS)] for place, run in enumerate(runs)}
+    for code in _order(scores, metric, runs[0]):
+        found = {run: score for run in runs if (score := scores.own(code, metric, run=run))}
+        if found:
+            bars = tuple(_bar(colours[run], score, metric, run) for run, score in found.items())
+            text = number(next(iter(found.values())).value, metric) if len(found) == 1 else ""
+            lines.append(Line(code, _name(code), bars, (), text))
+    drawn = chart(lines, _scale(scores, metric), lambda value: _tick_text(value, metric))
+    return f"{legend({run: (colour, 'bar') for run, colour in colours.items()})}{drawn}"
+
+
+def _cell(score: Score | None, metric: str, *, strong: bool = False, reader: bool = False) -> Cell:
+    if score is None:
+        return Cell("", key="")
+    text = number(score.value, metric)
+    if score.spread is not None:
+        text += f" ±{number(score.spread, metric)}"
+    notes = (
+        []
+        if score.low is None or score.high is None
+        else [f"{number(score.low, metric)} – {number(score.high, metric)}"]
+    )
+    if reader and score.reader:
+        notes.append(score.reader)
+    return Cell(text, " · ".join(notes), score.value, strong)
+
+
+def _run_table(scores: Scores, metric: str, run: str) -> str:
+    adapters, source, lines = scores.adapters(metric, run=run), scores.source_of(run), []
+    for code in scores.languages():
+        found = [scores.value(code, adapter, metric, run=run) for adapter in adapters]
+        count = max((score.rows for score in found if score is not None), default=None)
+        if count is None:
+            continue
+        best = _best([None if a in GUESSES else score for a, score in zip(adapters, found, strict=True)], metric)
+        cells = [
+            _cell(score, metric, strong=place == best, reader=adapter == "relative")
+            for place, (adapter, score) in enumerate(zip(adapters, found, strict=True))
+        ]
+        lines.append([_language(code, source), Cell(f"{count:,}", key=count), *cells])
+    means = [scores.mean(adapter, metric, run=run) for adapter in adapters]
+    foot = [Cell("mean, others" if source in scores.languages() else "mean"), Cell("")]
+    foot += [Cell("" if mean is None else number(mean, metric)) for mean in means]
+    return table(["language", "rows", *(HEADINGS[a] for a in adapters)], lines, foot if len(lines) > 1 else ())
+
+
+def _runs_table(scores: Scores, metric: str) -> str:
+    runs, lines = scores.runs(), []
+    for code in scores.languages():
+        found = [scores.own(code, metric, run=run) for run in runs]
+        count = max((score.rows for score in found if score is not None), default=None)
+        if count is not None:
+            best = _best(found, metric)
+            cells = [_cell(score, metric, strong=place == best) for place, score in enumerate(found)]
+            lines.append([_language(code, scores.source), Cell(f"{count:,}", key=count), *cells])
+    means = [scores.transfer(metric, run=run) for run in runs]
+    foot = [Cell("mean, others"), Cell(""), *(Cell("" if mean is None else number(mean, metric)) for mean in means)]
+    return table(["language", "rows", *runs], lines, foot if len(lines) > 1 else ())
+
+
+def _best(scores: Sequence[Score | None], metric: str) -> int | None:
+    there = [(score.value, place) for place, score in enumerate(scores) if score is not None]
+    if len(there) < 2:
+        return None
+    return (min(there) if metric in LOWER_IS_BETTER else max(there, key=lambda pair: (pair[0], -pair[1])))[1]
+
+
+def _language(code: str, source: str | None) -> Cell:
+    name = _name(code)
+    return Cell(code, f"{name}, source".lstrip(", ") if code == source else name)
+
+
+def _matrix(matrix: Matrix) -> str:
+    values = [value for line in matrix.values for value in line if value is not None]
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    less = matrix.metric in LOWER_IS_BETTER
+
+    def share(value: float | None) -> float | None:
+        return None if value is None else 0.05 + 0.9 * ((high - value) if less else (value - low)) / span
+
+    content = Heat(
+        "trained in ↓  tested in →",
+        [(code, _name(code)) for code in matrix.languages],
+        [(code, _name(code)) for code in matrix.sources],
+        [[share(value) for value in line] for line in matrix.values],
+        [["" if value is None else number(value, matrix.metric) for value in line] for line in matrix.values],
+        frozenset(
+            (row, column)
+            for row, source in enumerate(matrix.sources)
+            for column, code in enumerate(matrix.languages)
+            if source == code
+        ),
+    )
+    lead = f"{_tick(matrix.metric)}, each language read by its own adapter. Framed: trained and tested in one language."
+    return section("Training language by test language", heat(content), lead=lead)
+
+
+def _differences(comparisons: Sequence[Comparison]) -> str:
+    parts = {title: _difference(group) for title, group in by_pair(comparisons).items()}
+    lead = (
+        "Paired bootstrap over the same rows; p-values are two-sided, and corrected by Holm's procedure for the number "
+        f"of languages. Coloured: p (Holm) below {_SIGNIFICANT}."
+    )
+    return section("Differences", panels(parts, always_named=True), lead=lead)
+
+
+def _difference(comparisons: Sequence[Comparison]) -> str:
+    metric = comparisons[0].metric
+    reach = [value for each in comparisons for value in (each.low, each.high, each.difference)]
+    scale = Scale.of(reach, low=min(0.0, *reach), high=max(0.0, *reach))
+    lines, rows = [], []
+    for each in sorted(comparisons, key=lambda c: (c.language is not None, -c.difference)):
+        p = each.p if each.p_holm is None else each.p_holm
+        better = (each.difference < 0) == (metric in LOWER_IS_BETTER)
+        colour = "c7" if p >= _SIGNIFICANT else "c1" if better else "c5"
+        low, high = signed(each.low, metric), signed(each.high, metric)
+        code = each.language or "mean"
+        text = f"{code}: {signed(each.difference, metric)} [{low}, {high}], p {p_value(p)}"
+        mark = Mark(colour, each.difference, text, "circle", each.low, each.high)
+        note = "of all languages" if each.language is None else _name(code)
+        lines.append(Line(code, note, (), (mark,), signed(each.difference, metric)))
+        rows.append(
+            [
+                Cell(code, note),
+                Cell(f"{each.rows:,}", key=each.rows),
+                Cell(signed(each.difference, metric), f"{low} to {high}", each.difference, p < _SIGNIFICANT),
+                Cell(p_value(each.p), key=each.p),
+                Cell("", key="") if each.p_holm is None else Cell(p_value(each.p_holm), key=each.p_holm),
+            ]
+        )
+    heading = ["language", "rows", "difference", "p", "p (Holm)"]
+    return chart(lines, scale, lambda value: _tick_text(value, metric), origin=0.0) + table(heading, rows)
+
+
+def _notes(scores: Scores) -> str:
+    """What the columns mean."""
+    adapters = list(dict.fromkeys(a for run in scores.runs() for a in scores.adapters(run=run)))
+    meaning = {
+        "right": "every language is read by its own adapter",
+        "relative": "every language is read by the adapter of its nearest relative",
+        "source": "every language is read by the training language's adapter: no switching",
+        "none": "the adapters' bottlenecks add nothing",
+        "majority": "always the file's commonest answer; no model",
+        "uniform": "an answer drawn at random; no model",
+    }
+    listed = {HEADINGS[adapter]: meaning[adapter] for adapter in adapters}
+    listed["intervals"] = "95 %, by the percentile bootstrap over rows"
+    if any(len(scores.seeds(run)) > 1 for run in scores.runs()):
+        listed["±"] = "standard deviation over the seeds of a run; the interval is that of their mean"
+    if any(scores.gap(run=run) is not None for run in scores.runs()):
+        listed["transfer gap"] = "the source language's value less the mean over the other languages"
+    return section("How to read it", facts(listed))

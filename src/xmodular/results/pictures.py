@@ -1,0 +1,55 @@
+"""Pictures of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from xmodular.report.pictures import Point, bar_picture, heat_picture
+from xmodular.results.rows import HEADINGS, LOWER_IS_BETTER, Score
+from xmodular.results.scores import Matrix, Scores
+from xmodular.results.tables import number
+
+_COLOURS = {
+    "right": "#1b6ca8",
+    "relative": "#2a8a7d",
+    "source": "#e08e45",
+    "none": "#8e6bbf",
+    "majority": "#9aa0a6",
+    "uniform": "#d3d6d9",
+}
+_RUNS = ("#1b6ca8", "#e08e45", "#2a8a7d", "#8e6bbf", "#b8394f", "#8a9a2e", "#6b7280", "#a3aab2")
+
+
+def draw(scores: Scores, path: Path, metric: str | None = None) -> None:
+    """Bars by language: of one run, a bar per adapter and constant guess; of several, a bar per run."""
+    name = metric or scores.metrics()[0]
+    languages, runs = scores.languages(), scores.runs()
+    if len(runs) > 1:
+        series = {
+            run: (_RUNS[place % len(_RUNS)], _points([scores.own(code, name, run=run) for code in languages]))
+            for place, run in enumerate(runs)
+        }
+        title = scores.rows[0].task
+    else:
+        series = {
+            HEADINGS[adapter]: (_COLOURS[adapter], _points([scores.value(code, adapter, name) for code in languages]))
+            for adapter in scores.adapters(name)
+        }
+        title = f"{runs[0]}: {scores.rows[0].task}"
+    values = [point.value for _, points in series.values() for point in points if point is not None]
+    limits = (min(0.0, *values), 1.0) if name not in LOWER_IS_BETTER else (0.0, 1.05 * max(values) or 1.0)
+    bar_picture(path, title, languages, series, axis=name, limits=None if name == "perplexity" else limits)
+
+
+def draw_matrix(matrix: Matrix, path: Path) -> None:
+    """The matrix of training and test languages."""
+    texts = [["" if value is None else number(value, matrix.metric) for value in line] for line in matrix.values]
+    heat_picture(
+        path, matrix.metric, matrix.sources, matrix.languages, matrix.values, texts,
+        axes_names=("trained in", "tested in"),
+    )  # fmt: skip
+
+
+def _points(scores: Sequence[Score | None]) -> list[Point | None]:
+    return [None if score is None else Point(score.value, score.low, score.high) for score in scores]

@@ -1,0 +1,121 @@
+"""Results as data: in and out of JSON, shown as tables, pictures and a page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.table import Table
+
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.files import write_json, written_beside
+from xmodular.results import tables
+from xmodular.results.page import html
+from xmodular.results.pictures import draw, draw_matrix
+from xmodular.results.rows import Comparison, Row
+from xmodular.results.scores import Scores
+
+_FORMAT = 2
+
+
+class Results(Scores):
+    """What an evaluation found.
+
+    Attributes and questions: see `Scores`.
+    """
+
+    def to_json(self, path: Path | str) -> None:
+        """Write the results."""
+        write_json(
+            Path(path),
+            {
+                "format": _FORMAT,
+                "source": self.source,
+                "about": dict(self.about),
+                "rows": [asdict(row) for row in self.rows],
+                "comparisons": [asdict(comparison) for comparison in self.comparisons],
+            },
+        )
+
+    @classmethod
+    def from_json(cls, path: Path | str) -> Results:
+        """Read results, also those of the first format, which had one model and no comparisons.
+
+        Raises:
+            DataError: the file holds no results.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content.get("format", 1) not in (1, _FORMAT):
+                raise ValueError(f"format {content['format']!r}; known are 1 and {_FORMAT}")
+            return cls(
+                tuple(Row(**row) for row in content["rows"]),
+                content["source"],
+                tuple(Comparison(**comparison) for comparison in content.get("comparisons", ())),
+                dict(content.get("about", {})),
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} holds no results of xmodular: {error!r}") from error
+
+    def table(self, metric: str | None = None, *, run: str | None = None) -> Table:
+        """One metric as a table for the terminal: a line per language.
+
+        Args:
+            metric: the main one unless said.
+            run: of which to show a column per adapter and constant guess; unless said, of several runs a column each.
+        """
+        return tables.terminal(self, metric or self.metrics()[0], run)
+
+    def markdown(self) -> str:
+        """All metrics as Markdown tables, with transfer gaps, matrix and differences."""
+        return tables.markdown(self)
+
+    def report(self, path: Path | str, *, title: str | None = None) -> None:
+        """Write one HTML page with everything in it: summary, charts, tables, differences, what was run.
+
+        The page needs no network and no other file.
+
+        Args:
+            path: the page.
+            title: its title; task and runs unless said.
+        """
+        self._check_rows()
+        self._write(Path(path), html(self, title))
+
+    def plot(self, path: Path | str, *, metric: str | None = None) -> None:
+        """Draw one metric as bars with 95 % intervals: a group per language.
+
+        Args:
+            path: the picture; its suffix (.png, .svg, .pdf) decides the format.
+            metric: the main one unless said. Perplexities are drawn on a logarithmic scale.
+        """
+        self._check_rows()
+        draw(self, Path(path), metric)
+
+    def save(self, folder: Path | str) -> list[str]:
+        """Write everything into a folder, and give back the names.
+
+        These are ``results.json``, ``results.md``, ``report.html``, ``results.png``, ``results.svg``, and
+        ``matrix.png`` and ``matrix.svg`` where models were trained in several languages.
+        """
+        folder = Path(folder)
+        self.to_json(folder / "results.json")
+        self._write(folder / "results.md", self.markdown())
+        self.report(folder / "report.html")
+        names = ["results.json", "results.md", "report.html", "results.png", "results.svg"]
+        for name in names[3:]:
+            self.plot(folder / name)
+        if (matrix := self.matrix()) is not None:
+            for name in ("matrix.png", "matrix.svg"):
+                draw_matrix(matrix, folder / name)
+                names.append(name)
+        return names
+
+    def _check_rows(self) -> None:
+        if not self.rows:
+            raise ConfigurationError("These results have no rows: there is nothing to show.")
+
+    def _write(self, path: Path, text: str) -> None:
+        with written_beside(path.parent) as beside:
+            (beside / path.name).write_text(text, encoding="utf-8")

@@ -1,0 +1,104 @@
+"""What results consist of: values, what a language's seeds come to, and differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# How a language was read, in the order of columns. The last two need no model: always the file's commonest answer, and
+# a blind draw.
+ADAPTERS = ("right", "relative", "source", "none", "majority", "uniform")
+GUESSES = ("majority", "uniform")
+HEADINGS = {
+    "right": "own adapter",
+    "relative": "relative's adapter",
+    "source": "source adapter",
+    "none": "no adapter",
+    "majority": "majority",
+    "uniform": "blind draw",
+}
+# Metrics that are no shares; less of them is better.
+LOWER_IS_BETTER = frozenset({"perplexity", "RMSE"})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One value.
+
+    Attributes:
+        run: the model's name; the models of several seeds share it.
+        task: name of the task, or "perplexity".
+        language: code of the test data, or its name where a relative's adapter reads it.
+        metric: such as "accuracy".
+        adapter: "right" (the language's own), "relative" (the nearest relative's), "source" (the training language's),
+            "none" (the bottlenecks add nothing), "majority" or "uniform" (no model).
+        value: of the metric; shares lie in [0, 1].
+        low, high: 95 % interval, None where there is no chance in it.
+        rows: how many rows were read.
+        seed: of the model's training; None where it is unknown, and where the value is the mean over a run's seeds.
+        source: language that the model was trained in; None if unknown.
+        reader: the language whose adapter read; None where none did.
+    """
+
+    run: str
+    task: str
+    language: str
+    metric: str
+    adapter: str
+    value: float
+    low: float | None
+    high: float | None
+    rows: int
+    seed: int | None = None
+    source: str | None = None
+    reader: str | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a run reaches in a language: the value of one model, or the mean over seeds.
+
+    Attributes:
+        value, low, high, rows: as of a `Row`.
+        seeds: how many models it is the mean of.
+        spread: standard deviation over the seeds (with n - 1); None of one model.
+        reader: the language whose adapter read; None where none did.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    rows: int
+    seeds: int = 1
+    spread: float | None = None
+    reader: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A difference on the same rows.
+
+    Attributes:
+        run, adapter: what is compared.
+        baseline, baseline_adapter: with what; the difference is the run's value less the baseline's.
+        task, metric: as of a `Row`.
+        language: code; None for the mean over the languages.
+        difference: of the metric.
+        low, high: its 95 % interval by the paired bootstrap.
+        p: two-sided, of the paired bootstrap.
+        p_holm: corrected for the number of languages (Holm 1979); None for the mean.
+        rows: how many rows were read.
+    """
+
+    run: str
+    adapter: str
+    baseline: str
+    baseline_adapter: str
+    task: str
+    metric: str
+    language: str | None
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float | None
+    rows: int

@@ -1,0 +1,174 @@
+"""Rows and the questions that they answer: means, transfer gap, worst languages, a matrix of languages."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from xmodular.results.rows import ADAPTERS, GUESSES, LOWER_IS_BETTER, Comparison, Row, Score
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Values by training language and test language.
+
+    Attributes:
+        metric: its name.
+        sources: training languages.
+        languages: test languages.
+        values: one tuple per source, in the order of `languages`; None where there is no value.
+    """
+
+    metric: str
+    sources: tuple[str, ...]
+    languages: tuple[str, ...]
+    values: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Rows, with what they came from.
+
+    Attributes:
+        rows: the values.
+        source: the language all models were fine-tuned in, or whose adapter stands for "source"; None if it is unknown
+            or differs.
+        comparisons: differences between runs and between adapters.
+        about: what was run, as JSON-able names and values.
+    """
+
+    rows: tuple[Row, ...]
+    source: str | None = None
+    comparisons: tuple[Comparison, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def metrics(self) -> list[str]:
+        """Names of the metrics, the main one first."""
+        return list(dict.fromkeys(row.metric for row in self.rows))
+
+    def runs(self) -> list[str]:
+        """Names of the models, in the order given."""
+        return list(dict.fromkeys(row.run for row in self.rows))
+
+    def seeds(self, run: str | None = None) -> list[int]:
+        """The seeds of a run's models, as far as they are known."""
+        name = self._run(run)
+        return list(dict.fromkeys(row.seed for row in self.rows if row.run == name and row.seed is not None))
+
+    def languages(self) -> list[str]:
+        """Codes of the languages, the source first."""
+        codes = dict.fromkeys(row.language for row in self.rows)
+        return sorted(codes, key=lambda code: code != self.source)
+
+    def source_of(self, run: str | None = None) -> str | None:
+        """The language that a run was trained in; the first run unless said."""
+        name = self._run(run)
+        return next((row.source for row in self.rows if row.run == name and row.source), self.source)
+
+    def value(
+        self, language: str, adapter: str = "right", metric: str | None = None, *, run: str | None = None
+    ) -> Score | None:
+        """What a run reaches in a language, or None.
+
+        Args:
+            language: its code.
+            adapter: how it was read.
+            metric: the main one unless said.
+            run: the first one unless said.
+        """
+        rows = self._by_key.get((self._run(run), language, adapter, metric or self._metric), [])
+        if not rows:
+            return None
+        seeds = [row for row in rows if row.seed is not None]
+        spread = statistics.stdev(row.value for row in seeds) if len(seeds) > 1 else None
+        pooled = next((row for row in rows if row.seed is None), rows[0] if len(rows) == 1 else None)
+        if pooled is None:  # seeds that were never brought together
+            mean = statistics.fmean(row.value for row in rows)
+            return Score(mean, None, None, rows[0].rows, len(rows), spread, rows[0].reader)
+        return Score(
+            pooled.value, pooled.low, pooled.high, pooled.rows, max(1, len(seeds)), spread, reader=pooled.reader
+        )
+
+    def own(self, language: str, metric: str | None = None, *, run: str | None = None) -> Score | None:
+        """The value with the language's own adapter, or with its relative's where the model lacks the language."""
+        return self.value(language, "right", metric, run=run) or self.value(language, "relative", metric, run=run)
+
+    def mean(
+        self, adapter: str = "right", metric: str | None = None, *, run: str | None = None, transfer: bool = True
+    ) -> float | None:
+        """Mean over the languages, without the run's source if `transfer`; None if a language lacks the value."""
+        source = self.source_of(run)
+        codes = [code for code in self._codes(run) if not (transfer and code == source)]
+        found = [self.value(code, adapter, metric, run=run) for code in codes]
+        values = [score.value for score in found if score is not None]
+        return statistics.fmean(values) if values and len(values) == len(codes) else None
+
+    def transfer(self, metric: str | None = None, *, run: str | None = None) -> float | None:
+        """Mean of `own` over the languages that a run was not trained in; None if there are none."""
+        codes = [code for code in self._codes(run) if code != self.source_of(run)]
+        values = [score.value for code in codes if (score := self.own(code, metric, run=run))]
+        return statistics.fmean(values) if values else None
+
+    def gap(self, metric: str | None = None, *, run: str | None = None) -> float | None:
+        """Transfer gap: the source language's value less the mean over the others; None without source or others."""
+        source, others = self.source_of(run), self.transfer(metric, run=run)
+        trained = None if source is None else self.own(source, metric, run=run)
+        return None if trained is None or others is None else trained.value - others
+
+    def worst(self, count: int = 3, metric: str | None = None, *, run: str | None = None) -> list[tuple[str, float]]:
+        """The languages in which a run does worst, the worst first, with their values."""
+        name = metric or self._metric
+        scores = ((code, self.own(code, name, run=run)) for code in self._codes(run))
+        values = [(code, score.value) for code, score in scores if score is not None]
+        return sorted(values, key=lambda pair: pair[1], reverse=name in LOWER_IS_BETTER)[:count]
+
+    def matrix(self, metric: str | None = None) -> Matrix | None:
+        """Training languages by test languages, each with its own adapter; None of fewer than two training languages.
+
+        Where several runs were trained in a language, the mean over them.
+        """
+        name = metric or self._metric
+        by_source: dict[str, list[str]] = {}
+        for run in self.runs():
+            if (source := self.source_of(run)) is not None:
+                by_source.setdefault(source, []).append(run)
+        if len(by_source) < 2:
+            return None
+        languages = self.languages()
+        order = [code for code in by_source if code in languages] + [c for c in languages if c not in by_source]
+
+        def cell(runs: list[str], code: str) -> float | None:
+            found = [score.value for run in runs if (score := self.own(code, name, run=run))]
+            return statistics.fmean(found) if found else None
+
+        values = tuple(tuple(cell(runs, code) for code in order) for runs in by_source.values())
+        return Matrix(name, tuple(by_source), tuple(order), values)
+
+    def adapters(self, metric: str | None = None, *, run: str | None = None, guesses: bool = True) -> list[str]:
+        """How a run's languages were read, in the order of columns."""
+        name, wanted = self._run(run), metric or self._metric
+        found = {row.adapter for row in self.rows if row.run == name and row.metric == wanted}
+        return sorted((a for a in found if guesses or a not in GUESSES), key=ADAPTERS.index)
+
+    def _codes(self, run: str | None) -> list[str]:
+        """The languages of a run."""
+        name = self._run(run)
+        there = {row.language for row in self.rows if row.run == name}
+        return [code for code in self.languages() if code in there]
+
+    def _run(self, run: str | None) -> str:
+        return self.rows[0].run if run is None else run
+
+    @property
+    def _metric(self) -> str:
+        return self.rows[0].metric
+
+    @cached_property
+    def _by_key(self) -> dict[tuple[str, str, str, str], list[Row]]:
+        found: dict[tuple[str, str, str, str], list[Row]] = {}
+        for row in self.rows:
+            found.setdefault((row.run, row.language, row.adapter, row.metric), []).append(row)
+        return found

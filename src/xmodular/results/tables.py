@@ -1,0 +1,207 @@
+"""Results as tables: lines of text for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rich.table import Table
+
+from xmodular.results.rows import HEADINGS, LOWER_IS_BETTER, Comparison, Score
+from xmodular.results.scores import Matrix, Scores
+
+_MINUS = "\N{MINUS SIGN}"
+_Lines = tuple[list[str], list[list[str]]]  # heading, lines
+
+
+def number(value: float, metric: str) -> str:
+    """A value as it is shown: shares in per cent."""
+    if not math.isfinite(value):
+        return str(value)
+    if metric == "RMSE":
+        return f"{value:.3f}"
+    return f"{value:.1f}" if metric in LOWER_IS_BETTER else f"{100 * value:.1f}"
+
+
+def signed(value: float, metric: str) -> str:
+    """A difference as it is shown."""
+    text = number(abs(value), metric)
+    return text if not float(text) else f"{'+' if value > 0 else _MINUS}{text}"
+
+
+def p_value(p: float) -> str:
+    """A p-value to three places."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def short(score: Score | None, metric: str) -> str:
+    """A value with its spread over seeds, else with half its interval's width."""
+    if score is None:
+        return ""
+    text = number(score.value, metric)
+    if score.spread is not None:
+        return f"{text} ±{number(score.spread, metric)}"
+    return text if score.low is None or score.high is None else f"{text} ±{_half(score.low, score.high, metric)}"
+
+
+def long(score: Score | None, metric: str) -> str:
+    """A value with its interval, and its spread over seeds where there are several."""
+    if score is None:
+        return ""
+    text = number(score.value, metric)
+    if score.spread is not None:
+        text = f"{text} ±{number(score.spread, metric)}"
+    if score.low is None or score.high is None:
+        return text
+    return f"{text} [{number(score.low, metric)}, {number(score.high, metric)}]"
+
+
+def _half(low: float, high: float, metric: str) -> str:
+    return number((high - low) / 2, metric)
+
+
+def terminal(scores: Scores, metric: str, run: str | None = None) -> Table:
+    """One metric: a line per language; a column per way to read of one run, or a column per run."""
+    if run is None and len(scores.runs()) > 1:
+        heading, lines = run_lines(scores, metric, short)
+        title = f"{scores.rows[0].task}: {metric}, {HEADINGS['right']}"
+    else:
+        heading, lines = adapter_lines(scores, metric, short, run)
+        title = f"{scores.rows[0].task}: {metric}" + (f", {run}" if run is not None else "")
+    cells = "".join(cell for line in lines for cell in line)
+    seeds = any(len(scores.seeds(each)) > 1 for each in scores.runs())
+    table = Table(*heading, title=title, title_justify="left", caption_justify="left")
+    if "±" in cells:
+        table.caption = f"±: {'standard deviation over seeds, else ' if seeds else ''}half the 95 % interval"
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for line in lines:
+        table.add_row(*line, style="bold" if line[0].startswith("mean") else None)
+    return table
+
+
+def markdown(scores: Scores) -> str:
+    """All metrics as Markdown tables; behind them gaps, matrix and differences of the main one."""
+    parts = []
+    runs = scores.runs()
+    for metric in scores.metrics():
+        title = f"{scores.rows[0].task}: {metric}"
+        if len(runs) > 1:
+            parts += [f"### {title}\n", *_markdown_table(run_lines(scores, metric, long))]
+        for run in runs:
+            name = f"{title}, {run}" if len(runs) > 1 else title
+            parts += [f"### {name}\n", *_markdown_table(adapter_lines(scores, metric, long, run))]
+    main = scores.metrics()[0]
+    if heads := summary_lines(scores, main):
+        parts += [f"### Transfer: {main}\n", *_markdown_table(heads)]
+    if (matrix := scores.matrix()) is not None:
+        parts += [f"### Trained in (line), tested in (column): {main}\n", *_markdown_table(matrix_lines(matrix))]
+    for title, group in by_pair(scores.comparisons).items():
+        parts += [f"### {title}\n", *_markdown_table(comparison_lines(group))]
+    return "\n".join(parts)
+
+
+def adapter_lines(
+    scores: Scores, metric: str, cell: Callable[[Score | None, str], str], run: str | None = None
+) -> _Lines:
+    """A run: a line per language, a column per way to read."""
+    adapters, source = scores.adapters(metric, run=run), scores.source_of(run)
+    heading = ["language", "rows", *(HEADINGS[adapter] for adapter in adapters)]
+    lines = []
+    for code in scores.languages():
+        found = [scores.value(code, adapter, metric, run=run) for adapter in adapters]
+        count = max((score.rows for score in found if score is not None), default=None)
+        if count is not None:
+            lines.append([_named(code, source), str(count), *(cell(score, metric) for score in found)])
+    means = [scores.mean(adapter, metric, run=run) for adapter in adapters]
+    if any(mean is not None for mean in means) and len(lines) > 1:
+        label = "mean, others" if source in scores.languages() else "mean"
+        lines.append([label, "", *("" if mean is None else number(mean, metric) for mean in means)])
+    return heading, lines
+
+
+def run_lines(scores: Scores, metric: str, cell: Callable[[Score | None, str], str]) -> _Lines:
+    """A line per language, a column per run, with each language's own adapter."""
+    runs = scores.runs()
+    lines = []
+    for code in scores.languages():
+        found = [scores.own(code, metric, run=run) for run in runs]
+        count = max((score.rows for score in found if score is not None), default=None)
+        if count is not None:
+            lines.append([_named(code, scores.source), str(count), *(cell(score, metric) for score in found)])
+    means = [scores.transfer(metric, run=run) for run in runs]
+    if len(lines) > 1:
+        lines.append(["mean, others", "", *("" if mean is None else number(mean, metric) for mean in means)])
+    return ["language", "rows", *runs], lines
+
+
+def summary_lines(scores: Scores, metric: str) -> _Lines | None:
+    """A line per run: its source language's value, the mean over the others, the gap between them, the worst."""
+    lines = []
+    for run in scores.runs():
+        source, others, gap = scores.source_of(run), scores.transfer(metric, run=run), scores.gap(metric, run=run)
+        trained = None if source is None else scores.own(source, metric, run=run)
+        worst = ", ".join(f"{code} {number(value, metric)}" for code, value in scores.worst(3, metric, run=run))
+        lines.append(
+            [
+                run,
+                "" if source is None or trained is None else f"{source} {number(trained.value, metric)}",
+                "" if others is None else number(others, metric),
+                "" if gap is None else signed(gap, metric),
+                worst,
+            ]
+        )
+    heading = ["run", "trained in", "mean, others", "transfer gap", "worst languages"]
+    return (heading, lines) if any(line[2] for line in lines) else None
+
+
+def matrix_lines(matrix: Matrix) -> _Lines:
+    """A line per training language, a column per test language."""
+    lines = [
+        [source, *("" if value is None else number(value, matrix.metric) for value in values)]
+        for source, values in zip(matrix.sources, matrix.values, strict=True)
+    ]
+    return ["trained in", *matrix.languages], lines
+
+
+def by_pair(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
+    """Comparisons by what is compared with what."""
+    found: dict[str, list[Comparison]] = {}
+    for each in comparisons:
+        if each.run == each.baseline:
+            title = f"{each.run}: {HEADINGS[each.adapter]} against {HEADINGS[each.baseline_adapter]}, {each.metric}"
+        else:
+            title = f"{each.run} against {each.baseline}, {each.metric}"
+        found.setdefault(title, []).append(each)
+    return found
+
+
+def comparison_lines(comparisons: Iterable[Comparison]) -> _Lines:
+    """A line per language."""
+    lines = [
+        [
+            each.language or "mean",
+            str(each.rows),
+            signed(each.difference, each.metric),
+            f"[{signed(each.low, each.metric)}, {signed(each.high, each.metric)}]",
+            p_value(each.p),
+            "" if each.p_holm is None else p_value(each.p_holm),
+        ]
+        for each in comparisons
+    ]
+    return ["language", "rows", "difference", "95 % interval", "p", "p (Holm)"], lines
+
+
+def _named(code: str, source: str | None) -> str:
+    return f"{code} (source)" if code == source else code
+
+
+def _markdown_table(table: _Lines) -> list[str]:
+    heading, lines = table
+    rule = ["---", *["---:"] * (len(heading) - 1)]
+    return [*map(_markdown_row, (heading, rule, *lines)), ""]
+
+
+def _markdown_row(cells: Iterable[Any]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"

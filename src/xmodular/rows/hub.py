@@ -1,0 +1,65 @@
+"""Rows of data sets on the Hub, or in a folder that ``datasets`` opens, streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from xmodular.errors import DataError
+from xmodular.rows.classes import class_readers, named
+from xmodular.rows.row import BadRows, Row
+
+
+def hub_rows(source: str, bad: BadRows) -> Iterator[Row]:
+    """The rows of ``hub:<data set>:<configuration>:<split>``; classes become their names.
+
+    Args:
+        source: the name; configuration and split may be left out, or empty, where there is only one.
+        bad: told of rows that are wrong.
+
+    Raises:
+        DataError: no such data set, configuration or split, or one of several must be chosen.
+    """
+    name, *rest = source.removeprefix("hub:").split(":")
+    if not name or len(rest) > 2:
+        raise DataError(f"A data set is named hub:<data set>:<configuration>:<split>; not {source!r}.")
+    configuration, split = (part or None for part in [*rest, "", ""][:2])
+    return _rows(source, name, configuration, split, bad)
+
+
+def _rows(source: str, name: str, configuration: str | None, split: str | None, bad: BadRows) -> Iterator[Row]:
+    import datasets
+
+    try:
+        data = datasets.load_dataset(name, configuration, split=split, streaming=True)
+    except Exception as error:  # network, formats: the library lets many classes through
+        raise DataError(f"The data set {source} cannot be opened: {_in_one_line(error)}") from error
+    if isinstance(data, dict):
+        if len(data) != 1:
+            there = ", ".join(f"hub:{name}:{configuration or ''}:{each}" for each in data)
+            raise DataError(f"The data set {source} has several splits; name one: {there}.")
+        (data,) = data.values()
+    readers = class_readers(data.features.to_dict() if data.features is not None else {})
+    rows = iter(data)
+    number = 0
+    while True:
+        try:
+            values: dict[str, Any] | None = next(rows, None)
+        except Exception as error:
+            raise DataError(
+                f"Reading the data set {source} stopped after {number} rows: {_in_one_line(error)}"
+            ) from error
+        if values is None:
+            return
+        number += 1
+        place = f"{source} row {number}"
+        try:
+            values = named(values, readers)
+        except ValueError as error:
+            bad.report(place, str(error))
+        else:
+            yield Row(values, place, None)
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,80 @@
+"""Lines of a file as bytes, so that one that is not UTF-8 spoils no other."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from xmodular.errors import DataError
+
+LONGEST_LINE = 2**26  # bytes
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@contextmanager
+def opened(source: Path | IO[Any], place: str) -> Iterator[Any]:
+    """A file, unpacked if its name ends in ``.gz``; one that is open already stays open.
+
+    Raises:
+        DataError: it cannot be read, now or while it is.
+    """
+    try:
+        if not isinstance(source, Path):
+            yield _Encoded(source) if isinstance(source.read(0), str) else source
+        elif source.name.endswith(".gz"):
+            with gzip.open(source) as file:
+                yield file
+        else:
+            with source.open("rb") as file:
+                yield file
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{place} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def lines(file: Any) -> Iterator[tuple[int, bytes | None]]:
+    """Lines with their numbers, from 1, ends included and a byte order mark left out; None for one that is too long."""
+    number = 0
+    while raw := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if number == 1:
+            raw = raw.removeprefix(BYTE_ORDER_MARK)
+        if len(raw) <= LONGEST_LINE:
+            yield number, raw
+            continue
+        while raw and not raw.endswith(b"\n"):
+            raw = file.readline(LONGEST_LINE)
+        yield number, None
+
+
+TOO_LONG = f"the line is longer than {LONGEST_LINE // 2**20} MiB"
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """What to say of bytes that are not UTF-8."""
+    return f"not UTF-8 (byte 0x{error.object[error.start]:02x} is the line's number {error.start + 1})"
+
+
+class _Encoded:
+    """A text file as bytes. Half surrogates become what is not UTF-8, so that they are noticed."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def readline(self, most: int = -1) -> bytes:
+        text: str = self.file.readline(most)
+        return text.encode("utf-8", "surrogatepass")
+
+    def read(self) -> bytes:
+        text: str = self.file.read()
+        return text.encode("utf-8", "surrogatepass")
+
+
+def name_of(file: IO[Any]) -> str:
+    """What an open file is called in messages."""
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) else f"<{'text' if isinstance(file, io.TextIOBase) else 'file'}>"

@@ -1,0 +1,80 @@
+"""Rows from files of every kind, from streams and from data sets on the Hub, one after another."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from xmodular.errors import DataError
+from xmodular.rows.conll import conll, conllu
+from xmodular.rows.hub import hub_rows
+from xmodular.rows.json_rows import json_file, json_lines
+from xmodular.rows.lines import name_of, opened
+from xmodular.rows.parquet import parquet_rows
+from xmodular.rows.row import BadRows, Row, language_of
+from xmodular.rows.tables import csv_rows, tsv_rows
+
+_Reader = Callable[[Any, str, "str | None", BadRows], Iterator[Row]]
+_READERS: dict[str, _Reader] = {
+    "jsonl": json_lines,
+    "json": json_file,
+    "csv": csv_rows,
+    "tsv": tsv_rows,
+    "conll": conll,
+    "conllu": conllu,
+    "parquet": parquet_rows,
+}
+FORMATS = tuple(_READERS)
+SUFFIXES = (*(f".{name}" for name in FORMATS), *(f".{name}.gz" for name in FORMATS if name != "parquet"))
+
+
+def format_of(path: str | Path) -> str | None:
+    """Which of `FORMATS` a file's name ends in, ``.gz`` aside; None if in none of them."""
+    name = Path(path).name.lower()
+    return next((suffix.split(".")[1] for suffix in SUFFIXES if name.endswith(suffix)), None)
+
+
+def read_rows(source: str | Path | IO[Any], bad: BadRows, *, format: str | None = None) -> Iterator[Row]:
+    """The rows of a file or data set, in order. No more than a few are in memory at once, except of ``.json``.
+
+    Every record is either yielded or reported to `bad`. A record is a line of JSON Lines that is not blank, an object
+    of a JSON list, a question of SQuAD's layout, a record of CSV or TSV below the header, a row of Parquet or of a data
+    set, a sentence of CoNLL or CoNLL-U.
+
+    Args:
+        source: a file whose suffix says what it is, also with ``.gz`` behind it; "-" for the standard input; an open
+            file; or ``hub:<data set>:<configuration>:<split>``, of which the last two may be left out where the data
+            set has only one.
+        bad: told of rows that are wrong.
+        format: one of `FORMATS`, where the suffix does not say it; JSON Lines for the standard input and open files.
+
+    Raises:
+        DataError: there is no such file or data set, it is damaged as a whole, or is of none of the kinds; and a bad
+            row, if `bad` does not skip it.
+    """
+    if format is not None and format not in FORMATS:
+        raise DataError(f"There is no format {format!r}; there are {', '.join(FORMATS)}.")
+    if isinstance(source, str) and source.startswith("hub:"):
+        if format is not None:
+            raise DataError(f"A data set has its own format: {source} is not read as {format}.")
+        return hub_rows(source, bad)
+    if isinstance(source, str) and source == "-":
+        return _read(getattr(sys.stdin, "buffer", sys.stdin), "<stdin>", None, _READERS[format or "jsonl"], bad)
+    if not isinstance(source, (str, Path)):
+        return _read(source, name_of(source), None, _READERS[format or "jsonl"], bad)
+    path = Path(source)
+    found = format or format_of(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name a file in it.")
+    if not path.exists():
+        raise DataError(f"There is no file {path}.")
+    if found is None:
+        raise DataError(f"{path} has none of the suffixes that say what a file is: {', '.join(SUFFIXES)}.")
+    return _read(path, str(path), language_of(path), _READERS[found], bad)
+
+
+def _read(source: Path | IO[Any], place: str, language: str | None, reader: _Reader, bad: BadRows) -> Iterator[Row]:
+    with opened(source, place) as file:
+        yield from reader(file, place, language, bad)

@@ -1,0 +1,133 @@
+"""A row, where it stands, and what becomes of rows that are wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xmodular.errors import DataError
+from xmodular.languages import names_of
+
+_SHOWN = 5  # bad rows that a summary names
+_LONGEST_REASON = 300  # characters
+_CODE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
+_MARK = re.compile(r"[_-](rom|zaw)$", re.IGNORECASE)  # romanised text, Burmese in the Zawgyi encoding
+# Words that begin the names of data files and happen to be ISO 639-3 codes (dev is Domung, ner is Yahadian).
+_WORDS = frozenset(
+    (
+        *("all", "bad", "csv", "dev", "doc", "ext", "gen", "hub", "key", "lab", "lex", "max", "mid", "min", "ner"),
+        *("new", "nli", "not", "old", "one", "out", "pos", "qna", "raw", "ref", "row", "run", "seg", "sen", "set"),
+        *("sql", "src", "sst", "sub", "sum", "tab", "tag", "tar", "tmp", "top", "trn", "tst", "two", "txt", "val"),
+        "xml",
+    )
+)
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a file or data set.
+
+    Attributes:
+        values: what stands in it, by column.
+        place: file and line, or file and row, for messages.
+        language: the language that the file's name begins with; None if it begins with none.
+    """
+
+    values: Mapping[str, Any]
+    place: str
+    language: str | None = None
+
+
+class BadRows:
+    """What becomes of rows that cannot be read: an error at the first one, or they are skipped and counted.
+
+    Args:
+        skip: count them and go on.
+        told: called with place and reason of every row that is skipped.
+
+    Attributes:
+        count: rows skipped so far.
+    """
+
+    def __init__(self, skip: bool = False, told: Callable[[str, str], None] | None = None) -> None:
+        self.skip = skip
+        self.told = told
+        self.count = 0
+        self._first: list[str] = []
+
+    def report(self, place: str, reason: str) -> None:
+        """A row is bad.
+
+        Args:
+            place: file and line.
+            reason: what is wrong with it, without a full stop at its end.
+
+        Raises:
+            DataError: bad rows are not skipped.
+        """
+        reason = _printable(reason.rstrip("."), _LONGEST_REASON)
+        if not self.skip:
+            raise DataError(f"{place}: {reason}.")
+        self.count += 1
+        if len(self._first) < _SHOWN:
+            self._first.append(f"{place}: {reason}")
+        if self.told is not None:
+            self.told(place, reason)
+
+    def summary(self) -> str:
+        """How many rows were skipped, and the first of them with reasons, in one line; empty if there were none."""
+        if not self.count:
+            return ""
+        more = self.count - len(self._first)
+        shown = [*self._first, f"and {more:,} more"] if more else self._first
+        return f"{self.count:,} bad {'row was' if self.count == 1 else 'rows were'} skipped: {'; '.join(shown)}."
+
+
+def language_of(path: str | Path) -> str | None:
+    """The language that a file's name begins with, as ``de_DE`` of ``de_DE.test.jsonl``; None if it is no language's.
+
+    Short words that begin the names of many data files, such as ``dev`` and ``ner``, are taken for words, although
+    they are ISO 639-3 codes too.
+    """
+    code = Path(path).name.split(".", 1)[0]
+    if not _CODE.fullmatch(code) or code.casefold() in _WORDS:
+        return None
+    tail = re.split("[_-]", code)[-1]
+    if tail != code and tail.islower() and tail in _WORDS:  # de_dev
+        return None
+    return code if names_of(_MARK.sub("", code))["english"] is not None else None
+
+
+def half_surrogate(values: Mapping[str, Any]) -> str | None:
+    """The first column with half a surrogate pair in a text: JSON and Python can spell it, and no encoding can."""
+    return next((name for name, value in values.items() if _has_half(name) or _has_half(value)), None)
+
+
+def columns_of(values: Mapping[str, Any]) -> str:
+    """The names of a row's columns, for messages."""
+    return ", ".join(f"{name!r}{' (null)' if value is None else ''}" for name, value in values.items()) or "none"
+
+
+def _has_half(value: Any) -> bool:
+    waiting = [value]  # not recursive: rows may nest deeply
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if not value.isascii() and _HALF.search(value):
+                return True
+        elif isinstance(value, Mapping):
+            waiting += value.keys()
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+    return False
+
+
+def _printable(text: str, most: int) -> str:
+    """A text in one line, without characters that a terminal would not show or would act on."""
+    cut = text if len(text) <= most else text[: most - 3] + "..."
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)

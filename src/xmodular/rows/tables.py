@@ -1,0 +1,119 @@
+"""Rows of CSV and TSV: a header, then records whose quoted fields may hold separators and line ends (RFC 4180)."""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from xmodular.errors import DataError
+from xmodular.rows.lines import TOO_LONG, lines
+from xmodular.rows.row import BadRows, Row, half_surrogate
+
+_LARGEST_FIELD = 2**24  # characters; also how far the other end of a quote is looked for
+
+
+def csv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
+    """Records separated by commas; all values are texts."""
+    return _rows(_Records(file, ","), place, language, bad)
+
+
+def tsv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
+    """Records separated by tabs, quoted like CSV's or, as many programs write them, not quoted at all.
+
+    A line is taken as it stands, quotes included, where its quotes are not in order, or where they would join it with
+    lines below and all of these lines have as many fields as the header.
+    """
+    return _rows(_Records(file, "\t"), place, language, bad)
+
+
+class _Record(NamedTuple):
+    line: int
+    fields: list[str]
+    wrong: str = ""
+
+
+class _Records:
+    """Records with the numbers of their first lines; blank lines are none.
+
+    Bytes that are not UTF-8 become half surrogates, so that they spoil only the record they stand in.
+    """
+
+    def __init__(self, file: Any, separator: str) -> None:
+        self._file = lines(file)
+        self._separator = separator
+        self._reader = csv.reader(self, delimiter=separator, strict=True)
+        self._again: deque[tuple[int, str | None]] = deque()
+        self._used: list[tuple[int, str | None]] = []
+
+    def __iter__(self) -> _Records:
+        return self
+
+    def __next__(self) -> str:
+        """The next line, for the reader."""
+        if self._again:
+            number, line = self._again.popleft()
+        else:
+            number, raw = next(self._file)
+            line = None if raw is None else raw.decode("utf-8", "surrogateescape")
+        self._used.append((number, line))
+        if line is None:
+            raise csv.Error(TOO_LONG)
+        return line
+
+    def read(self, columns: int | None = None) -> _Record | None:
+        """The next record; None at the end.
+
+        Args:
+            columns: how many fields it should have, if that is known.
+        """
+        fields: list[str] | None = []
+        while not fields:
+            self._used.clear()
+            wrong = ""
+            before = csv.field_size_limit(_LARGEST_FIELD)  # of the whole process, so it is put back
+            try:
+                fields = next(self._reader, None)
+            except csv.Error as error:
+                wrong = f"{error}"
+                fields = []
+                break
+            finally:
+                csv.field_size_limit(before)
+            if fields is None:
+                return None
+        (first, line), *below = self._used
+        if self._separator == "\t" and line is not None and (wrong or below):
+            literal = line.rstrip("\r\n").split("\t")
+            alike = all(each is not None and each.count("\t") + 1 == columns for _, each in self._used)
+            if wrong or (alike and columns != 1):
+                self._again.extendleft(reversed(below))
+                return _Record(first, literal)
+        if wrong and wrong != TOO_LONG:
+            until = f", in lines {first} to {below[-1][0]}" if below else ""
+            wrong = f"its quotes are not in order ({wrong}{until})"
+        return _Record(first, fields or [], wrong)
+
+
+def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
+    header = records.read()
+    if header is None:
+        return  # an empty file
+    names = header.fields
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if header.wrong or twice is not None or half_surrogate(dict.fromkeys(names)) is not None:
+        reason = header.wrong or ("it is not UTF-8" if twice is None else f"the column {twice!r} is there twice")
+        raise DataError(f"{place}:{header.line}: the first line names the columns, but {reason}.")
+    while (record := records.read(len(names))) is not None:
+        here = f"{place}:{record.line}"
+        if record.wrong:
+            bad.report(here, record.wrong)
+        elif len(record.fields) != len(names):
+            bad.report(here, f"{len(record.fields)} fields where the header has {len(names)} columns")
+        else:
+            values = dict(zip(names, record.fields, strict=True))
+            if (column := half_surrogate(values)) is not None:
+                bad.report(here, f"{column!r} is not UTF-8")
+            else:
+                yield Row(values, here, language)

@@ -1,0 +1,73 @@
+"""How close a predicted answer is to a gold one: exact match and F1 over tokens, after normalisation by language.
+
+English, and text of unknown language, is normalised as in SQuAD (Rajpurkar et al. 2016): lower case, no ASCII
+punctuation, no articles, single spaces. The other languages are normalised as in MLQA (Lewis et al. 2020): Unicode's
+punctuation, each language's own articles, a token a character in Chinese. Languages that MLQA does not have keep all
+their words.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import sys
+import unicodedata
+from collections import Counter
+from functools import lru_cache
+
+from xmodular.languages import names_of
+
+_SQUAD_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
+_WORDS = {
+    "en": "a an the",
+    "es": "un una unos unas el la los las",
+    "vi": "của là cái chiếc những",
+    "de": "ein eine einen einem eines einer der die das den dem des",
+}
+# Arabic's article is written together with its word; MLQA drops the two letters wherever they stand.
+_ARTICLES = {language: re.compile(rf"\b({words.replace(' ', '|')})\b") for language, words in _WORDS.items()} | {
+    "ar": re.compile("ال")
+}
+_HAN = re.compile("([\u4e00-\u9fa5])")
+
+
+def normalise(answer: str, language: str | None = None) -> str:
+    """An answer's tokens, with a space between two.
+
+    Args:
+        answer: as it stands in the text.
+        language: of the answer, spelled in any way; None or an unknown one is taken for English.
+    """
+    code = _language(language)
+    text = answer.lower().translate(_SQUAD_PUNCTUATION if code == "en" else _punctuation())
+    if code in _ARTICLES:
+        text = _ARTICLES[code].sub(" ", text)
+    if code == "zh":
+        text = _HAN.sub(r" \1 ", text)
+    return " ".join(text.split())
+
+
+def exact_match(predicted: str, gold: str, language: str | None = None) -> float:
+    """1 if both are the same after normalisation, else 0."""
+    return float(normalise(predicted, language) == normalise(gold, language))
+
+
+def f1(predicted: str, gold: str, language: str | None = None) -> float:
+    """Harmonic mean of precision and recall over tokens, counted as often as they occur; 0 if none is common."""
+    mine, theirs = (Counter(normalise(text, language).split()) for text in (predicted, gold))
+    common = (mine & theirs).total()
+    return 2 * common / (mine.total() + theirs.total()) if common else 0.0
+
+
+@lru_cache
+def _language(name: str | None) -> str:
+    """The language in ISO 639, without script and region."""
+    tag = names_of(name)["bcp47"] if name else None
+    return tag.split("-")[0] if tag else "en"
+
+
+@lru_cache(maxsize=1)
+def _punctuation() -> dict[int, None]:
+    """Everything that Unicode calls punctuation, and the signs of ASCII that it calls symbols."""
+    signs = (code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)).startswith("P"))
+    return dict.fromkeys(signs) | _SQUAD_PUNCTUATION

@@ -1,0 +1,161 @@
+"""Multiple choice: which of several continuations, answers, causes or effects fits.
+
+An example's texts are pairs, one per choice: what the model reads first, and what second.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from xmodular.errors import DataError
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
+from xmodular.tasks.texts import encode_texts, text_of
+
+_MOST = 10
+_LETTERS = "ABCDEFGHIJ"
+_CHOICES = tuple(f"choice{number}" for number in range(1, _MOST + 1))
+
+
+def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], int | None]:
+    """A pair of texts for each choice, and the number of the right one, from 0.
+
+    A choice follows the context, with the question or the beginning of the choices (SWAG's ``sent2``) between them. In
+    COPA's layout the question is ``cause`` or ``effect``, and what happened first is read first: a cause before the
+    premise, an effect after it. The order says it in any language.
+    """
+    choices, names = _choices(values)
+    question = values.get("question")
+    if question in ("cause", "effect"):
+        premise = text_of(values, "context")
+        pairs = [(choice, premise) if question == "cause" else (premise, choice) for choice in choices]
+    elif "context" not in values:
+        asked = text_of(values, "question") if question is not None else None
+        if asked is None:
+            raise ValueError("no context; a row has a 'context', a 'question' or a 'premise'.")
+        pairs = [(asked, choice) for choice in choices]
+    else:
+        between = "" if not question else text_of(values, "question")
+        context = text_of(values, "context")
+        pairs = [(context, f"{between} {choice}" if between else choice) for choice in choices]
+    return tuple(text for pair in pairs for text in pair), _gold(values.get("label"), names)
+
+
+def _choices(values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The choices, and what the label may call them."""
+    names: list[str] = []
+    if "choices" in values:
+        listed = values["choices"]
+        if isinstance(listed, Mapping):  # {"text": [...], "label": ["A", "B", ...]}
+            given, listed = listed.get("label"), listed.get("text")
+            names = [str(name) for name in given] if isinstance(given, list | tuple) else []
+        if not isinstance(listed, list | tuple):
+            raise ValueError(f"'choices' must be a list; it is {values['choices']!r:.60}.")
+        choices = dict(enumerate(listed))
+    else:
+        choices = {place: values[field] for place, field in enumerate(_CHOICES) if values.get(field) is not None}
+        if list(choices) != list(range(len(choices))):
+            raise ValueError(f"'choice{max(choices) + 1}' is there and one before it is not.")
+    for place, choice in choices.items():
+        if not isinstance(choice, str) or not choice.strip():
+            raise ValueError(f"choice {place} must be a text that is not empty; it is {choice!r:.60}.")
+    if len(choices) < 2:
+        raise ValueError(f"a row has two choices at least, 'choices' or 'choice1', 'choice2' ...; here {len(choices)}.")
+    if names and len(set(names)) != len(choices):
+        raise ValueError(f"there are {len(choices)} choices and the labels {', '.join(names):.60} for them.")
+    return list(choices.values()), names or [str(place) for place in range(len(choices))]
+
+
+def _gold(label: Any, names: Sequence[str]) -> int | None:
+    if label is None or label == "":
+        return None
+    letter = _LETTERS.find(label) if isinstance(label, str) and len(label) == 1 else -1
+    if str(label) not in names and 0 <= letter < len(names):
+        return letter
+    if isinstance(label, bool) or not isinstance(label, (str, int)) or str(label) not in names:
+        raise ValueError(f"'label' must be the right choice, one of {', '.join(names)}; it is {label!r:.60}.")
+    return names.index(str(label))
+
+
+def label_names(examples: Sequence[Example]) -> list[str]:
+    """None: choices have no names.
+
+    Raises:
+        DataError: rows have different numbers of choices; a batch to train on cannot hold both.
+    """
+    first = examples[0]
+    for example in examples:
+        if len(example.texts) != len(first.texts):
+            counts = f"{len(example.texts) // 2} choices here and {len(first.texts) // 2} at {first.place}"
+            raise DataError(f"{example.place}: {counts}; all rows must be alike.")
+    return []
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
+) -> list[Encoding]:
+    """``<s> A </s></s> B </s>`` for every choice; the longer text is cut first."""
+    pairs = [pair for example in examples for pair in zip(example.texts[::2], example.texts[1::2], strict=True)]
+    sequences = iter(encode_texts(tokenizer, pairs, room))
+    return [
+        Encoding(index, tuple(next(sequences) for _ in example.texts[::2]), example.gold)
+        for index, example in enumerate(examples)
+    ]
+
+
+def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
+    """The right choices (batch,)."""
+    return {"labels": torch.tensor([encoding.target for encoding in encodings])}
+
+
+def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
+    """The likeliest choice, from 0, and its probability."""
+    logits = readings[0][1].astype(np.float64)
+    best = int(logits.argmax())
+    return {"choice": best, "score": float(1 / np.exp(logits - logits[best]).sum())}
+
+
+def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
+    """(rows, 2): one, and whether the choice is right."""
+    right = [prediction["choice"] == example.gold for example, prediction in zip(examples, predictions, strict=True)]
+    return np.stack([np.ones(len(right)), np.array(right, dtype=float)], axis=1)
+
+
+def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """Accuracy."""
+    return {"accuracy": sums[..., 1] / sums[..., 0]}
+
+
+def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
+    """Always the place where the file's right choice is most often; and a blind draw."""
+    commonest = Counter(example.gold for example in examples).most_common(1)[0][0]
+    blind = float(np.mean([2 / len(example.texts) for example in examples]))
+    return {"majority": [{"choice": commonest}] * len(examples), "uniform": {"accuracy": blind}}
+
+
+CHOICE = Task(
+    name="choice",
+    architecture="XmodForMultipleChoice",
+    fields={
+        "context": ("context", "premise", "sent1", "article"),
+        "question": ("question", "sent2"),
+        "choices": ("choices", "options", "endings"),
+        # A choice a column; SWAG counts them from 0.
+        **{field: (field, f"ending{place}") for place, field in enumerate(_CHOICES)},
+        "label": ("label", "answer", "answerKey"),
+    },
+    parse=parse,
+    label_names=label_names,
+    encode=encode,
+    targets=targets,
+    decode=decode,
+    statistics=statistics,
+    metrics=metrics,
+    guesses=guesses,
+)

@@ -1,0 +1,140 @@
+"""A task's examples out of rows: columns by field, language, gold; and what is wrong with a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from xmodular.console import console
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.rows import BadRows, Row, columns_of, half_surrogate, read_rows
+from xmodular.tasks.task import Example, Task
+
+_OF_EVERY_TASK = ("id", "language")
+
+
+def examples(
+    task: Task,
+    rows: Iterable[Row],
+    bad: BadRows,
+    *,
+    columns: Mapping[str, str] = {},
+    language: str | None = None,
+    gold: bool = True,
+) -> Iterator[Example]:
+    """The examples that rows give; each row is yielded as one or reported as bad.
+
+    Args:
+        task: what the rows are for.
+        rows: from `read_rows`, or made otherwise.
+        bad: told of rows that are wrong.
+        columns: the column of a field (of `task.fields`, "id" or "language") where it has another name.
+        language: of rows that do not say theirs; otherwise it is the one that the file's name begins with.
+        gold: whether a row without gold is wrong. If False, gold is not looked at, whatever stands in its column.
+
+    Raises:
+        ConfigurationError: `columns` names a field that the task does not have.
+        DataError: the first row lacks a column that `columns` names; and a bad row, if `bad` does not skip it.
+    """
+    fields = [*task.fields, *_OF_EVERY_TASK]
+    if unknown := [field for field in columns if field not in fields]:
+        raise ConfigurationError(
+            f"columns: the task {task.name} has no field {unknown[0]!r}; it has {', '.join(fields)}."
+        )
+    return _examples(task, rows, bad, columns, language, gold)
+
+
+def load(
+    task: Task,
+    source: str | Path,
+    *,
+    columns: Mapping[str, str] = {},
+    language: str | None = None,
+    skip_bad_rows: bool = False,
+    gold: bool = True,
+) -> list[Example]:
+    """All examples of a file or data set; says on the terminal how many bad rows were skipped.
+
+    Args:
+        task: what the rows are for.
+        source: as for `read_rows`.
+        columns: as for `examples`.
+        language: as for `examples`.
+        skip_bad_rows: leave out rows that are wrong, instead of stopping at the first.
+        gold: as for `examples`.
+
+    Raises:
+        ConfigurationError: as for `examples`.
+        DataError: a bad row that is not to be skipped, with file, line and reason; or there are no rows.
+    """
+    bad = BadRows(skip_bad_rows)
+    found = list(examples(task, read_rows(source, bad), bad, columns=columns, language=language, gold=gold))
+    if not found:
+        raise DataError(f"{source} has no rows." if not bad.count else f"{source} has no good rows. {bad.summary()}")
+    if bad.count:
+        console.print(bad.summary(), markup=False)
+    return found
+
+
+def _examples(
+    task: Task,
+    rows: Iterable[Row],
+    bad: BadRows,
+    columns: Mapping[str, str],
+    language: str | None,
+    gold: bool,
+) -> Iterator[Example]:
+    fields = {**task.fields, **{field: (field,) for field in _OF_EVERY_TASK}}
+    if not gold:
+        del fields[list(task.fields)[-1]]
+    names = {field: (columns[field],) if field in columns else there for field, there in fields.items()}
+    for number, row in enumerate(rows):
+        if missing := [columns[field] for field in names if field in columns and columns[field] not in row.values]:
+            reason = f"there is no column {missing[0]!r}; there are {columns_of(row.values)}"
+            if number == 0:
+                raise DataError(f"{row.place}: {reason}.")
+            bad.report(row.place, reason)
+            continue
+        try:
+            example = _example(task, row, names, language, gold)
+        except ValueError as error:
+            bad.report(row.place, str(error))
+        else:
+            yield example
+
+
+def _example(task: Task, row: Row, names: Mapping[str, tuple[str, ...]], language: str | None, gold: bool) -> Example:
+    """The example of a row.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    there: dict[str, str] = {}
+    for field, columns in names.items():
+        column = next((name for name in columns if row.values.get(name) is not None), None)
+        if column is not None:
+            there[field] = column
+    values = {field: row.values[column] for field, column in there.items()}
+    if (column := half_surrogate({there[field]: value for field, value in values.items()})) is not None:
+        raise ValueError(f"{column!r} has half a surrogate pair, which is no character")
+    own_id, own_language = _id(values.pop("id", None)), _language(values.pop("language", None))
+    try:
+        texts, right = task.parse(values)
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')} (the row has {columns_of(row.values)})") from None
+    if gold and right is None:
+        raise ValueError(f"the row does not say what is right; it has {columns_of(row.values)}")
+    return Example(texts, right, row.place, own_id, own_language or language or row.language)
+
+
+def _id(value: Any) -> str | None:
+    if value is not None and not isinstance(value, (str, int, float)):
+        raise ValueError(f"'id' must be a text or a number; it is {value!r:.60}")
+    return None if value is None else str(value)
+
+
+def _language(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"'language' must be a code or a name; it is {value!r:.60}")
+    return (value or "").strip() or None

@@ -1,0 +1,219 @@
+"""Extractive question answering: the span of a context that answers a question.
+
+An example's texts are question and context; its gold is a list of answers, each with the character at which it begins.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from xmodular.tasks.answers import exact_match, f1
+from xmodular.tasks.places import Places
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
+from xmodular.tasks.texts import text_of
+from xmodular.tasks.tokens import frame_of, ids_of, windows
+
+_LONGEST = 64  # tokens of an answer
+_CANDIDATES = 20
+_GUESSED_WORDS = 5
+_DEPTH = 8  # tokens that share a character
+
+Span = tuple[int, int]
+
+
+def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, int], ...] | None]:
+    """Question and context, and the answers with their places.
+
+    Answers are SQuAD's list of objects, the Hub's object of lists, a text or a list of texts; without a place, an
+    answer is where it occurs first.
+    """
+    question, context = text_of(values, "question"), text_of(values, "context")
+    gold = tuple(_placed(context, text, start) for text, start in _answers(values.get("answers")))
+    return (question, context), gold or None
+
+
+def _answers(given: Any) -> list[tuple[Any, Any]]:
+    """Texts, and places or None."""
+    if given is None:
+        return []
+    if isinstance(given, str):
+        return [(given, None)]
+    if isinstance(given, Mapping):
+        if "text" not in given:
+            raise ValueError(
+                f"an answer has a 'text' and an 'answer_start'; this one has {', '.join(map(str, given))}."
+            )
+        texts, starts = given["text"], given.get("answer_start")
+        if not isinstance(texts, list | tuple):
+            return [(texts, starts)]
+        starts = [None] * len(texts) if starts is None else starts
+        if not isinstance(starts, list | tuple) or len(texts) != len(starts):
+            raise ValueError(f"there are {len(texts)} answers and not as many places for them: {starts!r:.60}.")
+        return list(zip(texts, starts, strict=True))
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"'answers' must be a list or a text; it is {given!r:.60}.")
+    return [answer for each in given for answer in _answers(each)]
+
+
+def _placed(context: str, text: Any, start: Any) -> tuple[str, int]:
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"an answer must be a text that is not empty; this one is {text!r:.60}.")
+    if start is None:
+        start = context.find(text)
+        if start < 0:
+            raise ValueError(f"the answer {text!r:.60} is not in the context.")
+    if isinstance(start, bool) or not isinstance(start, int) or start < 0:
+        raise ValueError(f"'answer_start' must be a whole number from 0; it is {start!r:.60}.")
+    if not context.startswith(text, start):
+        there = context[start : start + len(text)]
+        raise ValueError(f"the answer {text!r:.60} is not at character {start} of the context; there is {there!r:.60}.")
+    return text, start
+
+
+def label_names(examples: Sequence[Example]) -> list[str]:
+    """None."""
+    return []
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
+) -> list[Encoding]:
+    """``<s> question </s></s> context </s>``, a long context in several windows, the question with each.
+
+    A question longer than half the room is cut. The target is the first and the last token of the first answer: the
+    smallest span of tokens that holds it; ``(0, 0)``, the first token of all, in a window that does not hold it whole.
+    `Encoding.places` are the position of the first token of the context, and every token's characters in the context.
+    """
+    frame, places = frame_of(tokenizer, 2), Places(tokenizer)
+    free = room.max_length - frame.size
+    questions = ids_of(tokenizer, [example.texts[0] for example in examples])
+    contexts = places([example.texts[1] for example in examples])
+    encodings = []
+    for index, (example, question, (ids, spans)) in enumerate(zip(examples, questions, contexts, strict=True)):
+        question = question[: free // 2]
+        before = len(frame.before) + len(question) + len(frame.between)
+        gold = None
+        if example.gold is not None:
+            text, start = example.gold[0]
+            gold = _tokens(spans, *places.trim(example.texts[1], start, start + len(text)))
+        for first, last in windows(len(ids), free - len(question), room.stride):
+            target = None
+            if example.gold is not None:
+                inside = gold is not None and first <= gold[0] and gold[1] < last
+                target = (gold[0] - first + before, gold[1] - first + before) if gold and inside else (0, 0)
+            sequence = frame.around(question, ids[first:last])
+            encodings.append(Encoding(index, (sequence,), target, (before, tuple(spans[first:last]))))
+    return encodings
+
+
+def _tokens(spans: Sequence[Span], start: int, end: int) -> Span | None:
+    """The smallest span of tokens that covers these characters; None if none does."""
+    real = [token for token, (a, b) in enumerate(spans) if a < b]
+    starts = [spans[token][0] for token in real]
+    after = bisect_right(starts, start)
+    # One token's characters may lie within another's, so the last that begins in time need not be the one.
+    covering = (place for place in range(after - 1, max(after - _DEPTH, 0) - 1, -1) if spans[real[place]][1] > start)
+    first = next(covering, after)
+    for token in real[first:]:
+        if spans[token][1] >= end:
+            return real[first], token
+    return (real[first], real[-1]) if first < len(real) else None
+
+
+def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
+    """First and last token of each answer, (batch,) each."""
+    pairs = torch.tensor([encoding.target for encoding in encodings])
+    return {"start_positions": pairs[:, 0], "end_positions": pairs[:, 1]}
+
+
+def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
+    """The best span of any window, by the sum of its start's and its end's logit.
+
+    Its score is its share under a softmax over the 20 best spans. A context without tokens gives an empty answer.
+    """
+    best: dict[Span, float] = {}
+    for encoding, logits in readings:
+        for span, score in _candidates(encoding, logits):
+            best[span] = max(score, best.get(span, score))
+    if not best:
+        return {"answer": "", "start": 0, "end": 0, "score": 0.0}
+    ranked = sorted(best.items(), key=lambda item: -item[1])[:_CANDIDATES]
+    (start, end), top = ranked[0]
+    share = 1 / np.exp(np.array([score for _, score in ranked]) - top).sum()
+    return {"answer": example.texts[1][start:end], "start": start, "end": end, "score": float(share)}
+
+
+def _candidates(encoding: Encoding, logits: np.ndarray) -> list[tuple[Span, float]]:
+    """The best spans of one window, of at most `_LONGEST` tokens, with their scores."""
+    before, spans = encoding.places
+    if not spans:
+        return []
+    characters = np.array(spans)
+    real = characters[:, 0] < characters[:, 1]
+    edges = logits[before : before + len(spans)].astype(np.float64)
+    edges[~real] = -np.inf
+    ends = np.concatenate([edges[:, 1], np.full(_LONGEST - 1, -np.inf)])
+    scores = edges[:, :1] + np.lib.stride_tricks.sliding_window_view(ends, _LONGEST)  # (tokens, tokens more)
+    count = min(_CANDIDATES, scores.size)
+    chosen = np.argpartition(scores, scores.size - count, axis=None)[scores.size - count :]
+    first, more = np.unravel_index(chosen, scores.shape)
+    starts, ends = characters[first, 0], characters[np.minimum(first + more, len(spans) - 1), 1]
+    values = scores[first, more]
+    good = np.isfinite(values) & (starts < ends)
+    found = zip(starts[good].tolist(), ends[good].tolist(), values[good].tolist(), strict=True)
+    return [((start, end), score) for start, end, score in found]
+
+
+def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
+    """(rows, 3): one, then F1 and exact match with the gold answer that they are highest with."""
+    rows = []
+    for example, prediction in zip(examples, predictions, strict=True):
+        pairs = [(prediction["answer"], text, example.language) for text, _ in example.gold]
+        rows.append((1.0, max(f1(*pair) for pair in pairs), max(exact_match(*pair) for pair in pairs)))
+    return np.array(rows)
+
+
+def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """Mean F1 and share of exact matches."""
+    return {"F1": sums[..., 1] / sums[..., 0], "EM": sums[..., 2] / sums[..., 0]}
+
+
+def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
+    """A blind draw: one to five words that stand somewhere in the context, drawn with a fixed seed."""
+    draw = random.Random(0)
+    answers = []
+    for example in examples:
+        words = list(re.finditer(r"\S+", example.texts[1]))
+        first = draw.randrange(len(words))
+        last = min(first + draw.randrange(_GUESSED_WORDS), len(words) - 1)
+        start, end = words[first].start(), words[last].end()
+        answers.append({"answer": example.texts[1][start:end], "start": start, "end": end})
+    return {"uniform": answers}
+
+
+QA = Task(
+    name="qa",
+    architecture="XmodForQuestionAnswering",
+    fields={
+        "question": ("question",),
+        "context": ("context", "passage"),
+        "answers": ("answers", "answer"),
+    },
+    parse=parse,
+    label_names=label_names,
+    encode=encode,
+    targets=targets,
+    decode=decode,
+    statistics=statistics,
+    metrics=metrics,
+    guesses=guesses,
+)

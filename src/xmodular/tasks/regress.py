@@ -1,0 +1,127 @@
+"""Regression: a number for a text or for a pair of texts, such as how alike two sentences are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
+from xmodular.tasks.texts import TEXT_FIELDS, encode_texts, texts_of
+
+
+def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], float | None]:
+    """One text or two, and the number."""
+    texts = texts_of(values)
+    score = values.get("score")
+    if score is None:
+        return texts, None
+    try:
+        number = math.nan if isinstance(score, bool) else float(score)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"'score' must be a number; it is {score!r:.60}.")
+    return texts, number
+
+
+def label_names(examples: Sequence[Example]) -> list[str]:
+    """The one output."""
+    return ["score"]
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
+) -> list[Encoding]:
+    """``<s> A </s>``, or ``<s> A </s></s> B </s>`` for a pair; the longer text is cut first."""
+    sequences = encode_texts(tokenizer, [example.texts for example in examples], room)
+    return [
+        Encoding(index, (row,), example.gold)
+        for index, (row, example) in enumerate(zip(sequences, examples, strict=True))
+    ]
+
+
+def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
+    """The numbers (batch,), float32."""
+    return {"labels": torch.tensor([encoding.target for encoding in encodings], dtype=torch.float32)}
+
+
+def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
+    """The number."""
+    return {"score": float(readings[0][1][0])}
+
+
+def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
+    """(rows, 12): one, the squared error, then sums for a correlation of values and for one of ranks.
+
+    Values are counted from the file's means and in its standard deviations, which changes no correlation and loses no
+    digits. Ranks (means where values are equal) are those in the whole file; so sums over several files correlate
+    within files, and a resampled file keeps its rows' ranks.
+    """
+    gold = np.array([example.gold for example in examples], dtype=np.float64)
+    predicted = np.array([prediction["score"] for prediction in predictions], dtype=np.float64)
+    columns = [np.ones_like(gold), (gold - predicted) ** 2]
+    for x, y in ((gold, predicted), (_ranks(gold), _ranks(predicted))):
+        x, y = _standard(x), _standard(y)
+        columns += [x, y, x * x, y * y, x * y]
+    return np.stack(columns, axis=1)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """From 1 up; equal values share the mean of their ranks."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places]
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    if (values == values[0]).all():
+        return np.zeros_like(values)
+    centred = values - values.mean()
+    return centred / np.sqrt((centred * centred).mean())
+
+
+def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """Pearson's and Spearman's correlation, 0 where one side is constant, and the root of the mean squared error."""
+    rows = sums[..., 0]
+    return {
+        "Pearson": _correlation(rows, sums[..., 2:7]),
+        "Spearman": _correlation(rows, sums[..., 7:12]),
+        "RMSE": np.sqrt(sums[..., 1] / rows),
+    }
+
+
+def _correlation(rows: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """From sums of x, y, x², y² and xy: (n Σxy - Σx Σy) / √((n Σx² - (Σx)²) (n Σy² - (Σy)²))."""
+    x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    spread_x, spread_y = rows * xx - x * x, rows * yy - y * y
+    # A resample of equal rows leaves rounding errors in place of zeros.
+    real = (spread_x > 1e-12 * rows * xx) & (spread_y > 1e-12 * rows * yy)
+    product = np.where(real, spread_x * spread_y, 1.0)
+    return np.where(real, np.clip((rows * xy - x * y) / np.sqrt(product), -1, 1), 0.0)
+
+
+def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
+    """Always the file's mean, the best constant."""
+    mean = float(np.mean([example.gold for example in examples]))
+    return {"majority": [{"score": mean}] * len(examples)}
+
+
+REGRESS = Task(
+    name="regress",
+    architecture="XmodForSequenceClassification",
+    fields={**TEXT_FIELDS, "score": ("score", "label")},
+    parse=parse,
+    label_names=label_names,
+    encode=encode,
+    targets=targets,
+    decode=decode,
+    statistics=statistics,
+    metrics=metrics,
+    guesses=guesses,
+    problem_type="regression",
+)

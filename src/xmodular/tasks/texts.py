@@ -1,0 +1,60 @@
+"""One text or a pair of texts, as several tasks read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from xmodular.tasks.task import Room
+from xmodular.tasks.tokens import frame_of, ids_of, shares
+
+# One text, or two.
+TEXT_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "text": ("text", "sentence"),
+    "premise": ("premise", "text1", "sentence1"),
+    "hypothesis": ("hypothesis", "text2", "sentence2"),
+}
+
+
+def texts_of(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The text of a row, or its premise and hypothesis.
+
+    Raises:
+        ValueError: there is none, or it is empty or no text.
+    """
+    if "text" in values:
+        return (text_of(values, "text"),)
+    if "premise" not in values and "hypothesis" not in values:
+        raise ValueError("no text; a row has 'text', or 'premise' and 'hypothesis'.")
+    return text_of(values, "premise"), text_of(values, "hypothesis")
+
+
+def text_of(values: Mapping[str, Any], field: str) -> str:
+    """A field that must be a text with something in it.
+
+    Raises:
+        ValueError: it is not.
+    """
+    text = values.get(field)
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{field!r} must be a text that is not empty; it is {text!r:.60}.")
+    return text
+
+
+def encode_texts(
+    tokenizer: PreTrainedTokenizerFast, rows: Sequence[tuple[str, ...]], room: Room
+) -> list[tuple[int, ...]]:
+    """``<s> A </s>`` for each text, ``<s> A </s></s> B </s>`` for each pair; the longer text is cut first."""
+    ids = iter(ids_of(tokenizer, [text for row in rows for text in row]))
+    one, two = frame_of(tokenizer, 1), frame_of(tokenizer, 2)
+    answer = []
+    for row in rows:
+        if len(row) == 1:
+            answer.append(one.around(next(ids)[: room.max_length - one.size]))
+            continue
+        first, second = next(ids), next(ids)
+        keep_first, keep_second = shares(len(first), len(second), room.max_length - two.size)
+        answer.append(two.around(first[:keep_first], second[:keep_second]))
+    return answer

@@ -1,0 +1,175 @@
+"""The model card of a fine-tuned model: `README.md` with the Hub's metadata."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import langcodes
+
+from xmodular.languages import english_name, names_of
+from xmodular.modeling import ParameterGroup
+from xmodular.options import FinetuneOptions
+from xmodular.recipes import RECIPES
+from xmodular.tasks import read_labels
+from xmodular.training.runs import Run
+
+# The Hub's name for a task, what it does, and what a row to read looks like.
+_TASKS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "classify": ("text-classification", "gives a text, or a pair of texts, a label", {"text": "..."}),
+    "regress": ("text-classification", "gives a text, or a pair of texts, a number", {"text": "..."}),
+    "tag": ("token-classification", "gives each word of a sentence a tag", {"text": "..."}),
+    "qa": ("question-answering", "finds the answer to a question in a text", {"question": "...", "context": "..."}),
+    "choice": ("multiple-choice", "chooses one of several texts", {"premise": "...", "choices": ["...", "..."]}),
+}
+_SETTINGS = (
+    *("learning_rate", "schedule", "warmup", "epochs", "max_steps", "batch_size", "accumulation", "weight_decay"),
+    *("adam_betas", "adam_epsilon", "max_grad_norm", "classifier_dropout", "max_length", "stride", "patience"),
+    *("precision", "seed"),
+)
+_VERSIONS = ("xmodular", "torch", "transformers")
+_Source = Mapping[str, Any]
+
+
+def card(
+    run: Run,
+    options: FinetuneOptions,
+    languages: Sequence[str],
+    train: Sequence[_Source],
+    dev: Sequence[_Source] | None,
+    groups: Sequence[ParameterGroup],
+) -> str:
+    """The text of a model card.
+
+    Args:
+        run: the run that made the model.
+        options: its options.
+        languages: codes of the languages that it was trained in.
+        train: sources of the training data, each with ``source``, ``rows`` and ``sha256``.
+        dev: those of the validation data.
+        groups: what trained.
+    """
+    pipeline, what, row = _TASKS[options.task]
+    base = options.model if "/" in options.model and not Path(options.model).exists() else None
+    served = run.model.languages
+    metadata = huggingface_hub.ModelCardData(
+        language=sorted(dict.fromkeys(filter(None, map(_iso, served)))),
+        library_name="xmodular",
+        pipeline_tag=pipeline,
+        tags=["xmod", "multilingual", options.task],
+        base_model=base,
+        base_model_relation="finetune" if base else None,
+        datasets=sorted({each["source"].split(":")[1] for each in train if each["source"].startswith("hub:")}) or None,
+    )
+    start = f"[{base}](https://huggingface.co/{base})" if base else f"`{Path(options.model).name}`"
+    names = ", ".join(f"{english_name(code)} (`{code}`)" for code in languages)
+    parts = [
+        f"---\n{metadata.to_yaml()}\n---",
+        f"# {options.output_dir.resolve().name}: {options.task} with X-MOD",
+        f"This model {what}. It was fine-tuned from {start} in {names}, and serves the {len(served)} languages below: "
+        "each is read by its own adapter. Nothing was trained for the task in any other language.",
+        "## Use",
+        _python(options, served, row),
+        _shell(options, served),
+        "## Languages",
+        ", ".join(f"{english_name(code)} (`{code}`)" for code in served) + ".",
+    ]
+    if labels := read_labels(run.model):
+        parts += ["## Labels", ", ".join(f"`{label}`" for label in labels) + "."]
+    if "dev" in run.metrics:
+        scores = {name: value for name, value in run.metrics["dev"].items() if name != "score"}
+        parts += [
+            "## Scores",
+            f"On the validation data below, in the training language, after step {run.metrics['best_step']} of "
+            f"{run.metrics['steps']}; the weights were chosen on the same data.",
+            _table(("metric", "value"), ((name, f"{value:.4f}") for name, value in scores.items())),
+        ]
+    parts += ["## Training data", _sources(train, dev), "## Training", _recipe(options)]
+    parts.append(
+        _table(("part", "trains", "of"), ((g.name, f"{g.trainable:,}", f"{g.total:,}") for g in groups))
+        + "\n\nCounted in parameters. What does not train is as in the base model."
+    )
+    given = {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
+    if options.max_steps is not None:
+        del given["epochs"]
+    settings = [(name, _shown(value)) for name, value in given.items()]
+    parts.append(_table(("setting", "value"), [("steps", str(run.metrics["steps"])), *settings]))
+    versions = ", ".join(f"{name} {_version(name)}" for name in _VERSIONS)
+    parts.append(f"Made with {versions}, Python {platform.python_version()}. `options.json` has all options.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _python(options: FinetuneOptions, served: Sequence[str], row: Mapping[str, Any]) -> str:
+    return (
+        "```python\n"
+        "from xmodular import Predictor\n\n"
+        f'predictor = Predictor("{_folder(options)}")\n'
+        f'print(predictor([{json.dumps(row)}], language="{served[-1]}"))\n'
+        "```"
+    )
+
+
+def _shell(options: FinetuneOptions, served: Sequence[str]) -> str:
+    return (
+        "Or on the command line:\n\n```sh\n"
+        f"xmodular predict --model {_folder(options)} --input rows.jsonl --output predictions.jsonl "
+        f"--language {served[-1]}\n```"
+    )
+
+
+def _folder(options: FinetuneOptions) -> str:
+    """The model's folder as it was given; of an absolute path the name alone, which says nothing of the machine."""
+    return options.output_dir.name if options.output_dir.is_absolute() else str(options.output_dir)
+
+
+def _recipe(options: FinetuneOptions) -> str:
+    if options.recipe is None:
+        return f"No recipe. What trains: `{options.trainable}`."
+    chosen = RECIPES[options.recipe]
+    changed = [
+        f"`{name}`" for name, value in chosen.values.items() if getattr(options, name) != value and name != "task"
+    ]
+    text = f"Recipe `{chosen.name}`, after {chosen.source}. What trains: `{options.trainable}`."
+    return f"{text} Changed: {', '.join(changed)}." if changed else text
+
+
+def _sources(train: Sequence[_Source], dev: Sequence[_Source] | None) -> str:
+    rows = [
+        (
+            use,
+            Path(each["source"]).name if each["sha256"] else each["source"],
+            f"{each['rows']:,}",
+            each["sha256"] or "",
+        )
+        for use, sources in (("training", train), ("validation", dev or ()))
+        for each in sources
+    ]
+    return _table(("use", "source", "rows", "SHA-256"), rows)
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "of unknown version"
+
+
+def _iso(code: str) -> str | None:
+    tag = names_of(code)["bcp47"]
+    return langcodes.Language.get(tag).language if tag else None

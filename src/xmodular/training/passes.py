@@ -1,0 +1,79 @@
+"""The batches of a fine-tuning run: pass after pass over the rows, each in an order of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from xmodular.errors import ConfigurationError
+
+
+class Passes(Sampler[list[int]]):
+    """The batches of one process, a function of the seed and of the place alone, so that a run resumes anywhere.
+
+    A step takes `rows` rows for each of its batches, of all processes together; the last step of a pass takes what is
+    left, divided evenly. Rows too few for a batch each wait for the next pass. So one process that accumulates two
+    batches and two processes with one each see the same rows in each step.
+
+    Args:
+        size: how many rows there are.
+        rows: rows a batch.
+        batches: batches a step, of one process.
+        epochs: passes.
+        steps: steps of the run, instead of `epochs`.
+        seed: of the orders.
+        rank: which process this is.
+        ranks: how many there are.
+
+    Attributes:
+        per_pass: steps of a pass.
+        steps: steps of the run.
+
+    Raises:
+        ConfigurationError: a step has more batches than there are rows.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        rows: int,
+        batches: int,
+        *,
+        epochs: float,
+        steps: int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.size = size
+        self.rows = rows
+        self.batches = batches
+        self.seed = seed
+        self.rank = rank
+        self.ranks = ranks
+        at_once = batches * ranks  # batches of a step
+        if size < at_once:
+            raise ConfigurationError(
+                f"There are {size} training rows, and a step has {at_once} batches (--accumulation times the number of "
+                "processes): each needs a row."
+            )
+        left = size % (at_once * rows)
+        self.per_pass = size // (at_once * rows) + (left >= at_once)
+        self.steps = steps if steps is not None else math.ceil(epochs * self.per_pass)
+
+    def __len__(self) -> int:
+        return self.steps * self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.steps):
+            number, place = divmod(step, self.per_pass)
+            if place == 0:
+                order = np.random.default_rng((self.seed, number)).permutation(self.size)
+            whole = self.rows * self.batches * self.ranks
+            chosen = order[place * whole : (place + 1) * whole]
+            parts = np.array_split(chosen, self.batches * self.ranks)
+            for part in parts[self.rank :: self.ranks]:
+                yield part.tolist()

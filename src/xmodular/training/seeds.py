@@ -1,0 +1,122 @@
+"""One run for each of several seeds, and what they have in common."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rich.table import Table
+
+from xmodular.console import console
+from xmodular.files import write_json
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.options import FinetuneOptions
+from xmodular.tasks import load_saved, tokenizer_of
+from xmodular.training.runs import Run, check_apart, claim, is_finished
+from xmodular.training.trainer import training_arguments
+
+_Train = Callable[[FinetuneOptions, XmodPreTrainedModel | None], Run]
+
+
+def each_seed(
+    options: FinetuneOptions, given: XmodPreTrainedModel | None, train: _Train, decisive: Sequence[str]
+) -> Run:
+    """Run once for each of `options.seeds`, in ``<output_dir>/seed-<seed>``, and write ``seeds.json``.
+
+    Seeds that are done are not done again, unless the group of all is and is to be overwritten.
+
+    Args:
+        options: of the group.
+        given: a model object; each seed starts from a copy.
+        train: runs one seed.
+        decisive: as for `begin`.
+
+    Returns:
+        The best seed's model (the first one's without validation) with the metrics of ``seeds.json``.
+
+    Raises:
+        ConfigurationError: the folder holds a finished group or a run, and is not to be overwritten.
+    """
+    folder = options.output_dir
+    check_apart(options.model, folder)
+    with training_arguments(options).main_process_first(desc="the folder of the seeds"):
+        _claim(options)
+    metrics: dict[int, dict[str, Any]] = {}
+    best: tuple[int, Run | None] | None = None
+    for number, seed in enumerate(options.seeds, start=1):
+        own = replace(options, seed=seed, seeds=(), output_dir=folder / f"seed-{seed}")
+        console.print(f"Seed {seed}, {number} of {len(options.seeds)}")
+        run = None
+        if is_finished(own, decisive):
+            console.print(f"{own.output_dir} is finished already.")
+            metrics[seed] = json.loads((own.output_dir / "metrics.json").read_text(encoding="utf-8"))
+        else:
+            goes_on = options.resume and not (own.output_dir / "options.json").is_file()
+            run = train(replace(own, resume=goes_on), None if given is None else copy.deepcopy(given))
+            metrics[seed] = run.metrics
+        if best is None or _score(metrics[seed]) > _score(metrics[best[0]]):
+            best = (seed, run)
+    assert best is not None
+    found = {
+        "seeds": list(options.seeds),
+        "best": best[0],
+        "metrics": _spread([metrics[seed] for seed in options.seeds]),
+    }
+    _show(found)
+    if training_arguments(options).process_index == 0:
+        write_json(folder / "seeds.json", found)
+    if best[1] is not None:
+        return replace(best[1], output_dir=folder, metrics=found)
+    model = load_saved(folder / f"seed-{best[0]}").eval()
+    return Run(model, tokenizer_of(model, None), folder, found)
+
+
+def _claim(options: FinetuneOptions) -> None:
+    """Make sure that the group may write here."""
+    done = (options.output_dir / "seeds.json").is_file()
+    if done and options.resume:
+        return
+    claim(options.output_dir, overwrite=options.overwrite)
+    if done:
+        for seed in options.seeds:
+            shutil.rmtree(options.output_dir / f"seed-{seed}", ignore_errors=True)
+
+
+def _score(metrics: Mapping[str, Any]) -> float:
+    return float(metrics.get("dev", {}).get("score", 0.0))
+
+
+def _spread(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation (of a sample; 0 for one run) of each number, with the numbers."""
+    answer: dict[str, Any] = {}
+    for name, value in runs[0].items():
+        values = [run[name] for run in runs]
+        if isinstance(value, Mapping):
+            answer[name] = _spread(values)
+        elif all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in values):
+            mean = sum(values) / len(values)
+            deviation = math.sqrt(sum((each - mean) ** 2 for each in values) / max(len(values) - 1, 1))
+            answer[name] = {"mean": mean, "std": deviation, "values": values}
+    return answer
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    """Print the validation metrics of the group."""
+    metrics = found["metrics"]
+    shown = {"train loss": metrics["train_loss"], **metrics.get("dev", {})}
+    seeds = ", ".join(map(str, found["seeds"]))
+    table = Table(
+        "metric", "mean", "deviation", *map(str, found["seeds"]), title=f"Seeds {seeds}", title_justify="left"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, values in shown.items():
+        if name != "score":
+            cells = (values["mean"], values["std"], *values["values"])
+            table.add_row(name, *(f"{value:.4f}" for value in cells))
+    console.print(table)

@@ -1,0 +1,233 @@
+"""The data of a fine-tuning run: read, checked, in their languages, and as a model reads them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from xmodular.console import console, progress
+from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular.languages import resolve
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.options import FinetuneOptions
+from xmodular.tasks import Encoding, Example, Room, Task, collate, longest, predict_logits, tokenizer_of
+from xmodular.tasks.loading import load
+
+_AT_ONCE = 1000  # examples that are tokenised together
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What was read from some sources.
+
+    Attributes:
+        examples: the examples, in order.
+        sources: each source's name with its number of rows and, of a file, the SHA-256 of its bytes.
+    """
+
+    examples: tuple[Example, ...]
+    sources: tuple[dict[str, Any], ...]
+
+
+def read(task: Task, sources: Sequence[str], options: FinetuneOptions) -> Rows:
+    """All examples of some sources.
+
+    Raises:
+        DataError: a source cannot be read, has no rows, or a row is wrong.
+    """
+    examples: list[Example] = []
+    facts = []
+    columns = {field: str(column) for field, column in (options.columns or {}).items()}
+    for source in sources:
+        found = load(task, source, columns=columns, skip_bad_rows=options.skip_bad_rows)
+        examples += found
+        facts.append({"source": source, "rows": len(found), "sha256": _sha256(source)})
+    return Rows(tuple(examples), tuple(facts))
+
+
+def _sha256(source: str) -> str | None:
+    """Of a file's bytes."""
+    if not Path(source).is_file():
+        return None
+    digest = hashlib.sha256()
+    with Path(source).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def training_codes(rows: Rows, language: str | None, model: XmodPreTrainedModel) -> list[str]:
+    """Whose adapter reads each training row: the language's that is asked for, or the row's own.
+
+    Raises:
+        LanguageError: the model lacks the language.
+        DataError: no language is asked for, and a row does not say its own.
+    """
+    if language is None:
+        unknown = next((each for each in rows.examples if each.language is None), None)
+        if unknown is not None:
+            raise DataError(
+                f"{unknown.place}: the row's language is unknown. Say it with --language, in a column 'language', or "
+                "begin the file's name with it (en_XX.train.jsonl)."
+            )
+        names = {str(each.language): "" for each in rows.examples}
+        names = {name: resolve(name, model.languages) for name in names}
+        return [names[str(each.language)] for each in rows.examples]
+    code = resolve(language, model.languages)
+    others = {each.language for each in rows.examples if each.language is not None}
+    if others := {name for name in others if _meant(name, model) != code}:
+        console.print(f"Rows in {', '.join(sorted(others))} are read by the adapter of {code}.")
+    return [code] * len(rows.examples)
+
+
+def validation_codes(
+    dev: Rows, train: Rows, codes: Sequence[str], language: str | None, model: XmodPreTrainedModel
+) -> list[str]:
+    """Whose adapter reads each validation row.
+
+    Raises:
+        ConfigurationError: a row is in a language that the training data are not in: what is best for a test language
+            is not to be chosen by looking at it.
+        DataError: a row does not say its language, and the training data are in several.
+    """
+    trained = dict.fromkeys(codes)
+    known = {_meant(each.language, model): code for each, code in zip(train.examples, codes, strict=True)}
+    known |= {code: code for code in trained}
+    answer = []
+    for each in dev.examples:
+        meant = _meant(each.language, model)
+        if meant is not None and meant not in known:
+            raise ConfigurationError(
+                f"{each.place} is in {each.language}, the training data are in {', '.join(trained)}: the best weights "
+                "and the end of training are chosen in the training language. Other languages are for `evaluate`."
+            )
+        if meant is None and len(trained) > 1:
+            raise DataError(f"{each.place}: the row's language is unknown; the training data are in several.")
+        answer.append(known[meant] if meant is not None and language is None else next(iter(trained)))
+    return answer
+
+
+def _meant(name: str | None, model: XmodPreTrainedModel) -> str | None:
+    """The model's code for a language, or what it was called if the model lacks it."""
+    try:
+        return None if name is None else resolve(name, model.languages)
+    except LanguageError:
+        return name
+
+
+def commonest(codes: Sequence[str]) -> str:
+    """The code of most rows."""
+    return Counter(codes).most_common(1)[0][0]
+
+
+@dataclass(frozen=True)
+class Readings(Dataset[int]):
+    """Encodings of examples with their languages; a data set of them.
+
+    Attributes:
+        task: what they are for.
+        examples: the examples.
+        encodings: of all examples, in their order.
+        lang_ids: the model's id of each encoding's language.
+        pad_id: id of ``<pad>``.
+    """
+
+    task: Task
+    examples: tuple[Example, ...]
+    encodings: tuple[Encoding, ...]
+    lang_ids: tuple[int, ...]
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.encodings)
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Some encodings as the model takes them, with targets."""
+        return collate(
+            [self.encodings[index] for index in indices],
+            [self.lang_ids[index] for index in indices],
+            self.pad_id,
+            task=self.task,
+        )
+
+    @staticmethod
+    def items(batch: Mapping[str, Tensor]) -> int:
+        """What the loss of a batch is a mean over: labelled words, or rows."""
+        labels = batch.get("labels")
+        if labels is None or labels.is_floating_point():
+            return len(batch["lang_ids"])
+        return int((labels != -100).sum())
+
+    def scores(self, model: XmodPreTrainedModel, labels: Sequence[str]) -> dict[str, float]:
+        """The task's metrics, the main one also as ``score``.
+
+        The examples are divided among the processes, and all of them get the same result.
+        """
+        rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        own = [index for index, each in enumerate(self.encodings) if each.example % ranks == rank]
+        with progress("validating", len(own)) as advance:
+            logits = predict_logits(
+                model,
+                [self.encodings[index] for index in own],
+                [self.lang_ids[index] for index in own],
+                pad_id=self.pad_id,
+                advance=advance,
+            )
+        read: dict[int, list[Any]] = {number: [] for number in range(rank, len(self.examples), ranks)}
+        for index, values in zip(own, logits, strict=True):
+            read[self.encodings[index].example].append((self.encodings[index], values))
+        predicted = {n: self.task.decode(self.examples[n], found, labels) for n, found in read.items()}
+        if ranks > 1:
+            parts: list[Any] = [None] * ranks
+            dist.all_gather_object(parts, predicted)
+            predicted = {number: each for part in parts for number, each in part.items()}
+        in_order = [predicted[number] for number in range(len(self.examples))]
+        sums = self.task.statistics(self.examples, in_order, labels).sum(0)
+        metrics = {name: float(value) for name, value in self.task.metrics(sums, labels).items()}
+        return {"score": next(iter(metrics.values())), **metrics}
+
+
+def readings(
+    task: Task,
+    examples: Sequence[Example],
+    codes: Sequence[str],
+    labels: Sequence[str],
+    model: XmodPreTrainedModel,
+    options: FinetuneOptions,
+) -> Readings:
+    """Examples as a model reads them, each with the tokenizer of its language.
+
+    Raises:
+        DataError: a label is not among `labels`.
+    """
+    room = Room(longest(model, options.max_length), options.stride)
+    found: list[Encoding] = []
+    with progress("tokenising", len(examples)) as advance:
+        for code in dict.fromkeys(codes):
+            tokenizer = tokenizer_of(model, options.tokenizer, code)
+            own = [index for index, each in enumerate(codes) if each == code]
+            for start in range(0, len(own), _AT_ONCE):
+                chosen = own[start : start + _AT_ONCE]
+                encodings = task.encode(tokenizer, [examples[index] for index in chosen], labels, room)
+                found += [replace(each, example=chosen[each.example]) for each in encodings]
+                advance(len(chosen))
+    found.sort(key=lambda each: each.example)
+    ids = {code: model.languages.index(code) for code in dict.fromkeys(codes)}
+    return Readings(
+        task,
+        tuple(examples),
+        tuple(found),
+        tuple(ids[codes[each.example]] for each in found),
+        model.config.pad_token_id,
+    )

@@ -1,0 +1,111 @@
+"""Where test data comes from: folders, files with a column, several at once; and what is wrong with it."""
+
+import json
+
+import pytest
+
+from xmodular import evaluate
+from xmodular.errors import ConfigurationError, DataError, LanguageError
+
+
+def write(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model("topic", 1)
+
+
+def test_one_file_with_a_column_of_languages(model, feelings, tmp_path, capsys):
+    rows = []
+    for name, path in (("German", "de_DE"), ("sw", "sw_KE"), ("ta", "sw_KE")):
+        lines = (feelings / f"{path}.test.jsonl").read_text(encoding="utf-8").splitlines()
+        rows += [{**json.loads(line), "lang": name} for line in lines]
+    rows.sort(key=lambda row: row["id"])  # mixed
+    path = write(tmp_path / "all.jsonl", rows)
+    results = evaluate(model, path, columns={"language": "lang"}, bootstrap=20)
+    apart = evaluate(model, feelings, languages=("de", "sw"), bootstrap=20)
+    assert set(results.languages()) == {"de_DE", "sw_KE"}
+    for code in results.languages():
+        assert results.value(code).value == apart.value(code).value
+    assert "Left out, not among the model's languages: ta" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"all.jsonl:1: the row has no language.*--columns language=<column>"):
+        evaluate(model, path)
+
+
+def test_several_places_and_kinds(model, feelings, tmp_path):
+    rows = [json.loads(line) for line in (feelings / "sw_KE.test.jsonl").read_text(encoding="utf-8").splitlines()]
+    (tmp_path / "csv").mkdir()
+    lines = ["review,stars", *(f"{row['text']},{row['label']}" for row in rows)]
+    (tmp_path / "csv" / "sw_KE.test.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    columns = {"text": "review", "label": "stars"}
+    results = evaluate(model, tmp_path / "csv", columns=columns, bootstrap=20)
+    both = evaluate(model, [feelings / "de_DE.test.jsonl", feelings / "sw*"], bootstrap=20)
+    assert set(both.languages()) == {"de_DE", "sw_KE"}
+    assert results.value("sw_KE") == both.value("sw_KE")
+
+
+def test_two_files_for_a_language(model, feelings, tmp_path):
+    write(tmp_path / "more" / "de.test.jsonl", [{"text": "gut", "label": "glad"}])
+    with pytest.raises(DataError, match=r"Two files for de_DE: .*de_DE\.test\.jsonl and .*de\.test\.jsonl"):
+        evaluate(model, [feelings, tmp_path / "more"])
+
+
+def test_one_row(model, tmp_path):
+    path = write(tmp_path / "de.test.jsonl", [{"text": "gut", "label": "glad"}])
+    results = evaluate(model, {"de": path}, bootstrap=20, output_dir=tmp_path / "out")
+    score = results.value("de_DE")
+    assert score.value in (0.0, 1.0)
+    assert (score.low, score.high, score.rows) == (score.value, score.value, 1)
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_what_is_wrong_with_files(model, feelings, tmp_path, capsys):
+    (tmp_path / "empty.de.jsonl").touch()
+    with pytest.raises(DataError, match=r"empty.de.jsonl has no rows"):
+        evaluate(model, {"de": tmp_path / "empty.de.jsonl"})
+    with pytest.raises(DataError, match="There is no file or folder nowhere"):
+        evaluate(model, "nowhere")
+    with pytest.raises(DataError, match=r"There are no files .*\.zip"):
+        evaluate(model, str(tmp_path / "*.zip"))
+    bad = write(tmp_path / "sw.test.jsonl", [{"text": "mto", "label": "sad"}, {"text": "mto"}, {"label": "sad"}])
+    with pytest.raises(DataError, match=r"sw.test.jsonl:2: the row does not say what is right"):
+        evaluate(model, bad)
+    results = evaluate(model, bad, skip_bad_rows=True, bootstrap=20)
+    assert results.value("sw_KE").rows == 1
+    assert "2 bad rows were skipped" in capsys.readouterr().err.replace("\n", " ")
+    with pytest.raises(LanguageError, match="Tamil"):
+        evaluate(model, feelings, languages=("Tamil",))
+    write(tmp_path / "far" / "ta.test.jsonl", [{"text": "x", "label": "sad"}])
+    with pytest.raises(DataError, match="None of the files is in one of the model's languages: en_XX, de_DE, sw_KE"):
+        evaluate(model, tmp_path / "far")
+
+
+def test_what_is_wrong_with_options(model, feelings, tmp_path):
+    with pytest.raises(ConfigurationError, match="--predictions needs --output-dir"):
+        evaluate(model, feelings, predictions=True)
+    with pytest.raises(ConfigurationError, match="--adapter names one twice"):
+        evaluate(model, feelings, adapter=("none", "none"))
+    with pytest.raises(ConfigurationError, match="--model names nothing"):
+        evaluate([], feelings)
+    with pytest.raises(ConfigurationError, match="the task classify has no field 'colour'"):
+        evaluate(model, feelings, columns={"colour": "x"})
+
+
+def test_room_is_that_of_the_fine_tuning(make_model, tmp_path):
+    path = write(tmp_path / "de.test.jsonl", [{"text": "gut " * n, "label": "glad"} for n in range(1, 40)])
+
+    def scores(model, **options):
+        results = evaluate(
+            model, path, adapter=("right",), bootstrap=5, output_dir=tmp_path / "o", predictions=True, **options
+        )
+        lines = (tmp_path / "o" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+        assert results.value("de_DE").rows == 39
+        return [json.loads(line)["prediction"]["score"] for line in lines]
+
+    plain, short = make_model("plain", 4), make_model("short", 4, options={"max_length": 10, "stride": 2, "seed": 7})
+    assert scores(short) == scores(plain, max_length=10)
+    assert scores(short) != scores(plain)

@@ -1,0 +1,48 @@
+"""Every task from file to page, all ways to read."""
+
+import json
+
+import pytest
+
+from xmodular import evaluate
+
+_CONTEXT = "the doctor opens the old house and she likes bread"
+_ROWS = {
+    "tag": [{"words": ["the", "doctor", "likes", "bread"], "tags": ["O", "B-PER", "O", "O"]}],
+    "qa": [{"question": "who?", "context": _CONTEXT, "answers": [{"text": "doctor", "answer_start": 4}]}],
+    "choice": [{"premise": "she likes bread", "choice1": "good", "choice2": "bad", "question": "effect", "label": 0}],
+    "regress": [{"text": "good", "label": 0.5}, {"text": "bad bread", "label": -1.0}, {"text": "old", "label": 0.1}],
+}
+_MODELS = {
+    "tag": {"cls": "XmodForTokenClassification", "id2label": {0: "O", 1: "B-PER", 2: "I-PER"}},
+    "qa": {"cls": "XmodForQuestionAnswering"},
+    "choice": {"cls": "XmodForMultipleChoice"},
+    "regress": {"id2label": {0: "score"}, "problem_type": "regression"},
+}
+_METRICS = {"tag": "F1", "qa": "F1", "choice": "accuracy", "regress": "Pearson"}
+
+
+@pytest.mark.parametrize("task", _ROWS)
+def test_from_file_to_page(task, make_model, tmp_path):
+    for code in ("en_XX", "sw_KE"):
+        lines = "".join(json.dumps(row) + "\n" for row in _ROWS[task] * 4)
+        (tmp_path / f"{code}.test.jsonl").write_text(lines, encoding="utf-8")
+    models = [make_model(f"model {seed}", seed, **_MODELS[task]) for seed in (0, 1)]
+    results = evaluate(
+        models,
+        tmp_path,
+        adapter=("right", "source", "none"),
+        bootstrap=20,
+        output_dir=tmp_path / "out",
+        predictions=True,
+    )
+    assert results.metrics()[0] == _METRICS[task]
+    assert results.rows[0].task == task
+    for row in results.rows:
+        assert row.low is None or row.low <= row.high
+        assert row.rows == 4 * len(_ROWS[task])
+    assert {"uniform", "majority"} & set(results.adapters())
+    rows = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 * 4 * len(_ROWS[task]) * (2 + 1 + 2)  # own, source's, none
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert all(each in page for each in results.metrics())

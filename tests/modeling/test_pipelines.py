@@ -1,0 +1,88 @@
+"""transformers' pipelines with a language per call; those of other models stay as they were."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+    TextClassificationPipeline,
+    pipeline,
+)
+
+import xmodular
+from tests.support import tiny_model
+from xmodular.errors import InputError, LanguageError
+from xmodular.vocabulary import train_tokenizer
+
+TEXT = "The doctor opens the house"
+
+
+@pytest.fixture(scope="module")
+def words() -> PreTrainedTokenizerFast:
+    lines = [f"{TEXT} by the river.", "She likes bread in the morning."] * 20
+    return train_tokenizer({"en": lines}, 70)
+
+
+def model_with(name: str, words: PreTrainedTokenizerFast) -> Any:
+    xmodular.register()
+    return tiny_model(getattr(xmodular, name), attention="sdpa", vocab_size=len(words))
+
+
+@pytest.mark.parametrize("language", ["de", "sw"])
+def test_text_classification(words: PreTrainedTokenizerFast, language: str) -> None:
+    model = model_with("XmodForSequenceClassification", words)
+    pipe = pipeline("text-classification", model=model, tokenizer=words)
+    with torch.no_grad():
+        expected = model(**words(TEXT, return_tensors="pt"), lang_ids=model.lang_ids(language)).logits[0].softmax(-1)
+    (found,) = pipe([TEXT], language=language, batch_size=2)
+    assert found["score"] == pytest.approx(float(expected.max()), abs=1e-5)
+    assert model.config.default_language is None
+    with model.language(language):
+        assert pipe(TEXT)[0]["score"] == pytest.approx(found["score"], abs=1e-6)
+    spoken = pipeline("text-classification", model=model, tokenizer=words, language=language)
+    assert spoken(TEXT)[0]["score"] == pytest.approx(found["score"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "text"),
+    [
+        ("token-classification", "XmodForTokenClassification", TEXT),
+        ("fill-mask", "XmodForMaskedLM", f"{TEXT} by <mask> river"),
+        ("feature-extraction", "XmodModel", TEXT),
+    ],
+)
+def test_each_call_has_its_language(task: str, name: str, text: str, words: PreTrainedTokenizerFast) -> None:
+    pipe = pipeline(task, model=model_with(name, words), tokenizer=words)
+    german, swahili, again = (pipe(text, language=code) for code in ("de", "sw", "German"))
+    assert german == again
+    assert german != swahili
+    with pytest.raises(LanguageError, match="language of the input is unknown"):
+        pipe(text)
+
+
+def test_a_language_that_is_not_there_is_named(words: PreTrainedTokenizerFast) -> None:
+    model = model_with("XmodForSequenceClassification", words)
+    pipe = pipeline("text-classification", model=model, tokenizer=words)
+    with pytest.raises(LanguageError, match="Klingon"):
+        pipe(TEXT, language="Klingon")
+    model.set_vocabulary("sw", words.backend_tokenizer.to_str(), torch.randn(len(words), model.config.hidden_size))
+    with pytest.raises(InputError, match="sw_KE has a vocabulary of its own"):
+        pipe(TEXT, language="sw")
+
+
+def test_other_models_get_the_original_classes(words: PreTrainedTokenizerFast) -> None:
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    model = BertForSequenceClassification(config).eval()
+    xmodular.register()
+    xmodular.register()  # once is enough, and twice does no harm
+    pipe = pipeline("text-classification", model=model, tokenizer=words)
+    assert type(pipe) is TextClassificationPipeline
+    assert pipe(TEXT)[0] == TextClassificationPipeline(model=model, tokenizer=words)(TEXT)[0]
+    assert type(pipeline("sentiment-analysis", model=model, tokenizer=words)) is TextClassificationPipeline

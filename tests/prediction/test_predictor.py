@@ -1,0 +1,134 @@
+"""What a `Predictor` says against the model's own logits, row by row; whose adapter reads what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from tests.prediction.conftest import SENTENCES
+from xmodular import Predictor
+from xmodular.errors import ConfigurationError, DataError, InputError
+from xmodular.tasks import load_saved, tokenizer_of
+
+TEXTS = [text for texts in SENTENCES.values() for text in texts]
+SPOKEN = [code for code, texts in SENTENCES.items() for _ in texts]
+
+
+def test_each_row_is_read_by_its_own_adapter(topic: Path) -> None:
+    model = load_saved(topic).eval()
+    tokenizer = tokenizer_of(model, None)
+    predictor = Predictor(model, batch_tokens=64, window=3)
+    found = predictor(TEXTS, SPOKEN)
+    for text, code, prediction in zip(TEXTS, SPOKEN, found, strict=True):
+        inputs = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            scores = model(**inputs, lang_ids=model.lang_ids(code)).logits[0].softmax(-1)
+        assert prediction["label"] == model.config.id2label[int(scores.argmax())]
+        assert prediction["score"] == pytest.approx(float(scores.max()), abs=1e-4)
+        assert prediction["language"] == prediction["adapter"] == code
+    assert predictor.tokens == sum(len(ids) for ids in tokenizer(TEXTS)["input_ids"])
+
+
+def test_neither_batches_nor_windows_change_what_is_said(topic: Path) -> None:
+    one = Predictor(topic, batch_tokens=1, window=1)(TEXTS * 3, SPOKEN * 3)
+    many = Predictor(topic, batch_tokens=4096, window=500)(TEXTS * 3, SPOKEN * 3)
+    assert [row["label"] for row in one] == [row["label"] for row in many]
+    assert [row["score"] for row in one] == pytest.approx([row["score"] for row in many], abs=1e-4)
+
+
+def test_a_stream_is_read_window_by_window(topic: Path) -> None:
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(None)
+            yield {"text": TEXTS[len(taken) % 8], "language": SPOKEN[len(taken) % 8]}
+
+    answers = Predictor(topic, window=4).stream(endless())
+    first = [next(answers) for _ in range(5)]
+    assert [row["adapter"] for row in first] == [SPOKEN[number % 8] for number in range(1, 6)]
+    assert len(taken) <= 9
+
+
+def test_every_task_predicts(folders: dict[str, Path]) -> None:
+    context, question = " ".join(SENTENCES["en_XX"]), "Who opens the house?"
+    asked = {
+        "XmodForSequenceClassification": ([("A doctor.", "A house."), ("Bread.", "Bread!")], {"label", "score"}),
+        "regress": ([TEXTS[0], TEXTS[1]], {"score"}),
+        "XmodForTokenClassification": ([["The", "old", "house"], TEXTS[0]], {"tags", "scores", "spans"}),
+        "XmodForQuestionAnswering": ([{"context": context, "question": question}] * 2, {"answer", "start", "end"}),
+        "XmodForMultipleChoice": (
+            [{"context": "The doctor", "choices": ["opens it.", "likes it.", "sees."]}] * 2,
+            {"choice", "score"},
+        ),
+    }
+    for name, (rows, keys) in asked.items():
+        found = Predictor(folders[name])(rows, "en")
+        assert len(found) == 2
+        for prediction in found:
+            assert keys <= set(prediction), name
+            assert (prediction["language"], prediction["adapter"]) == ("en_XX", "en_XX")
+    answer = Predictor(folders["XmodForQuestionAnswering"])([{"context": context, "question": question}], "en")[0]
+    assert context[answer["start"] : answer["end"]] == answer["answer"]
+
+
+def test_languages_go_from_row_to_call_to_default(topic: Path) -> None:
+    rows = [{"text": "a", "language": "Swahili"}, {"text": "a"}]
+    assert [row["adapter"] for row in Predictor(topic)(rows, "de")] == ["sw_KE", "de_DE"]
+    assert [row["adapter"] for row in Predictor(topic, default_language="ru")(rows)] == ["sw_KE", "ru_RU"]
+    assert Predictor(topic)([("a", "b")], ["sw"])[0]["adapter"] == "sw_KE"
+    with pytest.raises(DataError, match=r"row 1: its language is not known: give --language, .*column.*--identify"):
+        Predictor(topic)(rows)
+    with pytest.raises(DataError, match=r"row 0: .*Klingon"):
+        Predictor(topic)(["a"], "Klingon")
+    with pytest.raises(InputError, match="2 rows and 1 languages"):
+        Predictor(topic)(["a", "b"], ["de"])
+
+
+def test_a_relative_reads_what_the_model_lacks(topic: Path) -> None:
+    (found,) = Predictor(topic, fallback="relative")(["Grüezi"], "gsw")
+    assert (found["language"], found["adapter"]) == ("gsw", "de_DE")
+
+
+def test_languages_are_identified(topic: Path) -> None:
+    predictor = Predictor(topic, identify=True, threshold=0.3)
+    found = predictor([*TEXTS, "12345", {"text": "x", "language": "de"}])
+    assert [row["language"] for row in found[:8]] == SPOKEN
+    assert all(0.3 <= row["confidence"] <= 1 for row in found[:8])
+    assert found[8]["adapter"] == "en_XX"  # the language that the model was fine-tuned in
+    assert found[8]["confidence"] == 0
+    assert predictor.adapters.unsure == 1
+    assert (found[9]["language"], found[9]["confidence"]) == ("de_DE", None)
+    assert Predictor(topic, identify=True, default_language="sw")(["12345"])[0]["adapter"] == "sw_KE"
+
+
+def test_identification_needs_somebody_to_read_what_stays_unsure(topic: Path) -> None:
+    model = load_saved(topic)
+    model.config.task_language = None
+    with pytest.raises(ConfigurationError, match="--default-language says which adapter reads them"):
+        Predictor(model, identify=True)
+
+
+def test_a_vocabulary_of_its_own_is_read_with_its_own_tokenizer(
+    topic: Path, small_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = load_saved(topic)
+    plain = Predictor(model)(TEXTS, SPOKEN)
+    own = small_tokenizer.backend_tokenizer
+    words = torch.randn(len(small_tokenizer), model.config.hidden_size)
+    model.set_vocabulary("sw", own.to_str(), words)
+    found = Predictor(model)(TEXTS, SPOKEN)
+    for code, before, after in zip(SPOKEN, plain, found, strict=True):
+        assert (before["score"] == pytest.approx(after["score"], abs=1e-5)) == (code != "sw_KE")
+
+
+def test_what_has_no_task_is_named(folders: dict[str, Path]) -> None:
+    with pytest.raises(ConfigurationError, match=r"XmodForMaskedLM without the head of a task.*fill-mask"):
+        Predictor(folders["XmodForMaskedLM"])
+    with pytest.raises(InputError, match="give a list of rows"):
+        Predictor(folders["regress"])("text")
+    with pytest.raises(InputError, match="row 0 is 7: give a text"):
+        Predictor(folders["regress"])([7], "de")

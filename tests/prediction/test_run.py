@@ -1,0 +1,240 @@
+"""The verb: what goes in comes out with its predictions, in every format; names, shards, resuming, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from tests.prediction.conftest import SENTENCES
+from xmodular import Predictor
+from xmodular.cli import app
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.prediction import predict
+
+TEXTS = [text for texts in SENTENCES.values() for text in texts]
+SPOKEN = [code for code, texts in SENTENCES.items() for _ in texts]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    texts = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    rows = [
+        {"id": number, "text": text, "lang": code, "note": [number, {"é": None}]}
+        for number, (text, code) in enumerate(zip(TEXTS * 2, SPOKEN * 2, strict=True))
+    ]
+    return write(tmp_path / "rows.jsonl", rows)
+
+
+LANG = {"columns": "language=lang"}
+
+
+def test_rows_keep_all_their_columns(topic: Path, source: Path, tmp_path: Path) -> None:
+    done = predict(topic, source, tmp_path / "out.jsonl", window=5, **LANG)
+    expected = Predictor(topic, window=5)(TEXTS * 2, SPOKEN * 2)
+    found = lines(tmp_path / "out.jsonl")
+    assert (done.rows, done.bad, done.bad_rows) == (16, 0, None)
+    for row, out, prediction in zip(lines(source), found, expected, strict=True):
+        assert list(out) == ["id", "text", "lang", "note", "label", "score", "language", "adapter"]
+        assert {name: out[name] for name in row} == row
+        assert {name: out[name] for name in prediction} == prediction | {"score": pytest.approx(prediction["score"])}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "rows.jsonl"]
+
+
+def test_every_format_says_the_same(topic: Path, source: Path, tmp_path: Path) -> None:
+    for name in ("out.jsonl", "out.csv", "out.tsv", "out.parquet"):
+        predict(topic, source, tmp_path / name, window=5, **LANG)
+    rows = lines(tmp_path / "out.jsonl")
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == [
+        row | {"note": json.dumps(row["note"], ensure_ascii=False)}
+        for row in rows  # a list of mixed types
+    ]
+    for name, delimiter in (("out.csv", ","), ("out.tsv", "\t")):
+        with open(tmp_path / name, encoding="utf-8", newline="") as file:
+            table = list(csv.DictReader(file, delimiter=delimiter))
+        assert [row["adapter"] for row in table] == [row["adapter"] for row in rows]
+        assert [float(row["score"]) for row in table] == [row["score"] for row in rows]
+        assert [json.loads(row["note"]) for row in table] == [row["note"] for row in rows]
+
+
+def test_parquet_and_csv_are_read(topic: Path, source: Path, tmp_path: Path) -> None:
+    predict(topic, source, tmp_path / "out.jsonl", **LANG)
+    rows = lines(source)
+    pq.write_table(
+        pa.table({name: [row[name] for row in rows] for name in ("id", "text", "lang")}), tmp_path / "rows.parquet"
+    )
+    predict(topic, tmp_path / "rows.parquet", tmp_path / "from_parquet.jsonl", **LANG)
+    with open(tmp_path / "rows.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "lang"), *((row["text"], row["lang"]) for row in rows)])
+    predict(topic, tmp_path / "rows.csv", tmp_path / "from_csv.jsonl", **LANG)
+    expected = [(row["text"], row["label"], row["score"]) for row in lines(tmp_path / "out.jsonl")]
+    for name in ("from_parquet.jsonl", "from_csv.jsonl"):
+        assert [(row["text"], row["label"], row["score"]) for row in lines(tmp_path / name)] == expected
+
+
+def test_columns_of_the_same_name_are_kept(topic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"text": "a", "language": "de"},
+        {"text": "b", "language": "de", "label": "gold", "score": 1, "predicted_label": 2},
+    ]
+    predict(topic, write(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl")
+    for row, out in zip(rows, lines(tmp_path / "out.jsonl"), strict=True):
+        assert {name: out[name] for name in row} == row
+        assert out["predicted_predicted_label"] in ("calm", "glad", "sad")
+        assert out["predicted_language"] == "de_DE"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "label is predicted_predicted_label, score is predicted_score, language is predicted_language" in said
+
+
+def test_a_late_column_of_a_predictions_name_is_no_loss(topic: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "de.jsonl", [{"text": "a"}, {"text": "b"}, {"text": "c", "label": "mine"}])
+    with pytest.raises(DataError, match=r"de\.jsonl:3: it has a column 'label', which is the prediction's name"):
+        predict(topic, source, tmp_path / "out.jsonl", window=2)
+    done = predict(topic, source, tmp_path / "out.jsonl", window=2, skip_bad_rows=True)
+    assert (done.rows, done.bad) == (2, 1)
+    assert lines(done.bad_rows)[0]["row"] == {"text": "c", "label": "mine"}
+
+
+def test_bad_rows_are_kept_apart(topic: Path, tmp_path: Path) -> None:
+    rows = ["{", {"text": "a"}, {"text": 5, "id": "x"}, {"text": "b", "language": "tlh"}, {"text": "c"}, "[]"]
+    source = write(tmp_path / "sw.test.jsonl", rows)
+    with pytest.raises(DataError, match=r"sw\.test\.jsonl:1: not JSON"):
+        predict(topic, source, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+    done = predict(topic, source, tmp_path / "out.jsonl", skip_bad_rows=True)  # goes on where it stopped
+    assert [row["text"] for row in lines(tmp_path / "out.jsonl")] == ["a", "c"]
+    bad = lines(tmp_path / "out.jsonl.bad.jsonl")
+    assert (done.rows, done.bad, done.bad_rows) == (2, 4, tmp_path / "out.jsonl.bad.jsonl")
+    assert [row["place"].rpartition(":")[2] for row in bad] == ["1", "3", "4", "6"]
+    assert [row.get("row") for row in bad] == [None, {"text": 5, "id": "x"}, {"text": "b", "language": "tlh"}, None]
+    assert all(row["reason"] for row in bad)
+
+
+@pytest.mark.parametrize("rows", [[], ["{", "{"]], ids=["empty", "all bad"])
+def test_no_readable_row_is_an_empty_output(topic: Path, tmp_path: Path, rows: list[Any]) -> None:
+    source = write(tmp_path / "de.jsonl", rows)
+    for name in ("out.jsonl", "out.csv", "out.parquet"):
+        done = predict(topic, source, tmp_path / name, skip_bad_rows=True)
+        assert (done.rows, done.bad) == (0, len(rows))
+        assert (tmp_path / name).is_file()
+
+
+def test_shards(topic: Path, source: Path, tmp_path: Path) -> None:
+    predict(topic, source, tmp_path / "whole.jsonl", window=3, **LANG)
+    predict(topic, source, tmp_path / "shards", window=3, shard_rows=7, **LANG)
+    parts = sorted((tmp_path / "shards").glob("part-*.jsonl"))
+    assert [path.name for path in parts] == [f"part-{number:05d}.jsonl" for number in range(3)]
+    assert [len(lines(path)) for path in parts] == [7, 7, 2]
+    found = [row for path in parts for row in lines(path)]
+    assert [row["label"] for row in found] == [row["label"] for row in lines(tmp_path / "whole.jsonl")]
+    assert json.loads((tmp_path / "shards" / "predict.json").read_text())["complete"] is True
+    with pytest.raises(ConfigurationError, match="holds a finished run; --overwrite replaces it"):
+        predict(topic, source, tmp_path / "shards", window=3, shard_rows=7, **LANG)
+    (tmp_path / "shards" / "README").write_text("mine")
+    predict(topic, source, tmp_path / "shards", window=3, shard_rows=16, overwrite=True, **LANG)
+    assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == [
+        "README",
+        "part-00000.jsonl",
+        "predict.json",
+    ]
+
+
+@pytest.fixture
+def interrupted(topic: Path, tmp_path: Path) -> Path:
+    """A run that stopped at a bad row, after two windows."""
+    rows = [{"text": f"{text} {number}"} for number, text in enumerate(TEXTS)]
+    source = write(tmp_path / "de.jsonl", [*rows[:7], "{", *rows[7:]])
+    with pytest.raises(DataError):
+        predict(topic, source, tmp_path / "out.jsonl", window=3)
+    assert len(list((tmp_path / "out.jsonl.parts").glob("part-*"))) == 2
+    return source
+
+
+def test_what_is_done_is_not_done_again(
+    topic: Path, interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    original = Predictor.predict
+    monkeypatch.setattr(
+        Predictor, "predict", lambda self, rows, *more: (read.append(len(rows)), original(self, rows, *more))[1]
+    )
+    predict(topic, interrupted, tmp_path / "out.jsonl", window=3, skip_bad_rows=True)
+    assert read == [1, 2]  # the first row again, for the names of its predictions
+    assert len(lines(tmp_path / "out.jsonl")) == 8
+    assert len(lines(tmp_path / "out.jsonl.bad.jsonl")) == 1
+
+
+def test_another_run_is_not_mixed_in(topic: Path, folders: dict, interrupted: Path, tmp_path: Path) -> None:
+    more: dict[str, Any] = {"window": 3, "skip_bad_rows": True}
+    with pytest.raises(ConfigurationError, match=r"differs in window \(3, now 4\).*--overwrite"):
+        predict(topic, interrupted, tmp_path / "out.jsonl", **more | {"window": 4})
+    with pytest.raises(ConfigurationError, match="differs in model "):
+        predict(folders["regress"], interrupted, tmp_path / "out.jsonl", **more)
+    kept = interrupted.read_text(encoding="utf-8")
+    interrupted.write_text(kept.replace("doctor", "dactor"), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="differs in input_file "):
+        predict(topic, interrupted, tmp_path / "out.jsonl", **more)
+    done = predict(topic, interrupted, tmp_path / "out.jsonl", overwrite=True, **more)
+    assert done.rows == 8
+    assert "dactor" in (tmp_path / "out.jsonl").read_text(encoding="utf-8")
+    assert not (tmp_path / "out.jsonl.parts").exists()
+
+
+def test_model_objects_are_told_apart_by_their_weights(topic: Path, interrupted: Path, tmp_path: Path) -> None:
+    model = Predictor(topic).model
+    with pytest.raises(ConfigurationError, match=r"differs in .*weights"):
+        predict(model, interrupted, tmp_path / "out.jsonl", window=3, skip_bad_rows=True)
+
+
+def test_nothing_is_replaced_unasked(topic: Path, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"out\.jsonl is there already; --overwrite"):
+        predict(topic, source, tmp_path / "out.jsonl", **LANG)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.tex").write_text("mine")
+    with pytest.raises(ConfigurationError, match="holds no run of predict"):
+        predict(topic, source, tmp_path / "folder", shard_rows=4, overwrite=True, **LANG)
+    with pytest.raises(ConfigurationError, match=r"none of \.jsonl, \.csv"):
+        predict(topic, source, tmp_path / "out.txt", **LANG)
+    with pytest.raises(DataError, match="There is no input"):
+        predict(topic, tmp_path / "nowhere.jsonl", tmp_path / "new.jsonl", **LANG)
+    assert (tmp_path / "out.jsonl").read_text() == (tmp_path / "folder" / "thesis.tex").read_text() == "mine"
+
+
+def test_standard_input_and_output(topic: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict(topic, source, tmp_path / "out.jsonl", **LANG)
+    arguments = ["predict", "--model", str(topic), "--input", "-", "--columns", "language=lang", "--skip-bad-rows"]
+    result = CliRunner().invoke(app, [*arguments, "--output", "-"], input=source.read_bytes() + b"{\n")
+    assert result.exit_code == 0, result.output
+    assert result.stdout_bytes == (tmp_path / "out.jsonl").read_bytes()
+    assert "<stdin>:17: not JSON" in " ".join(result.stderr.split())
+
+
+def test_a_language_that_nobody_says_is_asked_for(topic: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.jsonl", [{"text": "Die Ärztin öffnet das Haus."}])
+    arguments = ["predict", "--model", str(topic), "--input", str(source), "--output", str(tmp_path / "out.jsonl")]
+    result = CliRunner().invoke(app, arguments)
+    assert not list(tmp_path.glob("out*"))
+    said = " ".join(result.stderr.split())
+    assert result.exit_code == 2
+    assert "--language" in said
+    assert "--columns language=" in said
+    assert "--identify" in said
+    assert CliRunner().invoke(app, [*arguments, "--identify"]).exit_code == 0
+    assert lines(tmp_path / "out.jsonl")[0]["adapter"] == "de_DE"
+    assert 0 < lines(tmp_path / "out.jsonl")[0]["confidence"] <= 1

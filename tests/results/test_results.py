@@ -1,0 +1,99 @@
+"""Results: questions to rows, formats of the file, tables."""
+
+import json
+import statistics
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from tests.results.samples import made_up
+from xmodular.errors import DataError
+from xmodular.results import Comparison, Results, Row
+
+
+def row(language, value, adapter="right", metric="accuracy", run="topic", **more):
+    return Row(run, "classify", language, metric, adapter, value, None, None, 10, **more)
+
+
+def test_means_gap_and_worst():
+    results = Results((row("de", 0.6), row("en", 0.9), row("sw", 0.3), row("gsw", 0.5, "relative")), "en")
+    assert results.languages() == ["en", "de", "sw", "gsw"]
+    assert results.transfer() == pytest.approx(1.4 / 3)
+    assert results.gap() == pytest.approx(0.9 - 1.4 / 3)
+    assert results.mean("right") is None  # one language has no such value
+    assert results.worst(2) == [("sw", 0.3), ("gsw", 0.5)]
+    assert results.own("gsw").value == 0.5
+    assert Results(results.rows).gap() is None
+
+
+def test_more_is_worse_of_perplexities():
+    results = Results((row("de", 20.0, metric="perplexity"), row("sw", 90.0, metric="perplexity")))
+    assert results.worst(1) == [("sw", 90.0)]
+
+
+def test_seeds():
+    apart = Results(tuple(row("de", value, seed=seed) for seed, value in enumerate((0.5, 0.7))))
+    assert apart.value("de").value == pytest.approx(0.6)
+    assert apart.value("de").spread == pytest.approx(statistics.stdev((0.5, 0.7)))
+    assert apart.value("de").low is None
+    pooled = Results((*apart.rows, replace(row("de", 0.6), low=0.5, high=0.7)))
+    assert (pooled.value("de").low, pooled.value("de").seeds) == (0.5, 2)
+
+
+def test_out_and_back(tmp_path):
+    results = made_up({"a": "en_XX", "b": "sw_KE"}, languages=("en_XX", "sw_KE"), seeds=(0, 1))
+    results.to_json(tmp_path / "r.json")
+    assert Results.from_json(tmp_path / "r.json") == results
+    assert json.loads((tmp_path / "r.json").read_text())["format"] == 2
+
+
+def test_the_first_format_is_read(tmp_path):
+    old = {
+        "run": "topic", "task": "classify", "language": "sw_KE", "metric": "accuracy", "adapter": "right",
+        "value": 0.5, "low": 0.4, "high": 0.6, "rows": 40,
+    }  # fmt: skip
+    (tmp_path / "r.json").write_text(json.dumps({"format": 1, "source": "en_XX", "rows": [old]}))
+    results = Results.from_json(tmp_path / "r.json")
+    assert (results.source, results.source_of("topic")) == ("en_XX", "en_XX")
+    assert results.value("sw_KE").high == 0.6
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 3, "rows": [], "source": null}', '{"rows": [{}]}'])
+def test_what_is_none(text, tmp_path):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(DataError, match=r"r\.json holds no results"):
+        Results.from_json(tmp_path / "r.json")
+
+
+def test_terminal_tables():
+    def shown(table):
+        console = Console(width=100)
+        with console.capture() as capture:
+            console.print(table)
+        return capture.get()
+
+    one = shown(made_up(languages=("en_XX", "sw_KE")).table())
+    assert "source adapter" in one
+    assert "half the 95 % interval" in one
+    several = made_up({"a": "en_XX", "b": "sw_KE"}, languages=("en_XX", "sw_KE"), seeds=(0, 1))
+    assert "standard deviation over seeds" in shown(several.table())
+    assert "source adapter" in shown(several.table(run="b"))
+
+
+def test_markdown_says_what_differs():
+    difference = Comparison(
+        "b", "right", "a", "right", "classify", "accuracy", "de", -0.05, -0.1, 0.0, 0.0004, 0.0008, 9
+    )
+    text = Results((row("de", 0.6, run="a"), row("de", 0.55, run="b|c")), None, (difference,)).markdown()
+    assert "### b against a, accuracy" in text
+    assert "| de | 9 | −5.0 | [−10.0, 0.0] | < 0.001 | < 0.001 |" in text
+    assert "b\\|c" in text
+
+
+def test_pictures(tmp_path):
+    results = made_up({"a": "en_XX", "b": "sw_KE"}, languages=("en_XX", "sw_KE"))
+    names = results.save(tmp_path)
+    assert sorted(names) == sorted(path.name for path in tmp_path.iterdir())
+    assert (tmp_path / "results.svg").read_text(encoding="utf-8").count("sw_KE") >= 1
+    assert (tmp_path / "matrix.png").read_bytes().startswith(b"\x89PNG")

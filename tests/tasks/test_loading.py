@@ -1,0 +1,200 @@
+"""Examples out of rows: columns, languages, gold, bad rows."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import DEVELOPMENT_DATA
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.rows import BadRows, Row, read_rows
+from xmodular.tasks import TASKS, Example
+from xmodular.tasks.loading import examples, load
+
+CLASSIFY = TASKS["classify"]
+GOOD = '{"text": "fine", "label": "x"}'
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_texts_gold_place_id_and_language(tmp_path: Path):
+    path = write(
+        tmp_path / "sw_KE.test.jsonl",
+        '{"id": 7, "text": "a", "label": "x"}',
+        "",
+        '{"id": 7, "premise": "a", "hypothesis": "b", "label": 1, "language": " de "}',
+        '{"id": "c", "sentence1": "a", "sentence2": "b", "label": "y", "language": ""}',
+    )
+    assert load(CLASSIFY, path) == [
+        Example(("a",), "x", f"{path}:1", "7", "sw_KE"),
+        Example(("a", "b"), "1", f"{path}:3", "7", "de"),
+        Example(("a", "b"), "y", f"{path}:4", "c", "sw_KE"),
+    ]
+    assert [example.language for example in load(CLASSIFY, path, language="it")] == ["it", "de", "it"]
+    other = write(tmp_path / "train.jsonl", GOOD)
+    assert load(CLASSIFY, other)[0].language is None
+
+
+def test_columns_may_have_other_names(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    path.write_text("review,stars,lang,key,text\nnice,5,de,k1,other\nbad,1,,k2,other\n")
+    columns = {"text": "review", "label": "stars", "language": "lang", "id": "key"}
+    assert [(each.texts, each.gold, each.language, each.id) for each in load(CLASSIFY, path, columns=columns)] == [
+        (("nice",), "5", "de", "k1"),
+        (("bad",), "1", None, "k2"),
+    ]
+
+
+def test_a_mapped_column_that_is_not_there_is_an_error_at_the_first_row(tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", '{"review": "a", "label": 1}', '{"text": "b", "label": 1}')
+    with pytest.raises(DataError, match=r"a.jsonl:1: there is no column 'txt'; there are 'review', 'label'\.$"):
+        load(CLASSIFY, path, columns={"text": "txt"}, skip_bad_rows=True)
+    bad = BadRows(skip=True)
+    found = list(examples(CLASSIFY, read_rows(path, bad), bad, columns={"text": "review"}))
+    assert [example.texts for example in found] == [("a",)]
+    assert "a.jsonl:2: there is no column 'review'; there are 'text', 'label'" in bad.summary()
+    with pytest.raises(ConfigurationError, match=r"classify has no field 'review'; it has text, .*label, id, language"):
+        load(CLASSIFY, path, columns={"review": "text"})
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{broken", "not JSON"),
+        ("[1, 2]", "a row is a JSON object"),
+        ('{"txt": "a", "label": "x"}', r"no text; .*\(the row has 'txt', 'label'\)"),
+        ('{"text": null, "label": "x"}', r"no text; .*\(the row has 'text' \(null\), 'label'\)"),
+        ("{}", r"\(the row has none\)"),
+        ('{"text": " ", "label": "x"}', "'text' must be a text that is not empty"),
+        ('{"text": ["a"], "label": "x"}', "'text' must be a text"),
+        ('{"text": 5, "label": "x"}', "'text' must be a text"),
+        ('{"text": "\\ud800", "label": "x"}', "'text' has half a surrogate pair"),
+        ('{"premise": "a", "label": "x"}', "'hypothesis' must be a text that is not empty; it is None"),
+        ('{"text": "a", "label": null}', r"the row does not say what is right; it has 'text', 'label' \(null\)"),
+        ('{"text": "a"}', "the row does not say what is right; it has 'text'"),
+        ('{"text": "a", "label": 0.5}', "'label' must be a name or a whole number; it is 0.5"),
+        ('{"text": "a", "label": NaN}', "'label' must be a name or a whole number; it is nan"),
+        ('{"text": "a", "label": true}', "'label' must be a name or a whole number; it is True"),
+        ('{"text": "a", "label": "x", "language": 5}', "'language' must be a code or a name; it is 5"),
+        ('{"text": "a", "label": "x", "id": [1]}', r"'id' must be a text or a number; it is \[1\]"),
+    ],
+)
+def test_a_wrong_row_names_file_line_and_reason(tmp_path: Path, line: str, reason: str, capsys):
+    path = write(tmp_path / "rows.jsonl", GOOD, line, GOOD)
+    with pytest.raises(DataError, match=rf"rows.jsonl:2: .*{reason}") as error:
+        load(CLASSIFY, path)
+    assert str(error.value).isprintable()
+    assert [example.place[-2:] for example in load(CLASSIFY, path, skip_bad_rows=True)] == [":1", ":3"]
+    assert "1 bad row was skipped" in " ".join(capsys.readouterr().err.split())
+
+
+def test_files_without_good_rows(tmp_path: Path):
+    with pytest.raises(DataError, match=r"empty.jsonl has no rows\.$"):
+        load(CLASSIFY, write(tmp_path / "empty.jsonl", ""))
+    with pytest.raises(DataError, match=r"has no good rows. 2 bad rows were skipped: .*:1: not JSON"):
+        load(CLASSIFY, write(tmp_path / "bad.jsonl", "{", "}"), skip_bad_rows=True)
+    with pytest.raises(DataError, match="There is no file"):
+        load(CLASSIFY, tmp_path / "absent.jsonl")
+
+
+ROW_OF = {
+    "classify": {"text": "a"},
+    "regress": {"text": "a"},
+    "tag": {"words": ["a", "b"]},
+    "qa": {"question": "Who?", "context": "Ada wrote it."},
+    "choice": {"premise": "a", "choice1": "b", "choice2": "c"},
+}
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("gold", [None, "", "unheard of", float("nan"), [], {"a": 1}, -1])
+def test_gold_is_not_looked_at_where_it_is_not_asked_for(name: str, gold: object):
+    task = TASKS[name]
+    columns = task.fields[list(task.fields)[-1]]
+    for column in columns:
+        rows = [Row({**ROW_OF[name], column: gold}, "row 0")]
+        (example,) = examples(task, rows, BadRows(), gold=False)
+        assert example.gold is None
+        assert example.texts == next(examples(task, [Row(ROW_OF[name], "row 0")], BadRows(), gold=False)).texts
+    bad = BadRows(skip=True)
+    assert not list(examples(task, [Row(ROW_OF[name], "row 0")], bad))
+    assert "does not say what is right" in bad.summary()
+
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.binary(max_size=3),
+    st.text(st.characters(exclude_categories=()), max_size=6),
+    st.sampled_from(["", " ", "\u200f", "\x00", "😀", "\ud800", "x" * 10**6, "a", "de", "cause"]),
+    st.lists(st.one_of(st.text(max_size=3), st.integers(), st.none()), max_size=3),
+    st.dictionaries(st.sampled_from(["text", "answer_start", "a"]), st.lists(st.integers(), max_size=2), max_size=2),
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+@pytest.mark.parametrize("gold", [True, False])
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_every_row_is_an_example_or_bad(name: str, gold: bool, data: st.DataObject):
+    task = TASKS[name]
+    columns = [column for columns in task.fields.values() for column in columns] + ["id", "language"]
+    kind = st.dictionaries(st.sampled_from(columns), ODD, max_size=5)
+    sound = {**ROW_OF[name], "id": 7}
+    values = data.draw(st.lists(kind | kind.map(lambda odd: {**sound, **odd}) | st.just(sound), max_size=8))
+    told: list[str] = []
+    bad = BadRows(skip=True, told=lambda place, reason: told.append(place))
+    rows = [Row(each, f"row {number}") for number, each in enumerate(values)]
+    found = list(examples(task, rows, bad, gold=gold))
+    assert [row.place for row in rows] == sorted(
+        [example.place for example in found] + told, key=lambda place: int(place.split()[1])
+    )
+    for example in found:
+        "".join(example.texts).encode()  # as tokenizers read it
+        assert example.language is None or example.language.strip()
+    if not gold:  # duplicates lose nothing
+        assert len(found) >= values.count(sound)
+
+
+def test_the_column_of_gold_need_not_be_there_where_gold_is_not_asked_for():
+    rows = [Row({"review": "a"}, "row 0")]
+    (example,) = examples(CLASSIFY, rows, BadRows(), columns={"text": "review", "label": "stars"}, gold=False)
+    assert (example.texts, example.gold) == (("a",), None)
+
+
+def test_a_packed_file(tmp_path: Path):
+    path = tmp_path / "de_DE.test.jsonl.gz"
+    path.write_bytes(
+        gzip.compress(b"".join(json.dumps({"text": f"t{n}", "label": n}).encode() + b"\n" for n in range(3)))
+    )
+    assert [(each.texts, each.gold, each.language) for each in load(CLASSIFY, path)] == [
+        ((f"t{number}",), str(number), "de_DE") for number in range(3)
+    ]
+
+
+@pytest.mark.skipif(not DEVELOPMENT_DATA.is_dir(), reason="development data (../shared/data) is not there")
+@pytest.mark.parametrize(
+    ("task", "name", "count"),
+    [
+        ("classify", "sib200/mi.test.jsonl", 204),
+        ("classify", "xnli_nc/th_TH.test.jsonl", 600),
+        ("classify", "pawsx/de_DE.test.jsonl", 769),
+        ("tag", "ner/ru_RU.test.conll", 500),
+        ("tag", "pos/gsw.test.conllu", 100),
+        ("qa", "xquad/ar_AR.test.json", 426),
+        ("qa", "tydiqa/sw_KE.test.json", 555),
+        ("choice", "xcopa/ht.test.jsonl", 250),
+    ],
+)
+def test_real_files(task: str, name: str, count: int):
+    found = load(TASKS[task], DEVELOPMENT_DATA / name)
+    assert len(found) == count
+    assert {example.language for example in found} == {Path(name).name.split(".")[0]}
