@@ -7,6 +7,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+import xmodular
 from tests.conftest import MINIATURE
 from xmodular.cli import app
 
@@ -62,6 +63,12 @@ def test_errors_are_one_message(arguments, message, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+def test_version():
+    run = invoke("--version")
+    assert run.exit_code == 0
+    assert run.stdout == f"xmodular {xmodular.__version__}\n"
+
+
 def test_an_unknown_key_in_a_config_file_names_the_nearest(tmp_path):
     (tmp_path / "run.yaml").write_text("text: a\noutput_dir: b\nlearning_rat: 1\n")
     run = invoke("pretrain", "--config", tmp_path / "run.yaml")
@@ -69,7 +76,7 @@ def test_an_unknown_key_in_a_config_file_names_the_nearest(tmp_path):
     assert "Unknown option 'learning_rat' for PretrainOptions; did you mean 'learning_rate'?" in run.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["pretrain", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["pretrain", "--help"]])
 def test_help_needs_no_torch(arguments):
     script = (
         "import sys\n"

@@ -11,6 +11,7 @@ from transformers.models.xmod import XmodConfig as PeerConfig
 
 from tests.support import tiny_config, tiny_options
 from xmodular import XmodConfig
+from xmodular.configuration import read_config
 from xmodular.errors import ConfigurationError
 
 PAGE = {
@@ -181,3 +182,11 @@ def test_a_preset_can_be_overridden_and_an_unknown_one_is_answered() -> None:
     assert (list(config.languages), config.num_labels, config.vocab_size) == (["gsw"], 3, 250_002)
     with pytest.raises(ConfigurationError, match=r"'xmod-bass'.*did you mean 'xmod-base'"):
         XmodConfig.preset("xmod-bass")
+
+
+@pytest.mark.parametrize(("name", "hub"), [("nowhere", "facebook/xmod-base"), ("swissbert", "ZurichNLP/swissbert")])
+def test_a_name_of_one_word_is_a_folder_and_not_looked_up(name, hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(XmodConfig, "from_pretrained", None)
+    with pytest.raises(ConfigurationError, match=rf"no folder {name}; on the Hub, models have names such as {hub}\."):
+        read_config(name)

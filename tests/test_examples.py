@@ -13,12 +13,16 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = {"steps": 4, "lines": 60, "rows": 48, "vocab-size": 400, "hidden-size": 32}
 # What each prints when it has done its work.
 SAID = {
+    "answer_questions": r"(?s)F1: [\d.]+% over German and Swahili\n.*\? '.*', at \d+ \(\d\.\d\d\)\n",
+    "choose": r"Mean accuracy in the other languages: [\d.]+%; half is chance",
     "classify_zero_shot": r"Mean accuracy in the other languages: [\d.]+% with their own adapters, [\d.]+% with",
     "language_packs": r"Added: sw_KE\. All else identical: True\n(?:\w+  \d\.\d+\n){3}",
     "fill_mask": r"(?s)en  0\.\d\d  The.* won the match\.\n.*\nde  0\.\d\d  Die.*\nfr  0\.\d\d  L'équipe ",
     "mixed_languages": r"\d+ hidden tokens in 64 rows.*\n  all English +\d\.\d+\n  all German +\d\.\d+\n  each token's",
     "predict": r"(?s)Languages given: [\d.]+% right, 100\.0% of \d+ rows.*identified: [\d.]+%.*is read by de_DE\n",
+    "pairs": r"languages: [\d.]+%; a third is chance\.\n.*  (entailment|neutral|contradiction) \(\d\.\d\d\)\n",
     "prepare": r"^$",
+    "regress": r"Pearson: -?[\d.]+ over the other languages\n",
     "tag": r"F1: [\d.]+%(?s:.*)accuracy: [\d.]+% over the other languages",
 }
 

@@ -83,7 +83,9 @@ def test_repetitions_follow_the_formula():
 
 
 def test_errors_say_what_is_wrong(tmp_path: Path):
-    with pytest.raises(ConfigurationError, match="vocab_size=20 does not suit this text"):
+    with pytest.raises(
+        ConfigurationError, match=r"vocab_size=20 does not suit this text: its characters alone need \d"
+    ):
         train_tokenizer({"en": ENGLISH}, 20)
     with pytest.raises(DataError, match="no text to train a tokenizer on \\(languages: en\\)"):
         train_tokenizer({"en": []}, 100)
@@ -93,6 +95,30 @@ def test_errors_say_what_is_wrong(tmp_path: Path):
     broken.write_bytes(b"not a model")
     with pytest.raises(DataError, match="SentencePiece model"):
         load_tokenizer(broken)
+
+
+def test_the_hub_is_asked_once_for_a_name_of_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(self: object, name: str, **options: object) -> None:
+        asked.append(name)
+        raise ConnectionError("no network")
+
+    def found(name: str) -> None:
+        asked.append(f"load {name}")
+        raise OSError("damaged")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    monkeypatch.setattr("xmodular.vocabulary.AutoTokenizer.from_pretrained", found)
+    with pytest.raises(DataError, match=r"No tokenizer at nowhere: there is no such folder, .* \(no network\)"):
+        load_tokenizer("nowhere")
+    assert asked == ["nowhere"]
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *names: "cached")
+    with pytest.raises(DataError, match="damaged"):
+        load_tokenizer("old-name")
+    with pytest.raises(DataError, match="damaged"):
+        load_tokenizer("owner/name")
+    assert asked == ["nowhere", "load old-name", "load owner/name"]
 
 
 def test_a_folder_that_names_the_class_of_xlm_r_alone_loads(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Optional
 import typer
 from rich.console import Console
 
+from xmodular import __version__
 from xmodular.errors import XmodularError
 from xmodular.options import (
     ConvertOptions,
@@ -150,8 +151,16 @@ app = typer.Typer(
 )
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"xmodular {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _main() -> None:
+def _main(
+    version: bool = typer.Option(False, "--version", is_eager=True, callback=_show_version, help="Print the version."),
+) -> None:
     """Keeps the verbs as subcommands."""
 
 

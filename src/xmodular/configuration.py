@@ -302,6 +302,9 @@ def read_config(source: str | Path) -> XmodConfig:
         raise ConfigurationError(f"{source} holds no model: there is no config.json in it.")
     if is_missing_folder(source):
         raise ConfigurationError(f"There is no folder {source}.")
+    if not path.exists() and len(path.parts) == 1:
+        example = RELEASES[path.name].hub_id if path.name in RELEASES else "facebook/xmod-base"
+        raise ConfigurationError(f"There is no folder {source}; on the Hub, models have names such as {example}.")
     try:
         return XmodConfig.from_pretrained(str(source))
     except XmodularError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -56,10 +57,13 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         if self.resume and self.overwrite:
             raise ConfigurationError("--resume and --overwrite exclude each other.")
-        if (self.max_steps is not None and self.max_steps < 1) or self.epochs <= 0:
+        if (self.max_steps is not None and self.max_steps < 1) or not 0 < self.epochs < math.inf:
             raise ConfigurationError("--max-steps and --epochs must be positive: there would be nothing to train.")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ConfigurationError(f"learning_rate must be positive; got {self.learning_rate}.")
+        for name in ("warmup", "weight_decay", "max_grad_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigurationError(f"{name} must be a number from 0 up; got {getattr(self, name)}.")
         for name in ("batch_size", "accumulation", "log_every"):
             _check_at_least(name, getattr(self, name), 1)
 
@@ -139,6 +143,7 @@ class PretrainOptions(LanguageModelOptions):
         for name in ("alpha", "alpha_end"):
             if (value := getattr(self, name)) is not None:
                 _check_range(name, value, 0.0, 1.0)
+        _check_at_least("vocab_size", self.vocab_size, 8)
         if self.dataset_rows is not None:
             _check_at_least("dataset_rows", self.dataset_rows, 1)
         if self.batch_tokens is not None:
@@ -176,6 +181,8 @@ class ExtendOptions(LanguageModelOptions):
         super().__post_init__()
         if self.new_vocabulary is not None and self.tokenizer is not None:
             raise ConfigurationError("--new-vocabulary trains a tokenizer, --tokenizer takes one: give one of them.")
+        if self.new_vocabulary is not None:
+            _check_at_least("new_vocabulary", self.new_vocabulary, 8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -203,8 +210,10 @@ class FinetuneOptions(TrainingOptions):
     trainable: Trainable = _option("What trains; shared: all but embeddings and adapters.", "shared")
     tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
     max_length: int = _option("Tokens a row, or a window of it, at most.", 128)
-    stride: int = _option(
-        "Tokens that neighbouring windows of a long context (qa) or sentence (tag) share, half a window at most.", 128
+    stride: int | None = _option(
+        "Tokens that neighbouring windows of a long context (qa) or sentence (tag) share; default: a quarter of "
+        "--max-length.",
+        None,
     )
     epochs: float = _option("Passes over the training files; ignored with --max-steps.", 5.0)
     learning_rate: float = _option("Peak learning rate.", 2e-5)
@@ -239,7 +248,8 @@ class FinetuneOptions(TrainingOptions):
         if not self.train:
             raise ConfigurationError("--train names no file.")
         _check_at_least("max_length", self.max_length, 8)
-        _check_at_least("stride", self.stride, 0)
+        if self.stride is not None:
+            _check_at_least("stride", self.stride, 0)
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
             raise ConfigurationError(f"adam_betas are two numbers from 0 to below 1; got {self.adam_betas}.")
         if self.classifier_dropout is not None:
@@ -350,7 +360,7 @@ class PredictOptions:
             _check_at_least(name, getattr(self, name), 1)
         if self.shard_rows is not None:
             _check_at_least("shard_rows", self.shard_rows, 1)
-            if self.output == "-" or Path(self.output).suffix:
+            if self.output == "-" or Path(self.output).suffix in (".jsonl", ".csv", ".tsv", ".parquet"):
                 raise ConfigurationError(f"--output is a folder with --shard-rows; not {self.output!r}.")
         _check_at_least("stride", self.stride, 0)
 

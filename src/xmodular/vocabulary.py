@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from xmodular.errors import ConfigurationError, DataError
+from xmodular.files import is_missing_folder
 from xmodular.packs.tokenizer import problem
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -46,6 +48,10 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         if not model.is_file():
             raise DataError(f"No tokenizer in {path}: it has neither tokenizer.json nor sentencepiece.bpe.model.")
         return from_sentencepiece(model.read_bytes())
+    if is_missing_folder(source):
+        raise DataError(f"No tokenizer at {source}: there is no such folder.")
+    if not path.exists() and len(path.parts) == 1:
+        _ask_hub(str(source))
     try:
         # The class is the one that the files name; released checkpoints name XLM-R's, which knows its special tokens.
         tokenizer: Any = AutoTokenizer.from_pretrained(str(source))
@@ -61,6 +67,26 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         tokens = ", ".join(f"{name} {getattr(tokenizer, name)}" for name in names)
         raise DataError(f"The tokenizer at {source} uses one token for two purposes ({tokens}); X-MOD needs five.")
     return tokenizer
+
+
+def _ask_hub(name: str) -> None:
+    """Ask the Hub once for a name of one word: old repositories have such names, but most are folders misspelt.
+
+    Loading it would ask again and again, for most of a minute where there is no network.
+
+    Raises:
+        DataError: the Hub does not have it, or cannot be asked, and it was not fetched before.
+    """
+    import huggingface_hub
+
+    if isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        huggingface_hub.HfApi().model_info(name, timeout=10)
+    except Exception as error:  # those of the connection have no class in common
+        raise DataError(
+            f"No tokenizer at {name}: there is no such folder, and the Hub does not give it ({error!s:.200})."
+        ) from error
 
 
 def train_tokenizer(
@@ -126,6 +152,10 @@ def train_tokenizer(
             minloglevel=2,
         )
     except RuntimeError as error:
+        if short := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
+            raise ConfigurationError(
+                f"vocab_size={vocab_size} does not suit this text: its characters alone need {int(short[1]) + 2}."
+            ) from error
         raise ConfigurationError(f"vocab_size={vocab_size} does not suit this text: {error}") from error
     return from_sentencepiece(model.getvalue())
 

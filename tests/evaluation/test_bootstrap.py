@@ -75,6 +75,12 @@ def test_the_same_answers_do_not_differ():
     assert (found.value, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
 
 
+def test_no_numbers_differ_from_nothing():
+    found = compare(measured(np.full(20, np.nan)), measured(answers(20, 0.5, 8)))
+    assert np.isnan(found.value)
+    assert found.p == 1.0
+
+
 def test_one_row():
     found = compare(measured(np.array([True])), measured(np.array([False])))
     assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 
 from xmodular import evaluate
 from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular.tasks import load_saved
 
 
 def write(path, rows):
@@ -109,3 +111,17 @@ def test_room_is_that_of_the_fine_tuning(make_model, tmp_path):
     plain, short = make_model("plain", 4), make_model("short", 4, options={"max_length": 10, "stride": 2, "seed": 7})
     assert scores(short) == scores(plain, max_length=10)
     assert scores(short) != scores(plain)
+
+
+def test_an_output_folder_that_cannot_be_is_found_out_first(model, feelings, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=r"--output-dir .*file/out: .*file is a file"):
+        evaluate(model, feelings, output_dir=tmp_path / "file" / "out")
+    assert "Evaluating" not in capsys.readouterr().err
+
+
+def test_outputs_that_are_no_numbers_are_named(model, feelings, capsys):
+    broken = load_saved(model)
+    torch.nn.init.constant_(broken.classifier.out_proj.weight, float("nan"))
+    evaluate(broken, feelings, adapter=("right",), bootstrap=5)
+    assert "are infinite or no numbers for 90 of 90 inputs" in " ".join(capsys.readouterr().err.split())

@@ -73,6 +73,18 @@ def test_a_language_that_is_not_there_is_named(words: PreTrainedTokenizerFast) -
     model.set_vocabulary("sw", words.backend_tokenizer.to_str(), torch.randn(len(words), model.config.hidden_size))
     with pytest.raises(InputError, match="sw_KE has a vocabulary of its own"):
         pipe(TEXT, language="sw")
+    with model.language("sw"), pytest.raises(InputError, match="sw_KE has a vocabulary of its own"):
+        pipe(TEXT)
+
+
+def test_text_is_generated_in_a_language(words: PreTrainedTokenizerFast) -> None:
+    xmodular.register()
+    model = tiny_model(xmodular.XmodForCausalLM, attention="sdpa", vocab_size=len(words), is_decoder=True)
+    pipe = pipeline("text-generation", model=model, tokenizer=words)
+    found = {code: pipe(TEXT, language=code, max_new_tokens=8, do_sample=False) for code in ("de", "sw")}
+    assert found["de"] != found["sw"]
+    with model.language("sw"):
+        assert pipe(TEXT, max_new_tokens=8, do_sample=False) == found["sw"]
 
 
 def test_other_models_get_the_original_classes(words: PreTrainedTokenizerFast) -> None:

@@ -11,7 +11,9 @@ from transformers import PreTrainedTokenizerFast
 from tests.prediction.conftest import SENTENCES
 from xmodular import Predictor
 from xmodular.errors import ConfigurationError, DataError, InputError
+from xmodular.rows import BadRows, Row
 from xmodular.tasks import load_saved, tokenizer_of
+from xmodular.tasks.loading import examples
 
 TEXTS = [text for texts in SENTENCES.values() for text in texts]
 SPOKEN = [code for code, texts in SENTENCES.items() for _ in texts]
@@ -132,3 +134,40 @@ def test_what_has_no_task_is_named(folders: dict[str, Path]) -> None:
         Predictor(folders["regress"])("text")
     with pytest.raises(InputError, match="row 0 is 7: give a text"):
         Predictor(folders["regress"])([7], "de")
+
+
+def test_numbers_out_of_range_are_refused(topic: Path) -> None:
+    for name, value in (("window", 0), ("batch_tokens", 0), ("threshold", 1.5)):
+        with pytest.raises(ConfigurationError, match=f"{name} is {value}"):
+            Predictor(topic, **{name: value})
+
+
+def test_a_folder_of_seeds_asks_for_one(tmp_path: Path) -> None:
+    (tmp_path / "seeds.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match=r"a model for each seed: name one of them, as .*/seed-0"):
+        Predictor(tmp_path)
+
+
+def test_progress_counts_rows_and_not_their_windows(folders: dict[str, Path]) -> None:
+    predictor = Predictor(folders["XmodForQuestionAnswering"], max_length=40, stride=4)
+    context = " ".join(SENTENCES["en_XX"] * 20)
+    row = Row({"question": "Who?", "context": context}, "row 0", "en_XX")
+    told: list[float] = []
+    predictor.predict(list(examples(predictor.task, [row] * 2, BadRows(), gold=False)), told.append)
+    assert sum(told) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("wrong", [5.5, True, {}, ["x"], [None], [{"text": "not there", "answer_start": -1}]])
+def test_gold_is_not_looked_at(folders: dict[str, Path], wrong: object) -> None:
+    rows = {
+        "XmodForSequenceClassification": ({"text": "a"}, ["label"]),
+        "regress": ({"text": "a"}, ["score", "label"]),
+        "XmodForTokenClassification": ({"words": ["a", "b"]}, ["tags", "ner_tags", "labels"]),
+        "XmodForQuestionAnswering": ({"question": "a", "context": "b c"}, ["answers", "answer"]),
+        "XmodForMultipleChoice": ({"context": "a", "choices": ["b", "c"]}, ["label", "answer"]),
+    }
+    for name, (row, columns) in rows.items():
+        predictor = Predictor(folders[name])
+        (expected,) = predictor([row], "en")
+        for column in columns:
+            assert predictor([{**row, column: wrong}], "en") == [expected], (name, column)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,10 @@ from tests.prediction.conftest import SENTENCES
 from xmodular import Predictor
 from xmodular.cli import app
 from xmodular.errors import ConfigurationError, DataError
+from xmodular.options import PredictOptions, build
 from xmodular.prediction import predict
+from xmodular.prediction.work import Work
+from xmodular.rows import read_rows
 
 TEXTS = [text for texts in SENTENCES.values() for text in texts]
 SPOKEN = [code for code, texts in SENTENCES.items() for _ in texts]
@@ -238,3 +244,124 @@ def test_a_language_that_nobody_says_is_asked_for(topic: Path, tmp_path: Path) -
     assert CliRunner().invoke(app, [*arguments, "--identify"]).exit_code == 0
     assert lines(tmp_path / "out.jsonl")[0]["adapter"] == "de_DE"
     assert 0 < lines(tmp_path / "out.jsonl")[0]["confidence"] <= 1
+
+
+def test_a_carriage_return_ends_no_record(topic: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "de.jsonl", [{"text": "a\rb"}, {"text": "a\r\nb"}])
+    for name, delimiter in (("out.csv", ","), ("out.tsv", "\t")):
+        predict(topic, source, tmp_path / name)
+        with open(tmp_path / name, encoding="utf-8", newline="") as file:
+            assert [row["text"] for row in csv.DictReader(file, delimiter=delimiter)] == ["a\rb", "a\r\nb"]
+        assert (tmp_path / name).read_bytes().endswith(b"de_DE\n")
+
+
+def test_a_parquet_column_that_widens_too_late_becomes_text(topic: Path, tmp_path: Path) -> None:
+    rows = [{"text": "a", "n": 2**60 + 1}, {"text": "b", "n": 0.5}]
+    predict(topic, write(tmp_path / "de.jsonl", rows), tmp_path / "out.parquet", window=1)
+    assert [row["n"] for row in pq.read_table(tmp_path / "out.parquet").to_pylist()] == [str(2**60 + 1), "0.5"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after", "tidying"])
+def test_killed_about_the_last_rename(
+    topic: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    predict(topic, source, tmp_path / "whole.jsonl", window=3, **LANG)
+    output = tmp_path / "out.jsonl"
+    replace, unlink = os.replace, Path.unlink
+
+    def killing(old: Path, new: Path) -> None:
+        if moment == "after" or new != output:
+            replace(old, new)
+        if new == output and moment != "tidying":
+            raise KeyboardInterrupt
+        if new == output:
+            replace(old, new)
+
+    def unlinking(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "part-00002.jsonl":
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killing)
+        if moment == "tidying":
+            patch.setattr(Path, "unlink", unlinking)
+        with pytest.raises(KeyboardInterrupt):
+            predict(topic, source, output, window=3, **LANG)
+    assert output.exists() == (moment != "before")
+    done = predict(topic, source, output, window=3, **LANG)
+    assert (done.rows, done.bad) == (16, 0)
+    assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "rows.jsonl", "whole.jsonl"]
+
+
+def test_strangers_stay(topic: Path, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "part-00000.jsonl").write_text("mine")
+    with pytest.raises(ConfigurationError, match="holds no run of predict"):
+        predict(topic, source, tmp_path / "folder", shard_rows=4, **LANG)
+    (tmp_path / "out.jsonl.bad.jsonl").write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"out\.jsonl\.bad\.jsonl is there already; --overwrite"):
+        predict(topic, source, tmp_path / "out.jsonl", **LANG)
+    assert (tmp_path / "folder" / "part-00000.jsonl").read_text() == "mine"
+    assert (tmp_path / "out.jsonl.bad.jsonl").read_text() == "mine"
+
+
+def test_the_input_is_never_replaced(topic: Path, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    inside = write(tmp_path / "shards" / "de.jsonl", [{"text": "a"}])
+    bad = write(tmp_path / "de.jsonl.bad.jsonl", [{"text": "a"}])
+    for given, output, more in (
+        (source, source, {}),
+        (bad, tmp_path / "de.jsonl", {}),
+        (inside, tmp_path / "shards", {"shard_rows": 4}),
+    ):
+        with pytest.raises(ConfigurationError, match="would replace the input"):
+            predict(topic, given, output, overwrite=True, **more, **LANG)
+
+
+def test_a_run_that_cannot_begin_replaces_nothing(topic: Path, source: Path, tmp_path: Path) -> None:
+    predict(topic, source, tmp_path / "shards", shard_rows=7, **LANG)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
+    with pytest.raises(DataError, match="no column 'review'"):
+        predict(topic, source, tmp_path / "shards", shard_rows=7, overwrite=True, columns={"text": "review"})
+    assert {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()} == before
+
+
+def test_another_standard_input_is_not_mixed_in(
+    topic: Path, interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = interrupted.read_bytes()
+    more: dict[str, Any] = {"window": 3, "language": "de"}
+
+    def given(text: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+
+    given(content)
+    with pytest.raises(DataError, match="<stdin>:8: not JSON"):
+        predict(topic, "-", tmp_path / "piped.jsonl", **more)
+    given(content.replace(b"doctor", b"dactor"))
+    with pytest.raises(DataError, match=r"At <stdin>:1, the input has not the row that was number 1 of those done"):
+        predict(topic, "-", tmp_path / "piped.jsonl", skip_bad_rows=True, **more)
+    given(content)
+    assert predict(topic, "-", tmp_path / "piped.jsonl", skip_bad_rows=True, **more).rows == 8
+
+
+def test_a_reader_that_leaves_ends_the_run(
+    topic: Path, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", closefd=True) as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert predict(topic, source, "-", window=3, **LANG).rows == 3
+
+
+def test_the_first_rows_are_few_where_they_are_long(topic: Path, tmp_path: Path) -> None:
+    long = "x" * 100
+    source = write(tmp_path / "de.jsonl", [{"text": "a", "note": long}] * 5)
+    options = build(PredictOptions, {"model": str(topic), "input": str(source), "output": "-"})
+    work = Work(Predictor(topic), options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xmodular.prediction.work.WINDOW_CHARACTERS", 150)
+        assert len(work._head(read_rows(source, work.bad))) == 2

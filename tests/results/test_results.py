@@ -10,6 +10,7 @@ from rich.console import Console
 from tests.results.samples import made_up
 from xmodular.errors import DataError
 from xmodular.results import Comparison, Results, Row
+from xmodular.results.tables import signed
 
 
 def row(language, value, adapter="right", metric="accuracy", run="topic", **more):
@@ -97,3 +98,10 @@ def test_pictures(tmp_path):
     assert sorted(names) == sorted(path.name for path in tmp_path.iterdir())
     assert (tmp_path / "results.svg").read_text(encoding="utf-8").count("sw_KE") >= 1
     assert (tmp_path / "matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.123, "+12.3"), (-0.123, "\N{MINUS SIGN}12.3"), (-0.0001, "0.0"), (float("nan"), "nan")]
+)
+def test_differences_are_shown_with_their_sign(value, shown):
+    assert signed(value, "accuracy") == shown

@@ -8,6 +8,8 @@ from tests.conftest import DEVELOPMENT_DATA
 from tests.rows.support import read, values
 from xmodular.errors import DataError
 from xmodular.rows import BadRows, conll, read_rows
+from xmodular.tasks import TASKS
+from xmodular.tasks.loading import load
 
 CONLLU = """# newdoc
 # sent_id = es-1
@@ -40,9 +42,36 @@ def test_more_columns_and_spaces(tmp_path: Path):
         "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nsaid  VBD B-VP O\n# NN B-NP O\n\n-DOCSTART- O\n\nx X X O\n"
     )
     assert values(path) == [
-        {"words": ["EU", "said", "#"], "tags": ["B-ORG", "O", "O"]},
-        {"words": ["x"], "tags": ["O"]},
+        {
+            "words": ["EU", "said", "#"],
+            "tags": ["B-ORG", "O", "O"],
+            "column2": ["NNP", "VBD", "NN"],
+            "column3": ["B-NP", "B-VP", "B-NP"],
+        },
+        {"words": ["x"], "tags": ["O"], "column2": ["X"], "column3": ["X"]},
     ]
+
+
+def test_numbers_of_words_are_not_taken_for_words(tmp_path: Path):
+    path = tmp_path / "a.conll"
+    path.write_text("# id = 1\n1\tAda\tB-PER\t-\n2\twrote\tO\t-\n\n1\tYes\tO\t-\n")
+    first, second = values(path)
+    assert first == {
+        "column1": ["1", "2"],
+        "column2": ["Ada", "wrote"],
+        "column3": ["B-PER", "O"],
+        "column4": ["-", "-"],
+    }
+    assert second == {"words": ["1"], "tags": ["-"], "column2": ["Yes"], "column3": ["O"]}
+    with pytest.raises(DataError, match=r"a.conll:2: no words; .*the row has 'column1', 'column2'"):
+        load(TASKS["tag"], path)
+    named = load(TASKS["tag"], path, columns={"words": "column2", "tags": "column3"})
+    assert [(example.texts[1:], example.gold) for example in named] == [
+        (("Ada", "wrote"), ("B-PER", "O")),
+        (("Yes",), ("O",)),
+    ]
+    path.write_text("1\tO\n2\tO\n")
+    assert values(path) == [{"words": ["1", "2"], "tags": ["O", "O"]}]
 
 
 def test_words_alone_have_no_tags(tmp_path: Path):

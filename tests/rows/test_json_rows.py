@@ -132,3 +132,22 @@ def test_a_file_that_is_wrong_as_a_whole(tmp_path: Path, content: bytes, reason:
     path.write_bytes(content)
     with pytest.raises(DataError, match=reason):
         list(read_rows(path, BadRows(skip=True)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"data": [{"paragraphs": [%s, {"context": "a", "context": "b", "qas": []}]}]}',
+        '{"data": [{"paragraphs": [%s, {"context": "a", "qas": [], "qas": [{}]}]}]}',
+        '{"data": [{"paragraphs": [%s]}, {"paragraphs": [], "paragraphs": []}]}',
+    ],
+)
+def test_no_question_is_lost_to_a_name_that_occurs_twice(tmp_path: Path, content: str):
+    path = tmp_path / "a.json"
+    path.write_text(content % '{"context": "a", "qas": [{"question": "b"}]}')
+    rows, noted = read(path)
+    assert [row.values for row in rows] == [{"context": "a", "question": "b"}]
+    assert [reason for _, reason in noted] == ["a name occurs twice in the object"]
+    path.write_text('{"data": [{}], "data": []}')
+    with pytest.raises(DataError, match=r"a.json: a name occurs twice in the object"):
+        read(path)

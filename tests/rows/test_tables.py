@@ -111,3 +111,49 @@ def test_a_real_file_with_quotes_that_are_no_quoting():
     assert len(found) == len(stored) - 1
     plain = [line for line in stored[1:] if not any(part[:1] == part[-1:] == '"' for part in line.split("\t"))]
     assert {"\t".join(row.values()) for row in found} >= set(plain)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'text;label\r\n"a; b, c";1\r\nd,e;2\r\n',
+        '"text";"label"\n"a; b, c";"1"\n"d,e";2\n',
+        'text\tlabel\na; b, c\t1\n"d,e"\t2\n',
+        '\r\nsep=;\r\ntext;label\r\n"a; b, c";1\r\nd,e;2\r\n',
+        '"sep=,"\ntext,label\n"a; b, c",1\n"d,e",2\n',
+        '"text",label\n"a; b, c",1\n"d,e",2\n',
+        'text,label,,\n"a; b, c",1,,\n"d,e",2,,\n',
+    ],
+)
+def test_what_spreadsheets_write(tmp_path: Path, content: str):
+    path = tmp_path / "a.csv"
+    path.write_text("\ufeff" + content, newline="")
+    found = [{name: value for name, value in row.items() if name} for row in values(path)]
+    assert found == [{"text": "a; b, c", "label": "1"}, {"text": "d,e", "label": "2"}]
+
+
+def test_values_without_a_name_are_not_lost(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,,\n1,,\n2,x,\n")
+    rows, noted = read(path)
+    assert [row.values["a"] for row in rows] == ["1"]
+    assert noted == [(f"{path}:3", "it has a value in one of 2 columns without a name")]
+    path.write_text("a,\n1,x\n")
+    assert values(path) == [{"a": "1", "": "x"}]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "conll"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf_16_is_named(tmp_path: Path, suffix: str, encoding: str):
+    path = tmp_path / f"a.{suffix}"
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    path.write_text(mark + "text\tlabel\nhouse\t1\n", encoding=encoding)
+    with pytest.raises(DataError, match=f"a.{suffix} cannot be read: it is UTF-16; save it as UTF-8"):
+        list(read_rows(path, BadRows(skip=True)))
+
+
+def test_carriage_returns_that_end_no_line(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a,b\r1,2\r")
+    with pytest.raises(DataError, match="but a carriage return stands alone in it; lines end in"):
+        values(path)

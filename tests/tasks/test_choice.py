@@ -102,3 +102,10 @@ def test_accuracy_and_guesses():
     sums = CHOICE.statistics(examples, [{"choice": choice} for choice in (0, 0, 1, 1)], [])
     assert CHOICE.metrics(sums.sum(0), []) == {"accuracy": 0.75}
     assert CHOICE.guesses(examples, []) == {"majority": [{"choice": 1}] * 4, "uniform": {"accuracy": 0.5}}
+
+
+def test_cause_and_effect_in_any_spelling():
+    row = {"context": "P", "choices": ["A", "B"]}
+    for spelled in ("Cause", " cause\n", "CAUSE"):
+        assert CHOICE.parse({**row, "question": spelled}) == CHOICE.parse({**row, "question": "cause"})
+    assert CHOICE.parse({**row, "question": "Effects?"})[0][1] == "Effects? A"

@@ -109,3 +109,20 @@ def test_guesses_need_no_model():
     guesses = CLASSIFY.guesses(examples, ["x", "y", "z"])
     assert guesses["majority"] == [{"label": "y"}] * 4
     assert guesses["uniform"] == {"accuracy": pytest.approx(1 / 3)}
+
+
+def test_labels_that_are_numbers_are_in_their_order():
+    def names(*labels):
+        return CLASSIFY.label_names([example_of(CLASSIFY, text="a", label=label) for label in labels])
+
+    assert names(10, 2, -1, 0) == ["-1", "0", "2", "10"]
+    assert names(10, 2, "x") == ["10", "2", "x"]
+    assert names("9" * 10_000, 2) == ["2", "9" * 10_000]
+
+
+def test_a_label_is_the_same_however_a_file_spells_it():
+    golds = [CLASSIFY.parse({"text": "a", "label": label})[1] for label in (1, 1.0, "1", " 1 ", "1\r")]
+    assert golds == ["1"] * 5
+    for label in (0.5, float("inf"), " ", True):
+        with pytest.raises(ValueError, match="'label' must be a name or a whole number"):
+            CLASSIFY.parse({"text": "a", "label": label})

@@ -51,6 +51,32 @@ def test_columns_may_have_other_names(tmp_path: Path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "row", "columns", "texts"),
+    [
+        ("classify", {"q": "a", "sentence": "b"}, {"premise": "q", "hypothesis": "sentence"}, ("a", "b")),
+        ("regress", {"text": "no", "sentence1": "a", "b": "b"}, {"hypothesis": "b"}, ("a", "b")),
+        ("classify", {"review": "a", "premise": "b", "hypothesis": "c"}, {"text": "review"}, ("a",)),
+        ("tag", {"tokens": ["no"], "raw": "a b"}, {"text": "raw"}, ("a b", "a", "b")),
+        (
+            "choice",
+            {"options": ["no", "no"], "context": "p", "a": "x", "b": "y"},
+            {"choice1": "a", "choice2": "b"},
+            ("p", "x", "p", "y"),
+        ),
+    ],
+)
+def test_columns_that_are_named_count_and_not_others(name: str, row: dict, columns: dict, texts: tuple):
+    (example,) = examples(TASKS[name], [Row(row, "row 1")], BadRows(), columns=columns, gold=False)
+    assert example.texts == texts
+
+
+def test_a_text_and_a_pair_in_one_row_are_not_chosen_from():
+    row = Row({"text": "a", "sentence1": "b", "sentence2": "c"}, "row 1")
+    with pytest.raises(DataError, match="row 1: a row has 'text', or 'premise' and 'hypothesis'; say which columns"):
+        list(examples(CLASSIFY, [row], BadRows(), gold=False))
+
+
 def test_a_mapped_column_that_is_not_there_is_an_error_at_the_first_row(tmp_path: Path):
     path = write(tmp_path / "a.jsonl", '{"review": "a", "label": 1}', '{"text": "b", "label": 1}')
     with pytest.raises(DataError, match=r"a.jsonl:1: there is no column 'txt'; there are 'review', 'label'\.$"):

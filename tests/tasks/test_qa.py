@@ -167,8 +167,10 @@ def test_rows():
     assert QA.parse({**base, "answers": {"text": ["Ada"], "answer_start": [17]}})[1] == placed
     assert QA.parse({**base, "answers": "Lovelace"})[1] == (("Lovelace", 4),)
     assert QA.parse({**base, "answers": ["and", "Ada"]})[1] == (("and", 13), ("Ada", 0))
-    for nothing in ({}, {"answers": []}, {"answers": {"text": [], "answer_start": []}}, {"answers": None}):
-        assert QA.parse({**base, **nothing})[1] is None
+    assert QA.parse(base)[1] is None
+    for nothing in ([], {"text": [], "answer_start": []}):
+        with pytest.raises(ValueError, match="'answers' is empty, as SQuAD 2 has questions without one"):
+            QA.parse({**base, "answers": nothing})
 
 
 @pytest.mark.parametrize(
@@ -276,6 +278,29 @@ def test_the_best_span_ends_behind_its_start_and_is_short(scripts_tokenizer):
         readings.append((part, logits))
     best = QA.decode(example, readings, [])
     assert (best["start"], best["end"]) == parts[1].places[1][3]
+
+
+@pytest.mark.parametrize("room", [Room(24, 8), Room(60, 20), Room(400)])
+def test_every_span_of_every_window_is_weighed(scripts_tokenizer, room):
+    draw = np.random.default_rng(0)
+    context = " ".join(draw.choice(["house", "river", "market", "the", "\u0001", "東京の家"], 150))
+    example = example_of(QA, question="a", context=context)
+    encodings = QA.encode(scripts_tokenizer, [example], [], room)
+    readings = [(each, draw.normal(size=(len(each.sequences[0]), 2)).astype(np.float32)) for each in encodings]
+    best = {}
+    for encoding, logits in readings:
+        before, spans = encoding.places
+        edges = logits[before:].astype(np.float64)
+        for first, (start, more) in enumerate(spans):
+            for last in range(first, min(first + 64, len(spans))):
+                end = spans[last][1]
+                if start < more and spans[last][0] < end and start < end:
+                    score = edges[first, 0] + edges[last, 1]
+                    best[start, end] = max(score, best.get((start, end), score))
+    (span, top), *others = sorted(best.items(), key=lambda item: -item[1])[:20]
+    found = QA.decode(example, readings, [])
+    assert (found["start"], found["end"]) == span
+    assert found["score"] == pytest.approx(1 / (1 + sum(np.exp(score - top) for _, score in others)))
 
 
 def test_a_context_without_tokens_gives_an_empty_answer(scripts_tokenizer):

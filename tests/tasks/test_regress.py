@@ -70,3 +70,9 @@ def test_resamples_keep_to_the_definition():
 def test_the_mean_is_the_best_constant():
     examples = [example_of(REGRESS, text="a", score=score) for score in (1, 2, 6)]
     assert REGRESS.guesses(examples, ["score"]) == {"majority": [{"score": 3.0}] * 3}
+
+
+@pytest.mark.parametrize("score", ["1_0", "1,5", "", True, [1]])
+def test_what_is_no_number(score):
+    with pytest.raises(ValueError, match="'score' must be a number"):
+        REGRESS.parse({"text": "a", "score": score})

@@ -61,6 +61,15 @@ def test_a_wrong_row_says_why(row, reason):
         TAG.parse(row)
 
 
+def test_white_space_around_a_tag_makes_no_other_tag():
+    assert TAG.parse({"words": ["a", " b"], "tags": ["O ", "B-PER"]}) == (("a  b", "a", " b"), ("O", "B-PER"))
+
+
+def test_tags_of_a_text_that_is_not_split():
+    with pytest.raises(ValueError, match="tags belong to 'words', a list"):
+        TAG.parse({"text": "a b", "tags": ["O", "O"]})
+
+
 def test_label_inventories_are_complete():
     def names(*tags):
         return TAG.label_names([example_of(TAG, words=["a"] * len(tags), tags=list(tags))])

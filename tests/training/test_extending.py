@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from tests.conftest import LANGUAGES, sentence
 from tests.support import assert_same_state
-from xmodular import diff, extend, finetune
-from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular import diff, extend, finetune, pretrain
+from xmodular.errors import ConfigurationError, DataError, LanguageError, TrainingError
 from xmodular.modeling import XmodForMaskedLM
 from xmodular.tasks import load_saved
-from xmodular.training import trainer
+from xmodular.training import extending, trainer
 from xmodular.vocabulary import load_tokenizer, start_rows, train_tokenizer
 
 SMALL = {"block_size": 32, "batch_size": 8, "max_steps": 12, "learning_rate": 5e-3, "dev_fraction": 0.2}
@@ -126,6 +127,36 @@ def test_a_broken_run_goes_on(base_run, text, tmp_path, monkeypatch):
     assert again.metrics == whole.metrics
 
 
+@pytest.mark.parametrize("what", ["_pack", "diff"])
+def test_a_run_without_pack_and_certificate_is_not_finished(base_run, text, tmp_path, monkeypatch, what):
+    def no_space(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    small = {**SMALL, "output_dir": tmp_path / "run", "max_steps": 4, "save_every": 2}
+    with monkeypatch.context() as patch:
+        patch.setattr(extending, what, no_space)
+        with pytest.raises(TrainingError, match=r"could not be written .*No space .*checkpoint-4, is intact"):
+            extend(base_run.output_dir, "gsw", text, **small)
+    extend(base_run.output_dir, "gsw", text, **small)
+    assert json.loads((tmp_path / "run" / "certificate.json").read_text())["ok"] is True
+    assert (tmp_path / "run" / "pack").is_dir()
+
+
+def test_the_first_process_of_all_machines_prepares_folder_and_text(base_run, corpus, text, tmp_path, monkeypatch):
+    first, told = TrainingArguments.main_process_first, []
+
+    def noted(self, local=True, desc="work"):
+        told.append((local, desc))
+        return first(self, local, desc)
+
+    monkeypatch.setattr(TrainingArguments, "main_process_first", noted)
+    small = {**SMALL, "max_steps": 1}
+    extend(base_run.output_dir, "gsw", text, output_dir=tmp_path / "grown", **small)
+    pretrain(corpus / "text", output_dir=tmp_path / "base", tokenizer=base_run.output_dir, preset="tiny", **small)
+    assert len(told) >= 6
+    assert not [desc for local, desc in told if local]
+
+
 def test_a_model_object_gets_the_language(base_run, text, tmp_path):
     model = XmodForMaskedLM.from_pretrained(base_run.output_dir)
     run = extend(model, "gsw", text, output_dir=tmp_path / "object", **SMALL)
@@ -147,6 +178,10 @@ def test_a_model_object_gets_the_language(base_run, text, tmp_path):
         ({"new_vocabulary": 100, "tokenizer": "x"}, ConfigurationError, "one of them"),
         ({"tokenizer": "nowhere"}, DataError, "nowhere"),
         ({"start_rows": "magic"}, ConfigurationError, "magic"),
+        ({"text": __file__}, DataError, "test_extending.py is no text"),
+        ({"dev_text": __file__}, DataError, "test_extending.py is no text"),
+        ({"dev_fraction": 0.0}, DataError, "no held-out text of gsw"),
+        ({"new_vocabulary": 3}, ConfigurationError, "at least 8"),
     ],
 )
 def test_refusals_come_first(base_run, text, tmp_path, options, error, part):

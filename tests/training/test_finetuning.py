@@ -284,6 +284,31 @@ def test_the_model_card_says_where_it_comes_from(corpus, validated):
     assert "`common`, `rare`" in text
 
 
+def test_the_card_of_pairs_shows_a_pair(base_run, tmp_path):
+    path = tmp_path / "en_XX.train.jsonl"
+    path.write_text("".join(json.dumps({"text1": "a", "text2": "b", "label": label}) + "\n" for label in "xy"))
+    run = finetune(base_run.output_dir, path, output_dir=tmp_path / "run", max_steps=1)
+    text = (run.output_dir / "README.md").read_text()
+    assert 'predictor([{"text1": "...", "text2": "..."}]' in text
+    assert "This model gives a pair of texts a label." in text
+    assert "| stride |" not in text  # it reads no windows
+
+
+def test_shorter_rows_than_asked_for_are_said(corpus, base_run, tmp_path, capsys):
+    train = corpus / "topic" / "en_XX.train.jsonl"
+    finetune(base_run.output_dir, train, output_dir=tmp_path / "run", max_steps=1, max_length=5000)
+    positions = base_run.model.config.max_position_embeddings - base_run.model.config.pad_token_id - 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"The model has positions for {positions} tokens, fewer than --max-length 5000." in said
+
+
+def test_a_finished_run_is_found_before_the_rows_are_read(corpus, base_run, tmp_path):
+    options = {"output_dir": tmp_path / "run", "max_steps": 1}
+    finetune(base_run.output_dir, corpus / "topic" / "en_XX.train.jsonl", **options)
+    with pytest.raises(ConfigurationError, match="holds a finished run"):
+        finetune(base_run.output_dir, tmp_path / "absent.jsonl", **options)
+
+
 def test_errors_come_before_work(corpus, base_run, tmp_path):
     train = corpus / "topic" / "en_XX.train.jsonl"
     with pytest.raises(LanguageError, match="Klingon"):

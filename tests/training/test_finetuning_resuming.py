@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import assert_same_state
 from tests.training.test_resuming import assert_same_run, logged
 from xmodular import XmodForSequenceClassification
 from xmodular.errors import ConfigurationError, TrainingError
@@ -136,7 +137,7 @@ def test_other_options_and_other_data_are_named(files, corpus, base_run, tmp_pat
         finetune(**{**options, "eval_every": 1})
     text = train.read_text()
     train.write_text(text.replace("river", "house"))
-    with pytest.raises(ConfigurationError, match=r"have changed \(train\): start over with --overwrite"):
+    with pytest.raises(ConfigurationError, match=r"have changed \(train\)\. Choose .* start over with --overwrite"):
         finetune(**options)
     train.write_text(text)
     model = XmodForSequenceClassification.from_pretrained(base_run.output_dir, num_labels=2)
@@ -150,6 +151,21 @@ def test_other_options_and_other_data_are_named(files, corpus, base_run, tmp_pat
         finetune(**options, resume=True)
 
 
+def test_overwriting_starts_over_on_other_data(files, tmp_path, stopping, monkeypatch):
+    train = tmp_path / "en_XX.train.jsonl"
+    shutil.copy(files["train"], train)
+    options = {**files, **SHORT, "train": str(train), "output_dir": tmp_path / "run", "overwrite": True}
+    stopping(4)
+    with pytest.raises(Stopped):
+        finetune(**options)
+    monkeypatch.undo()
+    train.write_text(train.read_text().replace("river", "house"))
+    run = finetune(**options)
+    alone = finetune(**{**options, "output_dir": tmp_path / "alone"})
+    assert_same_state(run.model.state_dict(), alone.model.state_dict())
+    assert logged(run.output_dir) == run.metrics["steps"]
+
+
 def test_a_loss_that_is_no_number_stops_the_run(files, tmp_path, monkeypatch):
     step = RoutedTrainer.training_step
     monkeypatch.setattr(
@@ -160,3 +176,19 @@ def test_a_loss_that_is_no_number_stops_the_run(files, tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match=r"The loss is not finite at step 4, .*checkpoint-3"):
         finetune(output_dir=tmp_path / "run", **files, **SHORT)
     assert not Path(tmp_path / "run" / "options.json").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_saved(files, tmp_path, monkeypatch):
+    """The last step's loss is a number, its gradient is not, and nothing is logged or saved after it."""
+    step = RoutedTrainer.training_step
+
+    def spoilt(self, model, *rest):
+        loss = step(self, model, *rest)
+        if self.state.global_step == 4:
+            next(p for p in model.parameters() if p.grad is not None).grad.fill_(float("inf"))
+        return loss
+
+    monkeypatch.setattr(RoutedTrainer, "training_step", spoilt)
+    with pytest.raises(TrainingError, match=r"After the last step, 5, a weight is no finite number"):
+        finetune(output_dir=tmp_path / "run", **{**files, **SHORT, "dev": (), "eval_every": None, "save_every": None})
+    assert not (tmp_path / "run" / "config.json").exists()

@@ -11,7 +11,9 @@ import torch
 from tests.conftest import LANGUAGES, MINIATURE
 from xmodular import XmodForCausalLM, XmodForMaskedLM, evaluate
 from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular.options import PretrainOptions, build
 from xmodular.training import pretrain
+from xmodular.training.trainer import training_arguments
 
 QUICK = {"preset": "tiny", "block_size": 32, "batch_size": 8, "dev_fraction": 0.1, "learning_rate": 3e-3}
 
@@ -159,4 +161,31 @@ def test_errors_come_before_work(corpus, base_run, tmp_path):
     if importlib.util.find_spec("tensorboard") is None:
         with pytest.raises(ConfigurationError, match="needs TensorBoard"):
             pretrain(corpus / "text", output_dir=tmp_path / "t", report_to="tensorboard")
+    for source in ("nowhere", "./nowhere", "a/b/nowhere"):
+        with pytest.raises(DataError, match=f"No tokenizer at {source}: there is no such folder"):
+            pretrain(corpus / "text", output_dir=tmp_path / "x", tokenizer=source)
+    with pytest.raises(ConfigurationError, match=r"--overrides cannot set is_decoder, languages: the text"):
+        pretrain(corpus / "text", output_dir=tmp_path / "x", overrides={"languages": ["en"], "is_decoder": True})
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "de.txt").write_text("das Haus\n")
+    with pytest.raises(DataError, match=r"has validation text for de, and for none of the languages of .* \(de_DE, en"):
+        pretrain(corpus / "text", output_dir=tmp_path / "x", dev_text=tmp_path / "dev")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=r"file/run cannot be made: Not a directory"):
+        pretrain(corpus / "text", output_dir=tmp_path / "file" / "run")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("field", "value", "least"), [("vocab_size", 100, 200), ("max_position_embeddings", 20, 34)])
+def test_overrides_leave_room_for_vocabulary_and_blocks(corpus, base_run, tmp_path, field, value, least):
+    given = dict(QUICK, tokenizer=base_run.output_dir)
+    with pytest.raises(ConfigurationError, match=rf"sets {field} to {value}; .* need {least}"):
+        pretrain(corpus / "text", output_dir=tmp_path, **{**given, "overrides": {**MINIATURE, field: value}})
+    wide = {**MINIATURE, field: 256}
+    run = pretrain(corpus / "text", output_dir=tmp_path, **{**given, "overrides": wide, "max_steps": 1})
+    assert getattr(run.model.config, field) == 256
+
+
+def test_other_processes_wait_for_long_tokenising(tmp_path):
+    arguments = training_arguments(build(PretrainOptions, {"text": "x", "output_dir": tmp_path}))
+    assert arguments.ddp_timeout >= 24 * 3600

@@ -17,6 +17,7 @@ from tests.conftest import MINIATURE
 from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.training import pretrain
 from xmodular.training.checkpoints import is_complete, last_checkpoint
+from xmodular.training.log import RunLog
 from xmodular.training.trainer import RoutedTrainer
 
 # Dropout is on; validation, accumulation, three passes, and a checkpoint that falls between two lines of the log.
@@ -120,6 +121,28 @@ def test_a_cut_checkpoint_is_passed_over(whole, text, tmp_path):
     assert is_complete(broken / "checkpoints" / "checkpoint-9")
 
 
+def test_a_run_killed_after_its_last_step_is_the_run_that_was_not(whole, text, tmp_path):
+    broken = copy_of(whole, tmp_path / "broken")
+    assert last_checkpoint(broken).name == "checkpoint-9"
+    pretrain(output_dir=broken, max_steps=9, keep_checkpoints=0, **text, **OPTIONS)
+    assert_same_run(broken, whole)
+
+
+def test_what_stopped_before_its_first_step_is_in_nobodys_way(text, tmp_path):
+    options = {**OPTIONS, "text": text["text"], "output_dir": tmp_path / "run", "max_steps": 3}
+    with pytest.raises(ConfigurationError, match="vocab_size=10 does not suit this text: its characters alone need"):
+        pretrain(vocab_size=10, **options)
+    run = pretrain(vocab_size=200, **options)
+    assert run.metrics["steps"] == 3
+    assert run.model.config.vocab_size == len(run.tokenizer) > 10
+
+
+def test_a_record_that_cannot_be_read_is_named(text, tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ConfigurationError, match=r"run\.json cannot be read"):
+        pretrain(output_dir=tmp_path, max_steps=3, **text, **OPTIONS)
+
+
 def test_other_options_are_named(whole, text, tmp_path):
     broken = copy_of(whole, tmp_path / "broken")
     options = {**text, **OPTIONS, "max_steps": 9, "output_dir": broken}
@@ -177,6 +200,20 @@ def test_a_full_disk_leaves_the_last_checkpoint(whole, text, tmp_path, monkeypat
     assert os.listdir(tmp_path / "run" / "checkpoints") == ["checkpoint-3"]
     pretrain(**options)
     assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_log_that_cannot_be_written_stops_the_run_with_a_word(text, tmp_path, monkeypatch):
+    write = RunLog.on_log
+
+    def no_space(self, args, state, control, **more):
+        if state.global_step == 4:
+            self.path.unlink()
+            self.path.mkdir()  # as good as a full disk: it cannot be opened
+        return write(self, args, state, control, **more)
+
+    monkeypatch.setattr(RunLog, "on_log", no_space)
+    with pytest.raises(TrainingError, match=r"line of the log could not be written .*checkpoint-3, is intact"):
+        pretrain(output_dir=tmp_path, max_steps=9, **text, **OPTIONS)
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])

@@ -1,6 +1,7 @@
 """Several seeds in one call: a model each, what they have in common, and how a group goes on."""
 
 import json
+import shutil
 import statistics
 
 import pytest
@@ -86,3 +87,35 @@ def test_every_seed_starts_from_the_object_as_it_was(files, tmp_path):
     assert_same_state(
         load_saved(tmp_path / "group" / "seed-1").state_dict(), load_saved(tmp_path / "alone").state_dict()
     )
+
+
+def test_seeds_of_other_data_are_not_mixed(files, tmp_path, monkeypatch):
+    train = tmp_path / "en_XX.train.jsonl"
+    shutil.copy(files["train"], train)
+    options = {**files, **OPTIONS, "train": train, "output_dir": tmp_path / "group", "seeds": (1, 2)}
+    once = finetuning._finetune
+
+    def stopped(made, given):
+        if made.seed == 2:
+            raise KeyboardInterrupt
+        return once(made, given)
+
+    monkeypatch.setattr(finetuning, "_finetune", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(**options)
+    monkeypatch.undo()
+    train.write_text(train.read_text().replace("river", "house"))
+    with pytest.raises(ConfigurationError, match=r"en_XX\.train\.jsonl: changed since .*seed-1 was trained"):
+        finetune(**options)
+    assert not (tmp_path / "group" / "seed-2").exists()
+    finetune(**options, overwrite=True)
+    alone = finetune(**{**options, "seeds": (), "seed": 1, "output_dir": tmp_path / "alone"})
+    assert_same_state(load_saved(tmp_path / "group" / "seed-1").state_dict(), alone.model.state_dict())
+
+
+def test_a_group_does_not_write_over_its_own_model(files, tmp_path):
+    group = {**OPTIONS, **files, "output_dir": tmp_path / "group", "seeds": (1, 2)}
+    finetune(**group)
+    with pytest.raises(ConfigurationError, match="the folder of the model itself"):
+        finetune(**{**group, "model": tmp_path / "group" / "seed-1", "overwrite": True})
+    assert load_saved(tmp_path / "group" / "seed-1").languages

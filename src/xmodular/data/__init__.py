@@ -5,6 +5,7 @@ from xmodular.data.counts import LineCounts, lines_table
 from xmodular.data.hub import HubText, find_dataset
 from xmodular.data.masking import CausalLMCollator, MaskedLMCollator, word_starts
 from xmodular.data.packing import pack
+from xmodular.data.reading import is_text
 from xmodular.data.sampling import Batches, Draw, LanguageSampler, Share, block_lengths, language_shares
 from xmodular.data.text import TextFiles, find_text
 
@@ -24,6 +25,7 @@ __all__ = [
     "block_lengths",
     "find_dataset",
     "find_text",
+    "is_text",
     "language_shares",
     "lines_table",
     "pack",

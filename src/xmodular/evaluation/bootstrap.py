@@ -92,7 +92,8 @@ def compare(a: Measured, b: Measured) -> Difference:
     """
     value, resampled = a.value - b.value, a.resampled - b.resampled
     low, high = np.percentile(resampled, [2.5, 97.5])
-    extreme = int((np.abs(resampled - value) >= abs(value) - _TIE).sum())
+    within = int((np.abs(resampled - value) < abs(value) - _TIE).sum())  # values that are no numbers never are
+    extreme = len(resampled) - within
     return Difference(value, float(low), float(high), (1 + extreme) / (1 + len(resampled)), a.rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,6 +67,8 @@ def _evaluate(
     named: Mapping[str, str | Path] | None,
 ) -> Results:
     started = time.monotonic()
+    if options.output_dir is not None:
+        _check_folder(options.output_dir)
     subjects = subjects_of(models, options.source)
     model = subjects[0].load()
     task = task_of(model)
@@ -114,6 +117,15 @@ def _evaluate(
     return results
 
 
+def _check_folder(folder: Path) -> None:
+    """Raises ConfigurationError if nothing can be written there, while no work is lost by it."""
+    there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), Path("/"))
+    if not there.is_dir():
+        raise ConfigurationError(f"--output-dir {folder}: {there} is a file, not a folder.")
+    if not os.access(there, os.W_OK):
+        raise ConfigurationError(f"--output-dir {folder}: {there} cannot be written to.")
+
+
 def _conditions(options: EvaluateOptions, subjects: Sequence[Subject]) -> list[str]:
     """What is asked for, as far as the source language is known."""
     known = any(subject.source for subject in subjects)
@@ -155,8 +167,8 @@ class _Known:
 def _room(model: XmodPreTrainedModel, subject: Subject, options: EvaluateOptions) -> Room:
     asked = options.max_length or subject.trained.get("max_length") or _LENGTH
     length = longest(model, int(asked))
-    stride = options.stride if options.stride is not None else subject.trained.get("stride", length // 4)
-    return Room(length, min(int(stride), length // 2))
+    stride = options.stride if options.stride is not None else subject.trained.get("stride")
+    return Room(length, length // 4 if stride is None else min(int(stride), length // 2))
 
 
 def _announce(subjects: Sequence[Subject], task: Task | None, sets: Mapping[str, TestSet], known: _Known) -> None:

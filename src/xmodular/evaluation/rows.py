@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xmodular.console import progress
+from xmodular.console import console, progress
 from xmodular.evaluation.bootstrap import Measured, measure
 from xmodular.evaluation.conditions import Job, Reading, without_adapters
 from xmodular.evaluation.sets import TestSet
@@ -70,6 +70,12 @@ def score_task(
                     pad_id=tokenizer.pad_token_id,
                     batch_tokens=options.batch_tokens,
                     advance=partial(_advance, advance, share),
+                )
+            if strange := sum(not np.isfinite(values).all() for values in logits):
+                console.print(
+                    f"The model's outputs are infinite or no numbers for {strange:,} of {len(logits):,} inputs: what "
+                    "they are scored as means nothing.",
+                    markup=False,
                 )
             windows: dict[Reading, list[list[tuple[Encoding, np.ndarray]]]] = {
                 reading: [[] for _ in sets[reading.language].examples] for reading in part

@@ -21,6 +21,7 @@ TASKS = (
     "fill-mask",
     "question-answering",
     "text-classification",
+    "text-generation",
     "token-classification",
     "zero-shot-classification",
 )
@@ -62,18 +63,28 @@ def _with_language(original: type[Pipeline]) -> type[Pipeline]:
             if language is None:
                 return preprocess, forward, postprocess
             code = resolve(language, self.model.languages)
-            if code in self.model.config.vocabularies:
-                raise InputError(
-                    f"{code} has a vocabulary of its own, which the tokenizer of a pipeline does not read: use "
-                    "xmodular.Predictor or xmodular.fill_mask."
-                )
+            _check_vocabulary(self.model, code)
             return preprocess, {**forward, "language": code}, postprocess
 
         def _forward(self, model_inputs: Any, language: str | None = None, **kwargs: Any) -> Any:
             if language is None:
+                _check_vocabulary(self.model, self.model.config.default_language)
                 return super()._forward(model_inputs, **kwargs)
             with self.model.language(language):
                 return super()._forward(model_inputs, **kwargs)
 
     WithLanguage.__name__, WithLanguage.__qualname__ = original.__name__, original.__qualname__
     return WithLanguage
+
+
+def _check_vocabulary(model: XmodPreTrainedModel, code: str | None) -> None:
+    """A pipeline's one tokenizer reads the shared vocabulary.
+
+    Raises:
+        InputError: the language has another one.
+    """
+    if code in model.config.vocabularies:
+        raise InputError(
+            f"{code} has a vocabulary of its own, which the tokenizer of a pipeline does not read: use "
+            "xmodular.Predictor or xmodular.fill_mask."
+        )

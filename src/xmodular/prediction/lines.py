@@ -9,7 +9,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +44,11 @@ def _plain(value: Any) -> Any:
 def with_more(line: bytes, more: Mapping[str, Any]) -> bytes:
     """A line of an object with further names and values, which it has not yet."""
     return b"{" + line_of(more)[1:] if line == b"{}\n" else line[:-2] + b", " + line_of(more)[1:]
+
+
+def is_with_more(line: bytes, before: bytes) -> bool:
+    """Whether a line is what `with_more` makes of another."""
+    return line.startswith(b"{" if before == b"{}\n" else before[:-2] + b", ")
 
 
 def bad_lines(noted: Sequence[Mapping[str, Any]]) -> list[bytes]:
@@ -90,10 +95,24 @@ def _write_table(parts: Sequence[Path], target: Path, delimiter: str) -> None:
     """Lists and mappings are written as JSON, truth values as true and false, nothing as an empty field."""
     columns = list(dict.fromkeys(name for row in _rows(parts) for name in row))
     with open(target, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        writer = csv.writer(_LineEnds(file), delimiter=delimiter, lineterminator="\r\n")
         writer.writerow(columns)
         for row in _rows(parts):
             writer.writerow([_cell(row.get(name)) for name in columns])
+
+
+class _LineEnds:
+    """A file whose records end in a line feed alone.
+
+    The writer quotes a field with a carriage return in it (without quotes, it would end the record) only where its own
+    line ends have one.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, record: str) -> int:
+        return self._file.write(record.removesuffix("\r\n") + "\n")
 
 
 def _cell(value: Any) -> Any:
@@ -106,11 +125,21 @@ def _write_parquet(parts: Sequence[Path], target: Path) -> None:
     """One row group per part; a column whose values have no common type is written as JSON text."""
     columns = list(dict.fromkeys(name for row in _rows(parts) for name in row))
     fields: dict[str, pa.Field | None] = {name: pa.field(name, pa.null()) for name in columns}  # None: as text
-    for part in parts:
+    widened: set[str] = set()
+    for number, part in enumerate(parts):
         rows = list(read_lines(part))
         for name, field in fields.items():
             if field is not None:
-                fields[name] = _common(field, [row.get(name) for row in rows])
+                found = fields[name] = _common(field, [row.get(name) for row in rows])
+                if number and found is not None and found.type != field.type:
+                    widened.add(name)
+    # What came before a type was widened may not fit: no float equals 2**60 + 1.
+    for part in parts if widened else ():
+        rows = list(read_lines(part))
+        for name in widened:
+            field = fields[name]
+            if field is not None and not _fits(field.type, [row.get(name) for row in rows]):
+                fields[name] = None
     schema = pa.schema([pa.field(name, pa.string()) if field is None else field for name, field in fields.items()])
     with pq.ParquetWriter(target, schema) as writer:
         for part in parts:
@@ -122,6 +151,14 @@ def _write_parquet(parts: Sequence[Path], target: Path) -> None:
                     values = [None if each is None else json.dumps(each, ensure_ascii=False) for each in values]
                 made.append(pa.array(values, schema.field(name).type))
             writer.write_table(pa.Table.from_arrays(made, schema=schema))
+
+
+def _fits(kind: pa.DataType, values: Sequence[Any]) -> bool:
+    try:
+        pa.array(values, kind)
+    except (pa.ArrowException, ArithmeticError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _common(field: pa.Field, values: Sequence[Any]) -> pa.Field | None:

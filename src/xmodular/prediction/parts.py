@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,13 @@ class Parts:
     """The parts of one run.
 
     Args:
-        folder: where they are; made if it is not there.
+        folder: where they are.
         run: all that decides what the parts hold, as JSON-able values. Parts of another run are refused.
-        overwrite: throw parts of another run away instead.
+        overwrite: have `begin` throw parts of another or of a finished run away instead.
+
+    Attributes:
+        count: number of parts that are done.
+        complete: whether the run is finished.
 
     Raises:
         ConfigurationError: the parts there are of a run with other options or input.
@@ -45,22 +49,44 @@ class Parts:
     def __init__(self, folder: Path, run: Mapping[str, Any], *, overwrite: bool) -> None:
         self.folder = folder
         self._run = json.loads(json.dumps(run))
-        before = self._journal()
+        before = read_journal(folder)
         if before is not None and not before["complete"] and not self.rows():
             before = None  # nothing was done
+        self.complete = False
+        self._begun = False
         if before is None or (overwrite and (before["run"] != self._run or before["complete"])):
-            discard(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-            self._write_journal(complete=False)
+            self.count = 0
         elif before["run"] != self._run:
             raise ConfigurationError(
                 f"{folder} holds the beginning of another run; it differs in {_differences(before['run'], self._run)}. "
                 "Give the same options and input again to go on, or --overwrite to begin anew."
             )
-        elif before["complete"]:
-            raise ConfigurationError(f"{folder} holds a finished run; --overwrite replaces it.")
-        _tidy(folder)
-        self.count = len(self.rows())
+        else:
+            self.count = len(self.rows())
+            self.complete = before["complete"]
+
+    def begin(self) -> None:
+        """Make the folder ready for the next part; only now is what another run left thrown away."""
+        if not self.count:
+            if (self.folder / JOURNAL).is_file():
+                # If the removal is interrupted, what is left is no run.
+                write_json(self.folder / JOURNAL, {"complete": False, "run": None})
+            discard(self.folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / JOURNAL, {"complete": False, "run": self._run})
+        _tidy(self.folder)
+        self._begun = True
+
+    def leave(self) -> None:
+        """Leave nothing of a run that has done nothing."""
+        if self._begun and not self.count:
+            discard(self.folder)
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines of rows that are done."""
+        for path in self.rows()[: self.count]:
+            with open(path, "rb") as file:
+                yield from file
 
     def rows(self) -> list[Path]:
         """The files of rows that are complete, in order."""
@@ -89,29 +115,10 @@ class Parts:
         part.finish()
         self.count += 1
 
-    def complete(self) -> None:
-        """Say that the run is finished."""
-        self._write_journal(complete=True)
-
-    def _journal(self) -> dict[str, Any] | None:
-        path = self.folder / JOURNAL
-        if not path.is_file():
-            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-                strangers = [] if not self.folder.is_dir() else [each.name for each in self.folder.iterdir()]
-                if not strangers or any(not _ours(name) for name in strangers):
-                    raise ConfigurationError(f"{self.folder} is there and holds no run of predict: name another place.")
-            return None
-        try:
-            journal = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(journal["run"], dict) or not isinstance(journal["complete"], bool):
-                raise ValueError
-        except (ValueError, KeyError, TypeError):
-            raise DataError(f"{path} is damaged: remove {self.folder} to begin anew.") from None
-        answer: dict[str, Any] = journal
-        return answer
-
-    def _write_journal(self, *, complete: bool) -> None:
-        write_json(self.folder / JOURNAL, {"complete": complete, "run": self._run})
+    def finish(self, rows: int, bad: int) -> None:
+        """Say that the run is finished, and how many rows it read and could not read."""
+        write_json(self.folder / JOURNAL, {"complete": True, "rows": rows, "bad": bad, "run": self._run})
+        self.complete = True
 
 
 class Part:
@@ -146,14 +153,37 @@ class Part:
         os.replace(self._beside, self._path)
 
 
+def read_journal(folder: Path) -> dict[str, Any] | None:
+    """What the journal in a folder says; None if there is no run.
+
+    Raises:
+        ConfigurationError: there is something that no run has left.
+        DataError: the journal is damaged.
+    """
+    path = folder / JOURNAL
+    if not path.is_file():
+        if folder.exists() and (
+            not folder.is_dir() or any(not each.name.startswith(".writing-") for each in folder.iterdir())
+        ):
+            raise ConfigurationError(f"{folder} is there and holds no run of predict: name another place.")
+        return None
+    try:
+        journal: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(journal["run"], dict | None) or not isinstance(journal["complete"], bool):
+            raise ValueError
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{path} is damaged: remove {folder} to begin anew.") from None
+    return None if journal["run"] is None else journal
+
+
 def discard(folder: Path) -> None:
-    """Remove parts, the journal first: what is left if that is interrupted is no run. Other files stay."""
+    """Remove parts, and the journal last. Other files stay."""
     if not folder.is_dir():
         return
-    (folder / JOURNAL).unlink(missing_ok=True)
     _tidy(folder)
     for path in [*folder.glob("part-*.jsonl"), *folder.glob("bad-*.jsonl")]:
         path.unlink()
+    (folder / JOURNAL).unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()
 
@@ -164,6 +194,12 @@ def _tidy(folder: Path) -> None:
         path.unlink()
     for path in folder.glob(".writing-*"):
         shutil.rmtree(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def lines_in(paths: Sequence[Path]) -> int:
@@ -181,10 +217,6 @@ def _write(path: Path, lines: Sequence[bytes]) -> None:
         file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _ours(name: str) -> bool:
-    return name.startswith(("part-", "bad-", ".writing-")) or name == JOURNAL
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

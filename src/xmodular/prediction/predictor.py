@@ -56,7 +56,7 @@ class Predictor:
         window: rows that are sorted by length together.
 
     Raises:
-        ConfigurationError: the model has no head of a task.
+        ConfigurationError: the model has no head of a task; or a number is out of its range.
     """
 
     def __init__(
@@ -73,7 +73,14 @@ class Predictor:
         batch_tokens: int = BATCH_TOKENS,
         window: int = WINDOW,
     ) -> None:
+        if not 0 <= threshold <= 1:
+            raise ConfigurationError(f"threshold is {threshold}: a confidence is from 0 to 1.")
+        for name, value in (("batch_tokens", batch_tokens), ("window", window)):
+            if value < 1:
+                raise ConfigurationError(f"{name} is {value}: it must be at least 1.")
         given, source = given_model(model)
+        if given is None and Path(source, "seeds.json").is_file() and not Path(source, "config.json").exists():
+            raise ConfigurationError(f"{source} holds a model for each seed: name one of them, as {source}/seed-0.")
         self.model = given if given is not None else load_saved(source)
         if given is None and torch.cuda.is_available():
             torch.nn.Module.to(self.model, "cuda")
@@ -162,13 +169,13 @@ class Predictor:
         yield from self.predict(accepted)
 
     def predict(
-        self, examples: Sequence[Example], advance: Callable[[int], None] = lambda rows: None
+        self, examples: Sequence[Example], advance: Callable[[float], None] = lambda rows: None
     ) -> list[dict[str, Any]]:
         """Predictions for one window of examples, whose languages have no problem (see `Adapters.problem`).
 
         Args:
             examples: rows of this task.
-            advance: told how many encodings were read, again and again.
+            advance: told how many rows were read, again and again; of a row in several windows, parts.
 
         Returns:
             As `__call__`.
@@ -195,18 +202,19 @@ class Predictor:
         tokenizer: PreTrainedTokenizerFast,
         examples: Sequence[Example],
         readings: Sequence[Reading],
-        advance: Callable[[int], None],
+        advance: Callable[[float], None],
     ) -> list[dict[str, Any]]:
         encodings = self.task.encode(tokenizer, examples, self.labels, self._room)
         self.tokens += sum(len(sequence) for encoding in encodings for sequence in encoding.sequences)
         ids = {code: index for index, code in enumerate(self.model.languages)}
+        share = len(examples) / max(1, len(encodings))  # rows that an encoding counts for
         logits = predict_logits(
             self.model,
             encodings,
             [ids[readings[encoding.example].adapter] for encoding in encodings],
             pad_id=self.model.config.pad_token_id,
             batch_tokens=self.batch_tokens,
-            advance=advance,
+            advance=lambda count: advance(count * share),
         )
         read: list[list[tuple[Encoding, np.ndarray]]] = [[] for _ in examples]
         for encoding, values in zip(encodings, logits, strict=True):

@@ -20,7 +20,7 @@ from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PredictOptions, as_record, build
 from xmodular.prediction.lines import SUFFIXES, bad_lines, write_as
-from xmodular.prediction.parts import Parts, discard, fingerprint, lines_in
+from xmodular.prediction.parts import Parts, discard, fingerprint, lines_in, read_journal, sync
 from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.work import Work
 from xmodular.tasks import given_model
@@ -80,8 +80,10 @@ def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pred
                 f"--output {options.output} is none of {', '.join(SUFFIXES)}; '-' is standard output, and with "
                 "--shard-rows it is a folder."
             )
-        if output.exists() and not options.overwrite:
+        if output.exists() and not options.overwrite and not (read_journal(_beside(output)) or {}).get("complete"):
             raise ConfigurationError(f"{output} is there already; --overwrite replaces it.")
+    if not to_stdout:
+        _check_apart(Path(options.input).resolve(), output.resolve())
     if options.input != "-" and not options.input.startswith("hub:") and not Path(options.input).exists():
         raise DataError(f"There is no input {options.input}.")
     predictor = Predictor(
@@ -101,28 +103,55 @@ def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pred
     if to_stdout:
         return _to_stdout(predictor, options)
     parts = Parts(
-        output if options.shard_rows is not None else output.with_name(f"{output.name}.parts"),
+        output if options.shard_rows is not None else _beside(output),
         _run(options, given, predictor),
         overwrite=options.overwrite,
     )
-    work = Work(predictor, options)
-    try:
-        _write_parts(work, parts, predictor, options.shard_rows)
-    finally:
-        if not parts.count:
-            discard(parts.folder)
-    rows, bad = lines_in(parts.rows()), lines_in(parts.bad())
-    bad_rows: Path | None = None
-    if options.shard_rows is not None:
-        parts.complete()
-        bad_rows = output
+    if parts.complete and options.shard_rows is not None:
+        raise ConfigurationError(f"{output} holds a finished run; --overwrite replaces it.")
+    bad_rows = output if options.shard_rows is not None else _bad_of(output)
+    if parts.complete and output.exists():  # the run was killed when all that was left to do was to tidy up
+        journal = read_journal(parts.folder) or {}
+        rows, bad = journal["rows"], journal["bad"]
+        discard(parts.folder)
     else:
-        bad_rows = _publish(parts, output)
+        if not parts.count and options.shard_rows is None and bad_rows.exists() and not options.overwrite:
+            raise ConfigurationError(f"{bad_rows} is there already; --overwrite replaces it.")
+        work = Work(predictor, options)
+        try:
+            _write_parts(work, parts, predictor, options.shard_rows)
+        finally:
+            parts.leave()
+        rows, bad = lines_in(parts.rows()), lines_in(parts.bad())
+        if options.shard_rows is not None:
+            parts.finish(rows, bad)
+        else:
+            _publish(parts, output, rows, bad)
     console.print(f"Saved {rows:,} rows in {output}")
     if bad:
         console.print(f"{bad:,} rows could not be read; with place and reason they are in {bad_rows}")
     _say_unsure(predictor)
     return Predicted(output, rows, bad, bad_rows if bad else None)
+
+
+def _beside(output: Path) -> Path:
+    """Where the parts of a file are."""
+    return output.with_name(f"{output.name}.parts")
+
+
+def _bad_of(output: Path) -> Path:
+    """Where the rows that could not be read are."""
+    return output.with_name(f"{output.name}.bad.jsonl")
+
+
+def _check_apart(source: Path, output: Path) -> None:
+    """Nothing is written over the input.
+
+    Raises:
+        ConfigurationError: it would be.
+    """
+    if source in (output, _bad_of(output)) or output in source.parents:
+        raise ConfigurationError(f"--output {output} would replace the input: name another place.")
 
 
 def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: Predictor) -> dict[str, Any]:
@@ -151,9 +180,8 @@ def _hash(model: XmodPreTrainedModel) -> str:
 
 def _write_parts(work: Work, parts: Parts, predictor: Predictor, shard_rows: int | None) -> None:
     """Write what is missing."""
-    done = lines_in(parts.rows())
-    if (there := work.start(done)) < done:
-        raise DataError(f"The input has {there:,} rows; {done:,} were done before. --overwrite begins anew.")
+    done = work.start(parts.lines())
+    parts.begin()
     if parts.count:
         work.take_bad()  # they are in the parts that are there
         console.print(f"Going on after {done:,} rows in {parts.folder}")
@@ -169,25 +197,30 @@ def _write_parts(work: Work, parts: Parts, predictor: Predictor, shard_rows: int
                 parts.close(part, bad)
 
 
-def _publish(parts: Parts, output: Path) -> Path:
-    """Put the parts together in their place; gives the place of the rows that could not be read."""
-    bad_rows = output.with_name(f"{output.name}.bad.jsonl")
+def _publish(parts: Parts, output: Path, rows: int, bad_count: int) -> None:
+    """Put the parts together in their place."""
+    bad_rows = _bad_of(output)
     merged, bad = parts.folder / "rows.writing", parts.folder / "bad.writing"
     write_as(parts.rows(), merged, output.suffix)
+    sync(merged)
     if parts.bad():
         write_as(parts.bad(), bad, ".jsonl")
+        sync(bad)
         os.replace(bad, bad_rows)
     else:
         bad_rows.unlink(missing_ok=True)
+    parts.finish(rows, bad_count)
     os.replace(merged, output)
     discard(parts.folder)
-    return bad_rows
 
 
 def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
-    """Write rows to standard output as they are ready; bad ones are named on standard error."""
+    """Write rows to standard output as they are ready; bad ones are named on standard error.
+
+    A reader that has enough and leaves, such as ``head``, ends the run.
+    """
     work = Work(predictor, options)
-    work.start(0)
+    work.start(())
     out = sys.stdout.buffer
     with _speed(predictor, work) as show:
         while True:
@@ -195,8 +228,14 @@ def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
                 console.print(f"{noted['place']}: {noted['reason']}", markup=False)
             if not (window := work.window()):
                 break
-            out.writelines(work.lines(window, show))
-            out.flush()
+            made = work.lines(window, show)
+            try:
+                out.writelines(made)
+                out.flush()
+            except BrokenPipeError:
+                # What is left in the buffer must not fail again when the process ends.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                break
     _say_unsure(predictor)
     return Predicted(None, work.rows, work.bad.count, None)
 
@@ -210,19 +249,19 @@ def _say_unsure(predictor: Predictor) -> None:
 
 
 @contextmanager
-def _speed(predictor: Predictor, work: Work) -> Iterator[Callable[[int], None]]:
+def _speed(predictor: Predictor, work: Work) -> Iterator[Callable[[float], None]]:
     """Show rows and tokens a second: on a terminal always, elsewhere once a minute; yields what is told of progress."""
     start = told = time.monotonic()
 
-    def speed(rows: int) -> str:
+    def speed(rows: float) -> str:
         seconds = max(time.monotonic() - start, 1e-9)
         return f"{rows / seconds:,.0f} rows/s, {predictor.tokens / seconds:,.0f} tokens/s"
 
     with progress_bar() as bar:
         shown = bar.add_task("predicting", total=None)
-        read = 0
+        read = 0.0
 
-        def advance(count: int) -> None:
+        def advance(count: float) -> None:
             nonlocal read, told
             read += count
             bar.update(shown, advance=count, description=f"predicting, {speed(read)}")

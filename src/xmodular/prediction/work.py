@@ -7,8 +7,9 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from xmodular.console import console
+from xmodular.errors import DataError
 from xmodular.options import PredictOptions
-from xmodular.prediction.lines import line_of, with_more
+from xmodular.prediction.lines import is_with_more, line_of, with_more
 from xmodular.prediction.predictor import WINDOW_CHARACTERS, Predictor
 from xmodular.rows import BadRows, Row, read_rows
 from xmodular.tasks import Example
@@ -50,14 +51,29 @@ class Work:
         self._accepted = self._accept()
         self._next: Accepted | None = None
 
-    def start(self, done: int) -> int:
-        """Go to the first row after so many that are done; gives how many of them there are."""
+    def start(self, done: Iterable[bytes]) -> int:
+        """Go to the first row after those that are done.
+
+        Args:
+            done: their lines, with predictions.
+
+        Returns:
+            How many they are.
+
+        Raises:
+            DataError: the input does not begin with these rows.
+        """
         self._next = next(self._accepted, None)
-        for number in range(done):
-            if self._next is None:
-                return number
+        count = 0
+        for count, line in enumerate(done, start=1):
+            if self._next is None or not is_with_more(line, self._next.line):
+                place = "its end" if self._next is None else self._next.example.place
+                raise DataError(
+                    f"At {place}, the input has not the row that was number {count:,} of those done before. Give the "
+                    "same input again to go on, or --overwrite to begin anew."
+                )
             self._next = next(self._accepted, None)
-        return done
+        return count
 
     def take_bad(self) -> list[_Noted]:
         """Place, reason and, where it could be parsed, the row itself, of the bad rows since the last call."""
@@ -75,7 +91,7 @@ class Work:
             self._next = next(self._accepted, None)
         return taken
 
-    def lines(self, window: list[Accepted], advance: Callable[[int], None]) -> list[bytes]:
+    def lines(self, window: list[Accepted], advance: Callable[[float], None]) -> list[bytes]:
         """The rows of a window with their predictions."""
         predicted = self._predictor.predict([accepted.example for accepted in window], advance)
         self.rows += len(window)
@@ -125,10 +141,14 @@ class Work:
         return line_of(values)
 
     def _head(self, rows: Iterator[Row]) -> list[Row | _Noted]:
-        """The first rows, with the notes on bad ones in their places."""
+        """The first rows, with the notes on bad ones in their places; fewer where they are long."""
         head: list[Row | _Noted] = []
+        characters = 0
         for row in islice(rows, self._predictor.window):
             head += [*self.take_bad(), row]
+            characters += sum(len(value) for value in row.values.values() if isinstance(value, str))
+            if characters >= WINDOW_CHARACTERS:
+                break
         return [*head, *self.take_bad()]
 
     def _at_hand(self, rows: Iterable[Row | _Noted]) -> Iterator[Row]:

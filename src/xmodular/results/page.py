@@ -87,11 +87,11 @@ def _card(scores: Scores, metric: str, run: str) -> str:
         value = scores.mean(adapter, metric, run=run)
         if adapter != "right" and value is not None:
             more.append((HEADINGS[adapter], number(value, metric)))
-    worst = [f"{code} {number(value, metric)}" for code, value in scores.worst(3, metric, run=run)]
+    worst = [f"{code}\N{NO-BREAK SPACE}{number(value, metric)}" for code, value in scores.worst(3, metric, run=run)]
     if len(codes) > 3:
         more.append(("worst", ", ".join(worst)))
     seeds = len(scores.seeds(run))
-    note = f"trained in {_name(source) or source}" if source else "source language unknown"
+    note = f"source language {_name(source) or source}" if source else "source language unknown"
     if seeds > 1:
         note += f", {seeds} seeds"
     if mean is None:
@@ -327,7 +327,7 @@ def _notes(scores: Scores) -> str:
     meaning = {
         "right": "every language is read by its own adapter",
         "relative": "every language is read by the adapter of its nearest relative",
-        "source": "every language is read by the training language's adapter: no switching",
+        "source": "every language is read by the source language's adapter: no switching",
         "none": "the adapters' bottlenecks add nothing",
         "majority": "always the file's commonest answer; no model",
         "uniform": "an answer drawn at random; no model",

@@ -27,7 +27,7 @@ def number(value: float, metric: str) -> str:
 def signed(value: float, metric: str) -> str:
     """A difference as it is shown."""
     text = number(abs(value), metric)
-    return text if not float(text) else f"{'+' if value > 0 else _MINUS}{text}"
+    return text if math.isnan(value) or not float(text) else f"{'+' if value > 0 else _MINUS}{text}"
 
 
 def p_value(p: float) -> str:
@@ -152,7 +152,7 @@ def summary_lines(scores: Scores, metric: str) -> _Lines | None:
                 worst,
             ]
         )
-    heading = ["run", "trained in", "mean, others", "transfer gap", "worst languages"]
+    heading = ["run", "source", "mean, others", "transfer gap", "worst languages"]
     return (heading, lines) if any(line[2] for line in lines) else None
 
 

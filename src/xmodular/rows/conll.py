@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,21 +21,24 @@ class _Sentence:
     start: int = 0
     words: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
-    more: dict[str, str] = field(default_factory=dict)
+    between: list[list[str]] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
     problem: tuple[int, str] | None = None
 
     def wrong(self, number: int, reason: str) -> None:
         """The first thing that is wrong with it counts; its words are let go."""
         self.problem = self.problem or (number, reason)
-        self.words, self.tags = [], []
+        self.words, self.tags, self.between = [], [], []
 
 
 def conll(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
     """``{"words": [...], "tags": [...]}`` per sentence; sentences are separated by blank lines.
 
     Columns are separated by tabs, or by spaces where the file's first line has no tab. The first is the word, the last
-    the tag; with one column there are no tags. All lines have as many columns as the first. Lines that begin with
-    "# " and have another number are comments, and ``-DOCSTART-`` lines are left out.
+    the tag, those between are lists too, ``column2`` and so on; with one column there are no tags. Where the first of
+    three or more counts the words, it is not known which is what, and all are ``column1`` and so on. All lines have as
+    many columns as the first. Lines that begin with "# " and have another number are comments, and ``-DOCSTART-`` lines
+    are left out.
     """
     tabs, columns = False, 0
     sentence = _Sentence()
@@ -58,7 +61,7 @@ def conll(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator
             found = "this one has 1 column" if len(parts) == 1 else f"this one has {len(parts)} columns"
             sentence.wrong(number, f"a line is {wanted}{separated}, as at the file's beginning; {found}: {line:.60}")
         else:
-            _add(sentence, number, parts[0], parts[-1] if columns > 1 else None)
+            _add(sentence, number, parts[0], parts[-1] if columns > 1 else None, parts[1:-1])
     yield from _ended(sentence, place, language, bad)
 
 
@@ -102,7 +105,7 @@ def _decoded(file: Any) -> Iterator[tuple[int, str, str]]:
             yield number, "", not_utf8(error)
 
 
-def _add(sentence: _Sentence, number: int, word: str, tag: str | None) -> None:
+def _add(sentence: _Sentence, number: int, word: str, tag: str | None, between: Sequence[str] = ()) -> None:
     if sentence.problem:
         return
     if not word.strip():
@@ -113,6 +116,7 @@ def _add(sentence: _Sentence, number: int, word: str, tag: str | None) -> None:
         sentence.wrong(number, f"a sentence of more than {_MOST_WORDS:,} words; blank lines separate sentences")
     else:
         sentence.words.append(word)
+        sentence.between.append(list(between))
         if tag is not None:
             sentence.tags.append(tag)
 
@@ -131,6 +135,13 @@ def _ended(
         bad.report(here, f"{untagged} of {len(sentence.tags)} words have no tag")
     elif sentence.words:
         tags = {"tags": sentence.tags} if sentence.tags and not untagged else {}
-        yield Row({**sentence.more, "words": sentence.words, **tags}, here, language)
+        between = dict(enumerate(map(list, zip(*sentence.between, strict=True)), start=2))
+        counted = len(sentence.words) > 1 and all(word == str(n) for n, word in enumerate(sentence.words, start=1))
+        if between and counted:
+            columns = {1: sentence.words, **between, len(between) + 2: sentence.tags}
+            yield Row({f"column{number}": values for number, values in columns.items()}, here, language)
+            return
+        more = {f"column{number}": values for number, values in between.items()}
+        yield Row({**sentence.more, "words": sentence.words, **tags, **more}, here, language)
     elif sentence.start:
         bad.report(here, "the sentence has no words")

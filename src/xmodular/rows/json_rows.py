@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from xmodular.errors import DataError
-from xmodular.rows.lines import BYTE_ORDER_MARK, TOO_LONG, lines, not_utf8
+from xmodular.rows.lines import TOO_LONG, lines, not_utf8, without_mark
 from xmodular.rows.row import BadRows, Row, half_surrogate
 
 # JSON spells surrogates only like this, and only then must the values be looked through.
 _ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LAYOUTS = 'a list of objects, {"data": [...]} of objects, or SQuAD\'s {"data": [{"paragraphs": [...]}]}'
+_TWICE = "a name occurs twice in the object"
 
 
 class _Doubled(dict[str, Any]):
@@ -48,7 +49,7 @@ def json_file(file: Any, place: str, language: str | None, bad: BadRows) -> Iter
     Raises:
         DataError: it is not JSON, or has another layout.
     """
-    raw = file.read().removeprefix(BYTE_ORDER_MARK)
+    raw = without_mark(file.read())
     try:
         content = json.loads(raw.decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
@@ -59,6 +60,8 @@ def json_file(file: Any, place: str, language: str | None, bad: BadRows) -> Iter
         raise DataError(f"{place}:{error.lineno}: not JSON ({error.msg} at column {error.colno}).{hint}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: {_unread(error)}.") from None
+    if isinstance(content, _Doubled):
+        raise DataError(f"{place}: {_TWICE}.")
     entries = content.get("data") if isinstance(content, dict) else content
     if not isinstance(entries, list):
         keys = f" with {', '.join(list(content)[:9])}" if isinstance(content, dict) else ""
@@ -76,11 +79,17 @@ def _article(
 ) -> Iterator[Row]:
     """A row per question, with the article's title and the paragraph's context."""
     title = {"title": article["title"]} if "title" in article else {}
+    if isinstance(article, _Doubled):
+        bad.report(place, _TWICE)
+        return
     if not isinstance(article["paragraphs"], list):
         bad.report(place, f"'paragraphs' must be a list; it is {_kind(article['paragraphs'])}")
         return
     for number, paragraph in enumerate(article["paragraphs"]):
         here = f"{place}.paragraphs[{number}]"
+        if isinstance(paragraph, _Doubled):
+            bad.report(here, _TWICE)
+            continue
         questions = paragraph.get("qas") if isinstance(paragraph, dict) else None
         if not isinstance(questions, list):
             bad.report(here, "a paragraph is an object with 'context' and the list 'qas'")
@@ -96,7 +105,7 @@ def _row(values: Any, place: str, language: str | None, bad: BadRows, looked_thr
     if not isinstance(values, dict):
         bad.report(place, f"a row is a JSON object; this one is {_kind(values)}")
     elif isinstance(values, _Doubled):
-        bad.report(place, "a name occurs twice in the object")
+        bad.report(place, _TWICE)
     elif not looked_through and (column := half_surrogate(values)) is not None:
         bad.report(place, f"{column!r} has half a surrogate pair, which is no character")
     else:

@@ -14,6 +14,7 @@ from xmodular.errors import DataError
 
 LONGEST_LINE = 2**26  # bytes
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # its marks
 
 
 @contextmanager
@@ -42,13 +43,24 @@ def lines(file: Any) -> Iterator[tuple[int, bytes | None]]:
     while raw := file.readline(LONGEST_LINE + 1):
         number += 1
         if number == 1:
-            raw = raw.removeprefix(BYTE_ORDER_MARK)
+            raw = without_mark(raw)
         if len(raw) <= LONGEST_LINE:
             yield number, raw
             continue
         while raw and not raw.endswith(b"\n"):
             raw = file.readline(LONGEST_LINE)
         yield number, None
+
+
+def without_mark(raw: bytes) -> bytes:
+    """The beginning of a file without its byte order mark.
+
+    Raises:
+        OSError: it is UTF-16.
+    """
+    if raw.startswith(_UTF_16) and b"\0" in raw[:4]:
+        raise OSError("it is UTF-16; save it as UTF-8")
+    return raw.removeprefix(BYTE_ORDER_MARK)
 
 
 TOO_LONG = f"the line is longer than {LONGEST_LINE // 2**20} MiB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,12 +12,18 @@ from xmodular.errors import DataError
 from xmodular.rows.lines import TOO_LONG, lines
 from xmodular.rows.row import BadRows, Row, half_surrogate
 
+_QUOTED = re.compile(b'"[^"]*("|$)')
+_SEPARATOR = re.compile(rb'"?sep=([,;\t])"?[,;\t]*\s*')  # a line that spreadsheets write before the header
 _LARGEST_FIELD = 2**24  # characters; also how far the other end of a quote is looked for
+_LONE_RETURN = "a carriage return stands alone in it; lines end in \\n or \\r\\n"
 
 
 def csv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
-    """Records separated by commas; all values are texts."""
-    return _rows(_Records(file, ","), place, language, bad)
+    """Records separated by commas; all values are texts.
+
+    Where the header has no comma, semicolons or tabs separate, as in spreadsheets of countries with decimal commas.
+    """
+    return _rows(_Records(file, None), place, language, bad)
 
 
 def tsv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
@@ -38,14 +45,29 @@ class _Records:
     """Records with the numbers of their first lines; blank lines are none.
 
     Bytes that are not UTF-8 become half surrogates, so that they spoil only the record they stand in.
+
+    Args:
+        file: read as bytes.
+        separator: None to take it from the header.
     """
 
-    def __init__(self, file: Any, separator: str) -> None:
+    def __init__(self, file: Any, separator: str | None) -> None:
         self._file = lines(file)
-        self._separator = separator
-        self._reader = csv.reader(self, delimiter=separator, strict=True)
         self._again: deque[tuple[int, str | None]] = deque()
         self._used: list[tuple[int, str | None]] = []
+        self._separator = separator or self._found()
+        self._reader = csv.reader(self, delimiter=self._separator, strict=True)
+
+    def _found(self) -> str:
+        """What separates the names in the first line that is not blank."""
+        for number, raw in self._file:
+            if raw is not None and (said := _SEPARATOR.fullmatch(raw)):
+                return said[1].decode()
+            self._again.append((number, None if raw is None else raw.decode("utf-8", "surrogateescape")))
+            if raw is None or raw.strip():
+                bare = _QUOTED.sub(b"", raw or b"")
+                return next((separator for separator in ",;\t" if separator.encode() in bare), ",")
+        return ","
 
     def __iter__(self) -> _Records:
         return self
@@ -76,7 +98,7 @@ class _Records:
             try:
                 fields = next(self._reader, None)
             except csv.Error as error:
-                wrong = f"{error}"
+                wrong = _LONE_RETURN if f"{error}".startswith("new-line character") else f"{error}"
                 fields = []
                 break
             finally:
@@ -90,7 +112,7 @@ class _Records:
             if wrong or (alike and columns != 1):
                 self._again.extendleft(reversed(below))
                 return _Record(first, literal)
-        if wrong and wrong != TOO_LONG:
+        if wrong not in ("", TOO_LONG, _LONE_RETURN):
             until = f", in lines {first} to {below[-1][0]}" if below else ""
             wrong = f"its quotes are not in order ({wrong}{until})"
         return _Record(first, fields or [], wrong)
@@ -101,10 +123,13 @@ def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> 
     if header is None:
         return  # an empty file
     names = header.fields
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name in names if name and names.count(name) > 1), None)
     if header.wrong or twice is not None or half_surrogate(dict.fromkeys(names)) is not None:
         reason = header.wrong or ("it is not UTF-8" if twice is None else f"the column {twice!r} is there twice")
         raise DataError(f"{place}:{header.line}: the first line names the columns, but {reason}.")
+    nameless = names.count("")
+    if nameless < 2:  # spreadsheets write several, with nothing in them
+        nameless = 0
     while (record := records.read(len(names))) is not None:
         here = f"{place}:{record.line}"
         if record.wrong:
@@ -113,7 +138,9 @@ def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> 
             bad.report(here, f"{len(record.fields)} fields where the header has {len(names)} columns")
         else:
             values = dict(zip(names, record.fields, strict=True))
-            if (column := half_surrogate(values)) is not None:
+            if nameless and any(value for name, value in zip(names, record.fields, strict=True) if not name):
+                bad.report(here, f"it has a value in one of {nameless} columns without a name")
+            elif (column := half_surrogate(values)) is not None:
                 bad.report(here, f"{column!r} is not UTF-8")
             else:
                 yield Row(values, here, language)

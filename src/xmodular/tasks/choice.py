@@ -32,6 +32,8 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], int | None]:
     """
     choices, names = _choices(values)
     question = values.get("question")
+    if isinstance(question, str) and question.strip().lower() in ("cause", "effect"):
+        question = question.strip().lower()
     if question in ("cause", "effect"):
         premise = text_of(values, "context")
         pairs = [(choice, premise) if question == "cause" else (premise, choice) for choice in choices]
@@ -158,4 +160,5 @@ CHOICE = Task(
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
+    alternatives=(("choices",), _CHOICES),
 )

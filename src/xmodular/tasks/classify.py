@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id
-from xmodular.tasks.texts import TEXT_FIELDS, encode_texts, texts_of
+from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_texts, texts_of
 
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
@@ -21,14 +22,18 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
     label = values.get("label")
     if label is None:
         return texts, None
-    if isinstance(label, bool) or not isinstance(label, (str, int)) or label == "":
+    if isinstance(label, float) and label.is_integer():  # as tables have whole numbers where some are missing
+        label = int(label)
+    if isinstance(label, bool) or not isinstance(label, (str, int)) or not str(label).strip():
         raise ValueError(f"'label' must be a name or a whole number; it is {label!r:.60}.")
-    return texts, str(label)
+    return texts, str(label).strip()
 
 
 def label_names(examples: Sequence[Example]) -> list[str]:
-    """The labels, sorted by name."""
-    return sorted({example.gold for example in examples})
+    """The labels, sorted by name; numbers by size."""
+    names = {example.gold for example in examples}
+    numbers = all(re.fullmatch("-?[0-9]{1,18}", name) for name in names)
+    return sorted(names, key=lambda name: (int(name) if numbers else 0, name))
 
 
 def encode(
@@ -94,5 +99,6 @@ CLASSIFY = Task(
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
+    alternatives=TEXT_ALTERNATIVES,
     problem_type="single_label_classification",
 )

@@ -29,7 +29,8 @@ def examples(
         task: what the rows are for.
         rows: from `read_rows`, or made otherwise.
         bad: told of rows that are wrong.
-        columns: the column of a field (of `task.fields`, "id" or "language") where it has another name.
+        columns: the column of a field (of `task.fields`, "id" or "language") where it has another name. Fields that
+            stand for the same thing in another way (a pair where the column of ``text`` is named) are not looked for.
         language: of rows that do not say theirs; otherwise it is the one that the file's name begins with.
         gold: whether a row without gold is wrong. If False, gold is not looked at, whatever stands in its column.
 
@@ -88,6 +89,10 @@ def _examples(
     fields = {**task.fields, **{field: (field,) for field in _OF_EVERY_TASK}}
     if not gold:
         del fields[list(task.fields)[-1]]
+    if any(field in columns for group in task.alternatives for field in group):
+        for group in task.alternatives:
+            if not any(field in columns for field in group):
+                fields = {field: there for field, there in fields.items() if field not in group}
     names = {field: (columns[field],) if field in columns else there for field, there in fields.items()}
     for number, row in enumerate(rows):
         if missing := [columns[field] for field in names if field in columns and columns[field] not in row.values]:

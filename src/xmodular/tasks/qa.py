@@ -24,6 +24,7 @@ from xmodular.tasks.tokens import frame_of, ids_of, windows
 
 _LONGEST = 64  # tokens of an answer
 _CANDIDATES = 20
+_WINDOWS = 64  # decoded at once
 _GUESSED_WORDS = 5
 _DEPTH = 8  # tokens that share a character
 
@@ -38,6 +39,8 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, 
     """
     question, context = text_of(values, "question"), text_of(values, "context")
     gold = tuple(_placed(context, text, start) for text, start in _answers(values.get("answers")))
+    if "answers" in values and not gold:
+        raise ValueError("'answers' is empty, as SQuAD 2 has questions without one; here each has one at least.")
     return (question, context), gold or None
 
 
@@ -140,37 +143,74 @@ def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], la
 
     Its score is its share under a softmax over the 20 best spans. A context without tokens gives an empty answer.
     """
-    best: dict[Span, float] = {}
-    for encoding, logits in readings:
-        for span, score in _candidates(encoding, logits):
-            best[span] = max(score, best.get(span, score))
+    best: dict[Span, float] = {}  # of a span that several windows hold, the highest
+    for score, span in sorted(_candidates(readings), key=lambda candidate: -candidate[0]):
+        best.setdefault(span, score)
+        if len(best) == _CANDIDATES:
+            break
     if not best:
         return {"answer": "", "start": 0, "end": 0, "score": 0.0}
-    ranked = sorted(best.items(), key=lambda item: -item[1])[:_CANDIDATES]
-    (start, end), top = ranked[0]
-    share = 1 / np.exp(np.array([score for _, score in ranked]) - top).sum()
+    start, end = next(iter(best))
+    scores = np.array([*best.values()])
+    share = 1 / np.exp(scores - scores[0]).sum()
     return {"answer": example.texts[1][start:end], "start": start, "end": end, "score": float(share)}
 
 
-def _candidates(encoding: Encoding, logits: np.ndarray) -> list[tuple[Span, float]]:
-    """The best spans of one window, of at most `_LONGEST` tokens, with their scores."""
-    before, spans = encoding.places
-    if not spans:
-        return []
-    characters = np.array(spans)
-    real = characters[:, 0] < characters[:, 1]
-    edges = logits[before : before + len(spans)].astype(np.float64)
-    edges[~real] = -np.inf
-    ends = np.concatenate([edges[:, 1], np.full(_LONGEST - 1, -np.inf)])
-    scores = edges[:, :1] + np.lib.stride_tricks.sliding_window_view(ends, _LONGEST)  # (tokens, tokens more)
-    count = min(_CANDIDATES, scores.size)
-    chosen = np.argpartition(scores, scores.size - count, axis=None)[scores.size - count :]
-    first, more = np.unravel_index(chosen, scores.shape)
-    starts, ends = characters[first, 0], characters[np.minimum(first + more, len(spans) - 1), 1]
-    values = scores[first, more]
-    good = np.isfinite(values) & (starts < ends)
-    found = zip(starts[good].tolist(), ends[good].tolist(), values[good].tolist(), strict=True)
-    return [((start, end), score) for start, end, score in found]
+def _candidates(readings: Sequence[tuple[Encoding, np.ndarray]]) -> list[tuple[float, Span]]:
+    """The best spans of each window, of at most `_LONGEST` tokens, with their scores."""
+    found: list[tuple[float, Span]] = []
+    for first in range(0, len(readings), _WINDOWS):
+        part = readings[first : first + _WINDOWS]
+        places = [encoding.places[1] for encoding, _ in part]
+        starts, ends = _edges(part)
+        if not starts.shape[1]:
+            continue
+        values, begin, end = _best(starts, ends)
+        good = np.isfinite(values)
+        columns = (np.nonzero(good)[0], begin[good], end[good], values[good])
+        for window, start, last, value in zip(*(column.tolist() for column in columns), strict=True):
+            span = (places[window][start][0], places[window][last][1])
+            if span[0] < span[1]:
+                found.append((value, span))
+    return found
+
+
+def _edges(readings: Sequence[tuple[Encoding, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end logits of the context's tokens, (windows, tokens) each; minus infinity where no answer can be."""
+    tokens = max(len(encoding.places[1]) for encoding, _ in readings)
+    edges = np.full((2, len(readings), tokens), -np.inf)
+    for window, (encoding, logits) in enumerate(readings):
+        before, spans = encoding.places
+        real = np.array([start < end for start, end in spans], dtype=bool)
+        edges[:, window, : len(spans)] = np.where(real, logits[before : before + len(spans)].T, -np.inf)
+    return edges[0], edges[1]
+
+
+def _best(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each window's best spans: scores, first and last tokens, (windows, at most `_CANDIDATES`) each.
+
+    All of them begin at one of the tokens from which the best span has the highest scores, `_CANDIDATES` in number.
+    """
+    rows, tokens = np.arange(len(starts))[:, None], starts.shape[1]
+    width = min(_LONGEST, tokens)
+    highest, reach = ends.copy(), 1  # of the ends at a token and the next ones, `reach` in all
+    while reach < width:
+        step = min(reach, width - reach)
+        highest[:, :-step] = np.maximum(highest[:, :-step], highest[:, step:])
+        reach += step
+    begin = _highest(starts + highest, _CANDIDATES)
+    padded = np.concatenate([ends, np.full((len(ends), width - 1), -np.inf)], axis=1)
+    reached = padded[rows[:, :, None], begin[:, :, None] + np.arange(width)]  # (windows, beginnings, tokens more)
+    scores = (starts[rows, begin][:, :, None] + reached).reshape(len(starts), -1)
+    chosen = _highest(scores, _CANDIDATES)
+    first = begin[rows, chosen // width]
+    return scores[rows, chosen], first, first + chosen % width
+
+
+def _highest(values: np.ndarray, count: int) -> np.ndarray:
+    """The places of each line's highest values, in any order."""
+    count = min(count, values.shape[1])
+    return np.argpartition(values, values.shape[1] - count, axis=1)[:, values.shape[1] - count :]
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
-from xmodular.tasks.texts import TEXT_FIELDS, encode_texts, texts_of
+from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_texts, texts_of
 
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], float | None]:
@@ -22,7 +22,8 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], float | None]:
     if score is None:
         return texts, None
     try:
-        number = math.nan if isinstance(score, bool) else float(score)
+        # Python reads "1_0" as 10.
+        number = math.nan if isinstance(score, bool) or "_" in str(score) else float(score)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
@@ -123,5 +124,6 @@ REGRESS = Task(
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
+    alternatives=TEXT_ALTERNATIVES,
     problem_type="regression",
 )

@@ -29,6 +29,8 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...] |
     if "words" not in values:
         if "text" not in values:
             raise ValueError("no words; a row has 'words', or a 'text' to be split at white space.")
+        if "tags" in values:
+            raise ValueError("tags belong to 'words', a list, and there are none.")
         text = text_of(values, "text")
         return (text, *text.split()), None
     words = _strings(values, "words")
@@ -51,7 +53,7 @@ def _strings(values: Mapping[str, Any], field: str) -> tuple[str, ...]:
             raise ValueError(f"{field!r} has {each!r:.60} in it, which is no text.")
         if not str(each).strip():
             raise ValueError(f"{field!r} has an empty one in it.")
-    return tuple(map(str, given))
+    return tuple(str(each).strip() if field == "tags" else each for each in given)
 
 
 def label_names(examples: Sequence[Example]) -> list[str]:
@@ -231,4 +233,5 @@ TAG = Task(
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
+    alternatives=(("words",), ("text",)),
 )

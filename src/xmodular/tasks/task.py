@@ -96,6 +96,8 @@ class Task:
         metrics: (..., statistics) sums and label names to metric values (...) by name; the first is the main one.
         guesses: what needs no model, by name ("majority", "uniform"): predictions for the examples, or metric values.
         problem_type: transformers' name for the loss where one architecture serves several tasks.
+        alternatives: groups of fields of which a row has one. Where columns are named for one group, the others are not
+            looked for.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Task:
     metrics: Callable[[np.ndarray, Sequence[str]], dict[str, np.ndarray]]
     guesses: Callable[[Sequence[Example], Sequence[str]], dict[str, Sequence[Prediction] | dict[str, float]]]
     problem_type: Literal["regression", "single_label_classification"] | None = None
+    alternatives: tuple[tuple[str, ...], ...] = ()
 
 
 def label_id(example: Example, name: str, labels: Sequence[str]) -> int:

@@ -16,15 +16,18 @@ TEXT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "premise": ("premise", "text1", "sentence1"),
     "hypothesis": ("hypothesis", "text2", "sentence2"),
 }
+TEXT_ALTERNATIVES = (("text",), ("premise", "hypothesis"))
 
 
 def texts_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     """The text of a row, or its premise and hypothesis.
 
     Raises:
-        ValueError: there is none, or it is empty or no text.
+        ValueError: there is none, or both, or it is empty or no text.
     """
     if "text" in values:
+        if "premise" in values and "hypothesis" in values:
+            raise ValueError("a row has 'text', or 'premise' and 'hypothesis'; say which columns are meant.")
         return (text_of(values, "text"),)
     if "premise" not in values and "hypothesis" not in values:
         raise ValueError("no text; a row has 'text', or 'premise' and 'hypothesis'.")

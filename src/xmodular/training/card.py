@@ -32,6 +32,7 @@ _SETTINGS = (
     *("adam_betas", "adam_epsilon", "max_grad_norm", "classifier_dropout", "max_length", "stride", "patience"),
     *("precision", "seed"),
 )
+_PAIR = {"text1": "...", "text2": "..."}
 _VERSIONS = ("xmodular", "torch", "transformers")
 _Source = Mapping[str, Any]
 
@@ -43,6 +44,8 @@ def card(
     train: Sequence[_Source],
     dev: Sequence[_Source] | None,
     groups: Sequence[ParameterGroup],
+    *,
+    pairs: bool = False,
 ) -> str:
     """The text of a model card.
 
@@ -53,8 +56,13 @@ def card(
         train: sources of the training data, each with ``source``, ``rows`` and ``sha256``.
         dev: those of the validation data.
         groups: what trained.
+        pairs: whether its rows were pairs of texts.
     """
     pipeline, what, row = _TASKS[options.task]
+    if pairs and options.task in ("classify", "regress"):
+        what, row = what.replace("a text, or a pair of texts,", "a pair of texts"), _PAIR
+    else:
+        what = what.replace("a text, or a pair of texts,", "a text")
     base = options.model if "/" in options.model and not Path(options.model).exists() else None
     served = run.model.languages
     metadata = huggingface_hub.ModelCardData(
@@ -97,6 +105,8 @@ def card(
     given = {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
     if options.max_steps is not None:
         del given["epochs"]
+    if options.task not in ("tag", "qa"):  # which alone read in windows
+        given.pop("stride", None)
     settings = [(name, _shown(value)) for name, value in given.items()]
     parts.append(_table(("setting", "value"), [("steps", str(run.metrics["steps"])), *settings]))
     versions = ", ".join(f"{name} {_version(name)}" for name in _VERSIONS)

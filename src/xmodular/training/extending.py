@@ -17,8 +17,17 @@ from transformers import PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from xmodular.certificate import Certificate, diff
 from xmodular.console import console, quiet_transformers
-from xmodular.data import Batches, BlockCache, LanguageBlocks, LanguageSampler, MixedBlocks, TextFiles, find_text
-from xmodular.errors import ConfigurationError, DataError, TrainingError
+from xmodular.data import (
+    Batches,
+    BlockCache,
+    LanguageBlocks,
+    LanguageSampler,
+    MixedBlocks,
+    TextFiles,
+    find_text,
+    is_text,
+)
+from xmodular.errors import ConfigurationError, DataError, NoTextError, TrainingError
 from xmodular.files import written_beside
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
@@ -72,13 +81,14 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     if not set(model.languages) - set(model.config.vocabularies):
         raise ConfigurationError(f"No language of {options.model} reads its shared vocabulary: nothing to start from.")
     check_apart(options.model, options.output_dir)
-    files = _files(options)
+    files = _found(options.text, code)
+    train_text, dev_text = _split(options, code, files)
     known = tokenizer_of(model, None)
+    own = load_tokenizer(options.tokenizer) if options.tokenizer is not None else None
     arguments = arguments_of(options)
-    with arguments.main_process_first(desc="the run's folder"):
+    with arguments.main_process_first(local=False, desc="the run's folder"):
         start = begin(options, arguments.world_size)
     console.print(f"Adding {code} to {options.model}; output goes to {options.output_dir}")
-    train_text, dev_text = _split(options, code, files)
     longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
     size = min(options.block_size, longest)
     folder = options.cache_dir or options.output_dir / "blocks"
@@ -86,17 +96,21 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     def make(reader: PreTrainedTokenizerFast, text: TextFiles, what: str) -> LanguageBlocks:
         return blocks_of(BlockCache(folder, reader, size, options.packing), {code: text}, what)[0]
 
-    with arguments.main_process_first(desc="tokenizer and blocks"):
-        tokenizer = _own_tokenizer(options, train_text, start) or known
+    with arguments.main_process_first(local=False, desc="tokenizer and blocks"):
+        tokenizer = own or _trained_tokenizer(options, train_text, start) or known
         blocks = make(tokenizer, train_text, "tokenising")
-        dev = make(tokenizer, dev_text, "tokenising validation text")
+        try:
+            dev = make(tokenizer, dev_text, "tokenising validation text")
+        except NoTextError:
+            raise DataError(f"There is no held-out text of {code}: raise --dev-fraction or give --dev-text.") from None
         shared_dev = dev if tokenizer is known else make(known, dev_text, "tokenising validation text")
-    with arguments.main_process_first(desc="the run's data"):
+    with arguments.main_process_first(local=False, desc="the run's data"):
         check_data(options, {code: [blocks.tokens, len(blocks.blocks)]})
 
+    before = copy.deepcopy(model) if given is not None else None
+    model.to(arguments.device)  # type: ignore[arg-type]
     existing = _existing(model, shared_dev, known, options)
     best = min(existing, key=lambda other: existing[other]["bits_per_character"])
-    before = copy.deepcopy(model) if given is not None else None
     set_seed(options.seed)
     model.add_language(code, donors)
     if tokenizer is not known:
@@ -144,12 +158,26 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     run = Run(model, known, options.output_dir, metrics)
     if trainer.is_world_process_zero():
         with saving("The model", options.output_dir):
-            save_run(run, options)
-        _pack(model, code, known, metrics, options)
-        certificate = diff(before if before is not None else options.model, options.output_dir, allow=[code])
-        certificate.to_json(options.output_dir / "certificate.json")
-        _print_certificate(code, certificate, options)
+            save_run(run, options, more=lambda: _certify(run, code, before, options))
     return run
+
+
+def _certify(run: Run, code: str, before: XmodPreTrainedModel | None, options: ExtendOptions) -> None:
+    """Write the pack and the certificate of a model that is saved.
+
+    Args:
+        run: the run.
+        code: the new language's.
+        before: the model before; None: it is at `options.model`.
+        options: of the run.
+
+    Raises:
+        TrainingError: a weight moved that should not have.
+    """
+    _pack(run.model, code, run.tokenizer, run.metrics, options)
+    certificate = diff(before if before is not None else options.model, options.output_dir, allow=[code])
+    certificate.to_json(options.output_dir / "certificate.json")
+    _print_certificate(code, certificate, options)
 
 
 def _donors(init_from: Sequence[str]) -> dict[str, float] | list[str] | None:
@@ -174,30 +202,29 @@ def _donors(init_from: Sequence[str]) -> dict[str, float] | list[str] | None:
         ) from None
 
 
-def _files(options: ExtendOptions) -> tuple[Path, ...]:
-    if options.text.is_file():
-        return (options.text,)
-    found = find_text(options.text)
-    paths = found[resolve(options.language, found)]
-    return tuple(path for path in paths if isinstance(path, Path))
+def _found(place: Path, language: str) -> tuple[Path, ...]:
+    """A file, or a language's files in a folder.
+
+    Raises:
+        DataError: there is none, or it is of no kind that can be read.
+    """
+    if not place.is_file():
+        found = find_text(place)
+        return found[resolve(language, found)]
+    if not is_text(place):
+        raise DataError(f"{place} is no text: files end in .txt, .jsonl (both also with .gz) or .parquet.")
+    return (place,)
 
 
 def _split(options: ExtendOptions, code: str, files: tuple[Path, ...]) -> tuple[TextFiles, TextFiles]:
     """Text to train on, and held-out text."""
     if options.dev_text is None:
         return text_of(options, code, files, "train"), text_of(options, code, files, "dev")
-    if options.dev_text.is_file():
-        held_out: tuple[Path, ...] = (options.dev_text,)
-    else:
-        found = find_text(options.dev_text)
-        held_out = found[resolve(code, found)]
-    return text_of(options, code, files), text_of(options, code, held_out)
+    return text_of(options, code, files), text_of(options, code, _found(options.dev_text, code))
 
 
-def _own_tokenizer(options: ExtendOptions, text: TextFiles, start: Start) -> PreTrainedTokenizerFast | None:
-    """The tokenizer of a vocabulary of its own, if the language is to have one."""
-    if options.tokenizer is not None:
-        return load_tokenizer(options.tokenizer)
+def _trained_tokenizer(options: ExtendOptions, text: TextFiles, start: Start) -> PreTrainedTokenizerFast | None:
+    """The tokenizer trained on the text for a vocabulary of its own, if the language is to have that."""
     if options.new_vocabulary is None:
         return None
     folder = options.output_dir / "tokenizer"
@@ -243,13 +270,7 @@ def _validation(
 def _existing(
     model: XmodForMaskedLM, dev: LanguageBlocks, tokenizer: PreTrainedTokenizerFast, options: ExtendOptions
 ) -> dict[str, _Scores]:
-    """The held-out text under every adapter that the model has (those with a vocabulary of their own aside).
-
-    Raises:
-        DataError: there is no held-out text.
-    """
-    if not len(dev.blocks):
-        raise DataError(f"There is no held-out text of {dev.language}: raise --dev-fraction or give --dev-text.")
+    """The held-out text under every adapter that the model has (those with a vocabulary of their own aside)."""
     scores = {}
     for other in model.languages:
         if other not in model.config.vocabularies:
@@ -259,7 +280,11 @@ def _existing(
 
 
 def _pack(
-    model: XmodForMaskedLM, code: str, known: PreTrainedTokenizerFast, metrics: dict[str, Any], options: ExtendOptions
+    model: XmodPreTrainedModel,
+    code: str,
+    known: PreTrainedTokenizerFast,
+    metrics: dict[str, Any],
+    options: ExtendOptions,
 ) -> None:
     best = metrics["best_existing"]
     scores = [

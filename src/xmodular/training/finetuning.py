@@ -6,7 +6,6 @@ adapter is then used beside another's.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,18 +16,18 @@ from torch import nn
 from transformers import TrainingArguments, set_seed
 
 from xmodular.console import console, quiet_transformers
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.files import written_beside
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
-from xmodular.tasks import TASKS, Task, given_model, load_model, load_saved, tokenizer_of
+from xmodular.tasks import TASKS, Task, given_model, load_model, load_saved, longest, tokenizer_of
 from xmodular.training.card import card
 from xmodular.training.checkpoints import saving
 from xmodular.training.corpus import schedule
 from xmodular.training.log import RunLog
 from xmodular.training.passes import Passes
-from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable, save_run
-from xmodular.training.seeds import each_seed
+from xmodular.training.runs import Run, Start, begin, check_apart, hash_of, print_trainable, save_run
+from xmodular.training.seeds import WEIGHTS, each_seed
 from xmodular.training.stopping import Best, Progress
 from xmodular.training.supervised import Readings, Rows, commonest, read, readings, training_codes, validation_codes
 from xmodular.training.trainer import RoutedTrainer, training_arguments
@@ -79,6 +78,8 @@ def _listed(sources: _Source | None) -> Any:
 def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None) -> Run:
     task = TASKS[options.task]
     arguments = _arguments(options)
+    check_apart(options.model, options.output_dir)
+    _check_unfinished(options)
     rows = read(task, options.train, options)
     dev_rows = read(task, options.dev, options) if options.dev else None
     labels = task.label_names(rows.examples)
@@ -86,13 +87,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         raise ConfigurationError(
             f"{', '.join(options.train)} has one label only ({labels[0]!r}): there is nothing to learn."
         )
-    check_apart(options.model, options.output_dir)
-    if options.resume and (options.output_dir / "options.json").is_file():
-        raise ConfigurationError(
-            f"{options.output_dir} holds a finished run, whose checkpoints are gone: there is nothing to go on with. "
-            "Choose another folder, or --overwrite it."
-        )
-    weights = None if given is None else _hash_of(given)
+    weights = None if given is None else hash_of(given)
     set_seed(options.seed)
     model = _with_head(given, task, labels) if given is not None else load_model(options.model, task, labels)
     _set_dropout(model, options.classifier_dropout)
@@ -114,13 +109,15 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         rank=arguments.process_index,
         ranks=arguments.world_size,
     )
-    with arguments.main_process_first(desc="the run's folder"):
-        start = begin(options, arguments.world_size, decisive=_DECISIVE)
-        check_data(options, _facts(rows, dev_rows, weights))
+    with arguments.main_process_first(local=False, desc="the run's folder"):
+        facts = _facts(rows, dev_rows, weights)
+        start = begin(options, arguments.world_size, decisive=_DECISIVE, data=facts)
     console.print(
         f"Fine-tuning {task.name} in {', '.join(dict.fromkeys(codes))}: {len(rows.examples)} rows"
         f"{f', {len(labels)} labels' if labels else ''}, {batches.steps} steps; output goes to {options.output_dir}"
     )
+    if (tokens := longest(model, options.max_length)) < options.max_length:
+        console.print(f"The model has positions for {tokens} tokens, fewer than --max-length {options.max_length}.")
     if start.checkpoint is not None:
         console.print(f"Going on from {start.checkpoint}")
     groups = model.set_trainable(options.trainable)
@@ -145,12 +142,23 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
                     rows.sources,
                     None if dev_rows is None else dev_rows.sources,
                     groups,
+                    pairs=len(rows.examples[0].texts) == 2,
                 )
                 (folder / "README.md").write_text(text, encoding="utf-8")
             save_run(run, options)
         shutil.rmtree(options.output_dir / "checkpoints", ignore_errors=True)
         console.print(f"Saved model, tokenizer, model card, metrics.json and options.json in {options.output_dir}")
     return run
+
+
+def _check_unfinished(options: FinetuneOptions) -> None:
+    """Raises ConfigurationError if a finished run is there, before anything is read."""
+    if options.overwrite or not (options.output_dir / "options.json").is_file():
+        return
+    gone = ", whose checkpoints are gone: there is nothing to go on with" if options.resume else ""
+    raise ConfigurationError(
+        f"{options.output_dir} holds a finished run{gone}. Choose another folder, or --overwrite it."
+    )
 
 
 def _arguments(options: FinetuneOptions) -> TrainingArguments:
@@ -206,6 +214,11 @@ def _train(
         )
         with quiet_transformers():
             loss = trainer.train(str(start.checkpoint) if start.checkpoint else None).training_loss
+        if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
+            raise TrainingError(
+                f"After the last step, {trainer.state.global_step}, a weight is no finite number, so the model was not "
+                f"saved. Try a lower learning rate than {options.learning_rate:g}, or a longer warm-up."
+            )
         reached = Progress(trainer.state.global_step, trainer.state.best_global_step or None, (), loss)
         there = reached.step
     else:
@@ -243,20 +256,11 @@ def _set_dropout(model: XmodPreTrainedModel, share: float | None) -> None:
             dropout.p = share
 
 
-def _hash_of(model: XmodPreTrainedModel) -> str:
-    """A hash of a model object's weights: a run in its name goes on only if they are those that it began with."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _facts(rows: Rows, dev: Rows | None, weights: str | None) -> dict[str, Any]:
     """What a run that goes on must find again."""
     facts: dict[str, Any] = {"train": list(rows.sources)}
     if dev is not None:
         facts["dev"] = list(dev.sources)
     if weights is not None:
-        facts["the model object's weights"] = weights
+        facts[WEIGHTS] = weights
     return facts

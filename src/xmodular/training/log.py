@@ -9,6 +9,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from xmodular.files import written_beside
+from xmodular.training.checkpoints import saving
 
 _NAMES = ("loss", "grad_norm", "learning_rate")
 
@@ -38,7 +39,7 @@ class RunLog(TrainerCallback):
         values = {name: logs[name] for name in _NAMES if name in logs} if "loss" in logs else {}
         values |= {name: value for name, value in logs.items() if name.startswith("eval_")}
         if values:
-            with self.path.open("a", encoding="utf-8") as file:
+            with saving("A line of the log", self.path.parent), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": state.global_step, **values}) + "\n")
 
     def _lines(self) -> list[str]:

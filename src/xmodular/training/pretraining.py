@@ -28,7 +28,7 @@ from xmodular.data import (
     language_shares,
     lines_table,
 )
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import written_beside
 from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.options import PretrainOptions, build
@@ -43,6 +43,7 @@ from xmodular.vocabulary import load_tokenizer, train_tokenizer
 
 _Sources = Mapping[str, tuple[Path | HubText, ...]]
 _SHARED = "shared"  # the one adapter of a dense model, while it trains
+_DECIDED = {"languages", "pad_token_id", "bos_token_id", "eos_token_id", "is_decoder"}  # not for `overrides`
 
 
 def pretrain(text: str | Path, **options: Any) -> Run:
@@ -64,14 +65,16 @@ def pretrain(text: str | Path, **options: Any) -> Run:
 
 def _pretrain(options: PretrainOptions) -> Run:
     files = _sources(options)
-    dev_files = find_text(options.dev_text) if options.dev_text else {}
+    dev_files = _dev_files(options, files)
+    _check_overrides(options)
     XmodConfig.preset(options.preset, **{"languages": list(files), **(options.overrides or {})})  # refuses bad ones
+    given_tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer is not None else None
     arguments = arguments_of(options)
     processes = arguments.world_size
     if options.fsdp and processes == 1:
         raise ConfigurationError("--fsdp shards over several processes; start them with torchrun --nproc-per-node.")
     callbacks = _tensorboard(options, arguments.process_index == 0)
-    with arguments.main_process_first(desc="the run's folder"):
+    with arguments.main_process_first(local=False, desc="the run's folder"):
         start = begin(options, processes)
     console.print(f"Pretraining in {len(files)} languages; output goes to {options.output_dir}")
     if start.goes_on:
@@ -79,8 +82,10 @@ def _pretrain(options: PretrainOptions) -> Run:
             f"Going on from {start.checkpoint}" if start.checkpoint else "Going on: no checkpoint was made yet."
         )
 
-    with arguments.main_process_first(desc="tokenizer and blocks"):
-        tokenizer = _tokenizer(options, files, start)
+    languages = [_SHARED] if options.shared else list(files)
+    with arguments.main_process_first(local=False, desc="tokenizer and blocks"):
+        tokenizer = given_tokenizer or _own_tokenizer(options, files, start)
+        config = _config(options, tokenizer, languages)
         cache = BlockCache(
             options.cache_dir or options.output_dir / "blocks", tokenizer, options.block_size, options.packing
         )
@@ -99,15 +104,14 @@ def _pretrain(options: PretrainOptions) -> Run:
         dev_blocks = blocks_of(cache, dev_text, "tokenising validation text", may_be_empty=True)
     if (table := lines_table({each.language: each.lines for each in blocks})) is not None:
         console.print(table)
-    with arguments.main_process_first(desc="the run's data"):
+    with arguments.main_process_first(local=False, desc="the run's data"):
         check_data(options, {each.language: [each.tokens, len(each.blocks)] for each in blocks})
     shares, shares_end = _shares(blocks, options)
     _print_shares(blocks, shares, shares_end)
     set_seed(options.seed)
-    languages = [_SHARED] if options.shared else list(files)
     causal = options.objective == "clm"
     architecture = XmodForCausalLM if causal else XmodForMaskedLM
-    model = architecture(_config(options, tokenizer, languages))
+    model = architecture(config)
     print_trainable(model.set_trainable("all"))
 
     lang_ids = {code: 0 if options.shared else index for index, code in enumerate(files)}
@@ -145,7 +149,7 @@ def _pretrain(options: PretrainOptions) -> Run:
         # Trainer would add a step to a finished run.
         console.print(f"All {steps} steps were done before.")
         model.load_state_dict(load_saved(start.checkpoint).state_dict())
-        train_loss = None
+        train_loss = trainer.mean_loss_at(start.checkpoint)
     else:
         with quiet_transformers():
             train_loss = trainer.train(str(start.checkpoint) if start.checkpoint else None).training_loss
@@ -157,7 +161,8 @@ def _pretrain(options: PretrainOptions) -> Run:
         "train_loss": train_loss,
         "validation": per_language,
     }
-    _print_validation(per_language)
+    if per_language:
+        _print_validation(per_language)
     if options.shared:
         _per_language(model, list(files))
     run = Run(model, tokenizer, options.output_dir, metrics)
@@ -254,9 +259,26 @@ def _sources(options: PretrainOptions) -> _Sources:
     )
 
 
-def _tokenizer(options: PretrainOptions, files: _Sources, start: Start) -> PreTrainedTokenizerFast:
-    if options.tokenizer is not None:
-        return load_tokenizer(options.tokenizer)
+def _dev_files(options: PretrainOptions, files: _Sources) -> dict[str, tuple[Path, ...]]:
+    """The validation files of each language that has some.
+
+    Raises:
+        DataError: the folder has no file for any of the languages.
+    """
+    if options.dev_text is None:
+        return {}
+    found = find_text(options.dev_text)
+    own = {code: found[code] for code in files if code in found}
+    if not own:
+        raise DataError(
+            f"{options.dev_text} has validation text for {', '.join(found)}, and for none of the languages of "
+            f"{options.text} ({', '.join(files)}): name the files by the same codes."
+        )
+    return own
+
+
+def _own_tokenizer(options: PretrainOptions, files: _Sources, start: Start) -> PreTrainedTokenizerFast:
+    """The tokenizer trained for this run, now or before it was broken off."""
     if start.goes_on and (options.output_dir / "tokenizer_config.json").is_file():  # the last of its files
         return load_tokenizer(options.output_dir)
     console.print(f"Training a tokenizer of {options.vocab_size:,} pieces")
@@ -271,8 +293,21 @@ def _tokenizer(options: PretrainOptions, files: _Sources, start: Start) -> PreTr
     return tokenizer
 
 
+def _check_overrides(options: PretrainOptions) -> None:
+    """Raises ConfigurationError if a field is overridden that text, tokenizer or objective decide."""
+    if decided := sorted(_DECIDED & set(options.overrides or {})):
+        raise ConfigurationError(
+            f"--overrides cannot set {', '.join(decided)}: the text, the tokenizer and --objective decide it."
+        )
+
+
 def _config(options: PretrainOptions, tokenizer: PreTrainedTokenizerFast, languages: list[str]) -> XmodConfig:
-    fields = {
+    """The model's configuration.
+
+    Raises:
+        ConfigurationError: `overrides` leave too little room for the vocabulary or for a block.
+    """
+    fields: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "languages": languages,
         "pad_token_id": tokenizer.pad_token_id,
@@ -280,9 +315,13 @@ def _config(options: PretrainOptions, tokenizer: PreTrainedTokenizerFast, langua
         "eos_token_id": tokenizer.eos_token_id,
         "max_position_embeddings": options.block_size + tokenizer.pad_token_id + 1,
         "is_decoder": options.objective == "clm",
-        **(options.overrides or {}),
     }
-    return XmodConfig.preset(options.preset, **fields)
+    for name, least in (("vocab_size", len(tokenizer)), ("max_position_embeddings", fields["max_position_embeddings"])):
+        if (asked := (options.overrides or {}).get(name, least)) < least:
+            raise ConfigurationError(
+                f"--overrides sets {name} to {asked}; the tokenizer and --block-size need {least} at least."
+            )
+    return XmodConfig.preset(options.preset, **{**fields, **(options.overrides or {})})
 
 
 def _print_shares(blocks: list[LanguageBlocks], shares: dict[str, Share], end: dict[str, Share] | None) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
@@ -58,7 +60,7 @@ def claim(output_dir: Path, *, overwrite: bool) -> None:
     An old run loses its mark and its model first, so that no mixture of both can pass for a finished run.
 
     Raises:
-        ConfigurationError: the folder is a file, or holds a finished run and `overwrite` is False.
+        ConfigurationError: the folder is a file or cannot be made, or holds a finished run and `overwrite` is False.
     """
     if output_dir.exists() and not output_dir.is_dir():
         raise ConfigurationError(f"{output_dir} is a file; the output needs a folder.")
@@ -66,7 +68,10 @@ def claim(output_dir: Path, *, overwrite: bool) -> None:
     for name, what in marks.items():
         if (output_dir / name).is_file() and not overwrite:
             raise ConfigurationError(f"{output_dir} holds {what}. Choose another folder, or --overwrite it.")
-    output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"The folder {output_dir} cannot be made: {error.strerror or error}.") from error
     for name in marks:
         (output_dir / name).unlink(missing_ok=True)
 
@@ -90,21 +95,25 @@ class Start:
     checkpoint: Path | None
 
 
-def begin(options: TrainingOptions, processes: int, *, decisive: Sequence[str] = ()) -> Start:
+def begin(
+    options: TrainingOptions, processes: int, *, decisive: Sequence[str] = (), data: Mapping[str, Any] | None = None
+) -> Start:
     """Claim a run's folder, or find the unfinished run of the same options in it.
 
-    ``run.json`` says which options a run was started with; a finished run has ``options.json`` too.
+    ``run.json`` says which options a run was started with; a finished run has ``options.json`` too. A run that stopped
+    before its first step has no ``log.jsonl``: it is replaced, whatever its options were.
 
     Args:
         options: of the run.
         processes: how many work on it.
         decisive: options that decide the outcome of this run, though they do not of others.
+        data: JSON-able facts of the training data, where they are known by now; else see `check_data`.
 
     Raises:
-        ConfigurationError: the folder is a file, holds a finished run, or an unfinished one of other options.
+        ConfigurationError: the folder is a file, holds a finished run, or an unfinished one of other options or data.
     """
     folder = options.output_dir
-    record = {"options": as_record(options), "processes": processes}
+    record = {"options": as_record(options), "processes": processes, **({} if data is None else {"data": data})}
     path = folder / "run.json"
     finished = (folder / "options.json").is_file()
     known = _read_record(path)
@@ -118,7 +127,7 @@ def begin(options: TrainingOptions, processes: int, *, decisive: Sequence[str] =
         differences = _differences(known, record, decisive)
         if not differences:
             return Start(True, last_checkpoint(folder))
-        if not options.overwrite:
+        if not options.overwrite and (folder / "log.jsonl").is_file():
             raise ConfigurationError(
                 f"{folder} holds an unfinished run with other options: {'; '.join(differences)}. Choose another "
                 "folder, start over with --overwrite, or go on all the same with --resume."
@@ -128,6 +137,15 @@ def begin(options: TrainingOptions, processes: int, *, decisive: Sequence[str] =
     (folder / "log.jsonl").unlink(missing_ok=True)
     write_json(path, record)
     return Start(False, None)
+
+
+def hash_of(model: XmodPreTrainedModel) -> str:
+    """A hash of a model object's weights: a run in its name goes on only if they are those that it began with."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def is_finished(options: TrainingOptions, decisive: Sequence[str] = ()) -> bool:
@@ -152,9 +170,8 @@ def check_data(options: TrainingOptions, data: Mapping[str, Any]) -> None:
     record = _read_record(path) or {}
     before = record.get("data", data)
     if before != data and not options.resume:
-        changed = sorted(name for name in {**before, **data} if before.get(name) != data.get(name))
         raise ConfigurationError(
-            f"The training data of the unfinished run in {options.output_dir} have changed ({', '.join(changed)}): "
+            f"The training data of the unfinished run in {options.output_dir} have changed ({_changed(before, data)}): "
             "start over with --overwrite, or go on all the same with --resume."
         )
     if record.get("data") != data:
@@ -164,7 +181,12 @@ def check_data(options: TrainingOptions, data: Mapping[str, Any]) -> None:
 def _read_record(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("it is no table")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be read ({error}): choose another folder, or remove it.") from error
     return record
 
 
@@ -178,16 +200,30 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], decisive: Se
     ]
     if before.get("processes", now["processes"]) != now["processes"]:
         found.append(f"processes were {before['processes']}, are {now['processes']}")
+    if "data" in before and (changed := _changed(before["data"], now.get("data", before["data"]))):
+        found.append(f"the training data have changed ({changed})")
     return found
 
 
-def save_run(run: Run, options: TrainingOptions) -> None:
-    """Write model, tokenizer, ``metrics.json`` and ``options.json`` (last: it marks a finished run)."""
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Names of the facts that differ."""
+    return ", ".join(sorted(name for name in {**before, **now} if before.get(name) != now.get(name)))
+
+
+def save_run(run: Run, options: TrainingOptions, *, more: Callable[[], None] = lambda: None) -> None:
+    """Write model, tokenizer, ``metrics.json`` and ``options.json`` (last: it marks a finished run).
+
+    Args:
+        run: what to write.
+        options: of the run.
+        more: writes what else belongs to a finished run; the model is saved when it is called.
+    """
     with written_beside(run.output_dir) as folder, quiet_transformers():
         run.model.save_pretrained(folder)
         run.tokenizer.save_pretrained(folder)
     run.model.config._name_or_path = str(run.output_dir)  # where its tokenizer is found
     write_json(run.output_dir / "metrics.json", run.metrics)
+    more()
     write_json(run.output_dir / "options.json", as_record(options))
 
 

@@ -13,13 +13,16 @@ from typing import Any
 from rich.table import Table
 
 from xmodular.console import console
+from xmodular.errors import ConfigurationError
 from xmodular.files import write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions
 from xmodular.tasks import load_saved, tokenizer_of
-from xmodular.training.runs import Run, check_apart, claim, is_finished
+from xmodular.training.runs import Run, check_apart, claim, hash_of, is_finished
+from xmodular.training.supervised import sha256_of
 from xmodular.training.trainer import training_arguments
 
+WEIGHTS = "the model object's weights"  # what they are called among the facts of a run
 _Train = Callable[[FinetuneOptions, XmodPreTrainedModel | None], Run]
 
 
@@ -40,19 +43,24 @@ def each_seed(
         The best seed's model (the first one's without validation) with the metrics of ``seeds.json``.
 
     Raises:
-        ConfigurationError: the folder holds a finished group or a run, and is not to be overwritten.
+        ConfigurationError: the folder holds a finished group or a run, or seeds of other data, and is not to be
+            overwritten; or the model is in it.
     """
     folder = options.output_dir
-    check_apart(options.model, folder)
-    with training_arguments(options).main_process_first(desc="the folder of the seeds"):
+    for place in (folder, *(folder / f"seed-{seed}" for seed in options.seeds)):
+        check_apart(options.model, place)
+    with training_arguments(options).main_process_first(local=False, desc="the folder of the seeds"):
         _claim(options)
+    runs = [replace(options, seed=seed, seeds=(), output_dir=folder / f"seed-{seed}") for seed in options.seeds]
+    weights = None if given is None else hash_of(given)
+    done = {own.seed for own in runs if is_finished(own, decisive) and _has_its_data(own, weights)}
     metrics: dict[int, dict[str, Any]] = {}
     best: tuple[int, Run | None] | None = None
-    for number, seed in enumerate(options.seeds, start=1):
-        own = replace(options, seed=seed, seeds=(), output_dir=folder / f"seed-{seed}")
+    for number, own in enumerate(runs, start=1):
+        seed = own.seed
         console.print(f"Seed {seed}, {number} of {len(options.seeds)}")
         run = None
-        if is_finished(own, decisive):
+        if seed in done:
             console.print(f"{own.output_dir} is finished already.")
             metrics[seed] = json.loads((own.output_dir / "metrics.json").read_text(encoding="utf-8"))
         else:
@@ -74,6 +82,25 @@ def each_seed(
         return replace(best[1], output_dir=folder, metrics=found)
     model = load_saved(folder / f"seed-{best[0]}").eval()
     return Run(model, tokenizer_of(model, None), folder, found)
+
+
+def _has_its_data(options: FinetuneOptions, weights: str | None) -> bool:
+    """Whether the data that a finished seed was trained on are as they were.
+
+    Raises:
+        ConfigurationError: they are not, and the seed is not to be overwritten.
+    """
+    facts = json.loads((options.output_dir / "run.json").read_text(encoding="utf-8")).get("data", {})
+    sources = [*facts.get("train", ()), *facts.get("dev", ())]
+    changed = [each["source"] for each in sources if sha256_of(each["source"]) != each["sha256"]]
+    if facts.get(WEIGHTS) != weights:
+        changed.append(WEIGHTS)
+    if changed and not options.overwrite:
+        raise ConfigurationError(
+            f"{', '.join(changed)}: changed since {options.output_dir} was trained. Choose another folder, or "
+            "start over with --overwrite."
+        )
+    return not changed
 
 
 def _claim(options: FinetuneOptions) -> None:

@@ -49,12 +49,12 @@ def read(task: Task, sources: Sequence[str], options: FinetuneOptions) -> Rows:
     for source in sources:
         found = load(task, source, columns=columns, skip_bad_rows=options.skip_bad_rows)
         examples += found
-        facts.append({"source": source, "rows": len(found), "sha256": _sha256(source)})
+        facts.append({"source": source, "rows": len(found), "sha256": sha256_of(source)})
     return Rows(tuple(examples), tuple(facts))
 
 
-def _sha256(source: str) -> str | None:
-    """Of a file's bytes."""
+def sha256_of(source: str) -> str | None:
+    """The SHA-256 of a file's bytes; None of what is no file."""
     if not Path(source).is_file():
         return None
     digest = hashlib.sha256()
@@ -211,7 +211,8 @@ def readings(
     Raises:
         DataError: a label is not among `labels`.
     """
-    room = Room(longest(model, options.max_length), options.stride)
+    length = longest(model, options.max_length)
+    room = Room(length, length // 4 if options.stride is None else options.stride)
     found: list[Encoding] = []
     with progress("tokenising", len(examples)) as advance:
         for code in dict.fromkeys(codes):

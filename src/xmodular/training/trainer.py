@@ -22,7 +22,7 @@ from xmodular.console import console, progress_bar
 from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import TrainingOptions
-from xmodular.training.checkpoints import STAGING, last_checkpoint, publish, saving
+from xmodular.training.checkpoints import STAGING, checkpoint_step, last_checkpoint, publish, saving
 from xmodular.training.log import RunLog
 from xmodular.training.sharding import Shards
 
@@ -67,6 +67,8 @@ def training_arguments(options: TrainingOptions, **more: Any) -> TrainingArgumen
         # Without this, several processes on a machine without accelerator would each train alone.
         "use_cpu": not torch.accelerator.is_available(),
         "remove_unused_columns": False,
+        # While the first process reads and tokenises, the others wait; half an hour, the default, is not enough.
+        "ddp_timeout": 7 * 24 * 3600,
         # A language that is not in the batch leaves its adapters without gradient.
         "ddp_find_unused_parameters": True,
         "report_to": "none",
@@ -248,12 +250,21 @@ class RoutedTrainer(Trainer):
 
     def take_up(self, checkpoint: Path) -> None:
         """Take up the sums of the loss where a checkpoint left them."""
-        path = checkpoint / f"loss-{self.args.process_index}.json"
-        sums = json.loads(path.read_text(encoding="utf-8"))
+        sums = self._sums_at(checkpoint)
         self._tr_loss.fill_(sums["since_last_log"])
         self._globalstep_last_logged = sums["last_log"]
         self._total_loss_scalar = sums["before"]
         self._initial_global_step = 0  # what the mean training loss counts from
+
+    def mean_loss_at(self, checkpoint: Path) -> float:
+        """The mean training loss of the steps up to a checkpoint, as `train` gives it at the end."""
+        sums = self._sums_at(checkpoint)
+        return float((sums["before"] + sums["since_last_log"]) / checkpoint_step(checkpoint))
+
+    def _sums_at(self, checkpoint: Path) -> dict[str, Any]:
+        path = checkpoint / f"loss-{self.args.process_index}.json"
+        sums: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return sums
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train, from a checkpoint if one is given."""
