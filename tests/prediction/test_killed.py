@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -46,7 +47,8 @@ def _parts(folder: Path) -> int:
 
 
 def _kill(process: multiprocessing.process.BaseProcess) -> None:
-    os.kill(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+        os.kill(process.pid, signal.SIGKILL)
     process.join()
 
 

@@ -15,6 +15,7 @@ from safetensors import torch as safetensors_torch
 from torch import Tensor
 
 from xmodular.errors import PackError
+from xmodular.files import sha256_of
 from xmodular.packs import manifest, tokenizer
 from xmodular.packs.base import DTYPES, Base, Misfit
 from xmodular.packs.manifest import ADAPTER, EMBEDDINGS, MANIFEST, TOKENIZER
@@ -22,7 +23,6 @@ from xmodular.packs.manifest import ADAPTER, EMBEDDINGS, MANIFEST, TOKENIZER
 _CODES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # as safetensors calls them
 _MAX_HEADER = 1 << 22
 _MAX_TOKENIZER = 1 << 28
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Pack:
             if wrong := self._size_problem(name, size):
                 yield wrong
                 return
-            if _sha256(path) != record.sha256:
+            if sha256_of(path) != record.sha256:
                 yield f"{name} does not have the checksum that {MANIFEST} says: it is damaged, or another file"
                 return
             yield from self._tokenizer_problems(path) if name == TOKENIZER else self._tensor_problems(path)
@@ -247,11 +247,3 @@ def of_manifest(folder: Path, content: Mapping[str, Any]) -> Pack:
 
 def _code(dtype: torch.dtype) -> str:
     return next((_CODES[name] for name, each in DTYPES.items() if each == dtype), str(dtype))
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from xmodular.errors import PackError
-from xmodular.files import folder_beside
+from xmodular.files import folder_beside, sha256_of
 from xmodular.languages import names_of
 from xmodular.packs import manifest
 from xmodular.packs.base import DTYPES, Base
@@ -188,11 +187,7 @@ def _cast(tensors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
 
 
 def _record(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return {"size": path.stat().st_size, "sha256": digest.hexdigest()}
+    return {"size": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _writer() -> str:

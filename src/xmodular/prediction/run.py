@@ -13,8 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from xmodular.console import console, progress_bar
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodPreTrainedModel
@@ -23,7 +21,7 @@ from xmodular.prediction.lines import SUFFIXES, bad_lines, write_as
 from xmodular.prediction.parts import Parts, discard, fingerprint, lines_in, read_journal, sync
 from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.work import Work
-from xmodular.tasks import given_model
+from xmodular.tasks import given_model, hash_of
 
 _MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "sentencepiece.bpe.model")
 
@@ -172,10 +170,8 @@ def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: 
 
 def _hash(model: XmodPreTrainedModel) -> str:
     """Of a model that is no file: its configuration and weights."""
-    digest = hashlib.sha256(model.config.to_json_string(use_diff=False).encode())
-    for _, tensor in sorted(model.state_dict().items()):
-        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).cpu().numpy())
-    return digest.hexdigest()
+    settings = model.config.to_json_string(use_diff=False) + hash_of(model)
+    return hashlib.sha256(settings.encode()).hexdigest()
 
 
 def _write_parts(work: Work, parts: Parts, predictor: Predictor, shard_rows: int | None) -> None:

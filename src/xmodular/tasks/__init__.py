@@ -4,7 +4,7 @@ from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
 from xmodular.tasks.inference import collate, predict_logits
-from xmodular.tasks.models import given_model, load_model, load_saved, longest, read_labels, tokenizer_of
+from xmodular.tasks.models import given_model, hash_of, load_model, load_saved, longest, read_labels, tokenizer_of
 from xmodular.tasks.perplexity import block_statistics, perplexity_metrics, piece_characters
 from xmodular.tasks.qa import QA
 from xmodular.tasks.regress import REGRESS
@@ -35,6 +35,7 @@ __all__ = [
     "block_statistics",
     "collate",
     "given_model",
+    "hash_of",
     "load_model",
     "load_saved",
     "longest",

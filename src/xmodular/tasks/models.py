@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
 
@@ -26,6 +28,15 @@ def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrained
     if isinstance(model, XmodPreTrainedModel):
         return model, str(model.config._name_or_path or "model object")
     return None, str(model)
+
+
+def hash_of(model: XmodPreTrainedModel) -> str:
+    """The SHA-256 of a model object's weights: a run goes on only with those that it began with."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_model(source: str | Path, task: Task, labels: Sequence[str]) -> XmodPreTrainedModel:

@@ -20,13 +20,13 @@ from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.files import written_beside
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
-from xmodular.tasks import TASKS, Task, given_model, load_model, load_saved, longest, tokenizer_of
+from xmodular.tasks import TASKS, Task, given_model, hash_of, load_model, load_saved, longest, tokenizer_of
 from xmodular.training.card import card
 from xmodular.training.checkpoints import saving
 from xmodular.training.corpus import schedule
 from xmodular.training.log import RunLog
 from xmodular.training.passes import Passes
-from xmodular.training.runs import Run, Start, begin, check_apart, hash_of, print_trainable, save_run
+from xmodular.training.runs import Run, Start, begin, check_apart, print_trainable, save_run
 from xmodular.training.seeds import WEIGHTS, each_seed
 from xmodular.training.stopping import Best, Progress
 from xmodular.training.supervised import Readings, Rows, commonest, read, readings, training_codes, validation_codes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
@@ -137,15 +135,6 @@ def begin(
     (folder / "log.jsonl").unlink(missing_ok=True)
     write_json(path, record)
     return Start(False, None)
-
-
-def hash_of(model: XmodPreTrainedModel) -> str:
-    """A hash of a model object's weights: a run in its name goes on only if they are those that it began with."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def is_finished(options: TrainingOptions, decisive: Sequence[str] = ()) -> bool:

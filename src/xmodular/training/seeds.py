@@ -17,9 +17,9 @@ from xmodular.errors import ConfigurationError
 from xmodular.files import write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions
-from xmodular.tasks import load_saved, tokenizer_of
-from xmodular.training.runs import Run, check_apart, claim, hash_of, is_finished
-from xmodular.training.supervised import sha256_of
+from xmodular.tasks import hash_of, load_saved, tokenizer_of
+from xmodular.training.runs import Run, check_apart, claim, is_finished
+from xmodular.training.supervised import source_hash
 from xmodular.training.trainer import training_arguments
 
 WEIGHTS = "the model object's weights"  # what they are called among the facts of a run
@@ -92,7 +92,7 @@ def _has_its_data(options: FinetuneOptions, weights: str | None) -> bool:
     """
     facts = json.loads((options.output_dir / "run.json").read_text(encoding="utf-8")).get("data", {})
     sources = [*facts.get("train", ()), *facts.get("dev", ())]
-    changed = [each["source"] for each in sources if sha256_of(each["source"]) != each["sha256"]]
+    changed = [each["source"] for each in sources if source_hash(each["source"]) != each["sha256"]]
     if facts.get(WEIGHTS) != weights:
         changed.append(WEIGHTS)
     if changed and not options.overwrite:

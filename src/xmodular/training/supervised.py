@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from torch.utils.data import Dataset
 
 from xmodular.console import console, progress
 from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular.files import sha256_of
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions
@@ -49,19 +49,13 @@ def read(task: Task, sources: Sequence[str], options: FinetuneOptions) -> Rows:
     for source in sources:
         found = load(task, source, columns=columns, skip_bad_rows=options.skip_bad_rows)
         examples += found
-        facts.append({"source": source, "rows": len(found), "sha256": sha256_of(source)})
+        facts.append({"source": source, "rows": len(found), "sha256": source_hash(source)})
     return Rows(tuple(examples), tuple(facts))
 
 
-def sha256_of(source: str) -> str | None:
-    """The SHA-256 of a file's bytes; None of what is no file."""
-    if not Path(source).is_file():
-        return None
-    digest = hashlib.sha256()
-    with Path(source).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def source_hash(source: str) -> str | None:
+    """The SHA-256 of a file; None of what is no file, such as a data set on the Hub."""
+    return sha256_of(Path(source)) if Path(source).is_file() else None
 
 
 def training_codes(rows: Rows, language: str | None, model: XmodPreTrainedModel) -> list[str]:
