@@ -25,6 +25,7 @@ Trainable = Literal["shared", "all", "adapters", "head", "all-but-adapters"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Packing = Literal["fill", "documents", "lines"]
 Stored = Literal["keep", "fp32", "bf16", "fp16"]
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as torch calls them
 Fallback = Literal["relative"]
 StartRows = Literal["pieces", "random"]
 Schedule = Literal["linear", "polynomial", "cosine", "wsd", "constant"]
@@ -299,6 +300,7 @@ class EvaluateOptions:
     )
     packing: Packing = _option("How perplexity's text becomes rows, as in pretraining.", "fill")
     batch_tokens: int = _option("Tokens a forward pass, padding included.", 8192)
+    precision: Stored = _option("keep the weights' precision, or run the model in fp32, bf16 or fp16.", "keep")
     bootstrap: int = _option("Resamplings behind the 95 % intervals and the p-values.", 1000)
     seed: int = _option("Seed of the resamplings and of perplexity's masks.", 0)
     predictions: bool = _option("Also write every row's prediction, to predictions.jsonl in --output-dir.", False)
@@ -350,6 +352,7 @@ class PredictOptions:
     max_length: int = _option("Tokens a row, or a window of it, at most.", 512)
     stride: int = _option("Tokens that neighbouring windows of a long context (qa) or sentence (tag) share.", 128)
     batch_tokens: int = _option("Tokens a forward pass, padding included.", 8192)
+    precision: Stored = _option("keep the weights' precision, or run the model in fp32, bf16 or fp16.", "keep")
     window: int = _option("Rows that are sorted by length together, and saved together.", 2048)
     overwrite: bool = _option("Replace --output, and begin anew where a run was interrupted.", False)
 

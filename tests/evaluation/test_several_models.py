@@ -6,11 +6,13 @@ import statistics
 
 import numpy as np
 import pytest
+import torch
 
 from xmodular import evaluate
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.evaluation.subjects import _names
 from xmodular.results import Results
+from xmodular.tasks import load_saved
 
 
 def test_two_models_are_compared_on_the_same_rows(make_model, feelings, tmp_path):
@@ -50,6 +52,17 @@ def test_a_model_does_not_differ_from_its_copy(make_model, feelings, tmp_path):
     shutil.copytree(one, tmp_path / "copy")
     results = evaluate([one, tmp_path / "copy"], feelings, bootstrap=50, adapter=("right",))
     assert {(each.difference, each.p) for each in results.comparisons} == {(0.0, 1.0)}
+
+
+def test_what_is_scored_is_what_runs_in_a_precision(make_model, feelings, tmp_path):
+    folder = make_model("one", 1)
+    halves = load_saved(folder).to(torch.bfloat16)
+    options = {"tokenizer": str(folder), "bootstrap": 20, "predictions": True}
+    for name, model, more in (("a", folder, {"precision": "bf16"}), ("b", halves, {}), ("c", folder, {})):
+        evaluate(model, feelings, output_dir=tmp_path / name, **options, **more)
+    read = {name: (tmp_path / name / "predictions.jsonl").read_text() for name in ("a", "b", "c")}
+    assert read["a"] == read["b"] != read["c"]
+    assert Results.from_json(tmp_path / "a" / "results.json").about["precision"] == "bf16"
 
 
 def test_seeds_are_one_run(make_model, feelings, tmp_path):

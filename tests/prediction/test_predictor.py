@@ -34,6 +34,23 @@ def test_each_row_is_read_by_its_own_adapter(topic: Path) -> None:
     assert predictor.tokens == sum(len(ids) for ids in tokenizer(TEXTS)["input_ids"])
 
 
+@pytest.mark.parametrize("given", ["folder", "object"])
+def test_a_precision_is_that_of_weights_and_computation(topic: Path, given: str) -> None:
+    model = load_saved(topic)
+    kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    halves = load_saved(topic).to(torch.bfloat16)
+    source = topic if given == "folder" else model
+    found = Predictor(source, tokenizer_of(model, None), precision="bf16")(TEXTS, SPOKEN)
+    assert found == Predictor(halves, tokenizer_of(model, None))(TEXTS, SPOKEN)
+    assert found != Predictor(topic)(TEXTS, SPOKEN)
+    assert Predictor(source, tokenizer_of(model, None), precision="fp32")(TEXTS, SPOKEN) == Predictor(topic)(
+        TEXTS, SPOKEN
+    )
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in model.state_dict().items())
+    with pytest.raises(ConfigurationError, match="precision is 'bf17': it must be one of keep, fp32, bf16, fp16"):
+        Predictor(source, precision="bf17")  # type: ignore[arg-type]
+
+
 def test_neither_batches_nor_windows_change_what_is_said(topic: Path) -> None:
     one = Predictor(topic, batch_tokens=1, window=1)(TEXTS * 3, SPOKEN * 3)
     many = Predictor(topic, batch_tokens=4096, window=500)(TEXTS * 3, SPOKEN * 3)

@@ -189,6 +189,8 @@ def test_another_run_is_not_mixed_in(topic: Path, folders: dict, interrupted: Pa
     more: dict[str, Any] = {"window": 3, "skip_bad_rows": True}
     with pytest.raises(ConfigurationError, match=r"differs in window \(3, now 4\).*--overwrite"):
         predict(topic, interrupted, tmp_path / "out.jsonl", **more | {"window": 4})
+    with pytest.raises(ConfigurationError, match=r"differs in precision \('keep', now 'bf16'\)"):
+        predict(topic, interrupted, tmp_path / "out.jsonl", precision="bf16", **more)
     with pytest.raises(ConfigurationError, match="differs in model "):
         predict(folders["regress"], interrupted, tmp_path / "out.jsonl", **more)
     kept = interrupted.read_text(encoding="utf-8")

@@ -28,6 +28,7 @@ from xmodular.tasks import (
     predict_logits,
     read_labels,
     task_of,
+    to_run,
     tokenizer_of,
 )
 
@@ -203,6 +204,17 @@ def test_other_adapters_read_the_same_masks(base_run):
     own, other = (block_statistics(base_run.model, blocks, ids, [0, 1], collator) for ids in ([0, 1], [2, 2]))
     np.testing.assert_array_equal(own[:, 2], other[:, 2])
     assert not np.allclose(own[:, 0], other[:, 0])
+
+
+def test_what_is_named_runs_on_the_gpu_and_what_is_given_stays(tmp_path, monkeypatch):
+    model, moved = tiny_model(XmodForSequenceClassification), []
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, where: moved.append(where) or self)
+    assert to_run(model) is model
+    assert not moved
+    assert to_run(tmp_path, "fp16").dtype == torch.float16
+    assert moved == ["cuda"]
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path, base_run):

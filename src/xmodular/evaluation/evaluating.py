@@ -70,7 +70,7 @@ def _evaluate(
     if options.output_dir is not None:
         _check_folder(options.output_dir)
     subjects = subjects_of(models, options.source)
-    model = subjects[0].load()
+    model = subjects[0].load(options.precision)
     task = task_of(model)
     if task is None and not is_for_perplexity(subjects[0]):
         raise ConfigurationError(f"There is no evaluation for a {type(model).__name__}.")
@@ -88,7 +88,7 @@ def _evaluate(
     scored: list[dict[Job, Scored]] = []
     guesses: dict[str, dict[str, dict[str, dict[str, float]]]] = {}  # run, language, guess, metric
     for place, subject in enumerate(subjects):
-        model = model if place == 0 else subject.load()
+        model = model if place == 0 else subject.load(options.precision)
         room = _room(model, subject, options)
         if task is not None:
             by_reading = score_task(model, task, sets, work[place], room, options)

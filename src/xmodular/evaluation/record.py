@@ -48,6 +48,8 @@ def about(
         {"language": each.language, "rows": counts.get(each.language), "from": list(each.files)} for each in sets
     ]
     about["resamplings"] = options.bootstrap
+    if options.precision != "keep":
+        about["precision"] = options.precision
     about["seed"] = options.seed
     about["seconds"] = seconds
     packages = {name: version(name) for name in ("xmodular", "torch", "transformers", "tokenizers", "numpy")}

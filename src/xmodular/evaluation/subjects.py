@@ -13,7 +13,8 @@ from xmodular.configuration import XmodConfig, read_config
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.tasks import given_model, load_saved
+from xmodular.options import Stored
+from xmodular.tasks import given_model, to_run
 
 _PERPLEXITY = ("XmodForMaskedLM", "XmodForCausalLM")
 
@@ -40,9 +41,9 @@ class Subject:
     source: str | None
     trained: dict[str, Any]
 
-    def load(self) -> XmodPreTrainedModel:
-        """The model."""
-        return self.given if self.given is not None else load_saved(self.where)
+    def load(self, precision: Stored) -> XmodPreTrainedModel:
+        """The model, to run in a precision."""
+        return to_run(self.given if self.given is not None else self.where, precision)
 
     @property
     def architecture(self) -> str:

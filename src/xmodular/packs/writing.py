@@ -17,13 +17,12 @@ from torch import Tensor
 from xmodular.errors import PackError
 from xmodular.files import folder_beside, sha256_of
 from xmodular.languages import names_of
+from xmodular.options import PRECISIONS
 from xmodular.packs import manifest
 from xmodular.packs.base import DTYPES, Base
 from xmodular.packs.card import card
 from xmodular.packs.manifest import ADAPTER, CARD, EMBEDDINGS, FILES, MANIFEST, TOKENIZER
 from xmodular.packs.pack import Pack, of_manifest
-
-_PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def write_pack(
@@ -139,15 +138,15 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 
 def _dtype(tensors: Mapping[str, Mapping[str, Tensor]], precision: str) -> str:
     """The name of the dtype to store in."""
-    if precision in _PRECISIONS:
-        return _PRECISIONS[precision]
+    if precision in PRECISIONS:
+        return PRECISIONS[precision]
     if precision != "keep":
-        raise PackError(f"precision is {precision!r}: it must be one of keep, {', '.join(_PRECISIONS)}.")
+        raise PackError(f"precision is {precision!r}: it must be one of keep, {', '.join(PRECISIONS)}.")
     kinds = {tensor.dtype for part in tensors.values() for tensor in part.values()}
     name = next((name for name, dtype in DTYPES.items() if kinds == {dtype}), None)
     if name is None:
         shown = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds)) or "nothing"
-        raise PackError(f"The weights are in {shown}: a pack has one precision. Choose {' or '.join(_PRECISIONS)}.")
+        raise PackError(f"The weights are in {shown}: a pack has one precision. Choose {' or '.join(PRECISIONS)}.")
     return name
 
 

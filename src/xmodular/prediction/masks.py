@@ -12,7 +12,7 @@ from xmodular.errors import ConfigurationError, InputError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.options import FillMaskOptions, build
-from xmodular.tasks import given_model, load_saved, tokenizer_of
+from xmodular.tasks import given_model, to_run, tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def fill_mask(model: XmodPreTrainedModel | str | Path, text: str, **options: Any
 
 @torch.inference_mode()
 def _fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None = None) -> list[Filling]:
-    model = given if given is not None else load_saved(options.model)
+    model = to_run(given if given is not None else options.model)
     if not isinstance(model, XmodForMaskedLM):
         raise ConfigurationError(
             f"Filling masks needs a masked language model; {options.model} is a {type(model).__name__}."

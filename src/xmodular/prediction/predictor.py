@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import ConfigurationError, InputError
 from xmodular.identify import THRESHOLD
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.options import Fallback
+from xmodular.options import Fallback, Stored
 from xmodular.prediction.adapters import Adapters, Reading
 from xmodular.rows import BadRows, Row
 from xmodular.tasks import (
@@ -21,11 +20,11 @@ from xmodular.tasks import (
     Example,
     Room,
     given_model,
-    load_saved,
     longest,
     predict_logits,
     read_labels,
     task_of,
+    to_run,
     tokenizer_of,
 )
 from xmodular.tasks.loading import examples as to_examples
@@ -54,6 +53,7 @@ class Predictor:
         stride: tokens that two windows of a long context share.
         batch_tokens: tokens a forward pass, padding included.
         window: rows that are sorted by length together.
+        precision: "keep" the weights', or run in "fp32", "bf16" or "fp16"; a model object is copied for it.
 
     Raises:
         ConfigurationError: the model has no head of a task; or a number is out of its range.
@@ -72,6 +72,7 @@ class Predictor:
         stride: int = 128,
         batch_tokens: int = BATCH_TOKENS,
         window: int = WINDOW,
+        precision: Stored = "keep",
     ) -> None:
         if not 0 <= threshold <= 1:
             raise ConfigurationError(f"threshold is {threshold}: a confidence is from 0 to 1.")
@@ -81,9 +82,7 @@ class Predictor:
         given, source = given_model(model)
         if given is None and Path(source, "seeds.json").is_file() and not Path(source, "config.json").exists():
             raise ConfigurationError(f"{source} holds a model for each seed: name one of them, as {source}/seed-0.")
-        self.model = given if given is not None else load_saved(source)
-        if given is None and torch.cuda.is_available():
-            torch.nn.Module.to(self.model, "cuda")
+        self.model = to_run(model, precision)
         task = task_of(self.model)
         if task is None:
             raise ConfigurationError(

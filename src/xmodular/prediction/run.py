@@ -95,6 +95,7 @@ def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pred
         stride=options.stride,
         batch_tokens=options.batch_tokens,
         window=options.window,
+        precision=options.precision,
     )
     if predictor.adapters.unknown:
         console.print(f"Never identified, so name it where it occurs: {', '.join(predictor.adapters.unknown)}")

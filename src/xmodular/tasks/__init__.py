@@ -4,7 +4,16 @@ from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
 from xmodular.tasks.inference import collate, predict_logits
-from xmodular.tasks.models import given_model, hash_of, load_model, load_saved, longest, read_labels, tokenizer_of
+from xmodular.tasks.models import (
+    given_model,
+    hash_of,
+    load_model,
+    load_saved,
+    longest,
+    read_labels,
+    to_run,
+    tokenizer_of,
+)
 from xmodular.tasks.perplexity import block_statistics, perplexity_metrics, piece_characters
 from xmodular.tasks.qa import QA
 from xmodular.tasks.regress import REGRESS
@@ -44,5 +53,6 @@ __all__ = [
     "predict_logits",
     "read_labels",
     "task_of",
+    "to_run",
     "tokenizer_of",
 ]

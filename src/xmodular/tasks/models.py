@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, XmodularError
 from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
+from xmodular.options import PRECISIONS, Stored
 from xmodular.tasks.task import Task
 from xmodular.vocabulary import from_json, load_tokenizer
 from xmodular.weights import open_weights
@@ -63,8 +65,12 @@ def read_labels(model: XmodPreTrainedModel) -> list[str]:
     return [str(name) for _, name in sorted((model.config.id2label or {}).items())]
 
 
-def load_saved(source: str | Path) -> XmodPreTrainedModel:
+def load_saved(source: str | Path, precision: Stored = "keep") -> XmodPreTrainedModel:
     """A model as it was saved: its class is the one that its configuration names.
+
+    Args:
+        source: model folder or Hub repository.
+        precision: of the weights; "keep" takes that of the files.
 
     Raises:
         ConfigurationError: there is no X-MOD model, or it names no class with a head.
@@ -72,7 +78,29 @@ def load_saved(source: str | Path) -> XmodPreTrainedModel:
     names = read_config(source).architectures or []
     if not isinstance(names, list) or len(names) != 1 or names[0] not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{source} names no X-MOD model class in its config.json; it has {names}.")
-    return _load(names[0], source)
+    return _load(names[0], source, **({} if precision == "keep" else {"dtype": PRECISIONS[precision]}))
+
+
+def to_run(model: XmodPreTrainedModel | str | Path, precision: Stored = "keep") -> XmodPreTrainedModel:
+    """A model to run and not to train.
+
+    Args:
+        model: a folder or a name on the Hub, which goes to the GPU where there is one; or an object, which stays on its
+            device, and as it is: for another precision it is copied.
+        precision: of the weights, and so of the computation; "keep" takes that which they have.
+
+    Raises:
+        ConfigurationError: there is no such precision; or as `load_saved`.
+    """
+    if precision not in ("keep", *PRECISIONS):
+        raise ConfigurationError(f"precision is {precision!r}: it must be one of keep, {', '.join(PRECISIONS)}.")
+    given, source = given_model(model)
+    if given is None:
+        loaded = load_saved(source, precision)
+        return torch.nn.Module.to(loaded, "cuda") if torch.cuda.is_available() else loaded
+    if precision == "keep" or given.dtype == (dtype := getattr(torch, PRECISIONS[precision])):
+        return given
+    return copy.deepcopy(given).to(dtype)
 
 
 def tokenizer_of(
