@@ -1,11 +1,11 @@
 """Speed of `xmodular.Predictor` on a mixed stream of real sentences at xmod-base's shape, and memory over long streams.
 
-    python benchmarks/predict.py [--rows 1024] [--rounds 5] [--languages 30]
+    python benchmarks/predict.py [--rows 360] [--rounds 3] [--languages 30]
     python benchmarks/predict.py --memory 100000,1000000
 
-Random weights, fp32, a classification head with three labels; all times include tokenisation. Sentences are those of
+Random weights, a classification head with three labels; all times include tokenisation. Sentences are those of
 ../shared/data (ntrex, tatoeba, text_dev) in XLM-R's pieces; where that is absent, made-up words in a vocabulary trained
-on them. Every row stands next to rows of other languages.
+on them. Every row stands next to rows of other languages. Both sides run in fp32 and in bf16 (`--precision bf16`).
 
 The peer is transformers' text-classification pipeline on transformers' own X-MOD with the same weights, rows and
 languages. A pipeline sorts nothing and knows no languages, so it is measured in the two ways that give each row its own
@@ -14,13 +14,13 @@ adapter, each with several batch sizes, of which the best one counts:
 * by language: one call per language (`set_default_language`), which needs the whole stream at once;
 * mixed: one call; its tokenizer step adds each row's language id, and batches mix languages.
 
-For what it says about the peer's batches, "by language, sorted" also sorts by length before the pipeline sees the rows.
 The limit is tokenisation, the matrix products and the attention of the same tokens in the same batches.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import resource
@@ -44,7 +44,7 @@ from xmodular.vocabulary import load_tokenizer, train_tokenizer
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SETS = ("ntrex", "tatoeba", "text_dev")
-BATCH_SIZES = (1, 4, 16, 32)
+BATCH_SIZES = (1, 4, 8, 16, 32)
 LABELS = {0: "no", 1: "perhaps", 2: "yes"}
 
 
@@ -76,10 +76,9 @@ def sentences(rows: int, languages: int) -> tuple[list[str], list[str], PreTrain
     return [draw.choice(found[code]) for code in spoken], spoken, tokenizer
 
 
-def models(codes: list[str], vocab_size: int) -> tuple[XmodForSequenceClassification, torch.nn.Module]:
-    """Ours and the peer's, with the same parameters in memory."""
-    fields = XmodConfig.preset("xmod-base", vocab_size=vocab_size, languages=codes).to_dict() | {"id2label": LABELS}
-    ours = XmodForSequenceClassification(XmodConfig(**fields)).eval()
+def peer_of(ours: XmodForSequenceClassification) -> torch.nn.Module:
+    """The peer's model with the same parameters in memory."""
+    fields = ours.config.to_dict()
     fields["adapter_reduction_factor"] = int(fields["adapter_reduction_factor"])
     with torch.device("meta"):
         peer = PeerModel(PeerConfig(**fields, attn_implementation="sdpa"))
@@ -88,7 +87,7 @@ def models(codes: list[str], vocab_size: int) -> tuple[XmodForSequenceClassifica
         parent, _, leaf = name.rpartition(".")
         value = torch.arange(buffer.shape[1])[None] if leaf == "position_ids" else torch.zeros(buffer.shape).long()
         setattr(peer.get_submodule(parent), leaf, value)
-    return ours, peer.eval()
+    return peer.eval()
 
 
 class Mixed(TextClassificationPipeline):
@@ -107,10 +106,10 @@ def peers(peer: Any, tokenizer: Any, texts: list[str], spoken: list[str]) -> dic
     mixed = Mixed(model=peer, tokenizer=tokenizer)
     codes = list(peer.config.languages)
 
-    def by_language(size: int, order: Callable[[int], Any]) -> list[str]:
+    def by_language(size: int) -> list[str]:
         labels = [""] * len(texts)
         for code in codes:
-            rows = sorted((row for row, own in enumerate(spoken) if own == code), key=order)
+            rows = [row for row, own in enumerate(spoken) if own == code]
             peer.set_default_language(code)
             found = plain([texts[row] for row in rows], batch_size=size, **cut) if rows else []
             for row, answer in zip(rows, found, strict=True):
@@ -124,8 +123,7 @@ def peers(peer: Any, tokenizer: Any, texts: list[str], spoken: list[str]) -> dic
     ways: dict[str, Callable[[], list[str]]] = {}
     for size in BATCH_SIZES:
         ways[f"mixed {size}"] = lambda size=size: together(size)
-        ways[f"by language {size}"] = lambda size=size: by_language(size, lambda row: row)
-        ways[f"by language, sorted {size}"] = lambda size=size: by_language(size, lambda row: len(texts[row]))
+        ways[f"by language {size}"] = lambda size=size: by_language(size)
     return ways
 
 
@@ -149,31 +147,49 @@ def limit(predictor: Predictor, tokenizer: Any, texts: list[str], spoken: list[s
 def speed(options: argparse.Namespace) -> None:
     """Rows per second beside the peer's best, and time beside the limit's."""
     texts, spoken, tokenizer = sentences(options.rows, options.languages)
-    ours, peer = models(sorted(set(spoken)), len(tokenizer))
-    predictor = Predictor(ours, tokenizer, batch_tokens=options.batch_tokens, window=options.window)
-    ways = peers(peer, tokenizer, texts, spoken)
+    config = XmodConfig.preset("xmod-base", vocab_size=len(tokenizer), languages=sorted(set(spoken)))
+    config.id2label = LABELS
+    exact = XmodForSequenceClassification(config).eval()
     lengths = [len(ids) for ids in tokenizer(texts, truncation=True, max_length=512)["input_ids"]]
     print(f"{len(texts)} rows, {len(set(spoken))} languages, {sum(lengths)} tokens, the longest row {max(lengths)}")
-    found = [row["label"] for row in predictor(texts, spoken)]
+    variants: dict[str, Callable[[], object]] = {}
+    labels: dict[str, list[str]] = {}
+    rivals: dict[str, list[str]] = {}  # the peer's best in each of its two ways, by precision
     print("the peer's ways, once each (rows/s):")
-    best: dict[str, tuple[float, str]] = {}
-    for name, way in ways.items():
-        kind = name.rpartition(" ")[0]
-        (seconds,) = interleave({name: way}, 1, warmup=0)[name]
-        print(f"  {name}: {len(texts) / seconds:.1f}", flush=True)
-        best[kind] = min(best.get(kind, (seconds, name)), (seconds, name))
-    answers = ways[best["mixed"][1]]()
-    same = sum(a == b for a, b in zip(found, answers, strict=True))
-    print(f"the same label in {same} of {len(texts)} rows")
-    variants: dict[str, Callable[[], object]] = {name: ways[name] for _, name in best.values()}
-    variants["ours"] = lambda: predictor(texts, spoken)
-    variants["limit"] = lambda: limit(predictor, tokenizer, texts, spoken)
+    for precision, model in (("fp32", exact), ("bf16", copy.deepcopy(exact).to(torch.bfloat16))):
+        best: dict[str, tuple[float, str]] = {}
+        ways = peers(peer_of(model), tokenizer, texts, spoken)
+        for name, way in ways.items():
+            kind = name.rpartition(" ")[0]
+            (seconds,) = interleave({name: way}, 1, warmup=0)[name]
+            print(f"  {precision}, {name}: {len(texts) / seconds:.1f}", flush=True)
+            best[kind] = min(best.get(kind, (seconds, name)), (seconds, name))
+        rivals[precision] = [f"{precision}, {name}" for _, name in best.values()]
+        variants |= {f"{precision}, {name}": ways[name] for _, name in best.values()}
+        predictor = Predictor(model, tokenizer, batch_tokens=options.batch_tokens, window=options.window)
+        variants[f"{precision}, ours"] = lambda predictor=predictor: predictor(texts, spoken)
+        labels[f"{precision}, ours"] = [row["label"] for row in predictor(texts, spoken)]
+        labels[rivals[precision][0]] = variants[rivals[precision][0]]()  # type: ignore[assignment]
+        if precision == "fp32":
+            variants["limit"] = lambda predictor=predictor: limit(predictor, tokenizer, texts, spoken)
+    answers = labels[rivals["fp32"][0]]
+    for name, found in labels.items():
+        same = sum(a == b for a, b in zip(found, answers, strict=True))
+        print(f"{name}: the same label as the peer's in fp32 in {same} of {len(texts)} rows")
     times = interleave(variants, options.rounds, warmup=1)
-    fair = min((best["mixed"][1], best["by language"][1]), key=lambda name: statistics.median(times[name]))
-    others = [(name, "ours", "none") for _, name in best.values() if name != fair]
-    report("all rows", times, [(fair, "ours", "at least 3"), *others, ("ours", "limit", "at most 1.3")])
-    shown = "  ".join(f"{name} {len(texts) / statistics.median(seconds):.1f}" for name, seconds in times.items())
-    print(f"  rows/s: {shown}")
+    fair = {
+        precision: min(names, key=lambda name: statistics.median(times[name])) for precision, names in rivals.items()
+    }
+    ratios = [
+        (fair["fp32"], "fp32, ours", "at least 3"),
+        (fair["bf16"], "bf16, ours", "at least 3"),
+        (fair["fp32"], "bf16, ours", "at least 3"),
+        ("fp32, ours", "limit", "at most 1.3"),
+    ]
+    report("all rows", times, ratios)
+    print("  rows/s:")
+    for name, seconds in times.items():
+        print(f"    {name}: {len(texts) / statistics.median(seconds):.1f}")
 
 
 def memory(rows: int) -> None:
@@ -202,8 +218,8 @@ def memory(rows: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=360)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--languages", type=int, default=30)
     parser.add_argument("--batch-tokens", type=int, default=8192)
     parser.add_argument("--window", type=int, default=2048)
@@ -213,7 +229,8 @@ def main() -> None:
     counts = [int(count) for count in options.memory.split(",") if count]
     if len(counts) > 1:  # each in a process of its own
         for count in counts:
-            subprocess.run([sys.executable, __file__, "--memory", str(count)], check=True)
+            command = [sys.executable, __file__, "--memory", str(count), "--threads", str(options.threads)]
+            subprocess.run(command, check=True)
         return
     torch.set_num_threads(options.threads)
     logging.set_verbosity_error()

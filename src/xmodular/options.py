@@ -196,7 +196,7 @@ class FinetuneOptions(TrainingOptions):
         "Language whose adapter reads the training data; default: what its column `language` or the file's name says.",
         None,
     )
-    task: Literal["classify", "regress", "tag", "qa", "choice"] = _option(
+    task: str = _option(
         "classify: one or two texts and a label; regress: and a number; tag: a label a word; qa: the answer's place in "
         "a context; choice: one of several.",
         "classify",

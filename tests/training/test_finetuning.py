@@ -317,8 +317,6 @@ def test_errors_come_before_work(corpus, base_run, tmp_path):
         finetune(base_run.output_dir, tmp_path / "absent.jsonl", language="en", output_dir=tmp_path)
     with pytest.raises(ConfigurationError, match="holds no model"):
         finetune(tmp_path, train, language="en", output_dir=tmp_path / "out")
-    with pytest.raises(ConfigurationError, match="task is one of classify, regress, tag, qa, choice; not 'topic'"):
-        finetune(base_run.output_dir, train, language="en", output_dir=tmp_path, task="topic")
     one = tmp_path / "one.jsonl"
     one.write_text('{"text": "a", "label": "x"}\n')
     with pytest.raises(ConfigurationError, match=r"one label only \('x'\)"):

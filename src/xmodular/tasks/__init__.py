@@ -1,5 +1,6 @@
 """Tasks: a record of functions each, and the code that runs models over their rows."""
 
+from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
@@ -23,15 +24,29 @@ from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
 TASKS = {task.name: task for task in (CLASSIFY, REGRESS, TAG, QA, CHOICE)}
 
 
+def task_named(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if name not in TASKS:
+        raise ConfigurationError(f"There is no task {name!r}; there are {', '.join(TASKS)}.")
+    return TASKS[name]
+
+
 def task_of(model: XmodPreTrainedModel) -> Task | None:
-    """The task that a model's head is for, None if there is none here."""
+    """The task that a model was fine-tuned for, as it says or as its head suggests; None if there is none here."""
     problem = model.config.problem_type
     if problem is None and isinstance(model, XmodForSequenceClassification):
         problem = "regression" if model.config.num_labels == 1 else "single_label_classification"
-    for task in TASKS.values():
-        if task.architecture == type(model).__name__ and task.problem_type in (None, problem):
-            return task
-    return None
+    fitting = [
+        task
+        for task in TASKS.values()
+        if task.architecture == type(model).__name__ and task.problem_type in (None, problem)
+    ]
+    said = getattr(model.config, "finetuning_task", None)
+    return next((task for task in fitting if task.name == said), fitting[0] if fitting else None)
 
 
 __all__ = [
@@ -52,6 +67,7 @@ __all__ = [
     "piece_characters",
     "predict_logits",
     "read_labels",
+    "task_named",
     "task_of",
     "to_run",
     "tokenizer_of",

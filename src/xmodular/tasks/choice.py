@@ -160,5 +160,8 @@ CHOICE = Task(
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
+    does="chooses one of several texts",
+    pipeline="multiple-choice",
+    sample={"premise": "...", "choices": ["...", "..."]},
     alternatives=(("choices",), _CHOICES),
 )

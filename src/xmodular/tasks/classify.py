@@ -99,6 +99,9 @@ CLASSIFY = Task(
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
+    does="gives a text a label",
+    pipeline="text-classification",
+    sample={"text": "..."},
     alternatives=TEXT_ALTERNATIVES,
     problem_type="single_label_classification",
 )

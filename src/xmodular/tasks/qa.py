@@ -256,4 +256,8 @@ QA = Task(
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
+    does="finds the answer to a question in a text",
+    pipeline="question-answering",
+    sample={"question": "...", "context": "..."},
+    in_windows=True,
 )

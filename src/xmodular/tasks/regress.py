@@ -124,6 +124,9 @@ REGRESS = Task(
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
+    does="gives a text a number",
+    pipeline="text-classification",
+    sample={"text": "..."},
     alternatives=TEXT_ALTERNATIVES,
     problem_type="regression",
 )

@@ -233,5 +233,9 @@ TAG = Task(
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
+    does="gives each word of a sentence a tag",
+    pipeline="token-classification",
+    sample={"text": "..."},
+    in_windows=True,
     alternatives=(("words",), ("text",)),
 )

@@ -95,6 +95,10 @@ class Task:
         statistics: examples with gold, predictions and label names to (rows, statistics) sums.
         metrics: (..., statistics) sums and label names to metric values (...) by name; the first is the main one.
         guesses: what needs no model, by name ("majority", "uniform"): predictions for the examples, or metric values.
+        does: what a model of it does, after "This model"; of "a text" where it may also be a pair.
+        pipeline: the Hub's name for it.
+        sample: a row to read.
+        in_windows: whether a row that is too long is read in windows that overlap; else it is cut.
         problem_type: transformers' name for the loss where one architecture serves several tasks.
         alternatives: groups of fields of which a row has one. Where columns are named for one group, the others are not
             looked for.
@@ -111,6 +115,10 @@ class Task:
     statistics: Callable[[Sequence[Example], Sequence[Prediction], Sequence[str]], np.ndarray]
     metrics: Callable[[np.ndarray, Sequence[str]], dict[str, np.ndarray]]
     guesses: Callable[[Sequence[Example], Sequence[str]], dict[str, Sequence[Prediction] | dict[str, float]]]
+    does: str
+    pipeline: str
+    sample: Mapping[str, Any]
+    in_windows: bool = False
     problem_type: Literal["regression", "single_label_classification"] | None = None
     alternatives: tuple[tuple[str, ...], ...] = ()
 

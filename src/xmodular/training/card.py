@@ -16,17 +16,9 @@ from xmodular.languages import english_name, names_of
 from xmodular.modeling import ParameterGroup
 from xmodular.options import FinetuneOptions
 from xmodular.recipes import RECIPES
-from xmodular.tasks import read_labels
+from xmodular.tasks import TASKS, read_labels
 from xmodular.training.runs import Run
 
-# The Hub's name for a task, what it does, and what a row to read looks like.
-_TASKS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "classify": ("text-classification", "gives a text, or a pair of texts, a label", {"text": "..."}),
-    "regress": ("text-classification", "gives a text, or a pair of texts, a number", {"text": "..."}),
-    "tag": ("token-classification", "gives each word of a sentence a tag", {"text": "..."}),
-    "qa": ("question-answering", "finds the answer to a question in a text", {"question": "...", "context": "..."}),
-    "choice": ("multiple-choice", "chooses one of several texts", {"premise": "...", "choices": ["...", "..."]}),
-}
 _SETTINGS = (
     *("learning_rate", "schedule", "warmup", "epochs", "max_steps", "batch_size", "accumulation", "weight_decay"),
     *("adam_betas", "adam_epsilon", "max_grad_norm", "classifier_dropout", "max_length", "stride", "patience"),
@@ -58,17 +50,16 @@ def card(
         groups: what trained.
         pairs: whether its rows were pairs of texts.
     """
-    pipeline, what, row = _TASKS[options.task]
-    if pairs and options.task in ("classify", "regress"):
-        what, row = what.replace("a text, or a pair of texts,", "a pair of texts"), _PAIR
-    else:
-        what = what.replace("a text, or a pair of texts,", "a text")
+    task = TASKS[options.task]
+    does, row = task.does, task.sample
+    if pairs:
+        does, row = does.replace("a text", "a pair of texts", 1), _PAIR
     base = options.model if "/" in options.model and not Path(options.model).exists() else None
     served = run.model.languages
     metadata = huggingface_hub.ModelCardData(
         language=sorted(dict.fromkeys(filter(None, map(_iso, served)))),
         library_name="xmodular",
-        pipeline_tag=pipeline,
+        pipeline_tag=task.pipeline,
         tags=["xmod", "multilingual", options.task],
         base_model=base,
         base_model_relation="finetune" if base else None,
@@ -79,7 +70,7 @@ def card(
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
         f"# {options.output_dir.resolve().name}: {options.task} with X-MOD",
-        f"This model {what}. It was fine-tuned from {start} in {names}, and serves the {len(served)} languages below: "
+        f"This model {does}. It was fine-tuned from {start} in {names}, and serves the {len(served)} languages below: "
         "each is read by its own adapter. Nothing was trained for the task in any other language.",
         "## Use",
         _python(options, served, row),
@@ -105,7 +96,7 @@ def card(
     given = {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
     if options.max_steps is not None:
         del given["epochs"]
-    if options.task not in ("tag", "qa"):  # which alone read in windows
+    if not task.in_windows:
         given.pop("stride", None)
     settings = [(name, _shown(value)) for name, value in given.items()]
     parts.append(_table(("setting", "value"), [("steps", str(run.metrics["steps"])), *settings]))

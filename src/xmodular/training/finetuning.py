@@ -20,7 +20,7 @@ from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.files import written_beside
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
-from xmodular.tasks import TASKS, Task, given_model, hash_of, load_model, load_saved, longest, tokenizer_of
+from xmodular.tasks import Task, given_model, hash_of, load_model, load_saved, longest, task_named, tokenizer_of
 from xmodular.training.card import card
 from xmodular.training.checkpoints import saving
 from xmodular.training.corpus import schedule
@@ -76,7 +76,7 @@ def _listed(sources: _Source | None) -> Any:
 
 
 def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None) -> Run:
-    task = TASKS[options.task]
+    task = task_named(options.task)
     arguments = _arguments(options)
     check_apart(options.model, options.output_dir)
     _check_unfinished(options)
@@ -126,6 +126,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     reached = _train(model, data, dev, labels, batches, arguments, options, start)
     model.eval()
     model.config.task_language = language
+    model.config.finetuning_task = task.name
     metrics: dict[str, Any] = {"steps": reached.step, "train_loss": reached.train_loss}
     if dev is not None:
         metrics["best_step"] = reached.best
@@ -142,7 +143,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
                     rows.sources,
                     None if dev_rows is None else dev_rows.sources,
                     groups,
-                    pairs=len(rows.examples[0].texts) == 2,
+                    pairs="text" in task.fields and len(rows.examples[0].texts) == 2,
                 )
                 (folder / "README.md").write_text(text, encoding="utf-8")
             save_run(run, options)
