@@ -60,23 +60,22 @@ def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], la
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
-    """Each row's confusion matrix, flat: (rows, labels * labels), a one at gold * labels + predicted."""
+    """(rows, 3 * labels): for each label whether it is right, whether it was predicted, and whether both."""
     ids = {name: index for index, name in enumerate(labels)}
     gold = np.array([label_id(example, example.gold, labels) for example in examples])
     predicted = np.array([ids[prediction["label"]] for prediction in predictions])
-    sums = np.zeros((len(examples), len(labels) ** 2))
-    sums[np.arange(len(examples)), gold * len(labels) + predicted] = 1
-    return sums
+    each = np.arange(len(labels))
+    truth, said = gold[:, None] == each, predicted[:, None] == each
+    return np.concatenate((truth, said, truth & said), axis=1).astype(np.float64)
 
 
 def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
     """Accuracy, and F1 averaged over the labels that occur in gold or prediction."""
-    matrix = sums.reshape(*sums.shape[:-1], len(labels), len(labels))  # (..., gold, predicted)
-    right = np.diagonal(matrix, axis1=-2, axis2=-1)
-    occurring = matrix.sum(-1) + matrix.sum(-2)  # (..., labels)
-    f1 = 2 * right / np.maximum(occurring, 1)
+    truth, said, both = np.split(sums, 3, axis=-1)  # (..., labels) each
+    occurring = truth + said
+    f1 = 2 * both / np.maximum(occurring, 1)
     return {
-        "accuracy": right.sum(-1) / matrix.sum((-2, -1)),
+        "accuracy": both.sum(-1) / truth.sum(-1),
         "macro-F1": f1.sum(-1) / (occurring > 0).sum(-1),
     }
 
