@@ -292,7 +292,9 @@ class EvaluateOptions:
         "relative: files in languages that the model lacks are read by the adapter of their nearest relative.", None
     )
     tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
-    max_length: int | None = _option("Tokens a row, or a window of it, at most; default: as fine-tuned, or 128.", None)
+    max_length: int | None = _option(
+        "Tokens a row, or a window of it, at most; default: as fine-tuned, or 512; of perplexity's blocks 128.", None
+    )
     stride: int | None = _option(
         "Tokens that neighbouring windows of a long context (qa) or sentence (tag) share; default: as fine-tuned, or "
         "a quarter of --max-length.",
@@ -349,15 +351,18 @@ class PredictOptions:
     skip_bad_rows: bool = _option("Put rows that cannot be read into <output>.bad.jsonl and go on.", False)
     shard_rows: int | None = _option("Write part-00000.jsonl, ... of so many rows into the folder --output.", None)
     tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
-    max_length: int = _option("Tokens a row, or a window of it, at most.", 512)
-    stride: int = _option("Tokens that neighbouring windows of a long context (qa) or sentence (tag) share.", 128)
+    max_length: int | None = _option("Tokens a row, or a window of it, at most; default: as fine-tuned, or 512.", None)
+    stride: int | None = _option(
+        "Tokens that neighbouring windows of a long context (qa) or sentence (tag) share; default: as fine-tuned, or "
+        "a quarter of --max-length.",
+        None,
+    )
     batch_tokens: int = _option("Tokens a forward pass, padding included.", 8192)
     precision: Stored = _option("keep the weights' precision, or run the model in fp32, bf16 or fp16.", "keep")
     window: int = _option("Rows that are sorted by length together, and saved together.", 2048)
     overwrite: bool = _option("Replace --output, and begin anew where a run was interrupted.", False)
 
     def __post_init__(self) -> None:
-        _check_at_least("max_length", self.max_length, 8)
         _check_range("threshold", self.threshold, 0.0, 1.0)
         for name in ("batch_tokens", "window"):
             _check_at_least(name, getattr(self, name), 1)
@@ -365,7 +370,10 @@ class PredictOptions:
             _check_at_least("shard_rows", self.shard_rows, 1)
             if self.output == "-" or Path(self.output).suffix in (".jsonl", ".csv", ".tsv", ".parquet"):
                 raise ConfigurationError(f"--output is a folder with --shard-rows; not {self.output!r}.")
-        _check_at_least("stride", self.stride, 0)
+        if self.max_length is not None:
+            _check_at_least("max_length", self.max_length, 8)
+        if self.stride is not None:
+            _check_at_least("stride", self.stride, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

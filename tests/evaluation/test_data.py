@@ -108,7 +108,7 @@ def test_room_is_that_of_the_fine_tuning(make_model, tmp_path):
         assert results.value("de_DE").rows == 39
         return [json.loads(line)["prediction"]["score"] for line in lines]
 
-    plain, short = make_model("plain", 4), make_model("short", 4, options={"max_length": 10, "stride": 2, "seed": 7})
+    plain, short = make_model("plain", 4), make_model("short", 4, task_max_length=10, task_stride=2)
     assert scores(short) == scores(plain, max_length=10)
     assert scores(short) != scores(plain)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from tests.prediction.conftest import SENTENCES
-from xmodular import Predictor
+from xmodular import Predictor, evaluate, predict
 from xmodular.errors import ConfigurationError, DataError, InputError
 from xmodular.rows import BadRows, Row
 from xmodular.tasks import load_saved, tokenizer_of
@@ -117,6 +118,7 @@ def test_languages_are_identified(topic: Path) -> None:
     found = predictor([*TEXTS, "12345", {"text": "x", "language": "de"}])
     assert [row["language"] for row in found[:8]] == SPOKEN
     assert all(0.3 <= row["confidence"] <= 1 for row in found[:8])
+    assert found[8]["language"] is None
     assert found[8]["adapter"] == "en_XX"  # the language that the model was fine-tuned in
     assert found[8]["confidence"] == 0
     assert predictor.adapters.unsure == 1
@@ -157,6 +159,38 @@ def test_numbers_out_of_range_are_refused(topic: Path) -> None:
     for name, value in (("window", 0), ("batch_tokens", 0), ("threshold", 1.5)):
         with pytest.raises(ConfigurationError, match=f"{name} is {value}"):
             Predictor(topic, **{name: value})
+
+
+def test_rows_are_read_as_they_were_scored(topic: Path, tmp_path: Path) -> None:
+    model, tokenizer = load_saved(topic), tokenizer_of(load_saved(topic), None)
+    model.config.task_max_length, model.config.task_stride = 10, 2
+    long = [{"text": f"{text} {text}", "label": "calm"} for text in TEXTS]
+    source = tmp_path / "en.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in long), encoding="utf-8")
+    evaluate(model, source, tokenizer=str(topic), bootstrap=2, output_dir=tmp_path / "eval", predictions=True)
+    scored = [json.loads(line) for line in (tmp_path / "eval" / "predictions.jsonl").read_text().splitlines()]
+    served = Predictor(model, tokenizer)([row["text"] for row in long], "en")
+    assert [row["prediction"]["score"] for row in scored] == [row["score"] for row in served]
+    whole = Predictor(model, tokenizer, max_length=60)([row["text"] for row in long], "en")
+    assert [row["score"] for row in whole] != [row["score"] for row in served]
+
+
+def test_outputs_that_are_no_numbers_are_no_predictions(
+    topic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_saved(topic)
+    with torch.no_grad():
+        model.roberta.encoder.layer[0].output.adapter_modules["sw_KE"].dense2.bias[0] = torch.nan
+    model.save_pretrained(tmp_path / "model")
+    tokenizer_of(load_saved(topic), None).save_pretrained(tmp_path / "model")
+    found = Predictor(tmp_path / "model")(TEXTS, SPOKEN)
+    assert [row["label"] is None and row["score"] is None for row in found] == [code == "sw_KE" for code in SPOKEN]
+    source = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"text": text, "language": code}) for text, code in zip(TEXTS, SPOKEN, strict=True)]
+    source.write_text("\n".join(lines), encoding="utf-8")
+    predict(tmp_path / "model", source, tmp_path / "out.jsonl")
+    assert "NaN" not in (tmp_path / "out.jsonl").read_text(encoding="utf-8")
+    assert f"{SPOKEN.count('sw_KE')} rows have no prediction" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_folder_of_seeds_asks_for_one(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_frozen_weights_stay_bit_identical(base_run, topic_run):
 def test_saved_model_knows_task_language_and_labels(topic_run):
     model = XmodForSequenceClassification.from_pretrained(topic_run.output_dir)
     assert model.config.task_language == "en_XX"
+    assert (model.config.task_max_length, model.config.task_stride) == (128, None)
     assert model.config.id2label == {0: "common", 1: "rare"}
     assert model.languages == ("de_DE", "en_XX", "sw_KE")
     assert json.loads((topic_run.output_dir / "options.json").read_text())["language"] == "en_XX"

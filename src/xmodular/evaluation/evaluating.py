@@ -20,9 +20,9 @@ from xmodular.evaluation.text import score_text
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions, build
 from xmodular.results import Results
-from xmodular.tasks import Room, Task, longest, read_labels, task_of
+from xmodular.tasks import Task, longest, read_labels, room_of, task_of
 
-_LENGTH = 128  # tokens, where nothing says how the model was fine-tuned
+_BLOCK = 128  # tokens of text, where nothing else is asked for
 
 
 def evaluate(
@@ -89,13 +89,15 @@ def _evaluate(
     guesses: dict[str, dict[str, dict[str, dict[str, float]]]] = {}  # run, language, guess, metric
     for place, subject in enumerate(subjects):
         model = model if place == 0 else subject.load(options.precision)
-        room = _room(model, subject, options)
         if task is not None:
+            room = room_of(model, options.max_length, options.stride)
             by_reading = score_task(model, task, sets, work[place], room, options)
             if subject.run not in guesses:
                 guesses[subject.run] = {code: guess(task, each, read_labels(model)) for code, each in sets.items()}
         else:
-            by_reading, sizes = score_text(model, sets, work[place], room.max_length, options)
+            by_reading, sizes = score_text(
+                model, sets, work[place], longest(model, options.max_length or _BLOCK), options
+            )
             guesses[subject.run] = {code: {"uniform": {"perplexity": float(size)}} for code, size in sizes.items()}
         scored.append({job: by_reading[job.reading] for job in work[place]})
     name = task.name if task is not None else "perplexity"
@@ -162,13 +164,6 @@ class _Known:
         """The ways in which a model reads a language; none if it lacks it."""
         subject, reader = self._subjects[place], self.reader(place, language)
         return jobs_of(language, reader, conditions, subject.source, subject.config.languages) if reader else []
-
-
-def _room(model: XmodPreTrainedModel, subject: Subject, options: EvaluateOptions) -> Room:
-    asked = options.max_length or subject.trained.get("max_length") or _LENGTH
-    length = longest(model, int(asked))
-    stride = options.stride if options.stride is not None else subject.trained.get("stride")
-    return Room(length, length // 4 if stride is None else min(int(stride), length // 2))
 
 
 def _announce(subjects: Sequence[Subject], task: Task | None, sets: Mapping[str, TestSet], known: _Known) -> None:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from xmodular.configuration import XmodConfig, read_config
 from xmodular.errors import ConfigurationError, DataError
@@ -30,7 +29,6 @@ class Subject:
         given: the model, if it came as an object.
         seed: of its training; None if unknown.
         source: the language that it was trained in; None if unknown or not there.
-        trained: options of its fine-tuning, as far as they are known.
     """
 
     run: str
@@ -39,7 +37,6 @@ class Subject:
     given: XmodPreTrainedModel | None
     seed: int | None
     source: str | None
-    trained: dict[str, Any]
 
     def load(self, precision: Stored) -> XmodPreTrainedModel:
         """The model, to run in a precision."""
@@ -95,25 +92,25 @@ def _members(where: str) -> list[str]:
 
 def _subject(where: str, given: XmodPreTrainedModel | None, source: str | None, one_of_many: bool) -> Subject:
     config = given.config if given is not None else read_config(where)
-    trained = _options(Path(where))
     language = None
     if source is not None:
         language = resolve(source, config.languages)
     elif getattr(config, "task_language", None) in config.languages:
         language = config.task_language
-    seed = trained.get("seed")
-    if one_of_many and not isinstance(seed, int):
+    seed = _seed(Path(where))
+    if one_of_many and seed is None:
         seed = int(Path(where).name.removeprefix("seed-"))
-    return Subject("", where, config, given, seed if isinstance(seed, int) else None, language, trained)
+    return Subject("", where, config, given, seed, language)
 
 
-def _options(folder: Path) -> dict[str, Any]:
-    """The options that a fine-tuned model was trained with; none of another one."""
+def _seed(folder: Path) -> int | None:
+    """The seed that a model was fine-tuned with; None where that is not known."""
     try:
         content = json.loads((folder / "options.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) and "train" in content else {}
+        return None
+    seed = content.get("seed") if isinstance(content, dict) and "train" in content else None
+    return seed if isinstance(seed, int) else None
 
 
 def _kind(subject: Subject) -> tuple[str, bool]:

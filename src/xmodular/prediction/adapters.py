@@ -19,12 +19,13 @@ class Reading:
     """How a row is read.
 
     Attributes:
-        language: what the text is in: a code of the model, or the name that was given for a language it lacks.
+        language: what the text is in: a code of the model, or the name that was given for a language it lacks; None
+            where identification stays unsure.
         adapter: the code of the language whose adapter reads it.
         confidence: of the identification, in [0, 1]; None where the language was given.
     """
 
-    language: str
+    language: str | None
     adapter: str
     confidence: float | None = None
 
@@ -102,10 +103,7 @@ class Adapters:
                 if code is None or found.confidence < self._threshold:
                     self.unsure += 1
                     code = None
-                adapter = self.default.adapter if code is None else code
-                answer[index] = Reading(
-                    self.default.language if code is None else code, adapter, float(found.confidence)
-                )
+                answer[index] = Reading(code, code or self.default.adapter, float(found.confidence))
         return [reading for reading in answer if reading is not None]
 
     def _of_name(self, name: str) -> Reading:

@@ -18,11 +18,10 @@ from xmodular.rows import BadRows, Row
 from xmodular.tasks import (
     Encoding,
     Example,
-    Room,
     given_model,
-    longest,
     predict_logits,
     read_labels,
+    room_of,
     task_of,
     to_run,
     tokenizer_of,
@@ -49,8 +48,9 @@ class Predictor:
         identify: identify the language of rows that name none.
         threshold: least confidence of an identification, in [0, 1].
         fallback: "relative" reads languages that the model lacks with the adapter of their nearest relative.
-        max_length: tokens a row at most; longer ones are cut, or read in windows where the task can.
-        stride: tokens that two windows of a long context share.
+        max_length: tokens a row at most; longer ones are cut, or read in windows where the task can. None: as
+            fine-tuned, or 512.
+        stride: tokens that two windows of a long context share. None: as fine-tuned, or a quarter of the length.
         batch_tokens: tokens a forward pass, padding included.
         window: rows that are sorted by length together.
         precision: "keep" the weights', or run in "fp32", "bf16" or "fp16"; a model object is copied for it.
@@ -68,8 +68,8 @@ class Predictor:
         identify: bool = False,
         threshold: float = THRESHOLD,
         fallback: Fallback | None = None,
-        max_length: int = 512,
-        stride: int = 128,
+        max_length: int | None = None,
+        stride: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
         window: int = WINDOW,
         precision: Stored = "keep",
@@ -97,7 +97,8 @@ class Predictor:
         )
         self.identifies = identify
         self.tokens = 0
-        self._room = Room(longest(self.model, max_length), stride)
+        self.strange = 0  # rows for which the model's outputs were no finite numbers
+        self._room = room_of(self.model, max_length, stride)
         self.batch_tokens = batch_tokens
         self._tokenizers: dict[str | None, PreTrainedTokenizerFast] = {}
         self._source: str | Path | None = None
@@ -130,7 +131,9 @@ class Predictor:
         Returns:
             One mapping per row, in order: what the task predicts (``label`` and ``score``, ``tags`` and ``spans``,
             ``answer`` ...), the ``language`` of the row and the ``adapter`` that read it, and, with `identify`, the
-            ``confidence`` of the identification (None where the language was given).
+            ``confidence`` of the identification (None where the language was given). ``language`` is None where its
+            identification stays unsure, and what the task predicts is where the model's outputs are infinite or no
+            numbers.
 
         Raises:
             DataError: a row is not what the task reads; the message names it.
@@ -220,8 +223,12 @@ class Predictor:
             read[encoding.example].append((encoding, values))
         answer = []
         for example, pairs, reading in zip(examples, read, readings, strict=True):
+            predicted = self.task.decode(example, pairs, self.labels)
+            if not all(np.isfinite(values).all() for _, values in pairs):
+                self.strange += 1
+                predicted = dict.fromkeys(predicted)
             prediction = {
-                **self.task.decode(example, pairs, self.labels),
+                **predicted,
                 "language": reading.language,
                 "adapter": reading.adapter,
             }

@@ -129,7 +129,7 @@ def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pred
     console.print(f"Saved {rows:,} rows in {output}")
     if bad:
         console.print(f"{bad:,} rows could not be read; with place and reason they are in {bad_rows}")
-    _say_unsure(predictor)
+    _say_doubts(predictor)
     return Predicted(output, rows, bad, bad_rows if bad else None)
 
 
@@ -233,15 +233,20 @@ def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
                 # What is left in the buffer must not fail again when the process ends.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 break
-    _say_unsure(predictor)
+    _say_doubts(predictor)
     return Predicted(None, work.rows, work.bad.count, None)
 
 
-def _say_unsure(predictor: Predictor) -> None:
+def _say_doubts(predictor: Predictor) -> None:
+    """Say how many rows were read by a default's adapter, and how many have no prediction."""
     adapters = predictor.adapters
     if adapters.unsure and adapters.default is not None:
         console.print(
             f"{adapters.unsure:,} texts told no language surely; the adapter of {adapters.default.adapter} read them."
+        )
+    if predictor.strange:
+        console.print(
+            f"{predictor.strange:,} rows have no prediction: the model's outputs for them are infinite or no numbers."
         )
 
 

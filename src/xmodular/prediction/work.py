@@ -169,9 +169,9 @@ class Work:
     def _name_columns(self, columns: Container[str], example: Example) -> None:
         """What the predictions are called: where the first rows have such a column, predicted_<name>."""
         predictor = self._predictor
-        before = predictor.tokens, predictor.adapters.unsure
+        before = predictor.tokens, predictor.adapters.unsure, predictor.strange
         (prediction,) = predictor.predict([example])  # read again in its window, where its values come from
-        predictor.tokens, predictor.adapters.unsure = before
+        predictor.tokens, predictor.adapters.unsure, predictor.strange = before
         for name in prediction:
             ours = name
             while ours in columns:

@@ -12,6 +12,7 @@ from xmodular.tasks.models import (
     load_saved,
     longest,
     read_labels,
+    room_of,
     to_run,
     tokenizer_of,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "piece_characters",
     "predict_logits",
     "read_labels",
+    "room_of",
     "task_named",
     "task_of",
     "to_run",

@@ -20,9 +20,11 @@ from xmodular.errors import ConfigurationError, DataError, XmodularError
 from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
 from xmodular.options import PRECISIONS, Stored
-from xmodular.tasks.task import Task
+from xmodular.tasks.task import Room, Task
 from xmodular.vocabulary import from_json, load_tokenizer
 from xmodular.weights import open_weights
+
+_LENGTH = 512  # tokens, where nothing says how a model was fine-tuned
 
 
 def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
@@ -134,6 +136,26 @@ def tokenizer_of(
 def longest(model: XmodPreTrainedModel, asked: int) -> int:
     """The most tokens a row may have: what is asked for, or what the model has positions for."""
     return min(asked, model.config.max_position_embeddings - model.config.pad_token_id - 1)
+
+
+def room_of(model: XmodPreTrainedModel, max_length: int | None = None, stride: int | None = None) -> Room:
+    """How much a model reads at once: as asked, else as it was fine-tuned, so that what is served is what was scored.
+
+    Args:
+        model: its configuration says how it was fine-tuned.
+        max_length: tokens a sequence, 512 where nothing is known; no model reads more than it has positions for.
+        stride: tokens that neighbouring windows share, a quarter of the length where nothing is known.
+    """
+    if stride is None:
+        stride = _trained(model, "task_stride", 0)
+    length = longest(model, max_length or _trained(model, "task_max_length", 1) or _LENGTH)
+    return Room(length, length // 4 if stride is None else stride)
+
+
+def _trained(model: XmodPreTrainedModel, name: str, least: int) -> int | None:
+    """A number that fine-tuning left in the configuration; None if there is none."""
+    value = getattr(model.config, name, None)
+    return value if isinstance(value, int) and value >= least else None
 
 
 def _load(architecture: str, source: str | Path, **more: Any) -> XmodPreTrainedModel:

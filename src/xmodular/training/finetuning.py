@@ -127,6 +127,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     model.eval()
     model.config.task_language = language
     model.config.finetuning_task = task.name
+    model.config.task_max_length, model.config.task_stride = options.max_length, options.stride
     metrics: dict[str, Any] = {"steps": reached.step, "train_loss": reached.train_loss}
     if dev is not None:
         metrics["best_step"] = reached.best
