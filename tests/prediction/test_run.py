@@ -21,6 +21,7 @@ from xmodular.cli import app
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.options import PredictOptions, build
 from xmodular.prediction import predict
+from xmodular.prediction.parts import Parts
 from xmodular.prediction.work import Work
 from xmodular.rows import read_rows
 
@@ -201,6 +202,23 @@ def test_another_run_is_not_mixed_in(topic: Path, folders: dict, interrupted: Pa
     assert done.rows == 8
     assert "dactor" in (tmp_path / "out.jsonl").read_text(encoding="utf-8")
     assert not (tmp_path / "out.jsonl.parts").exists()
+
+
+def test_two_runs_at_once_do_not_share_an_output(topic: Path, interrupted: Path, tmp_path: Path) -> None:
+    more: dict[str, Any] = {"window": 3, "skip_bad_rows": True}
+    output = tmp_path / "out.jsonl"
+    parts = output.with_name("out.jsonl.parts")
+    journal = json.loads((parts / "predict.json").read_text(encoding="utf-8"))
+    other = Parts(parts, journal["run"], overwrite=False)
+    other.begin()
+    with other.open() as half:
+        with pytest.raises(ConfigurationError, match=r"Another run is writing to .*out\.jsonl\.parts: wait"):
+            predict(topic, interrupted, output, **more)
+        with pytest.raises(ConfigurationError, match="Another run is writing to"):
+            predict(topic, interrupted, output, overwrite=True, **more | {"window": 4})
+        assert half._beside.exists()
+    other.leave()
+    assert predict(topic, interrupted, output, **more).rows == 8
 
 
 def test_model_objects_are_told_apart_by_their_weights(topic: Path, interrupted: Path, tmp_path: Path) -> None:

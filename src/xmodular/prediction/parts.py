@@ -18,6 +18,11 @@ from typing import Any
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import write_json
 
+try:
+    import fcntl
+except ImportError:  # Windows, where two runs at once are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
 JOURNAL = "predict.json"
 _HEAD = 1 << 16  # bytes of a file that are hashed
 
@@ -54,6 +59,7 @@ class Parts:
             before = None  # nothing was done
         self.complete = False
         self._begun = False
+        self._held: int | None = None
         if before is None or (overwrite and (before["run"] != self._run or before["complete"])):
             self.count = 0
         elif before["run"] != self._run:
@@ -66,21 +72,49 @@ class Parts:
             self.complete = before["complete"]
 
     def begin(self) -> None:
-        """Make the folder ready for the next part; only now is what another run left thrown away."""
+        """Make the folder ready for the next part; only now is what another run left thrown away.
+
+        Raises:
+            ConfigurationError: a run that is under way writes there.
+        """
+        if self.folder.exists():
+            self._hold()
         if not self.count:
             if (self.folder / JOURNAL).is_file():
                 # If the removal is interrupted, what is left is no run.
                 write_json(self.folder / JOURNAL, {"complete": False, "run": None})
             discard(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._hold()
             write_json(self.folder / JOURNAL, {"complete": False, "run": self._run})
         _tidy(self.folder)
         self._begun = True
 
     def leave(self) -> None:
-        """Leave nothing of a run that has done nothing."""
+        """Let others have the folder, and leave nothing of a run that has done nothing."""
         if self._begun and not self.count:
             discard(self.folder)
+        self._release()
+
+    def _hold(self) -> None:
+        """Keep other runs out of the folder until `leave`, or until the process ends, by whatever."""
+        self._release()
+        if fcntl is None:
+            return
+        self._held = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"Another run is writing to {self.folder}: wait until it has ended, or name another output."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+
+    def _release(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def lines(self) -> Iterator[bytes]:
         """The lines of rows that are done."""

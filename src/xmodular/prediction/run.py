@@ -119,13 +119,13 @@ def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pred
         work = Work(predictor, options)
         try:
             _write_parts(work, parts, predictor, options.shard_rows)
+            rows, bad = lines_in(parts.rows()), lines_in(parts.bad())
+            if options.shard_rows is not None:
+                parts.finish(rows, bad)
+            else:
+                _publish(parts, output, rows, bad)
         finally:
             parts.leave()
-        rows, bad = lines_in(parts.rows()), lines_in(parts.bad())
-        if options.shard_rows is not None:
-            parts.finish(rows, bad)
-        else:
-            _publish(parts, output, rows, bad)
     console.print(f"Saved {rows:,} rows in {output}")
     if bad:
         console.print(f"{bad:,} rows could not be read; with place and reason they are in {bad_rows}")
