@@ -93,6 +93,12 @@ def test_parquet_and_csv_are_read(topic: Path, source: Path, tmp_path: Path) -> 
         assert [(row["text"], row["label"], row["score"]) for row in lines(tmp_path / name)] == expected
 
 
+def test_the_output_is_named_as_it_is(topic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "rows.jsonl", [{"text": "a river"}])
+    predict(topic, source, tmp_path / "out[test].jsonl", language="en")
+    assert "out[test].jsonl" in capsys.readouterr().err.replace("\n", "")
+
+
 def test_columns_of_the_same_name_are_kept(topic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         {"text": "a", "language": "de"},

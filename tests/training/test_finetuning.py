@@ -160,6 +160,16 @@ def test_rows_are_read_in_their_own_languages(corpus, base_run, tmp_path):
         finetune(base_run.output_dir, nowhere, output_dir=tmp_path / "nowhere")
 
 
+def test_paths_and_data_are_shown_as_they_are(base_run, tmp_path, capsys):
+    path, folder = tmp_path / "rows.jsonl", tmp_path / "q[" / "b]" / "z[v2]"
+    rows = [{"text": "a river", "label": "x", "language": "[/b]"}, {"text": "bread", "label": "y"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    finetune(base_run.output_dir, path, language="en", output_dir=folder, max_steps=1)
+    said = capsys.readouterr().err.replace("\n", "")
+    assert "Rows in [/b] are read by the adapter of en_XX." in said
+    assert "[/b]/z[v2]" in said.split("output goes to")[1]
+
+
 def test_columns_have_other_names_and_bad_rows_are_left_out(base_run, tmp_path):
     path = tmp_path / "train.csv"
     path.write_text("stars,review\n1,a river\n2,the house\n,empty\n2,bread\n")

@@ -92,7 +92,7 @@ def find_sets(
     for code, place in pending:
         _add(sets, TestSet(code, (place,)))
     if left_out:
-        console.print(f"Left out, not among the model's languages: {', '.join(left_out)}", markup=False)
+        console.print(f"Left out, not among the model's languages: {', '.join(left_out)}")
     if not sets:
         raise DataError(f"None of the files is in one of the model's languages: {', '.join(languages)}.")
     if options.languages:

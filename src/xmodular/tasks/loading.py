@@ -74,7 +74,7 @@ def load(
     if not found:
         raise DataError(f"{source} has no rows." if not bad.count else f"{source} has no good rows. {bad.summary()}")
     if bad.count:
-        console.print(bad.summary(), markup=False)
+        console.print(bad.summary())
     return found
 
 
