@@ -196,6 +196,9 @@ def test_columns_have_other_names_and_bad_rows_are_left_out(base_run, tmp_path):
         finetune(base_run.output_dir, path, output_dir=tmp_path / "run", **options)
     run = finetune(base_run.output_dir, path, output_dir=tmp_path / "run", skip_bad_rows=True, **options)
     assert run.model.config.id2label == {0: "1", 1: "2"}
+    path.write_text("0,no\na river,x\nthe house,y\n")
+    other = finetune(base_run.output_dir, path, output_dir=tmp_path / "0", **{**options, "columns": "text=0,label=no"})
+    assert other.model.config.id2label == {0: "x", 1: "y"}
     assert "| 3 |" in (run.output_dir / "README.md").read_text()
 
 

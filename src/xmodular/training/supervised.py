@@ -51,12 +51,11 @@ def read(task: Task, sources: Sequence[str], options: FinetuneOptions, languages
     """
     examples: list[Example] = []
     facts = []
-    columns = {field: str(column) for field, column in (options.columns or {}).items()}
     for source in sources:
         found = load(
             task,
             source,
-            columns=columns,
+            columns=options.columns or {},
             skip_bad_rows=options.skip_bad_rows,
             knows=lambda name: _code(name, languages) is not None,
         )
