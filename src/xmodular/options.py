@@ -259,10 +259,21 @@ class FinetuneOptions(TrainingOptions):
             if (number := getattr(self, name)) is not None:
                 _check_at_least(name, number, 1)
         for name in ("patience", "eval_every"):
-            if getattr(self, name) is not None and not self.dev:
-                raise ConfigurationError(f"--{name.replace('_', '-')} needs --dev: there is nothing to validate on.")
+            if (number := getattr(self, name)) is not None and not self.dev:
+                flag = f"--{name.replace('_', '-')}"
+                if number == self._of_recipe(name):
+                    flag = f"--recipe {self.recipe}, which sets {flag} {number},"
+                raise ConfigurationError(f"{flag} needs --dev: there is nothing to validate on.")
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigurationError(f"--seeds names a seed twice: {', '.join(map(str, self.seeds))}.")
+
+    def _of_recipe(self, name: str) -> Any:
+        """What the recipe sets an option to; None without one."""
+        if self.recipe is None:
+            return None
+        from xmodular.recipes import recipe
+
+        return recipe(self.recipe).values.get(name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
