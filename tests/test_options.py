@@ -106,6 +106,22 @@ def test_mistakes_are_named(values, message):
         build(PretrainOptions, given)
 
 
+def test_columns_are_text_however_they_are_given(tmp_path):
+    given = {"model": "m", "train": "t", "output_dir": "o"}
+    expected = {"text": "0", "label": "no", "id": "1.50"}
+    flag = build(FinetuneOptions, {**given, "columns": "text=0, label = no,id=1.50"})
+    assert flag.columns == expected
+    assert build(FinetuneOptions, as_record(flag)) == flag
+    (tmp_path / "run.yaml").write_text("columns: {text: 0, label: 'no', id: '1.50'}")
+    assert build(FinetuneOptions, {**given, **read_config(tmp_path / "run.yaml")}).columns == expected
+    assert build(EvaluateOptions, {"model": "m", "data": "d", "columns": {"text": 0}}).columns == {"text": "0"}
+    (tmp_path / "run.yaml").write_text("columns: {label: no}")
+    with pytest.raises(
+        ConfigurationError, match="columns holds False where a name is needed; in YAML, write it in quo"
+    ):
+        build(FinetuneOptions, {**given, **read_config(tmp_path / "run.yaml")})
+
+
 def test_lists_of_choices():
     options = build(EvaluateOptions, {"model": "m", "data": "d", "adapter": "right"})
     assert options.adapter == ("right",)

@@ -43,8 +43,12 @@ def test_mistakes_are_named():
         build(FinetuneOptions, {**GIVEN, "recipe": "squd"})
     with pytest.raises(ConfigurationError, match="The recipe squad is for --task qa, not tag"):
         build(FinetuneOptions, {**GIVEN, "recipe": "squad", "task": "tag"})
-    with pytest.raises(ConfigurationError, match="--patience needs --dev"):
+    with pytest.raises(
+        ConfigurationError, match=r"^--recipe hipe2022, which sets --patience 10, needs --dev: there is no"
+    ):
         build(FinetuneOptions, {**GIVEN, "recipe": "hipe2022", "dev": ()})
+    with pytest.raises(ConfigurationError, match=r"^--patience needs --dev"):
+        build(FinetuneOptions, {**GIVEN, "recipe": "hipe2022", "dev": (), "patience": 3})
     for values, message in (
         ({"seeds": "1,2,1"}, "--seeds names a seed twice: 1, 2, 1"),
         ({"adam_betas": "0.9"}, "adam_betas are two numbers"),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from xmodular.configuration import XmodConfig
     from xmodular.conversion import convert
     from xmodular.evaluation import evaluate
+    from xmodular.identify import Identifier
     from xmodular.modeling import (
         XmodForCausalLM,
         XmodForMaskedLM,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives. Imported on first use, so that `import xmodular` starts without torch.
 _HOMES = {
+    "Identifier": "identify",
     "Predictor": "prediction",
     "XmodConfig": "configuration",
     "XmodForCausalLM": "modeling",

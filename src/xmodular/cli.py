@@ -128,7 +128,7 @@ def _show_fillings(fillings: Any) -> int:
 
 def _show_table(answer: Any) -> int:
     """Print an answer that has a table; its `ok`, where it has one, is the exit status."""
-    Console(width=None if sys.stdout.isatty() else 120).print(answer.table())
+    Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False).print(answer.table())
     return 0 if getattr(answer, "ok", True) else 1
 
 

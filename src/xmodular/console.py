@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(stderr=True, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
+# Messages name paths and data: what has brackets or colons in it is no markup and no emoji.
+console = Console(stderr=True, markup=False, emoji=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def progress_bar() -> Progress:
     """A progress display in this project's form, not yet started."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

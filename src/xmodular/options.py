@@ -206,7 +206,7 @@ class FinetuneOptions(TrainingOptions):
         "Validation files, in the training language; the weights that do best on them are kept.", ()
     )
     patience: int | None = _option("Stop after so many validations without a better one.", None)
-    columns: Mapping[str, Any] | None = _option("Names of columns, as text=review,label=stars.", None)
+    columns: Mapping[str, str] | None = _option("Names of columns, as text=review,label=stars.", None)
     skip_bad_rows: bool = _option("Leave out rows that cannot be read, and count them.", False)
     trainable: Trainable = _option("What trains; shared: all but embeddings and adapters.", "shared")
     tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
@@ -259,10 +259,21 @@ class FinetuneOptions(TrainingOptions):
             if (number := getattr(self, name)) is not None:
                 _check_at_least(name, number, 1)
         for name in ("patience", "eval_every"):
-            if getattr(self, name) is not None and not self.dev:
-                raise ConfigurationError(f"--{name.replace('_', '-')} needs --dev: there is nothing to validate on.")
+            if (number := getattr(self, name)) is not None and not self.dev:
+                flag = f"--{name.replace('_', '-')}"
+                if number == self._of_recipe(name):
+                    flag = f"--recipe {self.recipe}, which sets {flag} {number},"
+                raise ConfigurationError(f"{flag} needs --dev: there is nothing to validate on.")
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigurationError(f"--seeds names a seed twice: {', '.join(map(str, self.seeds))}.")
+
+    def _of_recipe(self, name: str) -> Any:
+        """What the recipe sets an option to; None without one."""
+        if self.recipe is None:
+            return None
+        from xmodular.recipes import recipe
+
+        return recipe(self.recipe).values.get(name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -280,7 +291,7 @@ class EvaluateOptions:
     output_dir: Path | None = _option("Where results.json, results.md, report.html and the pictures go.", None)
     split: str = _option("Which split of a folder to read.", "test")
     languages: tuple[str, ...] = _option("Only these languages, comma-separated.", ())
-    columns: Mapping[str, Any] | None = _option("Names of columns, as text=review,label=stars.", None)
+    columns: Mapping[str, str] | None = _option("Names of columns, as text=review,label=stars.", None)
     skip_bad_rows: bool = _option("Leave out rows that cannot be read, and count them.", False)
     adapter: tuple[Literal["right", "source", "relative", "none"], ...] = _option(
         "right: the language's own adapter; source: the training language's for all (no switching); relative: that of "
@@ -347,7 +358,7 @@ class PredictOptions:
     fallback: Fallback | None = _option(
         "relative: rows in languages that the model lacks are read by the adapter of their nearest relative.", None
     )
-    columns: Mapping[str, Any] | None = _option("Names of columns, as text=review,language=lang.", None)
+    columns: Mapping[str, str] | None = _option("Names of columns, as text=review,language=lang.", None)
     skip_bad_rows: bool = _option("Put rows that cannot be read into <output>.bad.jsonl and go on.", False)
     shard_rows: int | None = _option("Write part-00000.jsonl, ... of so many rows into the folder --output.", None)
     tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
@@ -578,7 +589,7 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
             _coerce(name, arguments[0], part.strip() if isinstance(part, str) else part) for part in parts if part != ""
         )
     if origin is not None and issubclass(origin, Mapping):
-        return _coerce_mapping(name, value)
+        return _coerce_mapping(name, value, text=arguments[1] is str)
     if hint is bool or isinstance(value, bool):
         if hint is bool and isinstance(value, bool):
             return value
@@ -594,17 +605,27 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
         raise ConfigurationError(f"{name} is {kind}; not {value!r}.") from None
 
 
-def _coerce_mapping(name: str, value: Any) -> dict[str, Any]:
+def _coerce_mapping(name: str, value: Any, *, text: bool) -> dict[str, Any]:
+    """A table of names and values. With `text` all are text, as they stand there; else the values are YAML."""
     if isinstance(value, str):
-        import yaml
-
         parts = [part.partition("=") for part in value.split(",") if part]
         if any(not separator for _, separator, _ in parts):
             raise ConfigurationError(f"{name} is written key=value,key=value; not {value!r}.")
-        return {key.strip(): yaml.safe_load(text) for key, _, text in parts}
+        value = {key.strip(): each.strip() for key, _, each in parts}
+        if not text:
+            import yaml
+
+            return {key: yaml.safe_load(each) for key, each in value.items()}
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"{name} is a table of names and values; not {value!r}.")
-    return dict(value)
+    return {_as_text(name, key): _as_text(name, each) for key, each in value.items()} if text else dict(value)
+
+
+def _as_text(name: str, value: Any) -> str:
+    """Text as it is, and a number as text; YAML's truth values and null may have been other words (no, off, ~)."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ConfigurationError(f"{name} holds {value!r} where a name is needed; in YAML, write it in quotes.")
+    return str(value)
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:

@@ -86,6 +86,22 @@ def test_what_is_wrong_with_files(model, feelings, tmp_path, capsys):
         evaluate(model, tmp_path / "far")
 
 
+def test_names_of_files_that_are_no_language_of_the_model(model, feelings, tmp_path, capsys):
+    row = {"text": "gut", "label": "glad"}
+    for name in ("mt", "gsw", "de"):
+        write(tmp_path / "folder" / f"{name}.test.jsonl", [row])
+    assert evaluate(model, tmp_path / "folder", bootstrap=20).languages() == ["de_DE"]
+    assert "Left out, not among the model's languages: gsw, mt" in capsys.readouterr().err
+    assert set(evaluate(model, tmp_path / "folder", bootstrap=20, fallback="relative").languages()) == {"gsw", "de_DE"}
+    assert "Left out, not among the model's languages: mt" in capsys.readouterr().err
+    assert evaluate(model, tmp_path / "folder" / "gsw.test.jsonl", bootstrap=20, fallback="relative").rows
+    qa = write(tmp_path / "qa.jsonl", [{**row, "language": "de"}])
+    assert evaluate(model, qa, bootstrap=20).languages() == ["de_DE"]
+    for place in (write(qa, [row]), tmp_path / "folder" / "mt.test.jsonl"):
+        with pytest.raises(DataError, match=rf"{place.name}:1: the row has no language: begin the file's name"):
+            evaluate(model, place)
+
+
 def test_what_is_wrong_with_options(model, feelings, tmp_path):
     with pytest.raises(ConfigurationError, match="--predictions needs --output-dir"):
         evaluate(model, feelings, predictions=True)

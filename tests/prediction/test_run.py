@@ -94,6 +94,12 @@ def test_parquet_and_csv_are_read(topic: Path, source: Path, tmp_path: Path) -> 
         assert [(row["text"], row["label"], row["score"]) for row in lines(tmp_path / name)] == expected
 
 
+def test_the_output_is_named_as_it_is(topic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "rows.jsonl", [{"text": "a river"}])
+    predict(topic, source, tmp_path / "out[test].jsonl", language="en")
+    assert "out[test].jsonl" in capsys.readouterr().err.replace("\n", "")
+
+
 def test_columns_of_the_same_name_are_kept(topic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         {"text": "a", "language": "de"},
@@ -264,6 +270,35 @@ def test_a_language_that_nobody_says_is_asked_for(topic: Path, tmp_path: Path) -
     assert CliRunner().invoke(app, [*arguments, "--identify"]).exit_code == 0
     assert lines(tmp_path / "out.jsonl")[0]["adapter"] == "de_DE"
     assert 0 < lines(tmp_path / "out.jsonl")[0]["confidence"] <= 1
+
+
+def test_a_files_name_is_a_language_only_where_the_model_has_it(
+    topic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"text": "Die Ärztin öffnet das alte Haus am Fluss."}
+
+    def read(name: str, model: Any = topic, **options: Any) -> tuple[str, str]:
+        predict(model, write(tmp_path / name, [row]), tmp_path / "out.jsonl", overwrite=True, **options)
+        (found,) = lines(tmp_path / "out.jsonl")
+        return found["language"], found["adapter"]
+
+    assert read("de.test.jsonl") == ("de_DE", "de_DE")
+    assert read("mix.jsonl", identify=True) == ("de_DE", "de_DE")
+    assert read("log.jsonl", default_language="sw") == ("sw_KE", "sw_KE")
+    assert read("gsw.test.jsonl", fallback="relative") == ("gsw", "de_DE")
+    with pytest.raises(DataError, match=r"mt\.test\.jsonl:1: its language is not known: give --language"):
+        read("mt.test.jsonl")
+    for options in ({}, {"identify": True}, {"default_language": "sw"}):  # a region: certainly a language
+        with pytest.raises(DataError, match=r"there is no language 'de_CH' here: did you mean de_DE"):
+            read("de_CH.test.jsonl", **options)
+    assert "model's default" not in capsys.readouterr().err
+    own = Predictor(topic).model
+    own.set_default_language("sw")
+    assert read("mt.test.jsonl", own, tokenizer=topic) == ("sw_KE", "sw_KE")
+    said = " ".join(capsys.readouterr().err.replace("\n", " ").split())
+    assert "'mt' is not one of the model's languages. Rows that name none are read by the adapter of sw_KE" in said
+    assert read("train.jsonl", own, tokenizer=topic) == read("sw.jsonl", own, tokenizer=topic) == ("sw_KE", "sw_KE")
+    assert "model's default" not in capsys.readouterr().err
 
 
 def test_a_carriage_return_ends_no_record(topic: Path, tmp_path: Path) -> None:

@@ -80,6 +80,9 @@ def test_terminal_tables():
     several = made_up({"a": "en_XX", "b": "sw_KE"}, languages=("en_XX", "sw_KE"), seeds=(0, 1))
     assert "standard deviation over seeds" in shown(several.table())
     assert "source adapter" in shown(several.table(run="b"))
+    odd = made_up({"topic[v2]": "en_XX", "[/b]": "sw_KE"}, languages=("en_XX", "sw_KE"))
+    assert all(f" {run} ┃" in shown(odd.table()) for run in odd.runs())
+    assert "accuracy, [/b]" in shown(odd.table(run="[/b]"))
 
 
 def test_markdown_says_what_differs():

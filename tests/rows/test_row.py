@@ -2,8 +2,17 @@
 
 import pytest
 
-from xmodular.errors import DataError
+from xmodular.errors import DataError, LanguageError
+from xmodular.languages import resolve
 from xmodular.rows import BadRows, half_surrogate, language_of
+
+
+def knows(name: str) -> bool:
+    """As a model of four languages."""
+    try:
+        return bool(resolve(name, ["de_DE", "en_XX", "hi_IN", "sw_KE"]))
+    except LanguageError:
+        return False
 
 
 def test_the_first_bad_row_is_an_error_unless_they_are_skipped():
@@ -33,22 +42,29 @@ def test_a_summary_is_one_short_printable_line_whatever_the_rows_held():
 @pytest.mark.parametrize(
     ("name", "language"),
     [
+        # the model's, by any usual code
         ("de_DE.test.jsonl", "de_DE"),
         ("folder/en_XX.train.conll.gz", "en_XX"),
-        ("ar_AR.jsonl", "ar_AR"),
-        ("gsw.test.conllu", "gsw"),
-        ("gsw-BE.csv", "gsw-BE"),
-        ("qu.dev.jsonl", "qu"),
+        ("sw.test.conllu", "sw"),
+        ("SWH.csv", "SWH"),
+        ("de_de.dev.jsonl", "de_de"),
+        ("hi_IN_rom.test.jsonl", "hi_IN_rom"),
+        ("deu_Latn.tsv", "deu_Latn"),
+        # not the model's, and certainly meant as a language
+        ("de_CH.jsonl", "de_CH"),
         ("zh-Hant.tsv", "zh-Hant"),
         ("eo_EO.jsonl", "eo_EO"),
-        ("hi_IN_rom.test.jsonl", "hi_IN_rom"),
+        ("gsw-BE.csv", "gsw-BE"),
+        ("sr_Latn.test.jsonl", "sr_Latn"),
+        ("mt_MT_rom.jsonl", "mt_MT_rom"),
+        # words that some language's code is spelled like, or the code of a language that the model lacks
+        *((f"{word}.jsonl", None) for word in ("qa", "app", "mix", "med", "qqp", "log", "com", "api", "law", "bio")),
+        *((f"{word}.jsonl", None) for word in ("dev", "ner", "all", "to_do", "cd_rom", "mix_val", "mt", "gsw", "qu")),
+        ("mt.test.jsonl", None),
         ("train.jsonl", None),
         ("test.de.jsonl", None),
-        ("dev.jsonl", None),
-        ("val.jsonl", None),
-        ("ner.conll", None),
-        ("de_dev.jsonl", None),
         ("data.csv", None),
+        ("med_Data.csv", None),
         ("xx_YY.jsonl", None),
         ("German.jsonl", None),
         (".jsonl", None),
@@ -56,7 +72,12 @@ def test_a_summary_is_one_short_printable_line_whatever_the_rows_held():
     ],
 )
 def test_the_language_in_a_files_name(name: str, language: str | None):
-    assert language_of(name) == language
+    assert language_of(name, knows) == language
+
+
+def test_without_a_model_a_region_or_a_script_makes_a_language():
+    names = ("de_DE.jsonl", "zh-Hant.csv", "de.jsonl", "qa.jsonl")
+    assert [language_of(name) for name in names] == ["de_DE", "zh-Hant", None, None]
 
 
 def test_half_surrogates_are_found_at_any_depth():

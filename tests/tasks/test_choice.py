@@ -48,6 +48,8 @@ def by_column(row):
             2,
         ),
         ({"context": "C", "choices": ["x", "y"], "label": ""}, ("C", "x", "C", "y"), None),
+        ({"context": "C", "choices": ["x", "y"], "label": 1.0}, ("C", "x", "C", "y"), 1),
+        ({"context": "C", "choices": {"label": [1, 2], "text": ["x", "y"]}, "label": 1.0}, ("C", "x", "C", "y"), 0),
     ],
 )
 def test_layouts(row, texts, gold):
@@ -69,6 +71,8 @@ def test_layouts(row, texts, gold):
         ({"context": "C", "choices": ["x", "y"], "label": 2}, "one of 0, 1; it is 2"),
         ({"context": "C", "choices": ["x", "y"], "label": "C"}, "one of 0, 1; it is 'C'"),
         ({"context": "C", "choices": ["x", "y"], "label": True}, "one of 0, 1; it is True"),
+        ({"context": "C", "choices": ["x", "y"], "label": 0.5}, "one of 0, 1; it is 0.5"),
+        ({"context": "C", "choices": ["x", "y"], "label": 2.0}, "one of 0, 1; it is 2"),
         ({"context": "C", "choices": {"text": ["x", "y"], "label": ["A"]}}, "2 choices and the labels A for them"),
     ],
 )

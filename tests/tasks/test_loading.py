@@ -106,7 +106,6 @@ def test_a_mapped_column_that_is_not_there_is_an_error_at_the_first_row(tmp_path
         ('{"text": "a"}', "the row does not say what is right; it has 'text'"),
         ('{"text": "a", "label": 0.5}', "'label' must be a name or a whole number; it is 0.5"),
         ('{"text": "a", "label": NaN}', "'label' must be a name or a whole number; it is nan"),
-        ('{"text": "a", "label": true}', "'label' must be a name or a whole number; it is True"),
         ('{"text": "a", "label": "x", "language": 5}', "'language' must be a code or a name; it is 5"),
         ('{"text": "a", "label": "x", "id": [1]}', r"'id' must be a text or a number; it is \[1\]"),
     ],
@@ -221,6 +220,6 @@ def test_a_packed_file(tmp_path: Path):
     ],
 )
 def test_real_files(task: str, name: str, count: int):
-    found = load(TASKS[task], DEVELOPMENT_DATA / name)
+    found = load(TASKS[task], DEVELOPMENT_DATA / name, knows=lambda language: True)
     assert len(found) == count
     assert {example.language for example in found} == {Path(name).name.split(".")[0]}

@@ -161,6 +161,34 @@ def test_rows_are_read_in_their_own_languages(corpus, base_run, tmp_path):
         finetune(base_run.output_dir, nowhere, output_dir=tmp_path / "nowhere")
 
 
+def test_a_files_name_is_a_language_only_where_the_model_has_it(base_run, tmp_path):
+    def write(name):
+        (tmp_path / name).write_text('{"text": "a river", "label": "x"}\n{"text": "bread", "label": "y"}\n')
+        return tmp_path / name
+
+    options = {"output_dir": tmp_path / "run", "max_steps": 1, "overwrite": True}
+    run = finetune(base_run.output_dir, write("mix.jsonl"), language="en", dev=write("med.jsonl"), **options)
+    assert run.model.config.task_language == "en_XX"
+    run = finetune(base_run.output_dir, write("sw.train.jsonl"), **options)
+    assert run.model.config.task_language == "sw_KE"
+    with pytest.raises(DataError, match=r"mt\.train\.jsonl:1: the row's language is unknown\. Say it with --language"):
+        finetune(base_run.output_dir, write("mt.train.jsonl"), **options)
+    with pytest.raises(LanguageError, match="there is no language 'de_CH' here: did you mean de_DE"):
+        finetune(base_run.output_dir, write("de_CH.train.jsonl"), **options)
+    with pytest.raises(ConfigurationError, match=r"de_CH\.dev\.jsonl:1 is in de_CH"):
+        finetune(base_run.output_dir, tmp_path / "sw.train.jsonl", dev=write("de_CH.dev.jsonl"), **options)
+
+
+def test_paths_and_data_are_shown_as_they_are(base_run, tmp_path, capsys):
+    path, folder = tmp_path / "rows.jsonl", tmp_path / "q[" / "b]" / "z[v2]"
+    rows = [{"text": "a river", "label": "x", "language": "[/b]"}, {"text": "bread", "label": "y"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    finetune(base_run.output_dir, path, language="en", output_dir=folder, max_steps=1)
+    said = capsys.readouterr().err.replace("\n", "")
+    assert "Rows in [/b] are read by the adapter of en_XX." in said
+    assert "[/b]/z[v2]" in said.split("output goes to")[1]
+
+
 def test_columns_have_other_names_and_bad_rows_are_left_out(base_run, tmp_path):
     path = tmp_path / "train.csv"
     path.write_text("stars,review\n1,a river\n2,the house\n,empty\n2,bread\n")
@@ -169,6 +197,9 @@ def test_columns_have_other_names_and_bad_rows_are_left_out(base_run, tmp_path):
         finetune(base_run.output_dir, path, output_dir=tmp_path / "run", **options)
     run = finetune(base_run.output_dir, path, output_dir=tmp_path / "run", skip_bad_rows=True, **options)
     assert run.model.config.id2label == {0: "1", 1: "2"}
+    path.write_text("0,no\na river,x\nthe house,y\n")
+    other = finetune(base_run.output_dir, path, output_dir=tmp_path / "0", **{**options, "columns": "text=0,label=no"})
+    assert other.model.config.id2label == {0: "x", 1: "y"}
     assert "| 3 |" in (run.output_dir / "README.md").read_text()
 
 

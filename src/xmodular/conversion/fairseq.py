@@ -38,10 +38,9 @@ def convert(source: str | Path, *, output_dir: str | Path, **options: Any) -> Co
     console.print(
         f"Converted {converted.weights} weights of {converted.architecture} with {len(converted.config.languages)} "
         f"languages to {converted.output_dir} ({', '.join(converted.files)})",
-        markup=False,
     )
     for line in converted.derived:
-        console.print(f"  derived: {line}", markup=False)
+        console.print(f"  derived: {line}")
     for name, reason in converted.ignored.items():
-        console.print(f"  left behind: {name} ({reason})", markup=False)
+        console.print(f"  left behind: {name} ({reason})")
     return converted

@@ -39,7 +39,7 @@ def from_fairseq(options: ConvertOptions) -> Converted:
     """Convert from fairseq's format; see `convert`."""
     path = _find(Path(options.source))
     replace = check_target(options, path)
-    console.print(f"Converting {path} to {options.output_dir}", markup=False)
+    console.print(f"Converting {path} to {options.output_dir}")
     content = load(path)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         held = ", ".join(map(shown, content)) if isinstance(content, dict) else kind_of(content)

@@ -52,7 +52,7 @@ def write_fairseq(options: ConvertOptions) -> Converted:
             unheld.append(f"the head's name is {head!r}, which must be a name without dots.")
     elif options.head is not None:
         unheld.append(f"--head is {options.head!r}, but the model has no classification head.")
-    console.print(f"Converting {source} to {options.output_dir}", markup=False)
+    console.print(f"Converting {source} to {options.output_dir}")
     with open_weights(options.source) as stored:
         unheld += _unheld(stored)
         if unheld:

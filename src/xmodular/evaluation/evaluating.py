@@ -115,7 +115,7 @@ def _evaluate(
         if options.predictions:
             write_predictions(options.output_dir, subjects, scored, sets)
             written.append("predictions.jsonl")
-        console.print(f"Saved {', '.join(written)} in {options.output_dir}", markup=False)
+        console.print(f"Saved {', '.join(written)} in {options.output_dir}")
     return results
 
 
@@ -174,7 +174,6 @@ def _announce(subjects: Sequence[Subject], task: Task | None, sets: Mapping[str,
     console.print(
         f"Evaluating {models} ({task.name if task else 'perplexity'}) in {len(sets)} languages"
         + (f"; source language {', '.join(sources)}" if sources else ""),
-        markup=False,
     )
     for place, subject in enumerate(subjects):
         which = f" of {subject.run}" if len(subjects) > 1 else ""
@@ -185,8 +184,6 @@ def _announce(subjects: Sequence[Subject], task: Task | None, sets: Mapping[str,
                 lacking.append(language)
             elif not reader.own:
                 name = Path(each.files[0]).name
-                console.print(
-                    f"{name} is read by the adapter{which} of {reader.code}, the nearest relative.", markup=False
-                )
+                console.print(f"{name} is read by the adapter{which} of {reader.code}, the nearest relative.")
         if lacking:
-            console.print(f"{subject.run} lacks {', '.join(lacking)}.", markup=False)
+            console.print(f"{subject.run} lacks {', '.join(lacking)}.")

@@ -75,7 +75,6 @@ def score_task(
                 console.print(
                     f"The model's outputs are infinite or no numbers for {strange:,} of {len(logits):,} inputs: what "
                     "they are scored as means nothing.",
-                    markup=False,
                 )
             windows: dict[Reading, list[list[tuple[Encoding, np.ndarray]]]] = {
                 reading: [[] for _ in sets[reading.language].examples] for reading in part

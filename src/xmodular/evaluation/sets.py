@@ -92,7 +92,7 @@ def find_sets(
     for code, place in pending:
         _add(sets, TestSet(code, (place,)))
     if left_out:
-        console.print(f"Left out, not among the model's languages: {', '.join(left_out)}", markup=False)
+        console.print(f"Left out, not among the model's languages: {', '.join(left_out)}")
     if not sets:
         raise DataError(f"None of the files is in one of the model's languages: {', '.join(languages)}.")
     if options.languages:
@@ -164,18 +164,25 @@ def _by_column(
     """The languages of a file by what its rows say, else by its name."""
     grouped: dict[str, list[Example]] = {}
     by_name = _language(Path(place))
-    for example in load(task, place, columns=options.columns or {}, skip_bad_rows=options.skip_bad_rows):
+    found = load(
+        task,
+        place,
+        columns=options.columns or {},
+        skip_bad_rows=options.skip_bad_rows,
+        knows=lambda name: knows(name) is not None,
+    )
+    for example in found:
         name = example.language or (by_name if knows(by_name) is not None else None)
         if name is None:
             raise DataError(
-                f"{example.place}: the row has no language: call the file <language>.<anything>, or name the column "
-                "with --columns language=<column>."
+                f"{example.place}: the row has no language: begin the file's name with one that a model has, as "
+                "<language>.<anything>, or name the column with --columns language=<column>."
             )
         if (code := knows(name)) is None:
             left_out[name] = None
         else:
             grouped.setdefault(code, []).append(replace(example, language=code))
-    return [TestSet(code, (place,), tuple(found)) for code, found in grouped.items()]
+    return [TestSet(code, (place,), tuple(own)) for code, own in grouped.items()]
 
 
 def _read(each: TestSet, task: Task | None, options: EvaluateOptions) -> TestSet:

@@ -83,7 +83,7 @@ class Adapters:
                 return None
             return (
                 "its language is not known: give --language, a language column (--columns language=...) or a file "
-                "name <language>.*, or have it identified with --identify"
+                "name <language>.* with a language of the model's, or have it identified with --identify"
             )
         try:
             self._of_name(name)

@@ -222,7 +222,7 @@ def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
     with _speed(predictor, work) as show:
         while True:
             for noted in work.take_bad():
-                console.print(f"{noted['place']}: {noted['reason']}", markup=False)
+                console.print(f"{noted['place']}: {noted['reason']}")
             if not (window := work.window()):
                 break
             made = work.lines(window, show)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from xmodular.results.rows import HEADINGS, LOWER_IS_BETTER, Comparison, Score
 from xmodular.results.scores import Matrix, Scores
@@ -71,13 +72,13 @@ def terminal(scores: Scores, metric: str, run: str | None = None) -> Table:
         title = f"{scores.rows[0].task}: {metric}" + (f", {run}" if run is not None else "")
     cells = "".join(cell for line in lines for cell in line)
     seeds = any(len(scores.seeds(each)) > 1 for each in scores.runs())
-    table = Table(*heading, title=title, title_justify="left", caption_justify="left")
+    # As Text, because a console of the user's would take brackets in the names of runs for markup.
+    columns = [Column(Text(name), justify="right" if place else "left") for place, name in enumerate(heading)]
+    table = Table(*columns, title=Text(title, style="table.title"), title_justify="left", caption_justify="left")
     if "±" in cells:
         table.caption = f"±: {'standard deviation over seeds, else ' if seeds else ''}half the 95 % interval"
-    for column in table.columns[1:]:
-        column.justify = "right"
     for line in lines:
-        table.add_row(*line, style="bold" if line[0].startswith("mean") else None)
+        table.add_row(*map(Text, line), style="bold" if line[0].startswith("mean") else None)
     return table
 
 

@@ -1,12 +1,13 @@
 """Files and data sets → rows, each with its place; rows that are wrong are reported, and none is lost silently."""
 
 from xmodular.rows.reading import FORMATS, SUFFIXES, format_of, read_rows
-from xmodular.rows.row import BadRows, Row, columns_of, half_surrogate, language_of
+from xmodular.rows.row import BadRows, Knows, Row, columns_of, half_surrogate, language_of
 
 __all__ = [
     "FORMATS",
     "SUFFIXES",
     "BadRows",
+    "Knows",
     "Row",
     "columns_of",
     "format_of",

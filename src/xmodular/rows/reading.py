@@ -13,7 +13,7 @@ from xmodular.rows.hub import hub_rows
 from xmodular.rows.json_rows import json_file, json_lines
 from xmodular.rows.lines import name_of, opened
 from xmodular.rows.parquet import parquet_rows
-from xmodular.rows.row import BadRows, Row, language_of
+from xmodular.rows.row import BadRows, Knows, Row, language_of
 from xmodular.rows.tables import csv_rows, tsv_rows
 
 _Reader = Callable[[Any, str, "str | None", BadRows], Iterator[Row]]
@@ -36,7 +36,9 @@ def format_of(path: str | Path) -> str | None:
     return next((suffix.split(".")[1] for suffix in SUFFIXES if name.endswith(suffix)), None)
 
 
-def read_rows(source: str | Path | IO[Any], bad: BadRows, *, format: str | None = None) -> Iterator[Row]:
+def read_rows(
+    source: str | Path | IO[Any], bad: BadRows, *, format: str | None = None, knows: Knows | None = None
+) -> Iterator[Row]:
     """The rows of a file or data set, in order. No more than a few are in memory at once, except of ``.json``.
 
     Every record is either yielded or reported to `bad`. A record is a line of JSON Lines that is not blank, an object
@@ -49,6 +51,7 @@ def read_rows(source: str | Path | IO[Any], bad: BadRows, *, format: str | None 
             set has only one.
         bad: told of rows that are wrong.
         format: one of `FORMATS`, where the suffix does not say it; JSON Lines for the standard input and open files.
+        knows: whether the model has a language of a name; decides about the file's (see `language_of`).
 
     Raises:
         DataError: there is no such file or data set, it is damaged as a whole, or is of none of the kinds; and a bad
@@ -72,7 +75,7 @@ def read_rows(source: str | Path | IO[Any], bad: BadRows, *, format: str | None 
         raise DataError(f"There is no file {path}.")
     if found is None:
         raise DataError(f"{path} has none of the suffixes that say what a file is: {', '.join(SUFFIXES)}.")
-    return _read(path, str(path), language_of(path), _READERS[found], bad)
+    return _read(path, str(path), language_of(path, knows), _READERS[found], bad)
 
 
 def _read(source: Path | IO[Any], place: str, language: str | None, reader: _Reader, bad: BadRows) -> Iterator[Row]:

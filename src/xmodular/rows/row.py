@@ -15,16 +15,11 @@ _SHOWN = 5  # bad rows that a summary names
 _LONGEST_REASON = 300  # characters
 _CODE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
 _MARK = re.compile(r"[_-](rom|zaw)$", re.IGNORECASE)  # romanised text, Burmese in the Zawgyi encoding
-# Words that begin the names of data files and happen to be ISO 639-3 codes (dev is Domung, ner is Yahadian).
-_WORDS = frozenset(
-    (
-        *("all", "bad", "csv", "dev", "doc", "ext", "gen", "hub", "key", "lab", "lex", "max", "mid", "min", "ner"),
-        *("new", "nli", "not", "old", "one", "out", "pos", "qna", "raw", "ref", "row", "run", "seg", "sen", "set"),
-        *("sql", "src", "sst", "sub", "sum", "tab", "tag", "tar", "tmp", "top", "trn", "tst", "two", "txt", "val"),
-        "xml",
-    )
-)
+# Region and script as codes spell them. In small letters they may be words: to_do is Tongan in the Dominican Republic.
+_SPECIFIC = re.compile(r"[A-Z]{2}|[A-Z][a-z]{3}")
 _HALF = re.compile("[\ud800-\udfff]")
+
+Knows = Callable[[str], bool]  # whether a model has a language of that name
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,7 @@ class Row:
     Attributes:
         values: what stands in it, by column.
         place: file and line, or file and row, for messages.
-        language: the language that the file's name begins with; None if it begins with none.
+        language: the language that the file's name begins with (see `language_of`); None if it begins with none.
     """
 
     values: Mapping[str, Any]
@@ -87,19 +82,23 @@ class BadRows:
         return f"{self.count:,} bad {'row was' if self.count == 1 else 'rows were'} skipped: {'; '.join(shown)}."
 
 
-def language_of(path: str | Path) -> str | None:
+def language_of(path: str | Path, knows: Knows | None = None) -> str | None:
     """The language that a file's name begins with, as ``de_DE`` of ``de_DE.test.jsonl``; None if it is no language's.
 
-    Short words that begin the names of many data files, such as ``dev`` and ``ner``, are taken for words, although
-    they are ISO 639-3 codes too.
+    Any word of two or three letters may be a language's code (``med`` is Medumba), so one counts only where the model
+    has it; a code with a region or a script always does, and the model may lack it.
+
+    Args:
+        path: the file.
+        knows: whether the model has a language of a name; None: it has none.
     """
     code = Path(path).name.split(".", 1)[0]
-    if not _CODE.fullmatch(code) or code.casefold() in _WORDS:
+    if not _CODE.fullmatch(code):
         return None
-    tail = re.split("[_-]", code)[-1]
-    if tail != code and tail.islower() and tail in _WORDS:  # de_dev
-        return None
-    return code if names_of(_MARK.sub("", code))["english"] is not None else None
+    if knows is not None and knows(code):
+        return code
+    specific = any(_SPECIFIC.fullmatch(part) for part in re.split("[_-]", code)[1:])
+    return code if specific and names_of(_MARK.sub("", code))["english"] is not None else None
 
 
 def half_surrogate(values: Mapping[str, Any]) -> str | None:

@@ -26,7 +26,7 @@ def tokenizer_hash(model: XmodPreTrainedModel) -> str | None:
     try:
         return fingerprint(load_tokenizer(where))
     except DataError:
-        console.print(f"There is no tokenizer with {where}, so tokenizers are not compared.", markup=False)
+        console.print(f"There is no tokenizer with {where}, so tokenizers are not compared.")
         return None
 
 
@@ -64,7 +64,7 @@ def save_changed(model: XmodPreTrainedModel, source: str, target: Path) -> None:
 
     Its weights are one file, so that they change in one moment.
     """
-    console.print(f"Writing the model to {target}", markup=False)
+    console.print(f"Writing the model to {target}")
     with quiet_transformers():
         if in_place(source, target):
             with replaced_in(target) as beside:

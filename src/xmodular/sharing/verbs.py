@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from xmodular.console import console
 from xmodular.errors import ConfigurationError
 from xmodular.languages import resolve
@@ -54,7 +56,7 @@ def _pack_save(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> P
     model = given if given is not None else load_saved(options.model)
     code = resolve(options.language, model.languages)
     scores = _scores(results, code, options.results) if results is not None else []
-    with console.status(f"Writing {code}"):
+    with console.status(Text(f"Writing {code}")):
         pack = model.save_language(
             code,
             options.output_dir,
@@ -66,10 +68,10 @@ def _pack_save(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> P
             overwrite=options.overwrite,
         )
     size = sum(record.size for record in pack.files.values())
-    console.print(f"Saved {pack.title} in {options.output_dir} ({size:,} bytes, {pack.dtype})", markup=False)
+    console.print(f"Saved {pack.title} in {options.output_dir} ({size:,} bytes, {pack.dtype})")
     if options.push_to_hub is not None:
         url = push_pack(pack, options.push_to_hub, private=options.private)
-        console.print(f"Uploaded to {url}", markup=False)
+        console.print(f"Uploaded to {url}")
     return pack
 
 
@@ -102,7 +104,7 @@ def _pack_install(options: PackInstallOptions, given: XmodPreTrainedModel | None
     pack.check()
     model = given if given is not None else load_saved(options.model)
     tokenizer = tokenizer_hash(model)
-    with console.status(f"Comparing {pack.language} with the model"):
+    with console.status(Text(f"Comparing {pack.language} with the model")):
         differing = {misfit.part for misfit in model.misfits(pack, tokenizer_hash=tokenizer)}
         code = model.load_language(
             pack, language=options.language, force=options.force, overwrite=options.overwrite, tokenizer_hash=tokenizer
@@ -111,15 +113,15 @@ def _pack_install(options: PackInstallOptions, given: XmodPreTrainedModel | None
     if target is not None:
         save_changed(model, options.model, target)
     where = target if target is not None else "the model (not saved: no output_dir)"
-    console.print(f"Installed {pack.title} as {code} in {where}: {len(model.languages)} languages", markup=False)
-    console.print(f"The same in the pack's base and in this model: {_listed(agreed)}", markup=False)
+    console.print(f"Installed {pack.title} as {code} in {where}: {len(model.languages)} languages")
+    console.print(f"The same in the pack's base and in this model: {_listed(agreed)}")
     if differing:
-        console.print(f"Different, and forced: {_listed(sorted(differing))}", markup=False)
+        console.print(f"Different, and forced: {_listed(sorted(differing))}")
     if target is not None and not in_place(options.model, target):
         shown = f"xmodular diff {options.model} {target} --allow {code}"
-        console.print(f"To see that nothing else moved, bit by bit: {shown}", markup=False)
+        console.print(f"To see that nothing else moved, bit by bit: {shown}")
     elif target is not None and code == pack.language:
-        console.print(f"To see its weights there, bit by bit: xmodular diff {options.pack} {target}", markup=False)
+        console.print(f"To see its weights there, bit by bit: xmodular diff {options.pack} {target}")
     return code
 
 
@@ -150,7 +152,7 @@ def _pack_remove(options: PackRemoveOptions, given: XmodPreTrainedModel | None) 
     if target is not None:
         save_changed(model, options.model, target)
     where = target if target is not None else "the model (not saved: no output_dir)"
-    console.print(f"Removed {code} from {where}: {len(model.languages)} languages", markup=False)
+    console.print(f"Removed {code} from {where}: {len(model.languages)} languages")
     return code
 
 

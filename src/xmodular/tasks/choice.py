@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import DataError
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
-from xmodular.tasks.texts import encode_texts, text_of
+from xmodular.tasks.texts import encode_texts, text_of, whole
 
 _MOST = 10
 _LETTERS = "ABCDEFGHIJ"
@@ -75,6 +75,7 @@ def _choices(values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def _gold(label: Any, names: Sequence[str]) -> int | None:
+    label = whole(label)
     if label is None or label == "":
         return None
     letter = _LETTERS.find(label) if isinstance(label, str) and len(label) == 1 else -1

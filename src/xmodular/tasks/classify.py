@@ -13,18 +13,18 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id
-from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_texts, texts_of
+from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_texts, texts_of, whole
 
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
     """One text or two, and the label's name."""
     texts = texts_of(values)
-    label = values.get("label")
+    label = whole(values.get("label"))
     if label is None:
         return texts, None
-    if isinstance(label, float) and label.is_integer():  # as tables have whole numbers where some are missing
-        label = int(label)
-    if isinstance(label, bool) or not isinstance(label, (str, int)) or not str(label).strip():
+    if isinstance(label, bool):
+        label = "true" if label else "false"  # as CSV spells JSON's
+    if not isinstance(label, (str, int)) or not str(label).strip():
         raise ValueError(f"'label' must be a name or a whole number; it is {label!r:.60}.")
     return texts, str(label).strip()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from xmodular.console import console
 from xmodular.errors import ConfigurationError, DataError
-from xmodular.rows import BadRows, Row, columns_of, half_surrogate, read_rows
+from xmodular.rows import BadRows, Knows, Row, columns_of, half_surrogate, read_rows
 from xmodular.tasks.task import Example, Task
 
 _OF_EVERY_TASK = ("id", "language")
@@ -54,6 +54,7 @@ def load(
     language: str | None = None,
     skip_bad_rows: bool = False,
     gold: bool = True,
+    knows: Knows | None = None,
 ) -> list[Example]:
     """All examples of a file or data set; says on the terminal how many bad rows were skipped.
 
@@ -64,17 +65,19 @@ def load(
         language: as for `examples`.
         skip_bad_rows: leave out rows that are wrong, instead of stopping at the first.
         gold: as for `examples`.
+        knows: as for `read_rows`.
 
     Raises:
         ConfigurationError: as for `examples`.
         DataError: a bad row that is not to be skipped, with file, line and reason; or there are no rows.
     """
     bad = BadRows(skip_bad_rows)
-    found = list(examples(task, read_rows(source, bad), bad, columns=columns, language=language, gold=gold))
+    rows = read_rows(source, bad, knows=knows)
+    found = list(examples(task, rows, bad, columns=columns, language=language, gold=gold))
     if not found:
         raise DataError(f"{source} has no rows." if not bad.count else f"{source} has no good rows. {bad.summary()}")
     if bad.count:
-        console.print(bad.summary(), markup=False)
+        console.print(bad.summary())
     return found
 
 

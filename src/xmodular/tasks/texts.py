@@ -46,6 +46,11 @@ def text_of(values: Mapping[str, Any], field: str) -> str:
     return text
 
 
+def whole(value: Any) -> Any:
+    """A whole number that is a float, as tables have them where some are missing, as an int; all else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def encode_texts(
     tokenizer: PreTrainedTokenizerFast, rows: Sequence[tuple[str, ...]], room: Room
 ) -> list[tuple[int, ...]]:

@@ -322,9 +322,7 @@ def _print_scores(code: str, metrics: dict[str, Any]) -> None:
 
 
 def _print_certificate(code: str, certificate: Certificate, options: ExtendOptions) -> None:
-    console.print(
-        f"Saved the model in {options.output_dir}, the language pack in {options.output_dir / 'pack'}", markup=False
-    )
+    console.print(f"Saved the model in {options.output_dir}, the language pack in {options.output_dir / 'pack'}")
     if certificate.ok:
         console.print(f"All weights but those of {code} are bit-identical to before (certificate.json).")
     elif options.trainable == "all":

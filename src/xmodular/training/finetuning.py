@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers import TrainingArguments, set_seed
 
+from xmodular.configuration import read_config
 from xmodular.console import console, quiet_transformers
 from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.files import written_beside
@@ -80,8 +81,9 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     arguments = _arguments(options)
     check_apart(options.model, options.output_dir)
     _check_unfinished(options)
-    rows = read(task, options.train, options)
-    dev_rows = read(task, options.dev, options) if options.dev else None
+    languages = (read_config(options.model) if given is None else given.config).languages
+    rows = read(task, options.train, options, languages)
+    dev_rows = read(task, options.dev, options, languages) if options.dev else None
     labels = task.label_names(rows.examples)
     if len(labels) == 1 and task.problem_type != "regression":
         raise ConfigurationError(

@@ -37,17 +37,28 @@ class Rows:
     sources: tuple[dict[str, Any], ...]
 
 
-def read(task: Task, sources: Sequence[str], options: FinetuneOptions) -> Rows:
+def read(task: Task, sources: Sequence[str], options: FinetuneOptions, languages: Sequence[str]) -> Rows:
     """All examples of some sources.
+
+    Args:
+        task: what they are for.
+        sources: files and data sets.
+        options: say which column is which, and whether bad rows are left out.
+        languages: the model's.
 
     Raises:
         DataError: a source cannot be read, has no rows, or a row is wrong.
     """
     examples: list[Example] = []
     facts = []
-    columns = {field: str(column) for field, column in (options.columns or {}).items()}
     for source in sources:
-        found = load(task, source, columns=columns, skip_bad_rows=options.skip_bad_rows)
+        found = load(
+            task,
+            source,
+            columns=options.columns or {},
+            skip_bad_rows=options.skip_bad_rows,
+            knows=lambda name: _code(name, languages) is not None,
+        )
         examples += found
         facts.append({"source": source, "rows": len(found), "sha256": source_hash(source)})
     return Rows(tuple(examples), tuple(facts))
@@ -70,7 +81,8 @@ def training_codes(rows: Rows, language: str | None, model: XmodPreTrainedModel)
         if unknown is not None:
             raise DataError(
                 f"{unknown.place}: the row's language is unknown. Say it with --language, in a column 'language', or "
-                "begin the file's name with it (en_XX.train.jsonl)."
+                "begin the file's name with it (en_XX.train.jsonl). The model's languages are "
+                f"{', '.join(model.languages)}."
             )
         names = {str(each.language): "" for each in rows.examples}
         names = {name: resolve(name, model.languages) for name in names}
@@ -111,10 +123,15 @@ def validation_codes(
 
 def _meant(name: str | None, model: XmodPreTrainedModel) -> str | None:
     """The model's code for a language, or what it was called if the model lacks it."""
+    return None if name is None else _code(name, model.languages) or name
+
+
+def _code(name: str, languages: Sequence[str]) -> str | None:
+    """The model's code for a language; None if the model lacks it."""
     try:
-        return None if name is None else resolve(name, model.languages)
+        return resolve(name, languages)
     except LanguageError:
-        return name
+        return None
 
 
 def commonest(codes: Sequence[str]) -> str:
