@@ -138,6 +138,8 @@ def test_config_files_that_are_none(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1\n")
     with pytest.raises(ConfigurationError, match="not valid YAML"):
         read_config(tmp_path / "broken.yaml")
+    with pytest.raises(ConfigurationError, match=r"overrides is .*hidden_size.*, which has a value that is no YAML"):
+        build(PretrainOptions, {"text": "t", "output_dir": "o", "overrides": "hidden_size=["})
 
 
 def test_every_option_has_help():

@@ -615,7 +615,12 @@ def _coerce_mapping(name: str, value: Any, *, text: bool) -> dict[str, Any]:
         if not text:
             import yaml
 
-            return {key: yaml.safe_load(each) for key, each in value.items()}
+            try:
+                return {key: yaml.safe_load(each) for key, each in value.items()}
+            except yaml.YAMLError as error:
+                raise ConfigurationError(
+                    f"{name} is {value!r:.60}, which has a value that is no YAML: {error}"
+                ) from None
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"{name} is a table of names and values; not {value!r}.")
     return {_as_text(name, key): _as_text(name, each) for key, each in value.items()} if text else dict(value)
