@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, f1_score
 
 from xmodular import evaluate
 from xmodular.errors import ConfigurationError, DataError, LanguageError
@@ -84,6 +85,40 @@ def test_what_is_wrong_with_files(model, feelings, tmp_path, capsys):
     write(tmp_path / "far" / "ta.test.jsonl", [{"text": "x", "label": "sad"}])
     with pytest.raises(DataError, match="None of the files is in one of the model's languages: en_XX, de_DE, sw_KE"):
         evaluate(model, tmp_path / "far")
+
+
+@pytest.mark.parametrize("skip_bad_rows", [False, True])
+def test_labels_that_the_model_lacks_are_wrong(model, tmp_path, skip_bad_rows, capsys):
+    rows = [{"text": "gut", "label": label} for label in ["calm", "glad", "sad", "proud", "shy", "proud"]]
+    path = write(tmp_path / "de.test.jsonl", rows)
+    results = evaluate(
+        model, path, bootstrap=20, skip_bad_rows=skip_bad_rows, output_dir=tmp_path / "out", predictions=True
+    )
+    made = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    gold, predicted = [row["gold"] for row in made[:6]], [row["prediction"]["label"] for row in made[:6]]
+    assert gold == [row["label"] for row in rows]
+    assert results.value("de_DE").rows == 6
+    assert results.value("de_DE").value == accuracy_score(gold, predicted) == 1 / 6
+    macro = f1_score(gold, predicted, average="macro", zero_division=0)
+    assert results.value("de_DE", metric="macro-F1").value == pytest.approx(macro)
+    assert results.value("de_DE", "majority").value == 1 / 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert "3 of 6 rows have labels that topic lacks, which are scored as never predicted: proud, shy" in said
+
+
+def test_tags_that_the_model_lacks_are_missed(make_model, tmp_path, capsys):
+    model = make_model("tags", cls="XmodForTokenClassification", id2label={0: "O", 1: "B-PER", 2: "I-PER"})
+    names = (["B-PER", "I-PER", "O"], ["B-MISC", "O", "O"], ["O", "B-MISC", "O"])
+    rows = [{"words": ["gut", "Brot", "mag"], "tags": tags} for tags in names]
+    results = evaluate(model, write(tmp_path / "de.test.jsonl", rows), bootstrap=20)
+    assert results.value("de_DE", metric="recall").value in (0, 1 / 3)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 of 3 rows have labels that tags lacks, which are scored as never predicted: B-MISC" in said
+    alien = write(tmp_path / "sw.test.jsonl", rows[1:])  # that both have O says nothing
+    with pytest.raises(DataError, match=r"none of its labels .* It has B-MISC, O; tags has O, B-PER, I-PER"):
+        evaluate(model, alien)
+    plain = write(tmp_path / "en.test.jsonl", [{"words": ["gut"], "tags": ["O"]}])
+    assert evaluate(model, plain, bootstrap=20).value("en_XX").rows == 1
 
 
 def test_what_is_wrong_with_options(model, feelings, tmp_path):

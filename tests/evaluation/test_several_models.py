@@ -126,10 +126,24 @@ def test_labels_in_another_order_and_more_of_them(make_model, feelings):
     assert results.value("de_DE", run="turned") == evaluate(turned, feelings, bootstrap=20).value("de_DE")
 
 
-def test_a_label_that_a_later_model_lacks_stops_before_the_first(make_model, feelings, capsys):
-    with pytest.raises(DataError, match=r"test\.jsonl:\d+: the label 'sad' is not one of the model's: calm, glad"):
-        evaluate([make_model("one"), make_model("two", id2label={0: "calm", 1: "glad"})], feelings)
+def test_labels_that_are_all_unknown_to_a_later_model_stop_before_the_first(make_model, feelings, capsys):
+    with pytest.raises(
+        DataError, match=r"test\.jsonl: none of its labels .* It has calm, glad, sad; two has hot, cold\."
+    ):
+        evaluate([make_model("one"), make_model("two", id2label={0: "hot", 1: "cold"})], feelings)
     assert "Evaluating" not in capsys.readouterr().err
+
+
+def test_a_label_that_a_later_model_lacks_is_wrong_for_that_one_alone(make_model, feelings, capsys):
+    models = [make_model("one"), make_model("two", id2label={0: "calm", 1: "glad"})]
+    results = evaluate(models, feelings, bootstrap=20)
+    assert results.value("de_DE", "uniform", run="two").value == pytest.approx(1 / 3)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("10 of 30 rows have labels that two lacks, which are scored as never predicted: sad") == 3
+    assert "one lacks" not in said
+    (feelings / "sw_KE.test.jsonl").write_text('{"text": "mto", "label": "sad"}\n')
+    small = make_model("small", languages=["en_XX", "de_DE"], id2label={0: "calm", 1: "glad"})
+    evaluate([models[0], small], feelings, bootstrap=20)  # which does not read that file
 
 
 def test_languages_that_one_model_lacks_or_calls_otherwise(make_model, feelings, capsys):

@@ -81,8 +81,8 @@ def _evaluate(
     sets = {each.language: each for each in found}
     conditions = _conditions(options, subjects)
     work = [[job for code in sets for job in known.jobs(place, code, conditions)] for place in range(len(subjects))]
-    for subject in subjects if task is not None and task.label_names(found[0].examples[:1]) else []:
-        check_labels(found, [str(name) for _, name in sorted((subject.config.id2label or {}).items())])
+    if task is not None and task.label_names(found[0].examples[:1]):
+        _check_labels(subjects, sets, work)
     _announce(subjects, task, sets, known)
 
     scored: list[dict[Job, Scored]] = []
@@ -115,6 +115,18 @@ def _evaluate(
             written.append("predictions.jsonl")
         console.print(f"Saved {', '.join(written)} in {options.output_dir}", markup=False)
     return results
+
+
+def _check_labels(subjects: Sequence[Subject], sets: Mapping[str, TestSet], work: Sequence[Sequence[Job]]) -> None:
+    """Say once for every run what it lacks of the labels in the files that it reads; an error if that is all."""
+    checked = set()
+    for subject, jobs in zip(subjects, work, strict=True):
+        labels = tuple(str(name) for _, name in sorted((subject.config.id2label or {}).items()))
+        if (subject.run, labels) not in checked:
+            checked.add((subject.run, labels))
+            check_labels(
+                [sets[code] for code in dict.fromkeys(job.reading.language for job in jobs)], labels, subject.run
+            )
 
 
 def _check_folder(folder: Path) -> None:

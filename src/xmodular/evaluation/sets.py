@@ -16,10 +16,11 @@ from xmodular.options import EvaluateOptions
 from xmodular.rows import SUFFIXES
 from xmodular.tasks import Example, Task
 from xmodular.tasks.loading import load
-from xmodular.tasks.task import label_id
 
 _TEXT = (".txt",)
 _WILD = re.compile(r"[*?\[]")
+_OUTSIDE = "O"  # the tag that says nothing
+_SHOWN = 10  # labels that a message names
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,42 @@ def find_sets(
     return [_read(each, task, options) for each in sets.values()]
 
 
-def check_labels(sets: Sequence[TestSet], labels: Sequence[str]) -> None:
-    """Raises DataError if a gold label is none of a model's."""
+def check_labels(sets: Sequence[TestSet], labels: Sequence[str], run: str) -> None:
+    """Say of each file which gold labels a model lacks. Rows with them are scored as what they are, wrong.
+
+    Args:
+        sets: what the model reads.
+        labels: the model's.
+        run: the model's name.
+
+    Raises:
+        DataError: a file has none of the model's labels: another column or spelling is meant.
+    """
+    files: dict[str, list[Example]] = {}
     for each in sets:
-        if {name for example in each.examples for name in _label_names(example)} - set(labels):
-            for example in each.examples:
-                for name in _label_names(example):
-                    label_id(example, name, labels)
+        files.setdefault(each.files[0], []).extend(each.examples)
+    known = set(labels)
+    for file, examples in files.items():
+        rows = [_label_names(example) for example in examples]
+        there = {name for row in rows for name in row}
+        telling = there - {_OUTSIDE} if isinstance(examples[0].gold, tuple) else there
+        if there and not (telling or there) & known:
+            raise DataError(
+                f"{file}: none of its labels is one of the model's. It has {_some(there)}; {run} has "
+                f"{', '.join(labels)}. --columns names another column."
+            )
+        if lacking := there - known:
+            count = sum(not known.issuperset(row) for row in rows)
+            console.print(
+                f"{file}: {count:,} of {len(rows):,} rows have labels that {run} lacks, which are scored as never "
+                f"predicted: {_some(lacking)}",
+                markup=False,
+            )
+
+
+def _some(names: set[str]) -> str:
+    shown, more = sorted(names)[:_SHOWN], len(names) - _SHOWN
+    return ", ".join([*shown, f"and {more:,} more"] if more > 0 else shown)
 
 
 def _label_names(example: Example) -> tuple[str, ...]:

@@ -166,20 +166,26 @@ def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     """Type, first and last word of the spans that tags in IOB2 mark.
 
     An ``I-`` that continues no span of its type begins one, as in CoNLL's evaluation (Tjong Kim Sang and Buchholz
-    2000) and in seqeval.
+    2000) and in seqeval. So do equal tags of another form, which a file may have and a model of IOB2 tags never says.
     """
     found: list[tuple[str, int, int]] = []
     for place, tag in enumerate(tags):
-        prefix, kind = tag[:2], tag[2:]
-        if prefix == "I-" and found and found[-1][0] == kind and found[-1][2] == place - 1:
+        if tag == "O":
+            continue
+        iob = tag[:2] in ("B-", "I-")
+        kind = tag[2:] if iob else f"?{tag}"  # which no prediction may equal
+        if tag[:2] != "B-" and found and found[-1][0] == kind and found[-1][2] == place - 1:
             found[-1] = (kind, found[-1][1], place)
-        elif prefix in ("B-", "I-"):
+        else:
             found.append((kind, place, place))
     return found
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
-    """Words and right words of each sentence; for IOB2 also spans, predicted ones and right ones."""
+    """Words and right words of each sentence; for IOB2 also spans, predicted ones and right ones.
+
+    Gold tags that the model lacks are words and spans that it misses.
+    """
     iob = _is_iob(set(labels))
     rows = []
     for example, prediction in zip(examples, predictions, strict=True):
@@ -207,10 +213,12 @@ def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
-    """Always the file's commonest tag; and a blind draw for every word."""
-    commonest = Counter(tag for example in examples for tag in example.gold).most_common(1)[0][0]
+    """Always the file's commonest tag; and a blind draw of one of the model's for every word."""
+    counts = Counter(tag for example in examples for tag in example.gold)
+    commonest = counts.most_common(1)[0][0]
+    drawn = sum(counts[tag] for tag in set(labels)) / counts.total() / len(labels)
     constant = [{"tags": [commonest] * len(example.gold)} for example in examples]
-    return {"majority": constant, "uniform": {"accuracy": 1 / len(labels)}}
+    return {"majority": constant, "uniform": {"accuracy": drawn}}
 
 
 def _is_iob(names: set[str]) -> bool:
