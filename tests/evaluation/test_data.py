@@ -1,6 +1,7 @@
 """Where test data comes from: folders, files with a column, several at once; and what is wrong with it."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from xmodular import evaluate
 from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular.results import Results
 from xmodular.tasks import load_saved
 
 
@@ -49,6 +51,40 @@ def test_several_places_and_kinds(model, feelings, tmp_path):
     both = evaluate(model, [feelings / "de_DE.test.jsonl", feelings / "sw*"], bootstrap=20)
     assert set(both.languages()) == {"de_DE", "sw_KE"}
     assert results.value("sw_KE") == both.value("sw_KE")
+
+
+def test_a_language_named_beside_its_file(model, feelings, tmp_path, capsys):
+    held = shutil.copy(feelings / "de_DE.test.jsonl", tmp_path / "held.jsonl")
+    results = evaluate(model, [f"German={held}", feelings / "sw_KE.test.jsonl"], bootstrap=20)
+    by_mapping = evaluate(model, {"de": held}, bootstrap=20)
+    assert set(results.languages()) == {"de_DE", "sw_KE"}
+    assert results.value("de_DE") == by_mapping.value("de_DE")
+    with pytest.raises(DataError, match=r"held.jsonl:1: the row has no language: name it as --data <language>=.*held"):
+        evaluate(model, held)
+    with pytest.raises(DataError, match=r"Two files for de_DE: .*de_DE\.test\.jsonl and .*held\.jsonl"):
+        evaluate(model, [f"de={held}", feelings / "de_DE.test.jsonl"])
+    with pytest.raises(DataError, match=r"Two files for de_DE"):
+        evaluate(model, [f"de={held}", f"German={held}"])
+    with pytest.raises(LanguageError, match="Tamil"):
+        evaluate(model, f"Tamil={held}")
+    with pytest.raises(DataError, match=r"There is no file absent\.jsonl"):
+        evaluate(model, "de=absent.jsonl")
+    evaluate(model, f"de={held}", bootstrap=20, output_dir=tmp_path / "out")
+    about = Results.from_json(tmp_path / "out" / "results.json").about
+    assert f"--data de={held}" in about["command"]
+
+
+def test_paths_with_an_equals_sign_are_paths(model, feelings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("lang=de/de.test.jsonl", "de=x.jsonl/sw.test.jsonl", "sw=all.jsonl"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        write(tmp_path / path, [{"text": "gut", "label": "glad", "language": "en_XX"}] * (1 + len(path)))
+    both = evaluate(model, ["lang=de", "de=x.jsonl"], bootstrap=20)
+    assert [(code, both.value(code).rows) for code in both.languages()] == [("de_DE", 22), ("sw_KE", 25)]
+    assert evaluate(model, "lang=*/de.*", bootstrap=20).languages() == ["de_DE"]
+    assert evaluate(model, "sw=all.jsonl", bootstrap=20).languages() == ["en_XX"]
+    with pytest.raises(DataError, match=r"There is no file or folder lang=sw/sw\.test\.jsonl"):
+        evaluate(model, "lang=sw/sw.test.jsonl")
 
 
 def test_two_files_for_a_language(model, feelings, tmp_path):

@@ -38,7 +38,8 @@ def evaluate(
             which others are compared.
         data: a file by language; or one or several of: folders or globs of ``<language>.<split>.<ext>`` files, of which
             those in the models' languages are read, and with `fallback` those in their relatives too; files with a
-            column ``language``; ``hub:<data set>:<configuration>:<split>`` with ``{language}`` in it.
+            column ``language``; ``<language>=<file>``; ``hub:<data set>:<configuration>:<split>`` with ``{language}``
+            in it.
         options: the other fields of `EvaluateOptions`.
 
     Returns:

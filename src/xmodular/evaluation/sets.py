@@ -71,12 +71,14 @@ def find_sets(
         LanguageError: a language in `named` or `options.languages` that is not there.
     """
     if named is not None:
-        found = [_Found(name, str(place)) for name, place in named.items()]
-        for each in found:
-            if each.name is not None and knows(each.name) is None:
-                resolve(each.name, languages, fallback=options.fallback)  # raises, and says what is there
+        found = [_given(name, str(place), options, languages, knows) for name, place in named.items()]
     else:
-        found = [each for part in options.data for each in _find(part, options, task, languages)]
+        found = []
+        for part in options.data:
+            if (pair := _named(part, knows)) is not None:
+                found.append(_given(*pair, options, languages, knows))
+            else:
+                found += _find(part, options, task, languages)
     left_out: dict[str, None] = {}
     sets: dict[str, TestSet] = {}
     pending: list[tuple[str, str]] = []
@@ -85,7 +87,10 @@ def find_sets(
             for one in _by_column(each.place, task, options, knows, left_out):
                 _add(sets, one)
         elif each.name is None:
-            raise DataError(f"{each.place}: perplexity reads text from files called <language>.<anything>.txt.")
+            raise DataError(
+                f"{each.place}: perplexity reads text from files called <language>.<anything>.txt, or named as "
+                "<language>=<file>."
+            )
         elif (code := knows(each.name)) is None:
             left_out[each.name] = None
         else:
@@ -153,6 +158,25 @@ def _add(sets: dict[str, TestSet], new: TestSet) -> None:
     sets[new.language] = new
 
 
+def _named(part: str, knows: Knows) -> tuple[str, str] | None:
+    """Language and file of ``<language>=<file>``; None of a place, whose path may have an equals sign in it."""
+    name, separator, place = (each.strip() for each in part.partition("="))
+    if not separator or part.startswith("hub:") or Path(part).exists() or glob.glob(part, recursive=True):
+        return None
+    return (name, place) if knows(name) is not None or Path(place).exists() else None
+
+
+def _given(name: str, place: str, options: EvaluateOptions, languages: Sequence[str], knows: Knows) -> _Found:
+    """A file whose language is named beside it.
+
+    Raises:
+        LanguageError: no model can read that language.
+    """
+    if knows(name) is None:
+        resolve(name, languages, fallback=options.fallback)  # raises, and says what is there
+    return _Found(name, place)
+
+
 def _find(part: str, options: EvaluateOptions, task: Task | None, languages: Sequence[str]) -> list[_Found]:
     """The files, or data sets, of one part of `options.data`."""
     if part.startswith("hub:"):
@@ -198,8 +222,8 @@ def _by_column(
         name = example.language or (by_name if knows(by_name) is not None else None)
         if name is None:
             raise DataError(
-                f"{example.place}: the row has no language: call the file <language>.<anything>, or name the column "
-                "with --columns language=<column>."
+                f"{example.place}: the row has no language: name it as --data <language>={place}, call the file "
+                "<language>.<anything>, or name the column with --columns language=<column>."
             )
         if (code := knows(name)) is None:
             left_out[name] = None
