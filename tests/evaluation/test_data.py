@@ -87,6 +87,30 @@ def test_paths_with_an_equals_sign_are_paths(model, feelings, tmp_path, monkeypa
         evaluate(model, "lang=sw/sw.test.jsonl")
 
 
+def test_a_data_set_with_some_of_the_languages(model, feelings, tmp_path, monkeypatch, capsys):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    folder = tmp_path / "set"
+    for code in ("en_XX", "sw_KE"):
+        (folder / code[:2]).mkdir(parents=True)
+        shutil.copy(feelings / f"{code}.test.jsonl", folder / code[:2] / "test.jsonl")
+    header = "".join(f"- config_name: {code}\n  data_dir: {code}\n" for code in ("en", "sw"))
+    (folder / "README.md").write_text(f"---\nconfigs:\n{header}---\n")
+    place = f"hub:{folder}:{{subtag}}:test"
+    results = evaluate(model, place, bootstrap=20)
+    assert results.languages() == ["en_XX", "sw_KE"]
+    assert results.value("sw_KE") == evaluate(model, feelings, bootstrap=20).value("sw_KE")
+    assert f"Leftout,notin{place}:de_DE" in "".join(capsys.readouterr().err.split())
+    assert evaluate(model, place, languages=("sw",), bootstrap=20).languages() == ["sw_KE"]
+    both = [place, feelings / "de_DE.test.jsonl"]
+    assert evaluate(model, both, languages=("sw", "de"), bootstrap=20).languages() == ["sw_KE", "de_DE"]
+    with pytest.raises(LanguageError, match=r"no language 'de' here.* there are: sw_KE"):
+        evaluate(model, place, languages=("sw", "de"))
+    with pytest.raises(DataError, match=r"has none of de; it has en, sw"):
+        evaluate(model, place, languages=("de",))
+
+
 def test_two_files_for_a_language(model, feelings, tmp_path):
     write(tmp_path / "more" / "de.test.jsonl", [{"text": "gut", "label": "glad"}])
     with pytest.raises(DataError, match=r"Two files for de_DE: .*de_DE\.test\.jsonl and .*de\.test\.jsonl"):

@@ -13,7 +13,7 @@ from xmodular.console import console
 from xmodular.errors import DataError
 from xmodular.languages import resolve, resolve_all
 from xmodular.options import EvaluateOptions
-from xmodular.rows import SUFFIXES
+from xmodular.rows import SUFFIXES, hub_sources
 from xmodular.tasks import Example, Task
 from xmodular.tasks.loading import load
 
@@ -202,10 +202,10 @@ def _find(part: str, options: EvaluateOptions, task: Task | None, languages: Seq
 def _data_sets(part: str, languages: Sequence[str]) -> list[_Found]:
     if "{" not in part:
         return [_Found(None, part)]
-    return [
-        _Found(code, part.replace("{language}", code).replace("{subtag}", re.split("[_-]", code)[0]))
-        for code in languages
-    ]
+    sources = hub_sources(part, languages)
+    if lacking := [code for code in languages if code not in sources]:
+        console.print(f"Left out, not in {part}: {', '.join(lacking)}", markup=False)
+    return [_Found(code, source) for code, source in sources.items()]
 
 
 def _language(path: Path) -> str:
