@@ -39,9 +39,11 @@ def test_two_models_are_compared_on_the_same_rows(make_model, feelings, tmp_path
         assert found[code].difference == pytest.approx(right["other"].mean() - right["one"].mean())
         assert found[code].low <= found[code].difference <= found[code].high
         assert found[code].p_holm >= found[code].p
-    assert found[None].difference == pytest.approx(
-        statistics.fmean(found[code].difference for code in results.languages())
-    )
+    others = ("de_DE", "sw_KE")  # not the source language, as in the means of the values
+    assert found[None].difference == pytest.approx(statistics.fmean(found[code].difference for code in others))
+    assert found[None].difference == pytest.approx(results.transfer(run="other") - results.transfer(run="one"))
+    assert (found[None].languages, found["de_DE"].languages) == (2, None)
+    assert found[None].rows == 60
     assert found[None].p_holm is None
     assert len(rows) == 2 * 30 * (3 + 2)  # own adapters, and the source's in the other two languages
     assert Results.from_json(tmp_path / "out" / "results.json") == results
@@ -116,6 +118,22 @@ def test_a_matrix_of_languages(make_model, feelings, tmp_path):
         results.value("sw_KE", run="sw").value
         - statistics.fmean(results.value(code, run="sw").value for code in ("en_XX", "de_DE"))
     )
+
+
+def test_a_mean_difference_leaves_both_source_languages_out(make_model, feelings):
+    models = [make_model("en", 1), make_model("sw", 2, source="sw_KE")]
+    results = evaluate(models, feelings, bootstrap=20, adapter=("right", "none"))
+    found = {(each.run, each.baseline, each.language): each for each in results.comparisons}
+    between = found["sw", "en", None]
+    assert (between.difference, between.languages) == (found["sw", "en", "de_DE"].difference, 1)
+    within = statistics.fmean(found["sw", "sw", code].difference for code in ("en_XX", "de_DE"))
+    assert found["sw", "sw", None].difference == pytest.approx(within)
+    alone = evaluate(models, feelings, bootstrap=20, languages=("en", "sw"), adapter=("right",))
+    assert [each.language for each in alone.comparisons] == ["en_XX", "sw_KE"]  # there is no other language
+    unknown = [make_model("one", 1, source=None), make_model("two", 2, source=None)]
+    results = evaluate(unknown, feelings, bootstrap=20, adapter=("right",))
+    assert results.comparisons[-1].language is None
+    assert results.comparisons[-1].languages == 3
 
 
 def test_labels_in_another_order_and_more_of_them(make_model, feelings):

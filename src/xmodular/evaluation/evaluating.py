@@ -105,7 +105,7 @@ def _evaluate(
     results = Results(
         tuple(rows),
         sources.pop() if len(sources) == 1 else None,
-        tuple(comparisons_of(name, pooled)),
+        tuple(comparisons_of(name, pooled, {row.run: row.source for row in rows})),
         about(options, subjects, found, rows, named is None, round(time.monotonic() - started, 1)),
     )
     console.print(results.table())
