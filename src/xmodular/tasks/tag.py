@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from xmodular.tasks.lists import listed, no_list
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id
 from xmodular.tasks.texts import text_of
 from xmodular.tasks.tokens import frame_of, windows, words_of
@@ -26,28 +27,28 @@ UPOS = tuple("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCON
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     """The sentence and its words, and the tags. A ``text`` without words is split at white space and has no tags."""
-    if "words" not in values:
+    given, gold = listed(values.get("words")), listed(values.get("tags"))
+    if given is None:
         if "text" not in values:
             raise ValueError("no words; a row has 'words', or a 'text' to be split at white space.")
-        if "tags" in values:
+        if gold is not None:
             raise ValueError("tags belong to 'words', a list, and there are none.")
         text = text_of(values, "text")
         return (text, *text.split()), None
-    words = _strings(values, "words")
+    words = _strings(given, "words")
     if not words:
         raise ValueError("'words' is empty; a row has one at least.")
-    if values.get("tags") is None:
+    if gold is None:
         return (" ".join(words), *words), None
-    tags = _strings(values, "tags")
+    tags = _strings(gold, "tags")
     if len(tags) != len(words):
         raise ValueError(f"there are {len(words)} words and {len(tags)} tags; each word has one.")
     return (" ".join(words), *words), tags
 
 
-def _strings(values: Mapping[str, Any], field: str) -> tuple[str, ...]:
-    given = values[field]
+def _strings(given: Any, field: str) -> tuple[str, ...]:
     if not isinstance(given, list | tuple):
-        raise ValueError(f"{field!r} must be a list; it is {given!r:.60}.")
+        raise no_list(field, given)
     for each in given:
         if isinstance(each, bool) or not isinstance(each, (str, int) if field == "tags" else str):
             raise ValueError(f"{field!r} has {each!r:.60} in it, which is no text.")
