@@ -6,8 +6,10 @@ import shutil
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score
+from typer.testing import CliRunner
 
 from xmodular import evaluate
+from xmodular.cli import app
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.results import Results
 from xmodular.tasks import load_saved
@@ -69,9 +71,12 @@ def test_a_language_named_beside_its_file(model, feelings, tmp_path, capsys):
         evaluate(model, f"Tamil={held}")
     with pytest.raises(DataError, match=r"There is no file absent\.jsonl"):
         evaluate(model, "de=absent.jsonl")
-    evaluate(model, f"de={held}", bootstrap=20, output_dir=tmp_path / "out")
-    about = Results.from_json(tmp_path / "out" / "results.json").about
-    assert f"--data de={held}" in about["command"]
+    words = f"evaluate --model {model} --data German={held},{feelings / 'sw_KE.test.jsonl'} --bootstrap 20".split()
+    done = CliRunner().invoke(app, [*words, "--output-dir", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    there = Results.from_json(tmp_path / "out" / "results.json")
+    assert there.rows == results.rows
+    assert f"--data German={held}," in there.about["command"]
 
 
 def test_paths_with_an_equals_sign_are_paths(model, feelings, tmp_path, monkeypatch):
