@@ -169,6 +169,11 @@ def english_name(code: str) -> str:
     return names_of(code)["english"] or code
 
 
+def filled(text: str, code: str) -> str:
+    """A text in which ``{language}`` stands for a language's code and ``{subtag}`` for its first part."""
+    return text.replace("{language}", code).replace("{subtag}", re.split("[_-]", code)[0])
+
+
 def names_of(code: str) -> dict[str, str | None]:
     """What a code's language is called: `english`, `native` and `bcp47`, None where it means no language.
 

@@ -286,7 +286,8 @@ class EvaluateOptions:
     )
     data: tuple[str, ...] = _option(
         "Comma-separated: folders, or globs, of <language>.<split>.<ext> files (.txt for perplexity), a file with a "
-        "column `language`, or hub:<data set>:<configuration>:<split> with {language} or {subtag} in it."
+        "column `language`, <language>=<file>, or hub:<data set>:<configuration>:<split> with {language} or {subtag} "
+        "in it."
     )
     output_dir: Path | None = _option("Where results.json, results.md, report.html and the pictures go.", None)
     split: str = _option("Which split of a folder to read.", "test")

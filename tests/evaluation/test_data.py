@@ -1,12 +1,17 @@
 """Where test data comes from: folders, files with a column, several at once; and what is wrong with it."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, f1_score
+from typer.testing import CliRunner
 
 from xmodular import evaluate
+from xmodular.cli import app
 from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular.results import Results
 from xmodular.tasks import load_saved
 
 
@@ -48,6 +53,67 @@ def test_several_places_and_kinds(model, feelings, tmp_path):
     both = evaluate(model, [feelings / "de_DE.test.jsonl", feelings / "sw*"], bootstrap=20)
     assert set(both.languages()) == {"de_DE", "sw_KE"}
     assert results.value("sw_KE") == both.value("sw_KE")
+
+
+def test_a_language_named_beside_its_file(model, feelings, tmp_path, capsys):
+    held = shutil.copy(feelings / "de_DE.test.jsonl", tmp_path / "held.jsonl")
+    results = evaluate(model, [f"German={held}", feelings / "sw_KE.test.jsonl"], bootstrap=20)
+    by_mapping = evaluate(model, {"de": held}, bootstrap=20)
+    assert set(results.languages()) == {"de_DE", "sw_KE"}
+    assert results.value("de_DE") == by_mapping.value("de_DE")
+    with pytest.raises(DataError, match=r"held.jsonl:1: the row has no language: name it as --data <language>=.*held"):
+        evaluate(model, held)
+    with pytest.raises(DataError, match=r"Two files for de_DE: .*de_DE\.test\.jsonl and .*held\.jsonl"):
+        evaluate(model, [f"de={held}", feelings / "de_DE.test.jsonl"])
+    with pytest.raises(DataError, match=r"Two files for de_DE"):
+        evaluate(model, [f"de={held}", f"German={held}"])
+    with pytest.raises(LanguageError, match="Tamil"):
+        evaluate(model, f"Tamil={held}")
+    with pytest.raises(DataError, match=r"There is no file absent\.jsonl"):
+        evaluate(model, "de=absent.jsonl")
+    words = f"evaluate --model {model} --data German={held},{feelings / 'sw_KE.test.jsonl'} --bootstrap 20".split()
+    done = CliRunner().invoke(app, [*words, "--output-dir", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    there = Results.from_json(tmp_path / "out" / "results.json")
+    assert there.rows == results.rows
+    assert f"--data German={held}," in there.about["command"]
+
+
+def test_paths_with_an_equals_sign_are_paths(model, feelings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("lang=de/de.test.jsonl", "de=x.jsonl/sw.test.jsonl", "sw=all.jsonl"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        write(tmp_path / path, [{"text": "gut", "label": "glad", "language": "en_XX"}] * (1 + len(path)))
+    both = evaluate(model, ["lang=de", "de=x.jsonl"], bootstrap=20)
+    assert [(code, both.value(code).rows) for code in both.languages()] == [("de_DE", 22), ("sw_KE", 25)]
+    assert evaluate(model, "lang=*/de.*", bootstrap=20).languages() == ["de_DE"]
+    assert evaluate(model, "sw=all.jsonl", bootstrap=20).languages() == ["en_XX"]
+    with pytest.raises(DataError, match=r"There is no file or folder lang=sw/sw\.test\.jsonl"):
+        evaluate(model, "lang=sw/sw.test.jsonl")
+
+
+def test_a_data_set_with_some_of_the_languages(model, feelings, tmp_path, monkeypatch, capsys):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    folder = tmp_path / "set"
+    for code in ("en_XX", "sw_KE"):
+        (folder / code[:2]).mkdir(parents=True)
+        shutil.copy(feelings / f"{code}.test.jsonl", folder / code[:2] / "test.jsonl")
+    header = "".join(f"- config_name: {code}\n  data_dir: {code}\n" for code in ("en", "sw"))
+    (folder / "README.md").write_text(f"---\nconfigs:\n{header}---\n")
+    place = f"hub:{folder}:{{subtag}}:test"
+    results = evaluate(model, place, bootstrap=20)
+    assert results.languages() == ["en_XX", "sw_KE"]
+    assert results.value("sw_KE") == evaluate(model, feelings, bootstrap=20).value("sw_KE")
+    assert f"Leftout,notin{place}:de_DE" in "".join(capsys.readouterr().err.split())
+    assert evaluate(model, place, languages=("sw",), bootstrap=20).languages() == ["sw_KE"]
+    both = [place, feelings / "de_DE.test.jsonl"]
+    assert evaluate(model, both, languages=("sw", "de"), bootstrap=20).languages() == ["sw_KE", "de_DE"]
+    with pytest.raises(LanguageError, match=r"no language 'de' here.* there are: sw_KE"):
+        evaluate(model, place, languages=("sw", "de"))
+    with pytest.raises(DataError, match=r"has none of de; it has en, sw"):
+        evaluate(model, place, languages=("de",))
 
 
 def test_two_files_for_a_language(model, feelings, tmp_path):
@@ -98,8 +164,42 @@ def test_names_of_files_that_are_no_language_of_the_model(model, feelings, tmp_p
     qa = write(tmp_path / "qa.jsonl", [{**row, "language": "de"}])
     assert evaluate(model, qa, bootstrap=20).languages() == ["de_DE"]
     for place in (write(qa, [row]), tmp_path / "folder" / "mt.test.jsonl"):
-        with pytest.raises(DataError, match=rf"{place.name}:1: the row has no language: begin the file's name"):
+        with pytest.raises(DataError, match=rf"{place.name}:1: the row has no language: name it as --data <language>="):
             evaluate(model, place)
+
+
+@pytest.mark.parametrize("skip_bad_rows", [False, True])
+def test_labels_that_the_model_lacks_are_wrong(model, tmp_path, skip_bad_rows, capsys):
+    rows = [{"text": "gut", "label": label} for label in ["calm", "glad", "sad", "proud", "shy", "proud"]]
+    path = write(tmp_path / "de.test.jsonl", rows)
+    results = evaluate(
+        model, path, bootstrap=20, skip_bad_rows=skip_bad_rows, output_dir=tmp_path / "out", predictions=True
+    )
+    made = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    gold, predicted = [row["gold"] for row in made[:6]], [row["prediction"]["label"] for row in made[:6]]
+    assert gold == [row["label"] for row in rows]
+    assert results.value("de_DE").rows == 6
+    assert results.value("de_DE").value == accuracy_score(gold, predicted) == 1 / 6
+    macro = f1_score(gold, predicted, average="macro", zero_division=0)
+    assert results.value("de_DE", metric="macro-F1").value == pytest.approx(macro)
+    assert results.value("de_DE", "majority").value == 1 / 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert "3 of 6 rows have labels that topic lacks, which are scored as never predicted: proud, shy" in said
+
+
+def test_tags_that_the_model_lacks_are_missed(make_model, tmp_path, capsys):
+    model = make_model("tags", cls="XmodForTokenClassification", id2label={0: "O", 1: "B-PER", 2: "I-PER"})
+    names = (["B-PER", "I-PER", "O"], ["B-MISC", "O", "O"], ["O", "B-MISC", "O"])
+    rows = [{"words": ["gut", "Brot", "mag"], "tags": tags} for tags in names]
+    results = evaluate(model, write(tmp_path / "de.test.jsonl", rows), bootstrap=20)
+    assert results.value("de_DE", metric="recall").value in (0, 1 / 3)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 of 3 rows have labels that tags lacks, which are scored as never predicted: B-MISC" in said
+    alien = write(tmp_path / "sw.test.jsonl", rows[1:])  # that both have O says nothing
+    with pytest.raises(DataError, match=r"none of its labels .* It has B-MISC, O; tags has O, B-PER, I-PER"):
+        evaluate(model, alien)
+    plain = write(tmp_path / "en.test.jsonl", [{"words": ["gut"], "tags": ["O"]}])
+    assert evaluate(model, plain, bootstrap=20).value("en_XX").rows == 1
 
 
 def test_what_is_wrong_with_options(model, feelings, tmp_path):

@@ -5,6 +5,9 @@ import json
 import pytest
 
 from xmodular import evaluate
+from xmodular.prediction import predict
+from xmodular.tasks import TASKS
+from xmodular.tasks.loading import load
 
 _CONTEXT = "the doctor opens the old house and she likes bread"
 _ROWS = {
@@ -46,3 +49,38 @@ def test_from_file_to_page(task, make_model, tmp_path):
     assert len(rows) == 2 * 4 * len(_ROWS[task]) * (2 + 1 + 2)  # own, source's, none
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert all(each in page for each in results.metrics())
+
+
+_ODD_ROWS = {
+    "tag": [
+        {"words": ["the", '"doctor"', "likes,", "[1]"], "tags": ["O", "B-PER", "I-PER", "O"]},
+        {"words": ["bread"], "tags": ["O"]},
+    ],
+    "qa": [
+        {"question": "who, [1]?", "context": _CONTEXT, "answers": {"text": ["doctor"], "answer_start": [4]}},
+        {"question": "what?", "context": _CONTEXT, "answers": [{"text": "old house", "answer_start": 21}]},
+        {"question": "which [?", "context": f'"{_CONTEXT}"\n[1]', "answers": ["[1]", "bread"]},
+    ],
+    "choice": [
+        {"premise": "she likes bread", "choices": ["good,", '"bad"'], "label": 1},
+        {"premise": "the old house", "choices": ["[good]", "bad", "old"], "label": 0},
+    ],
+}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize("task", _ODD_ROWS)
+def test_what_predict_writes_as_a_table_is_read_back(task, suffix, make_model, tmp_path):
+    model, (source, table) = (
+        make_model("model", **_MODELS[task]),
+        (tmp_path / f"de.test.{s}" for s in ("jsonl", suffix)),
+    )
+    source.write_text("".join(json.dumps(row) + "\n" for row in _ODD_ROWS[task]), encoding="utf-8")
+    predict(model, source, table)
+    there, back = (load(TASKS[task], path) for path in (source, table))
+    assert [(each.texts, each.gold) for each in back] == [(each.texts, each.gold) for each in there]
+    rows, again = (evaluate(model, path, bootstrap=20).rows for path in (source, table))
+    assert rows == again
+    if task == "tag":  # measured against its own predictions, a model is right
+        own = evaluate(model, table, columns={"tags": "predicted_tags"}, bootstrap=20)
+        assert own.value("de_DE", metric="accuracy").value == 1

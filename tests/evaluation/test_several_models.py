@@ -39,9 +39,11 @@ def test_two_models_are_compared_on_the_same_rows(make_model, feelings, tmp_path
         assert found[code].difference == pytest.approx(right["other"].mean() - right["one"].mean())
         assert found[code].low <= found[code].difference <= found[code].high
         assert found[code].p_holm >= found[code].p
-    assert found[None].difference == pytest.approx(
-        statistics.fmean(found[code].difference for code in results.languages())
-    )
+    others = ("de_DE", "sw_KE")  # not the source language, as in the means of the values
+    assert found[None].difference == pytest.approx(statistics.fmean(found[code].difference for code in others))
+    assert found[None].difference == pytest.approx(results.transfer(run="other") - results.transfer(run="one"))
+    assert (found[None].languages, found["de_DE"].languages) == (2, None)
+    assert found[None].rows == 60
     assert found[None].p_holm is None
     assert len(rows) == 2 * 30 * (3 + 2)  # own adapters, and the source's in the other two languages
     assert Results.from_json(tmp_path / "out" / "results.json") == results
@@ -118,6 +120,22 @@ def test_a_matrix_of_languages(make_model, feelings, tmp_path):
     )
 
 
+def test_a_mean_difference_leaves_both_source_languages_out(make_model, feelings):
+    models = [make_model("en", 1), make_model("sw", 2, source="sw_KE")]
+    results = evaluate(models, feelings, bootstrap=20, adapter=("right", "none"))
+    found = {(each.run, each.baseline, each.language): each for each in results.comparisons}
+    between = found["sw", "en", None]
+    assert (between.difference, between.languages) == (found["sw", "en", "de_DE"].difference, 1)
+    within = statistics.fmean(found["sw", "sw", code].difference for code in ("en_XX", "de_DE"))
+    assert found["sw", "sw", None].difference == pytest.approx(within)
+    alone = evaluate(models, feelings, bootstrap=20, languages=("en", "sw"), adapter=("right",))
+    assert [each.language for each in alone.comparisons] == ["en_XX", "sw_KE"]  # there is no other language
+    unknown = [make_model("one", 1, source=None), make_model("two", 2, source=None)]
+    results = evaluate(unknown, feelings, bootstrap=20, adapter=("right",))
+    assert results.comparisons[-1].language is None
+    assert results.comparisons[-1].languages == 3
+
+
 def test_labels_in_another_order_and_more_of_them(make_model, feelings):
     turned = make_model("turned", 2, id2label={0: "sad", 1: "glad", 2: "calm"})
     more = make_model("more", 3, id2label={0: "sad", 1: "glad", 2: "calm", 3: "odd"})
@@ -126,10 +144,24 @@ def test_labels_in_another_order_and_more_of_them(make_model, feelings):
     assert results.value("de_DE", run="turned") == evaluate(turned, feelings, bootstrap=20).value("de_DE")
 
 
-def test_a_label_that_a_later_model_lacks_stops_before_the_first(make_model, feelings, capsys):
-    with pytest.raises(DataError, match=r"test\.jsonl:\d+: the label 'sad' is not one of the model's: calm, glad"):
-        evaluate([make_model("one"), make_model("two", id2label={0: "calm", 1: "glad"})], feelings)
+def test_labels_that_are_all_unknown_to_a_later_model_stop_before_the_first(make_model, feelings, capsys):
+    with pytest.raises(
+        DataError, match=r"test\.jsonl: none of its labels .* It has calm, glad, sad; two has hot, cold\."
+    ):
+        evaluate([make_model("one"), make_model("two", id2label={0: "hot", 1: "cold"})], feelings)
     assert "Evaluating" not in capsys.readouterr().err
+
+
+def test_a_label_that_a_later_model_lacks_is_wrong_for_that_one_alone(make_model, feelings, capsys):
+    models = [make_model("one"), make_model("two", id2label={0: "calm", 1: "glad"})]
+    results = evaluate(models, feelings, bootstrap=20)
+    assert results.value("de_DE", "uniform", run="two").value == pytest.approx(1 / 3)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("10 of 30 rows have labels that two lacks, which are scored as never predicted: sad") == 3
+    assert "one lacks" not in said
+    (feelings / "sw_KE.test.jsonl").write_text('{"text": "mto", "label": "sad"}\n')
+    small = make_model("small", languages=["en_XX", "de_DE"], id2label={0: "calm", 1: "glad"})
+    evaluate([models[0], small], feelings, bootstrap=20)  # which does not read that file
 
 
 def test_languages_that_one_model_lacks_or_calls_otherwise(make_model, feelings, capsys):

@@ -94,6 +94,7 @@ def made_up(
                         p,
                         None if code is None else min(1, 5 * p),
                         204,
+                        None if code else len(set(languages) - {runs[pair[0]], runs[pair[2]]}),
                     )
                 )
     sources = set(runs.values())

@@ -68,6 +68,14 @@ def test_metrics_that_are_no_shares(metric, tmp_path):
     assert all(0 <= place <= 100 for place in places)
 
 
+def test_means_say_over_what_they_are(tmp_path):
+    results = made_up({"a": "en_XX", "b": "sw_KE"}, languages=("en_XX", "de_DE", "sw_KE", "fr_XX"))
+    text = "|".join(page_of(results, tmp_path)[1].text)
+    assert "mean, others|2 languages" in text  # b against a
+    assert "mean, others|3 languages" in text  # own against the source's adapter
+    assert "of all languages" not in text
+
+
 def test_it_fetches_nothing(tmp_path):
     page, reader = page_of(made_up(), tmp_path)
     assert not re.search(r"https?:|//[a-z]|@import|url\(", page)

@@ -95,6 +95,20 @@ def test_markdown_says_what_differs():
     assert "b\\|c" in text
 
 
+def test_a_mean_is_called_what_it_is():
+    codes = ("en_XX", "de_DE", "sw_KE", "fr_XX")
+    one, two = made_up(languages=codes), made_up({"a": "en_XX", "b": "sw_KE"}, languages=codes)
+    assert "| mean, others (3 languages) |" in one.markdown()  # the source's adapter reads these alone
+    assert "| mean, others (2 languages) |" in two.markdown()  # neither en_XX nor sw_KE
+    unknown = Results(tuple(replace(row, source=None) for row in two.rows), None, two.comparisons)
+    assert "others" not in unknown.markdown()
+    assert "| mean (2 languages) |" in unknown.markdown()
+    assert "mean, others" in two.table().columns[0]._cells
+    assert "mean" in unknown.table().columns[0]._cells
+    old = Results(one.rows, "en_XX", tuple(replace(each, languages=None) for each in one.comparisons))
+    assert "| mean | 204 |" in old.markdown()  # which earlier versions took over the source language too
+
+
 def test_pictures(tmp_path):
     results = made_up({"a": "en_XX", "b": "sw_KE"}, languages=("en_XX", "sw_KE"))
     names = results.save(tmp_path)

@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from tests.rows.support import read, values
 from xmodular.errors import DataError
-from xmodular.rows import BadRows, read_rows
+from xmodular.rows import BadRows, hub_sources, read_rows
 
 SPLITS = {"en": ("train", "test"), "sw": ("test",)}
 
@@ -58,6 +58,31 @@ def test_one_configuration_and_split_need_no_name(tmp_path: Path):
     (tmp_path / "set" / "test.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
     assert values(f"hub:{tmp_path / 'set'}") == [{"text": "a"}, {"text": "b"}]
     assert values(f"hub:{tmp_path / 'set'}::test") == [{"text": "a"}, {"text": "b"}]
+
+
+def test_sources_of_the_languages_that_there_are(folder: Path, tmp_path: Path):
+    codes = ("de_DE", "sw_KE", "en")
+    assert hub_sources(f"hub:{folder}:{{subtag}}:test", codes) == {
+        "sw_KE": f"hub:{folder}:sw:test",
+        "en": f"hub:{folder}:en:test",
+    }
+    assert hub_sources(f"hub:{folder}:{{language}}:test", codes) == {"en": f"hub:{folder}:en:test"}
+    assert hub_sources("hub:my-{subtag}-set:all:test", ["de"]) == {"de": "hub:my-de-set:all:test"}
+    with pytest.raises(DataError, match=r"none of de_DE, fr; it has en, sw"):
+        hub_sources(f"hub:{folder}:{{language}}:test", ("de_DE", "fr"))
+    with pytest.raises(DataError, match=r"absent.* cannot be opened"):
+        hub_sources(f"hub:{tmp_path / 'absent'}:{{language}}", ("de",))
+    parts = tmp_path / "splits"
+    parts.mkdir()
+    for code in ("en", "sw"):
+        (parts / f"{code}.jsonl").write_text('{"text": "a"}\n')
+    files = "".join(f"  - split: {code}\n    path: {code}.jsonl\n" for code in ("en", "sw"))
+    (parts / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
+    assert hub_sources(f"hub:{parts}::{{subtag}}", codes) == {
+        "sw_KE": f"hub:{parts}::sw",
+        "en": f"hub:{parts}::en",
+    }
+    assert values(f"hub:{parts}::sw") == [{"text": "a"}]
 
 
 def test_errors_say_what_there_is(folder: Path, tmp_path: Path):

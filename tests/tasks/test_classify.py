@@ -103,6 +103,24 @@ def test_scores_are_sklearns():
         assert values["macro-F1"] == pytest.approx(f1_score(gold, predicted, average="macro"))
 
 
+def test_scores_are_sklearns_where_gold_has_labels_that_the_model_lacks():
+    random = np.random.default_rng(1)
+    labels, names = ["b", "d", "never"], ["a", "b", "c", "d", "e", "never"]
+    for _ in range(20):
+        gold = random.choice(names[:5], 50)
+        predicted = np.where((random.random(50) < 0.6) & np.isin(gold, labels), gold, random.choice(["b", "d"], 50))
+        examples = [example_of(CLASSIFY, text="a", label=name) for name in gold]
+        predictions = [{"label": name} for name in predicted]
+        sums = CLASSIFY.statistics(examples, predictions, labels)
+        values = CLASSIFY.metrics(sums.sum(0), labels)
+        assert values["accuracy"] == pytest.approx(accuracy_score(gold, predicted))
+        assert values["macro-F1"] == pytest.approx(f1_score(gold, predicted, average="macro", zero_division=0))
+        guesses = CLASSIFY.guesses(examples, labels)
+        most = CLASSIFY.metrics(CLASSIFY.statistics(examples, guesses["majority"], labels).sum(0), labels)
+        assert most["accuracy"] == max((gold == name).mean() for name in names)
+        assert guesses["uniform"]["accuracy"] == pytest.approx(np.isin(gold, labels).mean() / 3)
+
+
 def test_guesses_need_no_model():
     examples = [example_of(CLASSIFY, text="a", label=label) for label in "xyyz"]
     guesses = CLASSIFY.guesses(examples, ["x", "y", "z"])

@@ -178,6 +178,29 @@ def test_spans_and_scores_are_seqevals():
         assert values["accuracy"] == pytest.approx(accuracy_score(gold, predicted))
 
 
+@pytest.mark.filterwarnings("ignore:.*seems not to be NE tag")
+def test_scores_are_seqevals_where_gold_has_tags_that_the_model_lacks():
+    draw = random.Random(4)
+    lacking = ["B-MISC", "I-MISC", "I-ORG", "NAME"]
+    for _ in range(20):
+        gold = [draw.choices([*IOB, *lacking], k=draw.randint(1, 12)) for _ in range(30)]
+        predicted = [[g if g in IOB and draw.random() < 0.7 else draw.choice(IOB) for g in row] for row in gold]
+        examples = [example_of(TAG, words=["a"] * len(row), tags=row) for row in gold]
+        values = TAG.metrics(TAG.statistics(examples, [{"tags": row} for row in predicted], IOB).sum(0), IOB)
+        assert values["F1"] == pytest.approx(f1_score(gold, predicted))
+        assert values["precision"] == pytest.approx(precision_score(gold, predicted))
+        assert values["recall"] == pytest.approx(recall_score(gold, predicted))
+        assert values["accuracy"] == pytest.approx(accuracy_score(gold, predicted))
+
+
+def test_a_tag_of_another_form_is_never_found():
+    """PER is no B-PER, although both name the type PER."""
+    row = example_of(TAG, words=["a", "b", "c"], tags=["PER", "PER", "B-LOC"])
+    found = [{"tags": ["B-PER", "I-PER", "B-LOC"]}]
+    assert TAG.statistics([row], found, IOB).tolist() == [[3, 1, 2, 2, 1]]
+    assert TAG.guesses([row], IOB)["uniform"] == {"accuracy": pytest.approx(1 / 3 / 5)}
+
+
 def test_parts_of_speech_have_accuracy_only():
     row = example_of(TAG, words=["a", "b", "c"], tags=["NOUN", "VERB", "NOUN"])
     sums = TAG.statistics([row], [{"tags": ["NOUN", "NOUN", "NOUN"]}], UPOS)

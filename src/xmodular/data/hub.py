@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +13,7 @@ from typing import Any
 from xmodular.data.counts import LineCounts
 from xmodular.data.reading import LANGUAGE_CODE, digest, no_field, row_lines
 from xmodular.errors import DataError, LanguageError
+from xmodular.languages import filled
 
 _ROWS_A_STEP = 256
 
@@ -123,8 +123,7 @@ def find_dataset(
         )
     found: dict[str, tuple[HubText, ...]] = {}
     for code in dict.fromkeys(languages):
-        names = {"{language}": code, "{subtag}": re.split("[_-]", code)[0]}
-        own_config, own_split = config and _filled(config, names), _filled(split, names)
+        own_config, own_split = config and filled(config, code), filled(split, code)
         try:
             builder = datasets.load_dataset_builder(name, own_config)
         except Exception as error:  # network, formats: the library lets many classes through
@@ -134,12 +133,6 @@ def find_dataset(
         # The library does not notice that a local data set has changed since it was copied to its cache.
         found[code] = (HubText(name, own_config, own_split, field, streaming or local, most, key),)
     return found
-
-
-def _filled(text: str, names: dict[str, str]) -> str:
-    for placeholder, value in names.items():
-        text = text.replace(placeholder, value)
-    return text
 
 
 def _key(builder: Any) -> tuple[str, bool]:

@@ -84,15 +84,21 @@ def _mean(parts: Sequence[Scored]) -> Scored:
     return Scored({name: replace(each, rows=rows[name]) for name, each in metrics.items()}, parts[0].rows)
 
 
-def comparisons_of(task: str, pooled: Mapping[Key, Scored]) -> list[Comparison]:
-    """Later runs with the first one; and of every run its own adapters with the other ways to read."""
+def comparisons_of(task: str, pooled: Mapping[Key, Scored], sources: Mapping[str, str | None]) -> list[Comparison]:
+    """Later runs with the first one; and of every run its own adapters with the other ways to read.
+
+    Args:
+        task: its name.
+        pooled: what each run reaches.
+        sources: the language that each run was trained in.
+    """
     runs = list(dict.fromkeys(key.run for key in pooled))
     found = []
     for run in runs[1:]:
-        found += _compared(task, pooled, (run, _OWN), (runs[0], _OWN))
+        found += _compared(task, pooled, (run, _OWN), (runs[0], _OWN), {sources[run], sources[runs[0]]})
     for run in runs:
         for other in ("source", "relative", "none"):
-            found += _compared(task, pooled, (run, ("right",)), (run, (other,)))
+            found += _compared(task, pooled, (run, ("right",)), (run, (other,)), {sources[run]})
     return found
 
 
@@ -101,8 +107,9 @@ def _compared(
     pooled: Mapping[Key, Scored],
     one: tuple[str, Sequence[str]],
     other: tuple[str, Sequence[str]],
+    trained: set[str | None],
 ) -> list[Comparison]:
-    """One pair in all languages that both read alike, and over all of them."""
+    """One pair in all languages that both read alike, and the mean over those that neither was trained in."""
 
     def get(run: str, conditions: Sequence[str], code: str) -> tuple[str, Scored] | None:
         keys = (Key(run, code, condition) for condition in conditions)
@@ -120,11 +127,16 @@ def _compared(
     found = [compare(a, b) for a, b in sides]
     corrected: list[float | None] = [*holm([each.p for each in found])]
     languages: list[str | None] = [*pairs]
-    if len(pairs) > 1:
-        found.append(compare(mean_of([a for a, _ in sides]), mean_of([b for _, b in sides])))
+    others = [side for code, side in zip(pairs, sides, strict=True) if code not in trained]
+    if len(pairs) > 1 and others:
+        found.append(compare(mean_of([a for a, _ in others]), mean_of([b for _, b in others])))
         corrected.append(None)
         languages.append(None)
+    pair = (one[0], one[1][0], other[0], other[1][0], task, metric)
     return [
-        Comparison(one[0], one[1][0], other[0], other[1][0], task, metric, code, d.value, d.low, d.high, d.p, p, d.rows)
+        Comparison(
+            *(*pair, code, d.value, d.low, d.high, d.p, p, d.rows),
+            languages=len(others) if code is None else None,
+        )
         for code, d, p in zip(languages, found, corrected, strict=True)
     ]

@@ -38,7 +38,8 @@ def evaluate(
             which others are compared.
         data: a file by language; or one or several of: folders or globs of ``<language>.<split>.<ext>`` files, of which
             those in the models' languages are read, and with `fallback` those in their relatives too; files with a
-            column ``language``; ``hub:<data set>:<configuration>:<split>`` with ``{language}`` in it.
+            column ``language``; ``<language>=<file>``; ``hub:<data set>:<configuration>:<split>`` with ``{language}``
+            in it.
         options: the other fields of `EvaluateOptions`.
 
     Returns:
@@ -81,8 +82,8 @@ def _evaluate(
     sets = {each.language: each for each in found}
     conditions = _conditions(options, subjects)
     work = [[job for code in sets for job in known.jobs(place, code, conditions)] for place in range(len(subjects))]
-    for subject in subjects if task is not None and task.label_names(found[0].examples[:1]) else []:
-        check_labels(found, [str(name) for _, name in sorted((subject.config.id2label or {}).items())])
+    if task is not None and task.label_names(found[0].examples[:1]):
+        _check_labels(subjects, sets, work)
     _announce(subjects, task, sets, known)
 
     scored: list[dict[Job, Scored]] = []
@@ -106,7 +107,7 @@ def _evaluate(
     results = Results(
         tuple(rows),
         sources.pop() if len(sources) == 1 else None,
-        tuple(comparisons_of(name, pooled)),
+        tuple(comparisons_of(name, pooled, {row.run: row.source for row in rows})),
         about(options, subjects, found, rows, named is None, round(time.monotonic() - started, 1)),
     )
     console.print(results.table())
@@ -117,6 +118,18 @@ def _evaluate(
             written.append("predictions.jsonl")
         console.print(f"Saved {', '.join(written)} in {options.output_dir}")
     return results
+
+
+def _check_labels(subjects: Sequence[Subject], sets: Mapping[str, TestSet], work: Sequence[Sequence[Job]]) -> None:
+    """Say once for every run what it lacks of the labels in the files that it reads; an error if that is all."""
+    checked = set()
+    for subject, jobs in zip(subjects, work, strict=True):
+        labels = tuple(str(name) for _, name in sorted((subject.config.id2label or {}).items()))
+        if (subject.run, labels) not in checked:
+            checked.add((subject.run, labels))
+            check_labels(
+                [sets[code] for code in dict.fromkeys(job.reading.language for job in jobs)], labels, subject.run
+            )
 
 
 def _check_folder(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -56,10 +56,10 @@ def score_task(
     with progress("predicting", sum(len(sets[reading.language].examples) for reading in readings)) as advance:
         for vocabulary, adapted, part in by_pass(model, readings):
             tokenizer = tokenizer_of(model, options.tokenizer, vocabulary)
-            encodings = {
-                code: task.encode(tokenizer, sets[code].examples, labels, room)
-                for code in dict.fromkeys(reading.language for reading in part)
-            }
+            encodings = {}
+            for code in dict.fromkeys(reading.language for reading in part):
+                unseen = [replace(example, gold=None) for example in sets[code].examples]  # it may be none of `labels`
+                encodings[code] = task.encode(tokenizer, unseen, labels, room)
             rows = [(reading, encoding) for reading in part for encoding in encodings[reading.language]]
             share = sum(len(sets[reading.language].examples) for reading in part) / max(1, len(rows))  # of an encoding
             with without_adapters(model, left_out=not adapted):

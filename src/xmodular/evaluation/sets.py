@@ -13,13 +13,14 @@ from xmodular.console import console
 from xmodular.errors import DataError
 from xmodular.languages import resolve, resolve_all
 from xmodular.options import EvaluateOptions
-from xmodular.rows import SUFFIXES
+from xmodular.rows import SUFFIXES, hub_sources
 from xmodular.tasks import Example, Task
 from xmodular.tasks.loading import load
-from xmodular.tasks.task import label_id
 
 _TEXT = (".txt",)
 _WILD = re.compile(r"[*?\[]")
+_OUTSIDE = "O"  # the tag that says nothing
+_SHOWN = 10  # labels that a message names
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,14 @@ def find_sets(
         LanguageError: a language in `named` or `options.languages` that is not there.
     """
     if named is not None:
-        found = [_Found(name, str(place)) for name, place in named.items()]
-        for each in found:
-            if each.name is not None and knows(each.name) is None:
-                resolve(each.name, languages, fallback=options.fallback)  # raises, and says what is there
+        found = [_given(name, str(place), options, languages, knows) for name, place in named.items()]
     else:
-        found = [each for part in options.data for each in _find(part, options, task, languages)]
+        found = []
+        for part in options.data:
+            if (pair := _named(part, knows)) is not None:
+                found.append(_given(*pair, options, languages, knows))
+            else:
+                found += _find(part, options, task, languages)
     left_out: dict[str, None] = {}
     sets: dict[str, TestSet] = {}
     pending: list[tuple[str, str]] = []
@@ -84,7 +87,10 @@ def find_sets(
             for one in _by_column(each.place, task, options, knows, left_out):
                 _add(sets, one)
         elif each.name is None:
-            raise DataError(f"{each.place}: perplexity reads text from files called <language>.<anything>.txt.")
+            raise DataError(
+                f"{each.place}: perplexity reads text from files called <language>.<anything>.txt, or named as "
+                "<language>=<file>."
+            )
         elif (code := knows(each.name)) is None:
             left_out[each.name] = None
         else:
@@ -100,13 +106,42 @@ def find_sets(
     return [_read(each, task, options) for each in sets.values()]
 
 
-def check_labels(sets: Sequence[TestSet], labels: Sequence[str]) -> None:
-    """Raises DataError if a gold label is none of a model's."""
+def check_labels(sets: Sequence[TestSet], labels: Sequence[str], run: str) -> None:
+    """Say of each file which gold labels a model lacks. Rows with them are scored as what they are, wrong.
+
+    Args:
+        sets: what the model reads.
+        labels: the model's.
+        run: the model's name.
+
+    Raises:
+        DataError: a file has none of the model's labels: another column or spelling is meant.
+    """
+    files: dict[str, list[Example]] = {}
     for each in sets:
-        if {name for example in each.examples for name in _label_names(example)} - set(labels):
-            for example in each.examples:
-                for name in _label_names(example):
-                    label_id(example, name, labels)
+        files.setdefault(each.files[0], []).extend(each.examples)
+    known = set(labels)
+    for file, examples in files.items():
+        rows = [_label_names(example) for example in examples]
+        there = {name for row in rows for name in row}
+        telling = there - {_OUTSIDE} if isinstance(examples[0].gold, tuple) else there
+        if there and not (telling or there) & known:
+            raise DataError(
+                f"{file}: none of its labels is one of the model's. It has {_some(there)}; {run} has "
+                f"{', '.join(labels)}. --columns names another column."
+            )
+        if lacking := there - known:
+            count = sum(not known.issuperset(row) for row in rows)
+            console.print(
+                f"{file}: {count:,} of {len(rows):,} rows have labels that {run} lacks, which are scored as never "
+                f"predicted: {_some(lacking)}",
+                markup=False,
+            )
+
+
+def _some(names: set[str]) -> str:
+    shown, more = sorted(names)[:_SHOWN], len(names) - _SHOWN
+    return ", ".join([*shown, f"and {more:,} more"] if more > 0 else shown)
 
 
 def _label_names(example: Example) -> tuple[str, ...]:
@@ -121,6 +156,25 @@ def _add(sets: dict[str, TestSet], new: TestSet) -> None:
     if (old := sets.get(new.language)) is not None:
         raise DataError(f"Two files for {new.language}: {old.files[0]} and {new.files[0]}.")
     sets[new.language] = new
+
+
+def _named(part: str, knows: Knows) -> tuple[str, str] | None:
+    """Language and file of ``<language>=<file>``; None of a place, whose path may have an equals sign in it."""
+    name, separator, place = (each.strip() for each in part.partition("="))
+    if not separator or part.startswith("hub:") or Path(part).exists() or glob.glob(part, recursive=True):
+        return None
+    return (name, place) if knows(name) is not None or Path(place).exists() else None
+
+
+def _given(name: str, place: str, options: EvaluateOptions, languages: Sequence[str], knows: Knows) -> _Found:
+    """A file whose language is named beside it.
+
+    Raises:
+        LanguageError: no model can read that language.
+    """
+    if knows(name) is None:
+        resolve(name, languages, fallback=options.fallback)  # raises, and says what is there
+    return _Found(name, place)
 
 
 def _find(part: str, options: EvaluateOptions, task: Task | None, languages: Sequence[str]) -> list[_Found]:
@@ -148,10 +202,10 @@ def _find(part: str, options: EvaluateOptions, task: Task | None, languages: Seq
 def _data_sets(part: str, languages: Sequence[str]) -> list[_Found]:
     if "{" not in part:
         return [_Found(None, part)]
-    return [
-        _Found(code, part.replace("{language}", code).replace("{subtag}", re.split("[_-]", code)[0]))
-        for code in languages
-    ]
+    sources = hub_sources(part, languages)
+    if lacking := [code for code in languages if code not in sources]:
+        console.print(f"Left out, not in {part}: {', '.join(lacking)}", markup=False)
+    return [_Found(code, source) for code, source in sources.items()]
 
 
 def _language(path: Path) -> str:
@@ -175,8 +229,9 @@ def _by_column(
         name = example.language or (by_name if knows(by_name) is not None else None)
         if name is None:
             raise DataError(
-                f"{example.place}: the row has no language: begin the file's name with one that a model has, as "
-                "<language>.<anything>, or name the column with --columns language=<column>."
+                f"{example.place}: the row has no language: name it as --data <language>={place}, begin the file's "
+                "name with one that a model has, as <language>.<anything>, or name the column with --columns "
+                "language=<column>."
             )
         if (code := knows(name)) is None:
             left_out[name] = None

@@ -25,7 +25,7 @@ from xmodular.report import (
 from xmodular.report.charts import Sample, Shape
 from xmodular.results.rows import GUESSES, HEADINGS, LOWER_IS_BETTER, Comparison, Score
 from xmodular.results.scores import Matrix, Scores
-from xmodular.results.tables import by_pair, long, number, p_value, signed
+from xmodular.results.tables import by_pair, compared_in, long, number, p_value, signed
 
 _MARKS: dict[str, tuple[str, Shape]] = {
     "relative": ("c3", "square"),
@@ -51,7 +51,7 @@ def html(scores: Scores, title: str | None = None) -> str:
     if (matrix := scores.matrix()) is not None:
         body.append(_matrix(matrix))
     if scores.comparisons:
-        body.append(_differences(scores.comparisons))
+        body.append(_differences(scores))
     body.append(_notes(scores))
     if scores.about:
         body.append(section("What was run", facts(dict(scores.about))))
@@ -227,7 +227,7 @@ def _run_table(scores: Scores, metric: str, run: str) -> str:
         ]
         lines.append([_language(code, source), Cell(f"{count:,}", key=count), *cells])
     means = [scores.mean(adapter, metric, run=run) for adapter in adapters]
-    foot = [Cell("mean, others" if source in scores.languages() else "mean"), Cell("")]
+    foot = [Cell(scores.mean_name(run)), Cell("")]
     foot += [Cell("" if mean is None else number(mean, metric)) for mean in means]
     return table(["language", "rows", *(HEADINGS[a] for a in adapters)], lines, foot if len(lines) > 1 else ())
 
@@ -242,7 +242,7 @@ def _runs_table(scores: Scores, metric: str) -> str:
             cells = [_cell(score, metric, strong=place == best) for place, score in enumerate(found)]
             lines.append([_language(code, scores.source), Cell(f"{count:,}", key=count), *cells])
     means = [scores.transfer(metric, run=run) for run in runs]
-    foot = [Cell("mean, others"), Cell(""), *(Cell("" if mean is None else number(mean, metric)) for mean in means)]
+    foot = [Cell(scores.mean_name()), Cell(""), *(Cell("" if mean is None else number(mean, metric)) for mean in means)]
     return table(["language", "rows", *runs], lines, foot if len(lines) > 1 else ())
 
 
@@ -284,8 +284,8 @@ def _matrix(matrix: Matrix) -> str:
     return section("Training language by test language", heat(content), lead=lead)
 
 
-def _differences(comparisons: Sequence[Comparison]) -> str:
-    parts = {title: _difference(group) for title, group in by_pair(comparisons).items()}
+def _differences(scores: Scores) -> str:
+    parts = {title: _difference(scores, group) for title, group in by_pair(scores.comparisons).items()}
     lead = (
         "Paired bootstrap over the same rows; p-values are two-sided, and corrected by Holm's procedure for the number "
         f"of languages. Coloured: p (Holm) below {_SIGNIFICANT}."
@@ -293,7 +293,7 @@ def _differences(comparisons: Sequence[Comparison]) -> str:
     return section("Differences", panels(parts, always_named=True), lead=lead)
 
 
-def _difference(comparisons: Sequence[Comparison]) -> str:
+def _difference(scores: Scores, comparisons: Sequence[Comparison]) -> str:
     metric = comparisons[0].metric
     reach = [value for each in comparisons for value in (each.low, each.high, each.difference)]
     scale = Scale.of(reach, low=min(0.0, *reach), high=max(0.0, *reach))
@@ -303,10 +303,10 @@ def _difference(comparisons: Sequence[Comparison]) -> str:
         better = (each.difference < 0) == (metric in LOWER_IS_BETTER)
         colour = "c7" if p >= _SIGNIFICANT else "c1" if better else "c5"
         low, high = signed(each.low, metric), signed(each.high, metric)
-        code = each.language or "mean"
+        code, over = compared_in(scores, each)
         text = f"{code}: {signed(each.difference, metric)} [{low}, {high}], p {p_value(p)}"
         mark = Mark(colour, each.difference, text, "circle", each.low, each.high)
-        note = "of all languages" if each.language is None else _name(code)
+        note = over if each.language is None else _name(code)
         lines.append(Line(code, note, (), (mark,), signed(each.difference, metric)))
         rows.append(
             [

@@ -68,6 +68,11 @@ class Scores:
         name = self._run(run)
         return next((row.source for row in self.rows if row.run == name and row.source), self.source)
 
+    def mean_name(self, *runs: str) -> str:
+        """What a mean of some runs is called, of all runs unless said: whether it leaves a source language out."""
+        sources = {self.source_of(run) for run in runs or self.runs()}
+        return "mean, others" if sources & set(self.languages()) else "mean"
+
     def value(
         self, language: str, adapter: str = "right", metric: str | None = None, *, run: str | None = None
     ) -> Score | None:

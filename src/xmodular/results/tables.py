@@ -99,7 +99,7 @@ def markdown(scores: Scores) -> str:
     if (matrix := scores.matrix()) is not None:
         parts += [f"### Trained in (line), tested in (column): {main}\n", *_markdown_table(matrix_lines(matrix))]
     for title, group in by_pair(scores.comparisons).items():
-        parts += [f"### {title}\n", *_markdown_table(comparison_lines(group))]
+        parts += [f"### {title}\n", *_markdown_table(comparison_lines(scores, group))]
     return "\n".join(parts)
 
 
@@ -117,8 +117,8 @@ def adapter_lines(
             lines.append([_named(code, source), str(count), *(cell(score, metric) for score in found)])
     means = [scores.mean(adapter, metric, run=run) for adapter in adapters]
     if any(mean is not None for mean in means) and len(lines) > 1:
-        label = "mean, others" if source in scores.languages() else "mean"
-        lines.append([label, "", *("" if mean is None else number(mean, metric) for mean in means)])
+        name = scores.mean_name(scores.rows[0].run if run is None else run)
+        lines.append([name, "", *("" if mean is None else number(mean, metric) for mean in means)])
     return heading, lines
 
 
@@ -133,7 +133,7 @@ def run_lines(scores: Scores, metric: str, cell: Callable[[Score | None, str], s
             lines.append([_named(code, scores.source), str(count), *(cell(score, metric) for score in found)])
     means = [scores.transfer(metric, run=run) for run in runs]
     if len(lines) > 1:
-        lines.append(["mean, others", "", *("" if mean is None else number(mean, metric) for mean in means)])
+        lines.append([scores.mean_name(), "", *("" if mean is None else number(mean, metric) for mean in means)])
     return ["language", "rows", *runs], lines
 
 
@@ -153,7 +153,7 @@ def summary_lines(scores: Scores, metric: str) -> _Lines | None:
                 worst,
             ]
         )
-    heading = ["run", "source", "mean, others", "transfer gap", "worst languages"]
+    heading = ["run", "source", scores.mean_name(), "transfer gap", "worst languages"]
     return (heading, lines) if any(line[2] for line in lines) else None
 
 
@@ -178,11 +178,21 @@ def by_pair(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
     return found
 
 
-def comparison_lines(comparisons: Iterable[Comparison]) -> _Lines:
+def compared_in(scores: Scores, each: Comparison) -> tuple[str, str]:
+    """What a difference is in, a language or a mean; of a mean also over how many languages, where that is known."""
+    if each.language is not None:
+        return each.language, ""
+    if each.languages is None:  # written by an earlier version
+        return "mean", ""
+    name = scores.mean_name(each.run, each.baseline)
+    return name, f"{each.languages} language{'s' * (each.languages > 1)}"
+
+
+def comparison_lines(scores: Scores, comparisons: Iterable[Comparison]) -> _Lines:
     """A line per language."""
     lines = [
         [
-            each.language or "mean",
+            "{} ({})".format(*names) if (names := compared_in(scores, each))[1] else names[0],
             str(each.rows),
             signed(each.difference, each.metric),
             f"[{signed(each.low, each.metric)}, {signed(each.high, each.metric)}]",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from xmodular.errors import DataError
+from xmodular.languages import filled
 from xmodular.rows.classes import class_readers, named
 from xmodular.rows.row import BadRows, Row
 
@@ -20,11 +21,50 @@ def hub_rows(source: str, bad: BadRows) -> Iterator[Row]:
     Raises:
         DataError: no such data set, configuration or split, or one of several must be chosen.
     """
+    name, configuration, split = _parts(source)
+    return _rows(source, name, configuration, split, bad)
+
+
+def hub_sources(source: str, languages: Sequence[str]) -> dict[str, str]:
+    """The sources of those languages for which the data set has a configuration, or a split.
+
+    Args:
+        source: as for `hub_rows`, with ``{language}`` or ``{subtag}`` in it. Where these stand in the data set's own
+            name, it is not known beforehand what there is, and every language has a source.
+        languages: their codes.
+
+    Raises:
+        DataError: no such data set, or it has none of the languages.
+    """
+    name, configuration, split = _parts(source)
+    found = {code: filled(source, code) for code in languages}
+    if "{" in name:
+        return found
+    import datasets
+
+    try:
+        if configuration is not None and "{" in configuration:
+            choosing, there = configuration, datasets.get_dataset_config_names(name)
+        else:
+            choosing, there = split or "", datasets.get_dataset_split_names(name, configuration)
+    except Exception as error:  # network, formats: the library lets many classes through
+        raise DataError(f"The data set {source} cannot be opened: {_in_one_line(error)}") from error
+    wanted = {code: filled(choosing, code) for code in languages}
+    if not set(wanted.values()) & set(there):
+        raise DataError(
+            f"The data set {source} has none of {', '.join(dict.fromkeys(wanted.values())):.200}; it has "
+            f"{', '.join(map(str, there)):.200}. {{language}} is a code such as de_DE, {{subtag}} its first part."
+        )
+    return {code: own for code, own in found.items() if wanted[code] in there}
+
+
+def _parts(source: str) -> tuple[str, str | None, str | None]:
+    """Data set, configuration and split."""
     name, *rest = source.removeprefix("hub:").split(":")
     if not name or len(rest) > 2:
         raise DataError(f"A data set is named hub:<data set>:<configuration>:<split>; not {source!r}.")
     configuration, split = (part or None for part in [*rest, "", ""][:2])
-    return _rows(source, name, configuration, split, bad)
+    return name, configuration, split
 
 
 def _rows(source: str, name: str, configuration: str | None, split: str | None, bad: BadRows) -> Iterator[Row]:

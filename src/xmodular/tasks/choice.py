@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import DataError
+from xmodular.tasks.lists import listed, no_list
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
 from xmodular.tasks.texts import encode_texts, text_of, whole
 
@@ -52,14 +53,13 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], int | None]:
 def _choices(values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The choices, and what the label may call them."""
     names: list[str] = []
-    if "choices" in values:
-        listed = values["choices"]
-        if isinstance(listed, Mapping):  # {"text": [...], "label": ["A", "B", ...]}
-            given, listed = listed.get("label"), listed.get("text")
+    if (texts := listed(values.get("choices"))) is not None:
+        if isinstance(texts, Mapping):  # {"text": [...], "label": ["A", "B", ...]}
+            given, texts = texts.get("label"), texts.get("text")
             names = [str(name) for name in given] if isinstance(given, list | tuple) else []
-        if not isinstance(listed, list | tuple):
-            raise ValueError(f"'choices' must be a list; it is {values['choices']!r:.60}.")
-        choices = dict(enumerate(listed))
+        if not isinstance(texts, list | tuple):
+            raise no_list("choices", values["choices"])
+        choices = dict(enumerate(texts))
     else:
         choices = {place: values[field] for place, field in enumerate(_CHOICES) if values.get(field) is not None}
         if list(choices) != list(range(len(choices))):

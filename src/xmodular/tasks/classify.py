@@ -60,18 +60,21 @@ def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], la
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
-    """(rows, 3 * labels): for each label whether it is right, whether it was predicted, and whether both."""
-    ids = {name: index for index, name in enumerate(labels)}
-    gold = np.array([label_id(example, example.gold, labels) for example in examples])
+    """(rows, 3 * names): for each label whether it is right, whether it was predicted, and whether both.
+
+    Gold labels that the model lacks follow its own: they occur, and no model predicts them.
+    """
+    ids = {name: index for index, name in enumerate(dict.fromkeys((*labels, *(each.gold for each in examples))))}
+    gold = np.array([ids[example.gold] for example in examples])
     predicted = np.array([ids[prediction["label"]] for prediction in predictions])
-    each = np.arange(len(labels))
+    each = np.arange(len(ids))
     truth, said = gold[:, None] == each, predicted[:, None] == each
     return np.concatenate((truth, said, truth & said), axis=1).astype(np.float64)
 
 
 def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
     """Accuracy, and F1 averaged over the labels that occur in gold or prediction."""
-    truth, said, both = np.split(sums, 3, axis=-1)  # (..., labels) each
+    truth, said, both = np.split(sums, 3, axis=-1)  # (..., names) each
     occurring = truth + said
     f1 = 2 * both / np.maximum(occurring, 1)
     return {
@@ -81,9 +84,11 @@ def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
-    """Always the file's commonest label; and a blind draw."""
-    commonest = Counter(example.gold for example in examples).most_common(1)[0][0]
-    return {"majority": [{"label": commonest}] * len(examples), "uniform": {"accuracy": 1 / len(labels)}}
+    """Always the file's commonest label; and a blind draw of one of the model's."""
+    counts = Counter(example.gold for example in examples)
+    commonest = counts.most_common(1)[0][0]
+    drawn = sum(counts[label] for label in set(labels)) / len(examples) / len(labels)
+    return {"majority": [{"label": commonest}] * len(examples), "uniform": {"accuracy": drawn}}
 
 
 CLASSIFY = Task(

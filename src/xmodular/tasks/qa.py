@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.answers import exact_match, f1
+from xmodular.tasks.lists import listed
 from xmodular.tasks.places import Places
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
 from xmodular.tasks.texts import text_of
@@ -38,7 +39,10 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, 
     answer is where it occurs first.
     """
     question, context = text_of(values, "question"), text_of(values, "context")
-    gold = tuple(_placed(context, text, start) for text, start in _answers(values.get("answers")))
+    given = values.get("answers")
+    if isinstance(given, str) and given not in context:  # what stands in the context is an answer as it is
+        given = listed(given)
+    gold = tuple(_placed(context, text, start) for text, start in _answers(given))
     if "answers" in values and not gold:
         raise ValueError("'answers' is empty, as SQuAD 2 has questions without one; here each has one at least.")
     return (question, context), gold or None

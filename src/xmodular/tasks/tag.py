@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from xmodular.tasks.lists import listed, no_list
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id
 from xmodular.tasks.texts import text_of
 from xmodular.tasks.tokens import frame_of, windows, words_of
@@ -26,28 +27,28 @@ UPOS = tuple("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCON
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     """The sentence and its words, and the tags. A ``text`` without words is split at white space and has no tags."""
-    if "words" not in values:
+    given, gold = listed(values.get("words")), listed(values.get("tags"))
+    if given is None:
         if "text" not in values:
             raise ValueError("no words; a row has 'words', or a 'text' to be split at white space.")
-        if "tags" in values:
+        if gold is not None:
             raise ValueError("tags belong to 'words', a list, and there are none.")
         text = text_of(values, "text")
         return (text, *text.split()), None
-    words = _strings(values, "words")
+    words = _strings(given, "words")
     if not words:
         raise ValueError("'words' is empty; a row has one at least.")
-    if values.get("tags") is None:
+    if gold is None:
         return (" ".join(words), *words), None
-    tags = _strings(values, "tags")
+    tags = _strings(gold, "tags")
     if len(tags) != len(words):
         raise ValueError(f"there are {len(words)} words and {len(tags)} tags; each word has one.")
     return (" ".join(words), *words), tags
 
 
-def _strings(values: Mapping[str, Any], field: str) -> tuple[str, ...]:
-    given = values[field]
+def _strings(given: Any, field: str) -> tuple[str, ...]:
     if not isinstance(given, list | tuple):
-        raise ValueError(f"{field!r} must be a list; it is {given!r:.60}.")
+        raise no_list(field, given)
     for each in given:
         if isinstance(each, bool) or not isinstance(each, (str, int) if field == "tags" else str):
             raise ValueError(f"{field!r} has {each!r:.60} in it, which is no text.")
@@ -166,20 +167,26 @@ def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     """Type, first and last word of the spans that tags in IOB2 mark.
 
     An ``I-`` that continues no span of its type begins one, as in CoNLL's evaluation (Tjong Kim Sang and Buchholz
-    2000) and in seqeval.
+    2000) and in seqeval. So do equal tags of another form, which a file may have and a model of IOB2 tags never says.
     """
     found: list[tuple[str, int, int]] = []
     for place, tag in enumerate(tags):
-        prefix, kind = tag[:2], tag[2:]
-        if prefix == "I-" and found and found[-1][0] == kind and found[-1][2] == place - 1:
+        if tag == "O":
+            continue
+        iob = tag[:2] in ("B-", "I-")
+        kind = tag[2:] if iob else f"?{tag}"  # which no prediction may equal
+        if tag[:2] != "B-" and found and found[-1][0] == kind and found[-1][2] == place - 1:
             found[-1] = (kind, found[-1][1], place)
-        elif prefix in ("B-", "I-"):
+        else:
             found.append((kind, place, place))
     return found
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
-    """Words and right words of each sentence; for IOB2 also spans, predicted ones and right ones."""
+    """Words and right words of each sentence; for IOB2 also spans, predicted ones and right ones.
+
+    Gold tags that the model lacks are words and spans that it misses.
+    """
     iob = _is_iob(set(labels))
     rows = []
     for example, prediction in zip(examples, predictions, strict=True):
@@ -207,10 +214,12 @@ def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
-    """Always the file's commonest tag; and a blind draw for every word."""
-    commonest = Counter(tag for example in examples for tag in example.gold).most_common(1)[0][0]
+    """Always the file's commonest tag; and a blind draw of one of the model's for every word."""
+    counts = Counter(tag for example in examples for tag in example.gold)
+    commonest = counts.most_common(1)[0][0]
+    drawn = sum(counts[tag] for tag in set(labels)) / counts.total() / len(labels)
     constant = [{"tags": [commonest] * len(example.gold)} for example in examples]
-    return {"majority": constant, "uniform": {"accuracy": 1 / len(labels)}}
+    return {"majority": constant, "uniform": {"accuracy": drawn}}
 
 
 def _is_iob(names: set[str]) -> bool:

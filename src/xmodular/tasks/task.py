@@ -92,7 +92,8 @@ class Task:
             ``start_positions`` and ``end_positions``.
         decode: an example, its encodings, each with its float32 logits, and the label names to a prediction. Logits are
             (labels,), (tokens, labels), (tokens, 2: start and end) or (choices,).
-        statistics: examples with gold, predictions and label names to (rows, statistics) sums.
+        statistics: examples with gold, predictions and label names to (rows, statistics) sums. Gold labels that are not
+            among the names occur, and are never predicted.
         metrics: (..., statistics) sums and label names to metric values (...) by name; the first is the main one.
         guesses: what needs no model, by name ("majority", "uniform"): predictions for the examples, or metric values.
         does: what a model of it does, after "This model"; of "a text" where it may also be a pair.
