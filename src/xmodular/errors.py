@@ -15,6 +15,10 @@ class LanguageError(XmodularError, ValueError):
     """A language is unknown, ambiguous, or not in this model."""
 
 
+class AmbiguousLanguageError(LanguageError):
+    """A name fits several languages of this model."""
+
+
 class InputError(XmodularError, ValueError):
     """A tensor or an argument has the wrong type, shape or values."""
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import langcodes
 
-from xmodular.errors import LanguageError
+from xmodular.errors import AmbiguousLanguageError, LanguageError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def resolve(name: str, languages: Iterable[str], *, fallback: str | None = None)
         return meant[0]
     there = f"The languages there are: {', '.join(codes)}."
     if meant:
-        raise LanguageError(f"the language {name!r} is ambiguous: it could be {' or '.join(meant)}. {there}")
+        raise AmbiguousLanguageError(f"the language {name!r} is ambiguous: it could be {' or '.join(meant)}. {there}")
     if fallback is not None and _known(name):
         if not (nearest := _relatives(name, codes)[:1]):
             raise LanguageError(

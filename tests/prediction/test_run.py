@@ -223,7 +223,14 @@ def test_two_runs_at_once_do_not_share_an_output(topic: Path, interrupted: Path,
         with pytest.raises(ConfigurationError, match="Another run is writing to"):
             predict(topic, interrupted, output, overwrite=True, **more | {"window": 4})
         assert half._beside.exists()
+    late = Parts(parts, journal["run"], overwrite=False)  # looked before the other wrote on
+    with other.open() as part:
+        other.close(part, [])
     other.leave()
+    with pytest.raises(ConfigurationError, match=r"Another run has written to .* meanwhile"):
+        late.begin()
+    late.leave()
+    assert len(other.rows()) == other.count
     assert predict(topic, interrupted, output, **more).rows == 8
 
 
@@ -293,6 +300,11 @@ def test_a_files_name_is_a_language_only_where_the_model_has_it(
             read("de_CH.test.jsonl", **options)
     assert "model's default" not in capsys.readouterr().err
     own = Predictor(topic).model
+    own.add_language("de_CH", init_from="de_DE")
+    for options in ({}, {"default_language": "en"}):
+        with pytest.raises(DataError, match="the language 'de' is ambiguous: it could be de_DE or de_CH"):
+            read("de.test.jsonl", own, tokenizer=topic, **options)
+    own.remove_language("de_CH")
     own.set_default_language("sw")
     assert read("mt.test.jsonl", own, tokenizer=topic) == ("sw_KE", "sw_KE")
     said = " ".join(capsys.readouterr().err.replace("\n", " ").split())
@@ -316,12 +328,15 @@ def test_a_parquet_column_that_widens_too_late_becomes_text(topic: Path, tmp_pat
     assert [row["n"] for row in pq.read_table(tmp_path / "out.parquet").to_pylist()] == [str(2**60 + 1), "0.5"]
 
 
+@pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize("moment", ["before", "after", "tidying"])
 def test_killed_about_the_last_rename(
-    topic: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    topic: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, there: bool
 ) -> None:
     predict(topic, source, tmp_path / "whole.jsonl", window=3, **LANG)
     output = tmp_path / "out.jsonl"
+    if there:
+        output.write_text("old\n")
     replace, unlink = os.replace, Path.unlink
 
     def killing(old: Path, new: Path) -> None:
@@ -342,8 +357,8 @@ def test_killed_about_the_last_rename(
         if moment == "tidying":
             patch.setattr(Path, "unlink", unlinking)
         with pytest.raises(KeyboardInterrupt):
-            predict(topic, source, output, window=3, **LANG)
-    assert output.exists() == (moment != "before")
+            predict(topic, source, output, window=3, overwrite=there, **LANG)
+    assert output.exists() == (there or moment != "before")
     done = predict(topic, source, output, window=3, **LANG)
     assert (done.rows, done.bad) == (16, 0)
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

@@ -60,13 +60,17 @@ def test_one_configuration_and_split_need_no_name(tmp_path: Path):
     assert values(f"hub:{tmp_path / 'set'}::test") == [{"text": "a"}, {"text": "b"}]
 
 
-def test_sources_of_the_languages_that_there_are(folder: Path, tmp_path: Path):
+def test_sources_of_the_languages_that_there_are(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     codes = ("de_DE", "sw_KE", "en")
     assert hub_sources(f"hub:{folder}:{{subtag}}:test", codes) == {
         "sw_KE": f"hub:{folder}:sw:test",
         "en": f"hub:{folder}:en:test",
     }
     assert hub_sources(f"hub:{folder}:{{language}}:test", codes) == {"en": f"hub:{folder}:en:test"}
+    # What the library says of a data set in its cache when there is no network.
+    monkeypatch.setattr("datasets.get_dataset_config_names", lambda name: ["default"])
+    assert list(hub_sources("hub:cached:{subtag}:test", codes)) == list(codes)
+    monkeypatch.undo()
     assert hub_sources("hub:my-{subtag}-set:all:test", ["de"]) == {"de": "hub:my-de-set:all:test"}
     with pytest.raises(DataError, match=r"none of de_DE, fr; it has en, sw"):
         hub_sources(f"hub:{folder}:{{language}}:test", ("de_DE", "fr"))

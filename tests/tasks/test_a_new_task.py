@@ -69,6 +69,14 @@ def test_every_verb_knows_it(known, corpus, base_run, tmp_path):
     assert results.value("sw_KE", "right", "share right").value == pytest.approx(np.mean(right))
 
 
+def test_it_is_not_compared_with_another_on_the_same_head(known, topic_run, corpus, tmp_path):
+    model = load_saved(topic_run.output_dir)
+    model.config.finetuning_task = "rarity"
+    model.save_pretrained(tmp_path / "rarity")
+    with pytest.raises(ConfigurationError, match="Models that are evaluated together have one task"):
+        evaluate([topic_run.output_dir, tmp_path / "rarity"], corpus / "topic")
+
+
 def test_without_its_record_a_model_is_what_its_head_says(corpus, topic_run):
     model = load_saved(topic_run.output_dir)
     assert model.config.finetuning_task == "classify"

@@ -326,6 +326,13 @@ def test_the_card_of_pairs_shows_a_pair(base_run, tmp_path):
     assert "| stride |" not in text  # it reads no windows
 
 
+def test_the_card_of_a_tagger_shows_no_pair(base_run, tmp_path):
+    path = tmp_path / "en_XX.train.conll"
+    path.write_text("Paris\tB-LOC\n\nwe\tO\nsleep\tO\n")
+    run = finetune(base_run.output_dir, path, task="tag", output_dir=tmp_path / "run", max_steps=1)
+    assert 'predictor([{"text": "..."}]' in (run.output_dir / "README.md").read_text()
+
+
 def test_shorter_rows_than_asked_for_are_said(corpus, base_run, tmp_path, capsys):
     train = corpus / "topic" / "en_XX.train.jsonl"
     finetune(base_run.output_dir, train, output_dir=tmp_path / "run", max_steps=1, max_length=5000)

@@ -134,8 +134,7 @@ def check_labels(sets: Sequence[TestSet], labels: Sequence[str], run: str) -> No
             count = sum(not known.issuperset(row) for row in rows)
             console.print(
                 f"{file}: {count:,} of {len(rows):,} rows have labels that {run} lacks, which are scored as never "
-                f"predicted: {_some(lacking)}",
-                markup=False,
+                f"predicted: {_some(lacking)}"
             )
 
 
@@ -204,7 +203,7 @@ def _data_sets(part: str, languages: Sequence[str]) -> list[_Found]:
         return [_Found(None, part)]
     sources = hub_sources(part, languages)
     if lacking := [code for code in languages if code not in sources]:
-        console.print(f"Left out, not in {part}: {', '.join(lacking)}", markup=False)
+        console.print(f"Left out, not in {part}: {', '.join(lacking)}")
     return [_Found(code, source) for code, source in sources.items()]
 
 

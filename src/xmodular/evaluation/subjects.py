@@ -13,7 +13,7 @@ from xmodular.errors import ConfigurationError, DataError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import Stored
-from xmodular.tasks import given_model, to_run
+from xmodular.tasks import given_model, task_for, to_run
 
 _PERPLEXITY = ("XmodForMaskedLM", "XmodForCausalLM")
 
@@ -113,11 +113,10 @@ def _seed(folder: Path) -> int | None:
     return seed if isinstance(seed, int) else None
 
 
-def _kind(subject: Subject) -> tuple[str, bool]:
-    """What decides the task."""
-    name, config = subject.architecture, subject.config
-    regression = config.problem_type == "regression" or (config.problem_type is None and config.num_labels == 1)
-    return name, name == "XmodForSequenceClassification" and regression
+def _kind(subject: Subject) -> tuple[str, str | None]:
+    """Class and task."""
+    task = task_for(subject.config, subject.architecture)
+    return subject.architecture, None if task is None else task.name
 
 
 def _names(places: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xmodular.errors import ConfigurationError, LanguageError
+from xmodular.errors import AmbiguousLanguageError, ConfigurationError, LanguageError
 from xmodular.identify import Identifier
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
@@ -75,6 +75,16 @@ class Adapters:
     def unknown(self) -> tuple[str, ...]:
         """The model's languages that no text can be identified as."""
         return () if self._identifier is None else tuple(self._identifier.unknown)
+
+    def knows(self, name: str) -> bool:
+        """Whether a name means a language that is read here; one that fits several is known too, and a problem."""
+        try:
+            self._of_name(name)
+        except AmbiguousLanguageError:
+            return True
+        except LanguageError:
+            return False
+        return True
 
     def problem(self, name: str | None) -> str | None:
         """What is wrong with the language that a row names, if anything."""

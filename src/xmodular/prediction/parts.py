@@ -54,7 +54,7 @@ class Parts:
     def __init__(self, folder: Path, run: Mapping[str, Any], *, overwrite: bool) -> None:
         self.folder = folder
         self._run = json.loads(json.dumps(run))
-        before = read_journal(folder)
+        before, self._seen = read_journal(folder), self._look()
         if before is not None and not before["complete"] and not self.rows():
             before = None  # nothing was done
         self.complete = False
@@ -75,10 +75,12 @@ class Parts:
         """Make the folder ready for the next part; only now is what another run left thrown away.
 
         Raises:
-            ConfigurationError: a run that is under way writes there.
+            ConfigurationError: another run writes there, or has since it was looked at.
         """
         if self.folder.exists():
             self._hold()
+        if self._look() != self._seen:
+            raise ConfigurationError(f"Another run has written to {self.folder} meanwhile: start this one again.")
         if not self.count:
             if (self.folder / JOURNAL).is_file():
                 # If the removal is interrupted, what is left is no run.
@@ -89,6 +91,9 @@ class Parts:
             write_json(self.folder / JOURNAL, {"complete": False, "run": self._run})
         _tidy(self.folder)
         self._begun = True
+
+    def _look(self) -> tuple[dict[str, Any] | None, int]:
+        return read_journal(self.folder), len(self.rows())
 
     def leave(self) -> None:
         """Let others have the folder, and leave nothing of a run that has done nothing."""

@@ -23,6 +23,7 @@ from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.work import Work
 from xmodular.tasks import given_model, hash_of
 
+_MERGED = "rows.writing"  # the parts put together, until they have the output's name
 _MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "sentencepiece.bpe.model")
 
 
@@ -109,13 +110,15 @@ def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pred
     if parts.complete and options.shard_rows is not None:
         raise ConfigurationError(f"{output} holds a finished run; --overwrite replaces it.")
     bad_rows = output if options.shard_rows is not None else _bad_of(output)
-    if parts.complete and output.exists():  # the run was killed when all that was left to do was to tidy up
+    if parts.complete and output.exists() and not (parts.folder / _MERGED).exists():
+        # The run was killed when all that was left to do was to tidy up.
         journal = read_journal(parts.folder) or {}
         rows, bad = journal["rows"], journal["bad"]
         discard(parts.folder)
     else:
-        if not parts.count and options.shard_rows is None and bad_rows.exists() and not options.overwrite:
-            raise ConfigurationError(f"{bad_rows} is there already; --overwrite replaces it.")
+        for taken in (output, bad_rows):
+            if not parts.count and options.shard_rows is None and taken.exists() and not options.overwrite:
+                raise ConfigurationError(f"{taken} is there already; --overwrite replaces it.")
         work = Work(predictor, options)
         try:
             _write_parts(work, parts, predictor, options.shard_rows)
@@ -197,7 +200,7 @@ def _write_parts(work: Work, parts: Parts, predictor: Predictor, shard_rows: int
 def _publish(parts: Parts, output: Path, rows: int, bad_count: int) -> None:
     """Put the parts together in their place."""
     bad_rows = _bad_of(output)
-    merged, bad = parts.folder / "rows.writing", parts.folder / "bad.writing"
+    merged, bad = parts.folder / _MERGED, parts.folder / "bad.writing"
     write_as(parts.rows(), merged, output.suffix)
     sync(merged)
     if parts.bad():

@@ -103,7 +103,7 @@ class Work:
 
     def _accept(self) -> Iterator[Accepted]:
         options = self._options
-        rows = read_rows(options.input, self.bad, knows=self._knows)
+        rows = read_rows(options.input, self.bad, knows=self._predictor.adapters.knows)
         self._say_default()
         head = self._head(rows)
         columns = {name for row in head if isinstance(row, Row) for name in row.values}
@@ -127,16 +127,13 @@ class Work:
                 self._name_columns(columns.union(values), example)
             yield Accepted(line, example)
 
-    def _knows(self, name: str) -> bool:
-        return self._predictor.adapters.problem(name) is None
-
     def _say_default(self) -> None:
         """Say so where the model's own default reads a file whose name may mean another language."""
         options, default = self._options, self._predictor.adapters.default
         if default is None or options.identify or options.language or options.default_language:
             return
         may_mean = language_of(options.input, lambda name: names_of(name)["english"] is not None)
-        if may_mean is not None and language_of(options.input, self._knows) is None:
+        if may_mean is not None and language_of(options.input, self._predictor.adapters.knows) is None:
             console.print(
                 f"{options.input}: {may_mean!r} is not one of the model's languages. Rows that name none are read by "
                 f"the adapter of {default.adapter}, the model's default; --language names another."

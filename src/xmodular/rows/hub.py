@@ -50,6 +50,8 @@ def hub_sources(source: str, languages: Sequence[str]) -> dict[str, str]:
     except Exception as error:  # network, formats: the library lets many classes through
         raise DataError(f"The data set {source} cannot be opened: {_in_one_line(error)}") from error
     wanted = {code: filled(choosing, code) for code in languages}
+    if list(there) == ["default"]:  # which is also what the library knows of a cached data set without a network
+        return found
     if not set(wanted.values()) & set(there):
         raise DataError(
             f"The data set {source} has none of {', '.join(dict.fromkeys(wanted.values())):.200}; it has "

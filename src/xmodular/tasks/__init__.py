@@ -1,7 +1,8 @@
 """Tasks: a record of functions each, and the code that runs models over their rows."""
 
+from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError
-from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
+from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
 from xmodular.tasks.inference import collate, predict_logits
@@ -38,15 +39,18 @@ def task_named(name: str) -> Task:
 
 def task_of(model: XmodPreTrainedModel) -> Task | None:
     """The task that a model was fine-tuned for, as it says or as its head suggests; None if there is none here."""
-    problem = model.config.problem_type
-    if problem is None and isinstance(model, XmodForSequenceClassification):
-        problem = "regression" if model.config.num_labels == 1 else "single_label_classification"
+    return task_for(model.config, type(model).__name__)
+
+
+def task_for(config: XmodConfig, architecture: str) -> Task | None:
+    """As `task_of`, of a model that is not loaded: its configuration and the name of its class."""
+    problem = config.problem_type
+    if problem is None and architecture == "XmodForSequenceClassification":
+        problem = "regression" if config.num_labels == 1 else "single_label_classification"
     fitting = [
-        task
-        for task in TASKS.values()
-        if task.architecture == type(model).__name__ and task.problem_type in (None, problem)
+        task for task in TASKS.values() if task.architecture == architecture and task.problem_type in (None, problem)
     ]
-    said = getattr(model.config, "finetuning_task", None)
+    said = getattr(config, "finetuning_task", None)
     return next((task for task in fitting if task.name == said), fitting[0] if fitting else None)
 
 
@@ -69,6 +73,7 @@ __all__ = [
     "predict_logits",
     "read_labels",
     "room_of",
+    "task_for",
     "task_named",
     "task_of",
     "to_run",

@@ -146,7 +146,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
                     rows.sources,
                     None if dev_rows is None else dev_rows.sources,
                     groups,
-                    pairs="text" in task.fields and len(rows.examples[0].texts) == 2,
+                    pairs="hypothesis" in task.fields and len(rows.examples[0].texts) == 2,
                 )
                 (folder / "README.md").write_text(text, encoding="utf-8")
             save_run(run, options)
