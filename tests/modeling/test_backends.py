@@ -91,10 +91,10 @@ def test_attentions_come_from_every_backend_and_sum_to_one(position: str) -> Non
 @STYLES
 @pytest.mark.parametrize("chunk", [1, 2, 4, 1000])
 def test_chunks_of_the_feed_forward_change_nothing(flags: dict[str, Any], chunk: int) -> None:
-    """Also where the number of tokens is no multiple of the chunk."""
+    """Also where the number of tokens is no multiple of the chunk; products of another size may round otherwise."""
     whole, pieces = tiny_model(XmodModel, **flags), tiny_model(XmodModel, chunk_size_feed_forward=chunk, **flags)
     batch = ragged_batch((7, 3, 9, 4), "tokens")
-    assert_same_outputs(pieces(**batch), whole(**batch), batch["attention_mask"], atol=1e-6)
+    assert_same_outputs(pieces(**batch), whole(**batch), batch["attention_mask"])
 
 
 ORDER = {
