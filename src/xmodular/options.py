@@ -24,7 +24,7 @@ T = TypeVar("T")
 Trainable = Literal["shared", "all", "adapters", "head", "all-but-adapters"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Packing = Literal["fill", "documents", "lines"]
-Stored = Literal["keep", "fp32", "bf16", "fp16"]
+WeightPrecision = Literal["keep", "fp32", "bf16", "fp16"]
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as torch calls them
 Fallback = Literal["relative"]
 StartRows = Literal["pieces", "random"]
@@ -249,8 +249,7 @@ class FinetuneOptions(TrainingOptions):
         if not self.train:
             raise ConfigurationError("--train names no file.")
         _check_at_least("max_length", self.max_length, 8)
-        if self.stride is not None:
-            _check_at_least("stride", self.stride, 0)
+        _check_at_least("stride", self.stride, 0)
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
             raise ConfigurationError(f"adam_betas are two numbers from 0 to below 1; got {self.adam_betas}.")
         if self.classifier_dropout is not None:
@@ -314,7 +313,7 @@ class EvaluateOptions:
     )
     packing: Packing = _option("How perplexity's text becomes rows, as in pretraining.", "fill")
     batch_tokens: int = _option("Tokens a forward pass, padding included.", 8192)
-    precision: Stored = _option("keep the weights' precision, or run the model in fp32, bf16 or fp16.", "keep")
+    precision: WeightPrecision = _option("keep the weights' precision, or run the model in fp32, bf16 or fp16.", "keep")
     bootstrap: int = _option("Resamplings behind the 95 % intervals and the p-values.", 1000)
     seed: int = _option("Seed of the resamplings and of perplexity's masks.", 0)
     predictions: bool = _option("Also write every row's prediction, to predictions.jsonl in --output-dir.", False)
@@ -322,10 +321,8 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         for name in ("batch_tokens", "bootstrap"):
             _check_at_least(name, getattr(self, name), 1)
-        if self.max_length is not None:
-            _check_at_least("max_length", self.max_length, 8)
-        if self.stride is not None:
-            _check_at_least("stride", self.stride, 0)
+        _check_at_least("max_length", self.max_length, 8)
+        _check_at_least("stride", self.stride, 0)
         if not self.model or not self.data:
             raise ConfigurationError(f"--{'data' if self.model else 'model'} names nothing.")
         if not self.adapter:
@@ -370,7 +367,7 @@ class PredictOptions:
         None,
     )
     batch_tokens: int = _option("Tokens a forward pass, padding included.", 8192)
-    precision: Stored = _option("keep the weights' precision, or run the model in fp32, bf16 or fp16.", "keep")
+    precision: WeightPrecision = _option("keep the weights' precision, or run the model in fp32, bf16 or fp16.", "keep")
     window: int = _option("Rows that are sorted by length together, and saved together.", 2048)
     overwrite: bool = _option("Replace --output, and begin anew where a run was interrupted.", False)
 
@@ -382,10 +379,8 @@ class PredictOptions:
             _check_at_least("shard_rows", self.shard_rows, 1)
             if self.output == "-" or Path(self.output).suffix in (".jsonl", ".csv", ".tsv", ".parquet"):
                 raise ConfigurationError(f"--output is a folder with --shard-rows; not {self.output!r}.")
-        if self.max_length is not None:
-            _check_at_least("max_length", self.max_length, 8)
-        if self.stride is not None:
-            _check_at_least("stride", self.stride, 0)
+        _check_at_least("max_length", self.max_length, 8)
+        _check_at_least("stride", self.stride, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -412,7 +407,7 @@ class PackSaveOptions:
     model: str = _option("Model folder or a name on the Hub.")
     language: str = _option("The language.")
     output_dir: Path = _option("The pack's folder.")
-    precision: Stored = _option("keep the weights' precision, or store them as fp32, bf16 or fp16.", "keep")
+    precision: WeightPrecision = _option("keep the weights' precision, or store them as fp32, bf16 or fp16.", "keep")
     licence: str | None = _option("Licence of the pack, as an SPDX identifier such as cc-by-4.0.", None)
     note: str | None = _option("Where the language's text came from, how it was trained: goes on the card.", None)
     results: Path | None = _option("A results.json; the language's rows go into the pack as its scores.", None)
@@ -639,6 +634,7 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
         raise ConfigurationError(f"{name} must be between {low} and {high}; got {value}.")
 
 
-def _check_at_least(name: str, value: int, least: int) -> None:
-    if value < least:
+def _check_at_least(name: str, value: int | None, least: int) -> None:
+    """An option that is None is not checked."""
+    if value is not None and value < least:
         raise ConfigurationError(f"{name} must be at least {least}; got {value}.")

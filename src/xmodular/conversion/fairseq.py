@@ -37,7 +37,7 @@ def convert(source: str | Path, *, output_dir: str | Path, **options: Any) -> Co
     converted = from_fairseq(made) if made.to == "xmodular" else write_fairseq(made)
     console.print(
         f"Converted {converted.weights} weights of {converted.architecture} with {len(converted.config.languages)} "
-        f"languages to {converted.output_dir} ({', '.join(converted.files)})",
+        f"languages to {converted.output_dir} ({', '.join(converted.files)})"
     )
     for line in converted.derived:
         console.print(f"  derived: {line}")

@@ -186,7 +186,7 @@ def _announce(subjects: Sequence[Subject], task: Task | None, sets: Mapping[str,
     models = f"{', '.join(runs)} ({len(subjects)} models)" if len(subjects) > len(runs) else ", ".join(runs)
     console.print(
         f"Evaluating {models} ({task.name if task else 'perplexity'}) in {len(sets)} languages"
-        + (f"; source language {', '.join(sources)}" if sources else ""),
+        + (f"; source language {', '.join(sources)}" if sources else "")
     )
     for place, subject in enumerate(subjects):
         which = f" of {subject.run}" if len(subjects) > 1 else ""

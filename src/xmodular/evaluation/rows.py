@@ -74,7 +74,7 @@ def score_task(
             if strange := sum(not np.isfinite(values).all() for values in logits):
                 console.print(
                     f"The model's outputs are infinite or no numbers for {strange:,} of {len(logits):,} inputs: what "
-                    "they are scored as means nothing.",
+                    "they are scored as means nothing."
                 )
             windows: dict[Reading, list[list[tuple[Encoding, np.ndarray]]]] = {
                 reading: [[] for _ in sets[reading.language].examples] for reading in part

@@ -47,14 +47,14 @@ class _Found(NamedTuple):
     place: str
 
 
-Knows = Callable[[str], str | None]
+CodeOf = Callable[[str], str | None]
 
 
 def find_sets(
     options: EvaluateOptions,
     task: Task | None,
     languages: Sequence[str],
-    knows: Knows,
+    code_of: CodeOf,
     named: Mapping[str, str | Path] | None = None,
 ) -> list[TestSet]:
     """All test data, read.
@@ -63,7 +63,7 @@ def find_sets(
         options: say where it is.
         task: what the rows are for; None for text.
         languages: of the models.
-        knows: what a language's name is in the results, None if no model can read it.
+        code_of: what a language's name is in the results, None if no model can read it.
         named: files by language, instead of `options.data`.
 
     Raises:
@@ -71,12 +71,12 @@ def find_sets(
         LanguageError: a language in `named` or `options.languages` that is not there.
     """
     if named is not None:
-        found = [_given(name, str(place), options, languages, knows) for name, place in named.items()]
+        found = [_given(name, str(place), options, languages, code_of) for name, place in named.items()]
     else:
         found = []
         for part in options.data:
-            if (pair := _named(part, knows)) is not None:
-                found.append(_given(*pair, options, languages, knows))
+            if (pair := _named(part, code_of)) is not None:
+                found.append(_given(*pair, options, languages, code_of))
             else:
                 found += _find(part, options, task, languages)
     left_out: dict[str, None] = {}
@@ -84,14 +84,14 @@ def find_sets(
     pending: list[tuple[str, str]] = []
     for each in found:
         if each.name is None and task is not None:
-            for one in _by_column(each.place, task, options, knows, left_out):
+            for one in _by_column(each.place, task, options, code_of, left_out):
                 _add(sets, one)
         elif each.name is None:
             raise DataError(
                 f"{each.place}: perplexity reads text from files called <language>.<anything>.txt, or named as "
                 "<language>=<file>."
             )
-        elif (code := knows(each.name)) is None:
+        elif (code := code_of(each.name)) is None:
             left_out[each.name] = None
         else:
             pending.append((code, each.place))
@@ -157,21 +157,21 @@ def _add(sets: dict[str, TestSet], new: TestSet) -> None:
     sets[new.language] = new
 
 
-def _named(part: str, knows: Knows) -> tuple[str, str] | None:
+def _named(part: str, code_of: CodeOf) -> tuple[str, str] | None:
     """Language and file of ``<language>=<file>``; None of a place, whose path may have an equals sign in it."""
     name, separator, place = (each.strip() for each in part.partition("="))
     if not separator or part.startswith("hub:") or Path(part).exists() or glob.glob(part, recursive=True):
         return None
-    return (name, place) if knows(name) is not None or Path(place).exists() else None
+    return (name, place) if code_of(name) is not None or Path(place).exists() else None
 
 
-def _given(name: str, place: str, options: EvaluateOptions, languages: Sequence[str], knows: Knows) -> _Found:
+def _given(name: str, place: str, options: EvaluateOptions, languages: Sequence[str], code_of: CodeOf) -> _Found:
     """A file whose language is named beside it.
 
     Raises:
         LanguageError: no model can read that language.
     """
-    if knows(name) is None:
+    if code_of(name) is None:
         resolve(name, languages, fallback=options.fallback)  # raises, and says what is there
     return _Found(name, place)
 
@@ -212,7 +212,7 @@ def _language(path: Path) -> str:
 
 
 def _by_column(
-    place: str, task: Task, options: EvaluateOptions, knows: Knows, left_out: dict[str, None]
+    place: str, task: Task, options: EvaluateOptions, code_of: CodeOf, left_out: dict[str, None]
 ) -> list[TestSet]:
     """The languages of a file by what its rows say, else by its name."""
     grouped: dict[str, list[Example]] = {}
@@ -222,17 +222,17 @@ def _by_column(
         place,
         columns=options.columns or {},
         skip_bad_rows=options.skip_bad_rows,
-        knows=lambda name: knows(name) is not None,
+        knows=lambda name: code_of(name) is not None,
     )
     for example in found:
-        name = example.language or (by_name if knows(by_name) is not None else None)
+        name = example.language or (by_name if code_of(by_name) is not None else None)
         if name is None:
             raise DataError(
                 f"{example.place}: the row has no language: name it as --data <language>={place}, begin the file's "
                 "name with one that a model has, as <language>.<anything>, or name the column with --columns "
                 "language=<column>."
             )
-        if (code := knows(name)) is None:
+        if (code := code_of(name)) is None:
             left_out[name] = None
         else:
             grouped.setdefault(code, []).append(replace(example, language=code))

@@ -12,7 +12,7 @@ from xmodular.configuration import XmodConfig, read_config
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.options import Stored
+from xmodular.options import WeightPrecision
 from xmodular.tasks import given_model, task_for, to_run
 
 _PERPLEXITY = ("XmodForMaskedLM", "XmodForCausalLM")
@@ -38,7 +38,7 @@ class Subject:
     seed: int | None
     source: str | None
 
-    def load(self, precision: Stored) -> XmodPreTrainedModel:
+    def load(self, precision: WeightPrecision) -> XmodPreTrainedModel:
         """The model, to run in a precision."""
         return to_run(self.given if self.given is not None else self.where, precision)
 
@@ -69,7 +69,9 @@ def subjects_of(models: Sequence[XmodPreTrainedModel | str | Path], source: str 
         raise ConfigurationError(f"The model {twice[0]} is named twice.")
     kinds = {subject.where: _kind(subject) for _, subject in found}
     if len(set(kinds.values())) > 1:
-        listed = "; ".join(f"{where}: {kind[0]}" for where, kind in kinds.items())
+        listed = "; ".join(
+            f"{where}: {architecture}{f' ({task})' if task else ''}" for where, (architecture, task) in kinds.items()
+        )
         raise ConfigurationError(f"Models that are evaluated together have one task; these have several: {listed}.")
     names = _names([given_model(model)[1] for model in models])
     return [replace(subject, run=names[number]) for number, subject in found]

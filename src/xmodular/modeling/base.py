@@ -23,7 +23,7 @@ from xmodular.languages import resolve, resolve_all
 from xmodular.modeling import languages as life
 from xmodular.modeling.attention import prune_heads
 from xmodular.modeling.trainable import TRAINABLE, ParameterGroup, language_of, parameter_group
-from xmodular.options import Stored
+from xmodular.options import WeightPrecision
 from xmodular.packs import Misfit, Pack, read_pack, write_pack
 
 logger = logging.getLogger(__name__)
@@ -334,7 +334,7 @@ class XmodPreTrainedModel(PreTrainedModel):
         language: str,
         folder: str | Path,
         *,
-        precision: Stored = "keep",
+        precision: WeightPrecision = "keep",
         licence: str | None = None,
         note: str | None = None,
         scores: Iterable[Mapping[str, Any]] = (),

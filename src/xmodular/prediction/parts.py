@@ -93,6 +93,7 @@ class Parts:
         self._begun = True
 
     def _look(self) -> tuple[dict[str, Any] | None, int]:
+        """How far the run in the folder is."""
         return read_journal(self.folder), len(self.rows())
 
     def leave(self) -> None:

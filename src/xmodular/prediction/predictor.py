@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from xmodular.errors import ConfigurationError, InputError
 from xmodular.identify import THRESHOLD
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.options import Fallback, Stored
+from xmodular.options import Fallback, WeightPrecision
 from xmodular.prediction.adapters import Adapters, Reading
 from xmodular.rows import BadRows, Row
 from xmodular.tasks import (
@@ -72,7 +72,7 @@ class Predictor:
         stride: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
         window: int = WINDOW,
-        precision: Stored = "keep",
+        precision: WeightPrecision = "keep",
     ) -> None:
         if not 0 <= threshold <= 1:
             raise ConfigurationError(f"threshold is {threshold}: a confidence is from 0 to 1.")

@@ -19,7 +19,7 @@ from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, XmodularError
 from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
-from xmodular.options import PRECISIONS, Stored
+from xmodular.options import PRECISIONS, WeightPrecision
 from xmodular.tasks.task import Room, Task
 from xmodular.vocabulary import from_json, load_tokenizer
 from xmodular.weights import open_weights
@@ -67,7 +67,7 @@ def read_labels(model: XmodPreTrainedModel) -> list[str]:
     return [str(name) for _, name in sorted((model.config.id2label or {}).items())]
 
 
-def load_saved(source: str | Path, precision: Stored = "keep") -> XmodPreTrainedModel:
+def load_saved(source: str | Path, precision: WeightPrecision = "keep") -> XmodPreTrainedModel:
     """A model as it was saved: its class is the one that its configuration names.
 
     Args:
@@ -83,7 +83,7 @@ def load_saved(source: str | Path, precision: Stored = "keep") -> XmodPreTrained
     return _load(names[0], source, **({} if precision == "keep" else {"dtype": PRECISIONS[precision]}))
 
 
-def to_run(model: XmodPreTrainedModel | str | Path, precision: Stored = "keep") -> XmodPreTrainedModel:
+def to_run(model: XmodPreTrainedModel | str | Path, precision: WeightPrecision = "keep") -> XmodPreTrainedModel:
     """A model to run and not to train.
 
     Args:
