@@ -1,14 +1,15 @@
 """The X-MOD models."""
 
+from xmodular.modeling.answers import XmodForQuestionAnswering
 from xmodular.modeling.auto import register
 from xmodular.modeling.base import XmodPreTrainedModel
+from xmodular.modeling.causal import XmodForCausalLM
 from xmodular.modeling.heads import (
     XmodForMultipleChoice,
-    XmodForQuestionAnswering,
     XmodForSequenceClassification,
     XmodForTokenClassification,
 )
-from xmodular.modeling.lm import XmodForCausalLM, XmodForMaskedLM
+from xmodular.modeling.lm import XmodForMaskedLM
 from xmodular.modeling.model import XmodModel
 from xmodular.modeling.trainable import ParameterGroup
 

@@ -14,13 +14,14 @@ from transformers import (
 )
 
 from xmodular.configuration import XmodConfig
+from xmodular.modeling.answers import XmodForQuestionAnswering
+from xmodular.modeling.causal import XmodForCausalLM
 from xmodular.modeling.heads import (
     XmodForMultipleChoice,
-    XmodForQuestionAnswering,
     XmodForSequenceClassification,
     XmodForTokenClassification,
 )
-from xmodular.modeling.lm import XmodForCausalLM, XmodForMaskedLM
+from xmodular.modeling.lm import XmodForMaskedLM
 from xmodular.modeling.model import XmodModel
 from xmodular.modeling.pipelines import register_pipelines
 

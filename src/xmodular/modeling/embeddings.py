@@ -11,11 +11,27 @@ import torch
 from torch import Tensor, nn
 
 from xmodular.configuration import XmodConfig
+from xmodular.errors import InputError
 from xmodular.modeling.routing import Plan
 
 
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module is exactly of a class, unwrapped and unhooked, so that its parameters may be read past it.
+
+    Adapters (PEFT), quantised layers and parametrisations have classes of their own, some quantised weights too;
+    accelerate gives the instance a `forward` of its own.
+    """
+    return (
+        type(module) is kind
+        and "forward" not in module.__dict__
+        and all(parameter is None or type(parameter) is nn.Parameter for parameter in module._parameters.values())
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not (module._backward_hooks or module._backward_pre_hooks)
+    )
+
+
 class TiedGradient:
-    """Collects the gradient of a weight that both ends of the model use, in one buffer.
+    """Collects the gradient of a weight that both ends of the model use, in one fp32 buffer.
 
     The language-model head, first in the backward pass, leaves its gradient here; the embeddings, last, add theirs to
     its rows and hand it on. Otherwise each end makes a table of the vocabulary's size, and adding them costs a third.
@@ -29,19 +45,30 @@ class _TiedLookup(torch.autograd.Function):
     """`weight[ids]`, whose backward pass adds to a collected gradient."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids: Tensor, padding_idx: int, tied: TiedGradient) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, padding_idx: int | None, tied: TiedGradient) -> Tensor:
         ctx.save_for_backward(ids)
-        ctx.shape, ctx.padding_idx, ctx.tied = weight.shape, padding_idx, tied
+        ctx.shape, ctx.dtype, ctx.padding_idx, ctx.tied = weight.shape, weight.dtype, padding_idx, tied
         return weight.index_select(0, ids)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        (ids,) = ctx.saved_tensors
+        (ids,), rows = ctx.saved_tensors, grads[0]
         gradient, ctx.tied.gradient = ctx.tied.gradient, None
         if gradient is None:
-            gradient = grads[0].new_zeros(ctx.shape)
-        rows = grads[0].masked_fill((ids == ctx.padding_idx)[:, None], 0)
-        return gradient.index_add_(0, ids, rows.to(gradient.dtype)), None, None, None
+            gradient = rows.new_zeros(ctx.shape)
+        if ctx.padding_idx is not None:
+            rows = rows.masked_fill((ids == ctx.padding_idx)[:, None], 0)
+        return gradient.index_add_(0, ids, rows.to(gradient.dtype)).to(ctx.dtype), None, None, None
+
+
+def _look_up(table: nn.Module, ids: Tensor, plan: Plan | None) -> Tensor:
+    """What a table has for ids *(B, S)*: of all, or of the tokens that a plan works on.
+
+    What wraps or hooks the table meets *(B, S)* and *(B, S, hidden)*, as in transformers.
+    """
+    if plan is None:
+        return cast(Tensor, table(ids))
+    return cast(Tensor, table(plan.pack(ids))) if is_plain(table, nn.Embedding) else plan.pack(table(ids))
 
 
 class XmodEmbeddings(nn.Module):
@@ -77,57 +104,68 @@ class XmodEmbeddings(nn.Module):
 
     def forward(
         self,
-        plan: Plan,
-        input_ids: Tensor | None,
-        inputs_embeds: Tensor | None,
-        token_type_ids: Tensor | None,
-        position_ids: Tensor | None,
-        past_length: int = 0,
+        input_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values_length: int = 0,
+        *,
+        plan: Plan | None = None,
         tied: TiedGradient | None = None,
         vocabulary: str | None = None,
     ) -> Tensor:
-        """Embeds the tokens that the plan works on.
+        """Embeds tokens.
 
         Args:
-            plan: the plan of this forward.
-            input_ids: *Shape: (B, S)*, int64; or
-            inputs_embeds: *Shape: (B, S, hidden)*.
+            input_ids: *Shape: (B, S)*, int64.
             token_type_ids: *Shape: (B, S)* or *(1, S)*, int64; zeros if None.
             position_ids: *Shape: (B, S)* or *(1, S)*, int64; counted if None.
-            past_length: tokens that a cache holds already.
+            inputs_embeds: *Shape: (B, S, hidden)*, in place of `input_ids`.
+            past_key_values_length: tokens that a cache holds already.
+            plan: the plan of this forward; None embeds all tokens.
             tied: collector of the word embeddings' gradient, shared with the language-model head.
             vocabulary: the language whose own vocabulary the ids are of; None: the shared one.
 
         Returns:
-            *Shape: (T, hidden)*.
+            *Shape: (B, S, hidden)*; with a plan, *(T, hidden)*.
+
+        Raises:
+            InputError: if not exactly one of `input_ids` and `inputs_embeds` is given.
         """
-        if input_ids is None:
-            assert inputs_embeds is not None
-            words = plan.pack(inputs_embeds)
-        elif tied is not None:
-            words = _TiedLookup.apply(self.words(vocabulary).weight, plan.pack(input_ids), self.padding_idx, tied)
+        if input_ids is not None and inputs_embeds is None:
+            shape, table = input_ids.shape, self.words(vocabulary)
+            if tied is not None:
+                ids = input_ids.flatten() if plan is None else plan.pack(input_ids)
+                words = _TiedLookup.apply(table.weight, ids, table.padding_idx, tied)
+                words = words.view(*shape, -1) if plan is None else words
+            else:
+                words = _look_up(table, input_ids, plan)
+        elif input_ids is None and inputs_embeds is not None:
+            shape, words = inputs_embeds.shape[:2], inputs_embeds if plan is None else plan.pack(inputs_embeds)
         else:
-            words = self.words(vocabulary)(plan.pack(input_ids))
-        if token_type_ids is None:
+            raise InputError("give exactly one of input_ids and inputs_embeds.")
+        if token_type_ids is None and is_plain(self.token_type_embeddings, nn.Embedding):
             states = words + self.token_type_embeddings.weight[0]
         else:
-            types = token_type_ids.expand(plan.batch_size, plan.length)
-            states = words + self.token_type_embeddings(plan.pack(types))
+            if token_type_ids is None:
+                token_type_ids = torch.zeros(shape, dtype=torch.long, device=words.device)
+            states = words + _look_up(self.token_type_embeddings, token_type_ids.expand(shape), plan)
         if self.absolute:
             if position_ids is None:
-                position_ids = self.count_positions(plan, input_ids, words.device, past_length)
-            positions = position_ids.expand(plan.batch_size, plan.length)
-            states = states + self.position_embeddings(plan.pack(positions))
+                position_ids = self.count_positions(shape, input_ids, words.device, past_key_values_length)
+            states = states + _look_up(self.position_embeddings, position_ids.expand(shape), plan)
         return self.dropout(self.LayerNorm(states))
 
-    def count_positions(self, plan: Plan, input_ids: Tensor | None, device: torch.device, past_length: int) -> Tensor:
+    def count_positions(
+        self, shape: tuple[int, ...], input_ids: Tensor | None, device: torch.device, past_length: int
+    ) -> Tensor:
         """Position ids, *Shape: (B, S)*: counted over tokens that are no padding, from `pad_token_id + 1`.
 
         Embedded inputs show no padding, so with them every token counts.
         """
         first = self.padding_idx + 1
         if input_ids is None:
-            counted = torch.arange(past_length, past_length + plan.length, device=device)
-            return (counted + first).expand(plan.batch_size, -1)
+            counted = torch.arange(past_length, past_length + shape[1], device=device)
+            return (counted + first).expand(shape)
         no_padding = (input_ids != self.padding_idx).long()
         return (no_padding.cumsum(1) + past_length) * no_padding + self.padding_idx

@@ -1,4 +1,4 @@
-"""The task models: sequence and token classification, multiple choice, extractive question answering.
+"""The task models: sequence and token classification, multiple choice.
 
 Shapes: B sequences, S tokens per sequence, C choices.
 """
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import (
     MultipleChoiceModelOutput,
-    QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
@@ -20,7 +19,18 @@ from transformers.modeling_outputs import (
 from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError
 from xmodular.modeling.base import XmodPreTrainedModel
-from xmodular.modeling.lm import IGNORED, check_labels, counted_labels, number_of_items, summed_cross_entropy
+from xmodular.modeling.labels import (
+    IGNORED,
+    check_labels,
+    counted_labels,
+    first_states,
+    first_tokens,
+    in_full,
+    number_of_items,
+    shape_of,
+    summed_cross_entropy,
+    warn_of_uncounted,
+)
 from xmodular.modeling.model import XmodModel
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
@@ -37,14 +47,16 @@ def number_of_labels(config: XmodConfig) -> int:
     return 2 if config.num_labels is None else config.num_labels
 
 
-def _only_first(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor | None:
-    """*Shape: (B, S)*, bool: True at the first token of each sequence, the only state that the head reads."""
+def _only_first(
+    input_ids: Tensor | None, inputs_embeds: Tensor | None, attention_mask: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """*Shape: (B,)*: the place of each sequence's first token; *(B, S)*, bool: True there, where the head reads."""
     like = input_ids if input_ids is not None else None if inputs_embeds is None else inputs_embeds[..., 0]
     if like is None:
-        return None
-    first = torch.zeros(like.shape[:2], dtype=torch.bool, device=like.device)
-    first[:, :1] = True
-    return first
+        return None, None
+    first = first_tokens(attention_mask, like.shape[1])
+    place = 0 if first is None else first[:, None].to(like.device)
+    return first, (torch.arange(like.shape[1], device=like.device) == place).expand(like.shape)
 
 
 class XmodClassificationHead(nn.Module):
@@ -56,9 +68,9 @@ class XmodClassificationHead(nn.Module):
         self.dropout = head_dropout(config)
         self.out_proj = nn.Linear(config.hidden_size, number_of_labels(config))
 
-    def forward(self, states: Tensor) -> Tensor:
-        """*Shape: (B, S, hidden)* to *(B, num_labels)*."""
-        pooled = torch.tanh(self.dense(self.dropout(states[:, 0])))
+    def forward(self, states: Tensor, first: Tensor | None = None) -> Tensor:
+        """*Shape: (B, S, hidden)* to *(B, num_labels)*; `first` (B,) is where the first tokens are, 0 if None."""
+        pooled = torch.tanh(self.dense(self.dropout(first_states(states, first))))
         return self.out_proj(self.dropout(pooled))
 
 
@@ -96,13 +108,16 @@ class XmodForSequenceClassification(XmodPreTrainedModel):
 
         Args:
             labels: *Shape: (B,)*, int64, for one label; *(B, num_labels)*, floats, for several; *(B,)* or
-                *(B, num_labels)*, floats, for regression. `config.problem_type` is derived from them if unset.
-            num_items_in_batch: number of sequences over all accumulated batches; the loss is the sum over it.
+                *(B, num_labels)*, floats, for regression. `config.problem_type` is derived from them if unset. -100
+                does not count, except in regression.
+            num_items_in_batch: number of labels over all accumulated batches, with several to a sequence all of them;
+                the loss is the sum over it.
 
         Returns:
             `SequenceClassifierOutput` with the loss and `logits` *(B, num_labels)*.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
+        first, kept = _only_first(input_ids, inputs_embeds, attention_mask)
         outputs = self.roberta(
             input_ids,
             lang_ids,
@@ -114,10 +129,10 @@ class XmodForSequenceClassification(XmodPreTrainedModel):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
-            kept_positions=_only_first(input_ids, inputs_embeds),
+            kept_positions=kept,
             **kwargs,
         )
-        logits = self.classifier(outputs.last_hidden_state)
+        logits = self.classifier(outputs.last_hidden_state, first)
         loss = None
         if labels is not None:
             loss = self._loss(logits, labels.to(logits.device), num_items_in_batch)
@@ -143,10 +158,13 @@ class XmodForSequenceClassification(XmodPreTrainedModel):
             raise InputError(
                 f"labels have shape {tuple(labels.shape)}: for {problem} they must have {tuple(logits.shape)}, floats."
             )
-        targets = labels.view(logits.shape).float()
-        distance = F.mse_loss if problem == "regression" else F.binary_cross_entropy_with_logits
-        total = distance(logits.float(), targets, reduction="sum") / self.num_labels
-        return total / number_of_items(torch.tensor(batch_size, device=logits.device), items)
+        targets, logits = in_full(labels.view(logits.shape)), in_full(logits)
+        if problem == "regression":  # where -100 is a value as any other
+            count = torch.tensor(logits.numel(), device=logits.device)
+            return F.mse_loss(logits, targets, reduction="sum") / number_of_items(count, items)
+        counted = targets != IGNORED
+        each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return each.where(counted, 0).sum() / number_of_items(counted.sum(), items)
 
 
 class XmodForMultipleChoice(XmodPreTrainedModel):
@@ -216,7 +234,7 @@ class XmodForMultipleChoice(XmodPreTrainedModel):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
-            kept_positions=_only_first(flat(input_ids), flat(inputs_embeds)),
+            kept_positions=_only_first(flat(input_ids), flat(inputs_embeds), flat(attention_mask))[1],
             **kwargs,
         )
         logits = self.classifier(self.dropout(outputs.pooler_output)).view(batch_size, choices)
@@ -285,6 +303,10 @@ class XmodForTokenClassification(XmodPreTrainedModel):
             `TokenClassifierOutput` with the loss and `logits` *(B, S, num_labels)*.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
+        if labels is not None:
+            check_labels(labels, shape_of(input_ids, inputs_embeds), self.num_labels)
+            given, labels = labels, counted_labels(labels, attention_mask)
+            warn_of_uncounted(given, labels, num_items_in_batch)
         outputs = self.roberta(
             input_ids,
             lang_ids,
@@ -301,90 +323,8 @@ class XmodForTokenClassification(XmodPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            check_labels(labels, tuple(logits.shape[:2]), self.num_labels)
-            labels = counted_labels(labels, attention_mask).to(logits.device)
+            labels = labels.to(logits.device)
             total = summed_cross_entropy(logits.flatten(0, 1), labels.flatten())
             loss = total / number_of_items((labels != IGNORED).sum(), num_items_in_batch)
         output = TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return output if return_dict else output.to_tuple()
-
-
-class XmodForQuestionAnswering(XmodPreTrainedModel):
-    """X-MOD with a head for the first and the last token of an answer.
-
-    Args:
-        config: its configuration.
-    """
-
-    def __init__(self, config: XmodConfig) -> None:
-        super().__init__(config)
-        self.num_labels = number_of_labels(config)
-        if self.num_labels != 2:
-            raise InputError(
-                f"num_labels is {config.num_labels}: question answering has 2, the answer's start and end."
-            )
-        self.roberta = XmodModel(config, add_pooling_layer=False)
-        self.qa_outputs = nn.Linear(config.hidden_size, number_of_labels(config))
-        self.post_init()
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        lang_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        head_mask: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        num_items_in_batch: Tensor | int | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Finds answers. Arguments as for `XmodModel`, and:
-
-        Args:
-            start_positions, end_positions: *Shape: (B,)*, int64: first and last token of the answer. Positions outside
-                the sequence do not count.
-            num_items_in_batch: number of sequences over all accumulated batches; the loss is the sum over it.
-
-        Returns:
-            `QuestionAnsweringModelOutput` with the mean of both losses, `start_logits` and `end_logits` *(B, S)*.
-        """
-        return_dict = self.config.return_dict if return_dict is None else return_dict
-        outputs = self.roberta(
-            input_ids,
-            lang_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-            **kwargs,
-        )
-        start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(-1)
-        loss = None
-        if (start_positions is None) != (end_positions is None):
-            raise InputError("give start_positions and end_positions together, or neither.")
-        if start_positions is not None and end_positions is not None:
-            start = _edge_loss(start_logits, start_positions, num_items_in_batch)
-            loss = (start + _edge_loss(end_logits, end_positions, num_items_in_batch)) / 2
-        output = QuestionAnsweringModelOutput(
-            loss, start_logits.contiguous(), end_logits.contiguous(), outputs.hidden_states, outputs.attentions
-        )
-        return output if return_dict else output.to_tuple()
-
-
-def _edge_loss(logits: Tensor, positions: Tensor, items: Tensor | int | None) -> Tensor:
-    """Cross entropy of one edge of the answer; positions outside the sequence are ignored."""
-    positions = positions.to(logits.device).view(-1)
-    outside = (positions < 0) | (positions >= logits.shape[1])
-    targets = positions.masked_fill(outside, IGNORED)
-    check_labels(targets, (len(logits),), logits.shape[1])
-    return summed_cross_entropy(logits, targets) / number_of_items((~outside).sum(), items)

@@ -1,4 +1,4 @@
-"""The language-model head, its loss over few logits at a time, and the masked and causal language models.
+"""The language-model head, its loss over few logits at a time, and the masked language model.
 
 Shapes: B sequences, S tokens per sequence, N tokens with a label, V pieces of the vocabulary.
 """
@@ -6,23 +6,33 @@ Shapes: B sequences, S tokens per sequence, N tokens with a label, V pieces of t
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.generation import GenerationMixin
-from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions, MaskedLMOutput
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_outputs import MaskedLMOutput
 
 from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError
 from xmodular.modeling.base import XmodPreTrainedModel
-from xmodular.modeling.embeddings import TiedGradient
+from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings, is_plain
+from xmodular.modeling.labels import (
+    IGNORED,
+    check_labels,
+    counted_labels,
+    number_of_items,
+    real_positions,
+    shape_of,
+    summed_cross_entropy,
+    warn_of_uncounted,
+)
 from xmodular.modeling.model import XmodModel
 
 logger = logging.getLogger(__name__)
 
-IGNORED = -100  # label of tokens that do not count
 LOGITS_PER_CHUNK = 2**25  # 128 MiB of fp32 logits at a time in the chunked loss
 
 
@@ -46,18 +56,16 @@ class XmodLMHead(nn.Module):
 
     def forward(self, states: Tensor, own: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """*Shape: (..., hidden)* to *(..., V)*, by the shared vocabulary or by weight and bias of another."""
-        return self.project(self.transform(states), own)
-
-    def project(self, states: Tensor, own: tuple[Tensor, Tensor] | None) -> Tensor:
-        """The projection alone."""
-        return self.decoder(states) if own is None else F.linear(states, *own)
+        transformed = self.transform(states)
+        return self.decoder(transformed) if own is None else F.linear(transformed, *own)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Cross entropies of softmax(states·weightᵀ + bias), summed and divided, with the logits of a few rows at a time.
 
     The gradients are computed in the forward pass, while a chunk's logits are there: with p = softmax(z), the
-    gradient of the loss by the logits z is p minus the one-hot target.
+    gradient of the loss by the logits z is p minus the one-hot target. Only the backward pass knows by what the loss
+    is scaled, so the products are of p minus target as it is, and divisor and scale are applied to their fp32 sums.
     """
 
     @staticmethod
@@ -65,7 +73,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         ctx: Any,
         states: Tensor,
         weight: Tensor,
-        bias: Tensor,
+        bias: Tensor | None,
         labels: Tensor,
         divisor: Tensor,
         dtype: torch.dtype,
@@ -73,61 +81,75 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         want_states, want_weight, want_bias = ctx.needs_input_grad[:3]
         rows = max(1, LOGITS_PER_CHUNK // weight.shape[0])
-        cast_states, cast_weight, cast_bias = states.to(dtype), weight.to(dtype), bias.to(dtype)
-        d_states = torch.empty_like(cast_states) if want_states else None
+        cast_states, cast_weight = states.to(dtype), weight.to(dtype)
+        cast_bias = None if bias is None else bias.to(dtype)
+        full = torch.promote_types(dtype, torch.float32)
+        d_states = torch.empty_like(states, dtype=full) if want_states else None
         d_weight: Tensor | None = None
-        d_bias = torch.zeros_like(bias, dtype=torch.float32) if want_bias else None
-        total = torch.zeros((), dtype=torch.float32, device=states.device)
+        d_bias = torch.zeros_like(bias, dtype=full) if bias is not None and want_bias else None
+        total = torch.zeros((), dtype=full, device=states.device)
         for start in range(0, len(labels), rows):
             part, target = cast_states[start : start + rows], labels[start : start + rows]
-            logits = F.linear(part, cast_weight, cast_bias).float()
+            logits = F.linear(part, cast_weight, cast_bias).to(full)
             normaliser = logits.logsumexp(1, keepdim=True)
             total += (normaliser - logits.gather(1, target[:, None])).sum()
             if not (want_states or want_weight or want_bias):
                 continue
             gradient = logits.sub_(normaliser).exp_()
             gradient[torch.arange(len(target), device=target.device), target] -= 1
-            gradient /= divisor
             if d_bias is not None:
                 d_bias += gradient.sum(0)
-            gradient = gradient.to(dtype)
             if d_states is not None:
-                torch.mm(gradient, cast_weight, out=d_states[start : start + rows])
+                d_states[start : start + rows] = _add_product(None, gradient, cast_weight)
             if want_weight:
-                if d_weight is None:
-                    d_weight = torch.mm(gradient.T, part).to(weight.dtype)
-                elif dtype == weight.dtype:
-                    d_weight.addmm_(gradient.T, part)
-                else:
-                    d_weight += torch.mm(gradient.T, part)
+                d_weight = _add_product(d_weight, gradient.T, part)
         if want_weight and d_weight is None:
-            d_weight = torch.zeros_like(weight)
-        ctx.gradients = [
-            None if d_states is None else d_states.to(states.dtype),
-            d_weight,
-            None if d_bias is None else d_bias.to(bias.dtype),
-        ]
-        ctx.tied = tied
+            d_weight = torch.zeros_like(weight, dtype=full)
+        ctx.gradients = [d_states, d_weight, d_bias]
+        ctx.dtypes = [states.dtype, weight.dtype, None if bias is None else bias.dtype]
+        ctx.divisor, ctx.tied = divisor, tied
         return total / divisor
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         if ctx.gradients is None:
             raise RuntimeError("the gradients of this loss are gone after the first backward pass.")
-        scale = grads[0]
         gradients, ctx.gradients = ctx.gradients, None
-        if scale.device.type != "cpu" or scale != 1:
-            for gradient in gradients:
-                if gradient is not None:
-                    gradient.mul_(scale.to(gradient.dtype))
-        d_states, d_weight, d_bias = gradients
+        factor = grads[0] / ctx.divisor
+        for gradient in gradients:
+            if gradient is not None:
+                gradient.mul_(factor)
         if ctx.tied is not None:
-            ctx.tied.gradient, d_weight = d_weight, None
-        return d_states, d_weight, d_bias, None, None, None, None
+            ctx.tied.gradient, gradients[1] = gradients[1], None
+        cast = [None if found is None else found.to(dtype) for found, dtype in zip(gradients, ctx.dtypes, strict=True)]
+        return *cast, None, None, None, None
+
+
+def _add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """total + left·right in the precision of `left` (fp32), of a product in the precision of `right`.
+
+    fp16 has neither room for the sum of many rows nor for the share of an unlikely piece: there each row of `left` is
+    scaled so that its products with `right` fill the range and cannot leave it.
+    """
+    if total is not None and right.dtype == total.dtype:
+        return total.addmm_(left, right)
+    if right.dtype != torch.float16:
+        product = torch.mm(left.to(right.dtype), right)
+        return product.to(left.dtype) if total is None else total.add_(product)
+    largest = torch.linalg.vector_norm(right, torch.inf, dtype=left.dtype).clamp(min=1)
+    most = torch.linalg.vector_norm(left, 1, dim=1, keepdim=True).mul_(largest).clamp_(min=1e-30)
+    scale = 2**15 / most
+    product = torch.mm(torch.mul(left, scale, out=torch.empty_like(left, dtype=right.dtype)), right)
+    return product / scale if total is None else total.addcdiv_(product, scale)
 
 
 def chunked_cross_entropy(
-    states: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, divisor: Tensor, tied: TiedGradient | None = None
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    divisor: Tensor,
+    tied: TiedGradient | None = None,
 ) -> Tensor:
     """Cross entropies of a projection's outputs, summed and divided, never holding more than a chunk of the logits.
 
@@ -144,66 +166,54 @@ def chunked_cross_entropy(
     return _ChunkedCrossEntropy.apply(states, weight, bias, labels, divisor, dtype, tied)
 
 
-def check_labels(labels: Tensor, shape: tuple[int, ...], count: int) -> None:
-    """Raises InputError if labels have another shape, no integer type, or (on a CPU) values out of range."""
-    if tuple(labels.shape) != shape:
-        raise InputError(f"labels have shape {tuple(labels.shape)}: they must have {shape}.")
-    if labels.is_floating_point():
-        raise InputError(
-            f"labels have dtype {labels.dtype}: they must be integers from 0 to {count - 1}, or {IGNORED} where a "
-            "position does not count."
-        )
-    if labels.device.type == "cpu" and labels.numel() and not torch.compiler.is_compiling():
-        counted = labels[labels != IGNORED]
-        if len(counted) and (int(counted.min()) < 0 or int(counted.max()) >= count):
-            wrong = int(counted.min()) if int(counted.min()) < 0 else int(counted.max())
-            raise InputError(f"labels have {wrong}: they must be from 0 to {count - 1}, or {IGNORED} to be ignored.")
+def _called_cross_entropy(
+    head: Callable[[Tensor], Tensor], states: Tensor, labels: Tensor, divisor: Tensor, pieces: int
+) -> Tensor:
+    """The same of a head that is called, whatever wraps it; the backward pass computes a chunk's logits again."""
+    rows = max(1, LOGITS_PER_CHUNK // pieces)
+    chunks = list(zip(states.split(rows), labels.split(rows), strict=True))
+    again = len(chunks) > 1 and torch.is_grad_enabled()
+
+    def loss(part: Tensor, target: Tensor) -> Tensor:
+        return summed_cross_entropy(head(part), target)
+
+    parts = [checkpoint(loss, *chunk, use_reentrant=False) if again else loss(*chunk) for chunk in chunks]
+    return torch.stack(parts).sum() / divisor
 
 
-def number_of_items(count: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
-    """What a summed loss is divided by: the items counted here, or those of all accumulated batches if given.
-
-    Without any item it is 1 and the loss 0, so that a batch without labels does not end a training run.
-    """
-    items = count if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=count.device)
-    return items.clamp(min=1)
-
-
-def real_positions(attention_mask: Tensor | None) -> Tensor | None:
-    """*Shape: (B, S)*, bool: the tokens that are no padding, if the mask says so."""
-    return None if attention_mask is None or attention_mask.dim() != 2 else attention_mask != 0
-
-
-def counted_labels(labels: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """The labels, -100 at padding: what stands there does not count."""
-    real = real_positions(attention_mask)
-    return labels if real is None else labels.masked_fill(~real.to(labels.device), IGNORED)
-
-
-def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sum of the cross entropies of logits *(N, classes)* in fp32."""
-    return F.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
-
-
-def _shape(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[int, ...]:
-    """*(B, S)* of an input, as far as it can be read: the model itself checks it."""
-    given = input_ids if input_ids is not None else inputs_embeds
-    return () if given is None else tuple(given.shape[:2])
-
-
-class _XmodLM(XmodPreTrainedModel):
+class XmodLM(XmodPreTrainedModel):
     """A language model: the encoder or decoder, and the head tied to its word embeddings."""
-
-    _tied_weights_keys = {
-        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
-        "lm_head.decoder.bias": "lm_head.bias",
-    }
 
     def __init__(self, config: XmodConfig) -> None:
         super().__init__(config)
         self.roberta = XmodModel(config, add_pooling_layer=False)
         self.lm_head = XmodLMHead(config)
         self.post_init()
+
+    @property
+    def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]  # a class attribute there
+        """What is tied to what: target to source, which is what is saved. The head has one bias in any case."""
+        if not self.config.tie_word_embeddings:
+            return {"lm_head.bias": "lm_head.decoder.bias"}
+        return {
+            "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+            "lm_head.decoder.bias": "lm_head.bias",
+        }
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        """As in the library, which ties nothing unless the embeddings are tied; here the bias is one all the same."""
+        if all_submodels or self.config.tie_word_embeddings:
+            return cast(dict[str, str], super().get_expanded_tied_weights_keys(all_submodels))
+        return self._tied_weights_keys
+
+    def tie_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Ties what is to be tied; if a file has two biases, the one that worked there counts."""
+        super().tie_weights(*args, **kwargs)
+        head = self.lm_head
+        if head.bias is not head.decoder.bias and head.decoder.bias is not None:
+            head.bias = head.decoder.bias
+            target = next(name for name in self._tied_weights_keys if name.endswith("bias"))
+            self.all_tied_weights_keys[target] = self._tied_weights_keys[target]
 
     def get_output_embeddings(self) -> nn.Linear:
         """The projection to the vocabulary."""
@@ -219,21 +229,52 @@ class _XmodLM(XmodPreTrainedModel):
         """Weight and bias of the projection to a language's own vocabulary; None for the shared one."""
         if vocabulary is None:
             return None
-        return self.roberta.embeddings.words(vocabulary).weight, self.lm_head.language_bias[vocabulary]
+        words = self.roberta.embeddings.words(vocabulary)
+        rows = self._pieces(vocabulary)
+        weight = words.weight if is_plain(words, nn.Embedding) else words(torch.arange(rows, device=self.device))
+        return weight, self.lm_head.language_bias[vocabulary]
+
+    def _pieces(self, vocabulary: str | None) -> int:
+        return self.config.vocab_size if vocabulary is None else self.config.vocabularies[vocabulary]
+
+    def _readable(self, vocabulary: str | None) -> bool:
+        """Whether the loss may read the weights of the head past its modules, which nothing wraps."""
+        head = self.lm_head
+        return is_plain(head, XmodLMHead) and (vocabulary is not None or is_plain(head.decoder, nn.Linear))
 
     def _tied_gradient(self, input_ids: Tensor | None, vocabulary: str | None) -> TiedGradient | None:
         """The collector of the tied weight's gradient, if there is such a weight and it trains."""
-        words = self.roberta.embeddings.words(vocabulary).weight
-        weight = self.lm_head.decoder.weight if vocabulary is None else words
+        embeddings = self.roberta.embeddings
+        words = embeddings.words(vocabulary)
         collects = (
             self.training
             and torch.is_grad_enabled()
             and input_ids is not None
-            and weight.requires_grad
-            and weight is words
             and not torch.compiler.is_compiling()
+            and is_plain(embeddings, XmodEmbeddings)
+            and is_plain(words, nn.Embedding)
+            and not (words.max_norm or words.scale_grad_by_freq or words.sparse)
+            and self._readable(vocabulary)
+            and words.weight.requires_grad
+            and (vocabulary is not None or self.lm_head.decoder.weight is words.weight)
         )
         return TiedGradient() if collects else None
+
+    def _sparse_loss(
+        self,
+        states: Tensor,
+        targets: Tensor,
+        items: Tensor,
+        vocabulary: str | None,
+        own: tuple[Tensor, Tensor] | None,
+        tied: TiedGradient | None,
+    ) -> Tensor:
+        """The loss of states *(N, hidden)*, a few logits at a time."""
+        head = self.lm_head
+        if not self._readable(vocabulary):
+            return _called_cross_entropy(lambda part: head(part, own), states, targets, items, self._pieces(vocabulary))
+        weight, bias = own or (head.decoder.weight, head.decoder.bias)
+        return chunked_cross_entropy(head.transform(states), weight, bias, targets, items, tied)
 
     def _logits(self, states: Tensor, real: Tensor | None, own: tuple[Tensor, Tensor] | None) -> Tensor:
         """Logits of all tokens, *Shape: (B, S, V)*; zeros where `real` says that there is padding."""
@@ -243,7 +284,7 @@ class _XmodLM(XmodPreTrainedModel):
         return logits.new_zeros(*states.shape[:2], logits.shape[-1]).index_put((real,), logits)
 
 
-class XmodForMaskedLM(_XmodLM):
+class XmodForMaskedLM(XmodLM):
     """X-MOD with a masked language-model head.
 
     Args:
@@ -290,10 +331,10 @@ class XmodForMaskedLM(_XmodLM):
         labelled, tied = None, None
         vocabulary = self.vocabulary_of(lang_ids, attention_mask)
         own = self._own_projection(vocabulary)
-        weight, bias = own or (self.lm_head.decoder.weight, self.lm_head.decoder.bias)
         if labels is not None:
-            check_labels(labels, _shape(input_ids, inputs_embeds), len(weight))
-            labels = counted_labels(labels, attention_mask)
+            check_labels(labels, shape_of(input_ids, inputs_embeds), self._pieces(vocabulary))
+            given, labels = labels, counted_labels(labels, attention_mask)
+            warn_of_uncounted(given, labels, num_items_in_batch)
             labelled = labels != IGNORED
             tied = self._tied_gradient(input_ids, vocabulary) if sparse_prediction else None
         elif sparse_prediction:
@@ -324,142 +365,10 @@ class XmodForMaskedLM(_XmodLM):
             items = number_of_items(labelled.sum(), num_items_in_batch).to(states.device)
             if logits is not None:
                 loss = summed_cross_entropy(logits[labelled], targets) / items
+            elif self.training:
+                loss = self._sparse_loss(states[labelled], targets, items, vocabulary, own, tied)
             else:
-                transformed = self.lm_head.transform(states[labelled])
-                if self.training:
-                    loss = chunked_cross_entropy(transformed, weight, bias, targets, items, tied)
-                else:
-                    logits = self.lm_head.project(transformed, own)
-                    loss = summed_cross_entropy(logits, targets) / items
+                logits = self.lm_head(states[labelled], own)
+                loss = summed_cross_entropy(logits, targets) / items
         output = MaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return output if return_dict else output.to_tuple()
-
-
-class XmodForCausalLM(_XmodLM, GenerationMixin):
-    """X-MOD with a language-model head for prediction from left to right.
-
-    Args:
-        config: its configuration, usually with `is_decoder=True`.
-    """
-
-    def __init__(self, config: XmodConfig) -> None:
-        super().__init__(config)
-        if not config.is_decoder:
-            logger.warning("XmodForCausalLM attends in both directions unless config.is_decoder is True.")
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        lang_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        head_mask: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        encoder_hidden_states: Tensor | None = None,
-        encoder_attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        past_key_values: Any = None,
-        use_cache: bool | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        logits_to_keep: int | Tensor = 0,
-        sparse_prediction: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Predicts each next token. Arguments as for `XmodModel`, and:
-
-        Args:
-            labels: *Shape: (B, S)*, int64, usually the input itself: each is predicted from the tokens before it; -100
-                where a token does not count.
-            logits_to_keep: compute the logits of the last so many positions only, or of these positions; 0 for all.
-            sparse_prediction: with `labels`, compute the loss alone, a few logits at a time: `logits` is None.
-            num_items_in_batch: number of labels over all accumulated batches; the loss is the sum over it.
-
-        Returns:
-            `CausalLMOutputWithCrossAttentions` with the mean loss, `logits` *(B, S, V)* and the cache.
-        """
-        return_dict = self.config.return_dict if return_dict is None else return_dict
-        tied = None
-        vocabulary = self.vocabulary_of(lang_ids, attention_mask)
-        own = self._own_projection(vocabulary)
-        weight, bias = own or (self.lm_head.decoder.weight, self.lm_head.decoder.bias)
-        if labels is not None:
-            check_labels(labels, _shape(input_ids, inputs_embeds), len(weight))
-            labels = counted_labels(labels, attention_mask)
-            use_cache = False
-            tied = self._tied_gradient(input_ids, vocabulary) if sparse_prediction else None
-        elif sparse_prediction:
-            raise InputError("sparse_prediction is True, but there are no labels to predict.")
-        outputs = self.roberta(
-            input_ids,
-            lang_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
-            encoder_attention_mask,
-            past_key_values,
-            use_cache,
-            output_attentions,
-            output_hidden_states,
-            return_dict=True,
-            tied_gradient=tied,
-            **kwargs,
-        )
-        states = outputs.last_hidden_state
-        loss, logits = None, None
-        if not sparse_prediction:
-            if isinstance(logits_to_keep, Tensor):
-                logits = self.lm_head(states[:, logits_to_keep], own)
-            else:
-                logits = self.lm_head(states[:, -logits_to_keep:] if logits_to_keep else states, own)
-        if labels is not None:
-            targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED).to(states.device)  # what each position predicts
-            labelled = targets != IGNORED
-            items = number_of_items(labelled.sum(), num_items_in_batch)
-            if logits is None:
-                transformed = self.lm_head.transform(states[labelled])
-                loss = chunked_cross_entropy(transformed, weight, bias, targets[labelled], items, tied)
-            elif logits.shape[1] != targets.shape[1]:
-                raise InputError(
-                    f"logits_to_keep is {logits_to_keep}: with labels, the logits of all positions are needed (0)."
-                )
-            else:
-                loss = summed_cross_entropy(logits[labelled], targets[labelled]) / items
-        output = CausalLMOutputWithCrossAttentions(
-            loss,
-            logits,
-            outputs.past_key_values,
-            outputs.hidden_states,
-            outputs.attentions,
-            outputs.cross_attentions,
-        )
-        return output if return_dict else output.to_tuple()
-
-    def prepare_inputs_for_generation(
-        self, input_ids: Tensor, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        """The inputs of one step of `generate`: new tokens speak the language of the last token before them."""
-        lang_ids = kwargs.pop("lang_ids", None)
-        kwargs["inputs_embeds"] = inputs_embeds
-        inputs = GenerationMixin.prepare_inputs_for_generation(cast(Any, self), cast(Any, input_ids), *args, **kwargs)
-        if lang_ids is not None:
-            if isinstance(lang_ids, Tensor) and lang_ids.dim() == 2:
-                given = inputs.get("input_ids")
-                new = (inputs["inputs_embeds"] if given is None else given).shape[1]
-                cache = inputs.get("past_key_values")
-                start = 0 if cache is None else int(cache.get_seq_length())
-                missing = max(0, start + new - lang_ids.shape[1])
-                lang_ids = torch.cat((lang_ids, lang_ids[:, -1:].expand(-1, missing)), 1)[:, start : start + new]
-            inputs["lang_ids"] = lang_ids
-        return inputs
-
-    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
-        # The library counts from 0; here positions count from pad_token_id + 1.
-        positions = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
-        return positions + self.config.pad_token_id + 1

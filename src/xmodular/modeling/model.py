@@ -20,8 +20,9 @@ from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, InputError
 from xmodular.modeling.attention import PACKED_BACKENDS, AttentionInputs
 from xmodular.modeling.base import XmodPreTrainedModel
-from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings
+from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings, is_plain
 from xmodular.modeling.encoder import XmodEncoder
+from xmodular.modeling.labels import first_states, first_tokens
 from xmodular.modeling.routing import Plan, check_lang_ids, make_plan
 
 
@@ -32,9 +33,9 @@ class XmodPooler(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, states: Tensor) -> Tensor:
-        """*Shape: (B, S, hidden)* to *(B, hidden)*."""
-        return torch.tanh(self.dense(states[:, 0]))
+    def forward(self, states: Tensor, first: Tensor | None = None) -> Tensor:
+        """*Shape: (B, S, hidden)* to *(B, hidden)*; `first` (B,) is where the first tokens are, 0 if None."""
+        return torch.tanh(self.dense(first_states(states, first)))
 
 
 class XmodModel(XmodPreTrainedModel):
@@ -172,8 +173,17 @@ class XmodModel(XmodPreTrainedModel):
         if kept_positions is not None and pack and not output_hidden_states:
             plan = plan.keep(kept_positions)
         embedded = self.embeddings(
-            plan, input_ids, inputs_embeds, token_type_ids, position_ids, past_length, tied_gradient, vocabulary
+            input_ids,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            past_length,
+            plan=plan if is_plain(self.embeddings, XmodEmbeddings) else None,  # hooks see (B, S, hidden)
+            tied=tied_gradient,
+            vocabulary=vocabulary,
         )
+        if embedded.dim() == 3:
+            embedded = plan.pack(embedded)
         inputs = AttentionInputs(
             plan,
             backend,
@@ -204,7 +214,9 @@ class XmodModel(XmodPreTrainedModel):
                 hidden_states = tuple(layer.masked_fill(padding[:, :, None], 0) for layer in hidden_states)
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=states,
-            pooler_output=self.pooler(states) if self.pooler is not None else None,
+            pooler_output=self.pooler(states, first_tokens(attention_mask, length))
+            if self.pooler is not None
+            else None,
             past_key_values=_as_given(cache, past_key_values) if use_cache else None,
             hidden_states=hidden_states,
             attentions=tuple(encoded.attentions) if output_attentions else None,

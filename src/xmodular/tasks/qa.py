@@ -137,9 +137,17 @@ def _tokens(spans: Sequence[Span], start: int, end: int) -> Span | None:
 
 
 def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
-    """First and last token of each answer, (batch,) each."""
+    """First and last token of each answer, (batch,) each, and where none can be, (batch, tokens).
+
+    Answers are of the context; the first token of all stands for none.
+    """
     pairs = torch.tensor([encoding.target for encoding in encodings])
-    return {"start_positions": pairs[:, 0], "end_positions": pairs[:, 1]}
+    barred = torch.ones(len(encodings), longest, dtype=torch.bool)
+    barred[:, 0] = False
+    for row, encoding in zip(barred, encodings, strict=True):
+        before, spans = encoding.places
+        row[before : before + len(spans)] = False
+    return {"start_positions": pairs[:, 0], "end_positions": pairs[:, 1], "p_mask": barred}
 
 
 def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:

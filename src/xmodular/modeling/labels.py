@@ -1,0 +1,95 @@
+"""Padding, labels and losses: what all heads share.
+
+Shapes: B sequences, S tokens per sequence, N items that count.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from xmodular.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+IGNORED = -100  # label of what does not count
+
+
+def shape_of(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[int, ...]:
+    """*(B, S)* of an input, as far as it can be read: the model itself checks it."""
+    given = input_ids if input_ids is not None else inputs_embeds
+    return () if given is None else tuple(given.shape[:2])
+
+
+def check_labels(labels: Tensor, shape: tuple[int, ...], count: int, name: str = "labels") -> None:
+    """Raises InputError if labels have another shape, no integer type, or (on a CPU) values out of range."""
+    if tuple(labels.shape) != shape:
+        raise InputError(f"{name} have shape {tuple(labels.shape)}: they must have {shape}.")
+    if labels.is_floating_point():
+        raise InputError(
+            f"{name} have dtype {labels.dtype}: they must be integers from 0 to {count - 1}, or {IGNORED} where a "
+            "position does not count."
+        )
+    if labels.device.type == "cpu" and labels.numel() and not torch.compiler.is_compiling():
+        counted = labels[labels != IGNORED]
+        if len(counted) and (int(counted.min()) < 0 or int(counted.max()) >= count):
+            wrong = int(counted.min()) if int(counted.min()) < 0 else int(counted.max())
+            raise InputError(f"{name} have {wrong}: they must be from 0 to {count - 1}, or {IGNORED} to be ignored.")
+
+
+def number_of_items(count: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+    """What a summed loss is divided by: the items counted here, or those of all accumulated batches if given.
+
+    Without any item it is 1 and the loss 0, so that a batch without labels does not end a training run.
+    """
+    items = count if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=count.device)
+    return items.clamp(min=1)
+
+
+def real_positions(attention_mask: Tensor | None) -> Tensor | None:
+    """*Shape: (B, S)*, bool: the tokens that are no padding, if the mask says so."""
+    return None if attention_mask is None or attention_mask.dim() != 2 else attention_mask != 0
+
+
+def first_tokens(attention_mask: Tensor | None, length: int) -> Tensor | None:
+    """*Shape: (B,)*, int64: the place of each sequence's first token in a batch of that length, behind its padding.
+
+    None if the mask does not say so: it is the first of all then.
+    """
+    real = real_positions(attention_mask)
+    return None if real is None else real[:, -length:].int().argmax(1)
+
+
+def first_states(states: Tensor, first: Tensor | None) -> Tensor:
+    """*Shape: (B, S, hidden)* to *(B, hidden)*: the states of the first tokens."""
+    return states[:, 0] if first is None else states.take_along_dim(first[:, None, None].to(states.device), 1)[:, 0]
+
+
+def counted_labels(labels: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """The labels, -100 at padding: what stands there does not count."""
+    real = real_positions(attention_mask)
+    return labels if real is None else labels.masked_fill(~real[:, -labels.shape[1] :].to(labels.device), IGNORED)
+
+
+def warn_of_uncounted(given: Tensor, counted: Tensor, num_items_in_batch: Tensor | int | None) -> None:
+    """Warns if labels were given that do not count, where the caller has counted: Trainer counts all but -100."""
+    if num_items_in_batch is None or torch.compiler.is_compiling() or given is counted:
+        return
+    if bool((given != counted).any()):
+        logger.warning_once(  # type: ignore[attr-defined]  # transformers adds it
+            "Labels at padding do not count, but they are not -100, so num_items_in_batch (Trainer's count, for one) "
+            "may count them, and the loss is then too small. Set them to -100."
+        )
+
+
+def in_full(tensor: Tensor) -> Tensor:
+    """A tensor in single precision at least."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sum of the cross entropies of logits *(N, classes)*, in single precision at least."""
+    return F.cross_entropy(in_full(logits), targets, ignore_index=IGNORED, reduction="sum")
