@@ -19,6 +19,7 @@ from xmodular.errors import InputError
 from xmodular.modeling.base import XmodPreTrainedModel
 from xmodular.modeling.embeddings import TiedGradient
 from xmodular.modeling.model import XmodModel
+from xmodular.modeling.routing import tracing
 
 logger = logging.getLogger(__name__)
 
@@ -237,7 +238,9 @@ class _XmodLM(XmodPreTrainedModel):
 
     def _logits(self, states: Tensor, real: Tensor | None, own: tuple[Tensor, Tensor] | None) -> Tensor:
         """Logits of all tokens, *Shape: (B, S, V)*; zeros where `real` says that there is padding."""
-        if real is None or torch.compiler.is_compiling() or bool(real.all()):
+        if real is not None and tracing():
+            return self.lm_head(states, own).masked_fill(~real.to(states.device)[:, :, None], 0)
+        if real is None or bool(real.all()):
             return self.lm_head(states, own)
         logits = self.lm_head(states[real], own)
         return logits.new_zeros(*states.shape[:2], logits.shape[-1]).index_put((real,), logits)
@@ -458,6 +461,15 @@ class XmodForCausalLM(_XmodLM, GenerationMixin):
                 lang_ids = torch.cat((lang_ids, lang_ids[:, -1:].expand(-1, missing)), 1)[:, start : start + new]
             inputs["lang_ids"] = lang_ids
         return inputs
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **kwargs: Any
+    ) -> Any:
+        lang_ids = kwargs.get("lang_ids")
+        if isinstance(lang_ids, Tensor) and lang_ids.shape == (1,) and input_ids is not None:
+            kwargs["lang_ids"] = lang_ids.expand(len(input_ids))  # of the whole batch, before it grows
+        expand = GenerationMixin._expand_inputs_for_generation
+        return expand(cast(Any, self), expand_size, is_encoder_decoder, input_ids, **kwargs)
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
         # The library counts from 0; here positions count from pad_token_id + 1.
