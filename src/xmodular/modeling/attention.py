@@ -296,7 +296,7 @@ class XmodSelfAttention(nn.Module):
 
     def _heads(self, states: Tensor) -> Tensor:
         """*(B, N, H·d)* to *(B, H, N, d)*."""
-        return states.unflatten(2, (len(self.heads), self.head_size)).transpose(1, 2)
+        return states.reshape(*states.shape[:2], len(self.heads), self.head_size).transpose(1, 2)
 
     def _relative_bias(self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor, longest: int) -> Tensor:
         """The term of relative positions, before the division by √d.
