@@ -9,8 +9,9 @@ import pytest
 
 from xmodular import languages
 from xmodular.catalogue import RELEASES
-from xmodular.errors import LanguageError
-from xmodular.languages import english_name, names_of, relatives, resolve, resolve_all
+from xmodular.configuration import XmodConfig
+from xmodular.errors import ConfigurationError, LanguageError
+from xmodular.languages import code_problem, english_name, names_of, relatives, resolve, resolve_all
 
 EVERY = [(release.name, code) for release in RELEASES.values() for code in release.languages]
 X81 = RELEASES["xmod-base"].languages
@@ -380,3 +381,16 @@ def test_names_leave_invented_regions_out() -> None:
     assert names_of("eo_EO")["bcp47"] == "eo"
     assert names_of("zh_TW")["english"] == "Chinese (Traditional)"
     assert names_of("xx_nothing_at_all") == {"english": None, "native": None, "bcp47": None}
+
+
+@pytest.mark.parametrize(("code", "name"), [("to", "Tongan"), ("cpu", "cpu"), ("pop", "pop")])
+def test_a_code_that_modules_have_for_themselves_says_which_to_use(code: str, name: str) -> None:
+    """Tongan is `to`, and a torch module has a method of that name."""
+    problem = code_problem(code)
+    assert problem is not None
+    usable = f"{code}_XX"
+    assert f"such as {usable!r}; {code!r} will mean it" in problem
+    assert code_problem(usable) is None
+    assert resolve(code, ["en_XX", usable]) == resolve(name, ["en_XX", usable]) == usable
+    with pytest.raises(ConfigurationError, match=usable):
+        XmodConfig(languages=["en_XX", code])

@@ -17,6 +17,7 @@ from xmodular.files import is_missing_folder
 from xmodular.languages import code_problem
 
 POSITION_TYPES = ("absolute", "relative_key", "relative_key_query")
+LAYOUTS = ("packed", "grid")
 
 
 # Beyond these a configuration is damaged, and building a model of it would fill the memory.
@@ -73,6 +74,8 @@ class XmodConfig(PretrainedConfig):
         ln_before_adapter: whether the adapters' residual starts after that LayerNorm (True) or before it.
         languages: language codes, one adapter each; the position of a code is its language id.
         default_language: the language of inputs that come without `lang_ids`.
+        layout: what the layers see: "packed", real tokens alone as (tokens, hidden); or "grid", all tokens as
+            (batch, sequence, hidden), for hooks and tools that expect that. The results are the same.
         vocabularies: languages with a vocabulary of their own, and the rows of their word embeddings; such a language
             has its own tokenizer too.
         pruned_heads: attention heads that have been removed, by layer; written by `prune_heads`.
@@ -111,6 +114,7 @@ class XmodConfig(PretrainedConfig):
     ln_before_adapter: bool = True
     languages: Sequence[str] = ("en_XX",)
     default_language: str | None = None
+    layout: str = "packed"
     vocabularies: dict[str, int] = field(default_factory=dict)
     pruned_heads: dict[int, list[int]] | None = None
 
@@ -207,6 +211,8 @@ class XmodConfig(PretrainedConfig):
         if self.position_embedding_type not in POSITION_TYPES:
             allowed = ", ".join(map(repr, POSITION_TYPES))
             yield f"position_embedding_type is {self.position_embedding_type!r}: allowed are {allowed}."
+        if self.layout not in LAYOUTS:
+            yield f"layout is {self.layout!r:.40}: allowed are {', '.join(map(repr, LAYOUTS))}."
         if not callable(self.hidden_act):
             from transformers.activations import ACT2FN
 

@@ -128,7 +128,9 @@ def code_problem(code: object) -> str | None:
     if not isinstance(code, str) or not _CODE.fullmatch(code):
         return f"{code!r:.80}: a code is a letter followed by at most 63 letters, digits, '_' or '-', such as 'de_DE'."
     if _is_reserved(code):
-        return f"{code!r}, which is the name of another part of a model: add a region, such as '{code}_XX'."
+        usable = f"{code}_XX"
+        means = f"; {code!r} will mean it" if _meant(code, (usable,)) else ""
+        return f"{code!r}, which is the name of another part of a model: add a region, such as {usable!r}{means}."
     return None
 
 

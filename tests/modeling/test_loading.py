@@ -25,7 +25,7 @@ from tests.support import (
     tiny_model,
     tiny_peer,
 )
-from xmodular import XmodForMaskedLM, XmodForSequenceClassification, XmodModel
+from xmodular import XmodConfig, XmodForMaskedLM, XmodForSequenceClassification, XmodModel
 from xmodular.errors import LanguageError
 
 CLASSES = [
@@ -252,7 +252,45 @@ def test_part_of_the_languages_from_shards_and_with_a_changed_configuration(tmp_
     name = "encoder.layer.1.output.adapter_modules.de_DE.dense2.weight"
     assert torch.equal(part.roberta.get_parameter(name), whole.roberta.get_parameter(name))
     other = XmodForMaskedLM.from_pretrained(tmp_path, languages=["en_XX"])
-    assert other.config.default_language is None
+    assert other.config.default_language == "en_XX"  # the only one
+
+
+def test_one_language_alone_is_the_default(tmp_path: Path) -> None:
+    whole = tiny_model(XmodModel)
+    whole.save_pretrained(tmp_path)
+    batch = ragged_batch(languages="single")
+    del batch["lang_ids"]
+    for name in ("sw", "German"):
+        part = XmodModel.from_pretrained(tmp_path, languages=[name])
+        assert part.config.default_language == part.languages[0]
+        expected = whole(**batch, lang_ids=whole.lang_ids(name)).last_hidden_state
+        torch.testing.assert_close(part(**batch).last_hidden_state, expected, atol=1e-5, rtol=0)
+    with pytest.raises(LanguageError, match="language of the input is unknown"):
+        whole(**batch)
+    whole.keep_languages(["sw"])  # however it came to have one
+    torch.testing.assert_close(
+        whole(**batch).last_hidden_state, whole(**batch, lang_ids=torch.tensor([0])).last_hidden_state
+    )
+    whole.add_language("fi_FI")
+    with pytest.raises(LanguageError, match="language of the input is unknown"):
+        whole(**batch)
+
+
+@pytest.mark.parametrize("how", ["folder", "config"])
+def test_a_default_language_beside_the_languages_is_taken(how: str, tmp_path: Path) -> None:
+    tiny_model(XmodModel, default_language="en_XX").save_pretrained(tmp_path)
+    more = {} if how == "folder" else {"config": XmodConfig.from_pretrained(tmp_path)}
+
+    def default(languages: list[str], **given: Any) -> Any:
+        return XmodModel.from_pretrained(tmp_path, languages=languages, **more, **given).config.default_language
+
+    assert default(["en", "de"]) == "en_XX"
+    assert default(["sw", "de"]) is None
+    assert default(["sw", "de"], default_language="German") == "de_DE"
+    assert default(["en", "de"], default_language="de_DE") == "de_DE"
+    assert default(["en", "de"], default_language=None) is None
+    with pytest.raises(LanguageError, match=r"'sw'.*en_XX, de_DE"):
+        default(["en", "de"], default_language="sw")
 
 
 def test_languages_that_are_not_there_or_named_twice_are_refused(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_row_without_real_tokens_is_zeros_and_disturbs_nobody() -> None:
     result = model(**batch, **EVERYTHING)
     rest = model(**{key: value[[0, 2]] for key, value in batch.items()})
     assert not result.last_hidden_state[1].any()
-    torch.testing.assert_close(result.last_hidden_state[[0, 2]], rest.last_hidden_state, atol=1e-6, rtol=0)
+    torch.testing.assert_close(result.last_hidden_state[[0, 2]], rest.last_hidden_state, atol=1e-5, rtol=0)
     assert all(states.isfinite().all() for states in result.hidden_states)
 
 

@@ -59,7 +59,7 @@ def test_ids_at_padding_are_not_read_in_either_layout() -> None:
         ({"input_ids": torch.ones(4, 9, dtype=torch.bool)}, "torch.bool"),
         ({"token_type_ids": torch.full((4, 9), 2)}, "token_type_ids has 2"),
         ({"position_ids": torch.full((4, 9), -1)}, "position_ids has -1"),
-        ({"past_key_values": ()}, "encoder"),
+        ({"past_key_values": ()}, "must be a cache"),
     ],
 )
 def test_inputs_that_fit_in_form_only(change: dict[str, Any], text: str) -> None:

@@ -1,15 +1,16 @@
 """One bottleneck adapter per language (Pfeiffer et al. 2022, section 3.1).
 
-Shapes: T tokens, all languages together.
+Shapes: T tokens, all languages together; in the grid layout, B sequences of S tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 from transformers.activations import ACT2FN
 
 from xmodular.configuration import XmodConfig
@@ -45,19 +46,23 @@ class Adapters(nn.ModuleDict):
     def __init__(self, config: XmodConfig) -> None:
         super().__init__({language: XmodAdapter(config) for language in config.languages})
 
-    def forward(self, states: Tensor, routes: Routes, batch_size: int) -> Tensor:
-        """Sends every token through its language's adapter.
+    def forward(self, states: Tensor, routes: Routes) -> Tensor:
+        """Sends every token through its language's adapter, which sees the tokens alone: *(tokens, hidden)*.
 
         Args:
-            states: *Shape: (T, hidden)*.
+            states: *Shape: (T, hidden)* or *(B, S, hidden)*.
             routes: says which token takes which adapter.
-            batch_size: number of sequences, where the routes come as one id per sequence.
 
         Returns:
-            *Shape: (T, hidden)*, in the same order.
+            The same shape, in the same order.
         """
         if routes.lang_ids is not None:
-            return self._by_index(states, routes.lang_ids, batch_size)
+            return self._by_index(states, routes.lang_ids)
+        if states.dim() == 2:
+            return self._by_segment(states, routes)
+        return self._by_segment(states.flatten(0, 1), routes).view_as(states)
+
+    def _by_segment(self, states: Tensor, routes: Routes) -> Tensor:
         segments, order = routes.segments, routes.order
         adapters = in_order(self)
         if len(segments) == 1:
@@ -69,28 +74,28 @@ class Adapters(nn.ModuleDict):
         adapted = torch.cat([adapters[language](part) for (language, _), part in zip(segments, slices, strict=True)])
         return adapted if order is None else torch.empty_like(adapted).index_copy(0, order, adapted)
 
-    def _by_index(self, states: Tensor, ids: Tensor, batch_size: int) -> Tensor:
-        """The same without sizes that depend on data: for tracing and compiling.
+    def _by_index(self, states: Tensor, ids: Tensor) -> Tensor:
+        """The same without sizes that depend on data: *(B, S, hidden)* by ids *(B,)* or *(B, S)*.
 
-        With one language per sequence the adapters' weights are gathered per sequence; with one per token, every
-        adapter sees every token, and a mask chooses.
+        With one language per sequence the adapters' weights are gathered per sequence. With one per token, or where
+        something wraps an adapter or hooks into it, every adapter sees every token, and a mask chooses.
         """
         adapters = in_order(self)
-        if ids.shape[0] == batch_size:
-            grid = states.unflatten(0, (batch_size, -1))
+        if ids.dim() == 1 and all(map(_gatherable, adapters)):
             hidden = torch.baddbmm(
                 _gather([adapter.dense1.bias for adapter in adapters], ids)[:, None],
-                grid,
-                _gather([adapter.dense1.weight for adapter in adapters], ids).mT,
+                states,
+                _gather([adapter.dense1.weight for adapter in adapters], ids).transpose(1, 2),
             )
             return torch.baddbmm(
                 _gather([adapter.dense2.bias for adapter in adapters], ids)[:, None],
                 adapters[0].activation(hidden),
-                _gather([adapter.dense2.weight for adapter in adapters], ids).mT,
-            ).flatten(0, 1)
+                _gather([adapter.dense2.weight for adapter in adapters], ids).transpose(1, 2),
+            )
+        ids = ids if ids.dim() == 2 else ids[:, None]
         chosen = torch.zeros_like(states)
         for index, adapter in enumerate(adapters):
-            chosen = torch.where((ids == index)[:, None], adapter(states), chosen)
+            chosen = torch.where((ids == index)[..., None], adapter(states), chosen)
         return chosen
 
 
@@ -103,7 +108,34 @@ def sources(adapters: Adapters, routes: Routes) -> list[nn.Module]:
     """The modules whose output a forward pass of `adapters` may return as it is."""
     ordered = in_order(adapters)
     used = [ordered[language] for language, _ in routes.segments]
-    return [adapters, *used, *(adapter.dense2 for adapter in used)]
+    return [adapters, *used, *(adapter.dense2 for adapter in used if type(adapter) is XmodAdapter)]
+
+
+def plain(*modules: nn.Module) -> bool:
+    """Whether modules are linear layers, dropout or adapters, and nothing wraps them, replaces them or hooks into them.
+
+    Only then may their weights be read, or their output be changed in place; else they are called and left alone.
+    """
+    return not (_global_forward_hooks or _global_forward_pre_hooks) and all(
+        type(module) in _PLAIN
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+        and "forward" not in module.__dict__
+        for module in modules
+    )
+
+
+_PLAIN = (nn.Linear, nn.Dropout, XmodAdapter, Adapters)
+
+
+def _gatherable(adapter: XmodAdapter) -> bool:
+    """Whether an adapter is two plain linear layers and an activation that has no weights of its own."""
+    if not plain(adapter) or not plain(adapter.dense1, adapter.dense2):
+        return False
+    act: Any = adapter.activation
+    return not isinstance(act, nn.Module) or not (
+        act._forward_hooks or act._forward_pre_hooks or any(True for _ in act.parameters())
+    )
 
 
 def _gather(parameters: list[Tensor], ids: Tensor) -> Tensor:

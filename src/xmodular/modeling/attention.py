@@ -1,7 +1,7 @@
 """Multi-head attention over the tokens of a plan.
 
 Shapes: B sequences, S tokens per sequence as given, T tokens that are worked on, H heads of size d, Q queries and K
-keys of a sequence.
+keys of a sequence. States are *(T, hidden)* in the packed layout and *(B, S, hidden)* in the grid.
 
 The packed layout attends run by run, without masks. The grid layout goes through transformers' attention interface,
 with its masks and caches.
@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.module import _global_forward_hooks
 from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError
-from xmodular.modeling.routing import Plan
+from xmodular.modeling.adapters import plain
+from xmodular.modeling.routing import Plan, tracing
 
 # Backends that the packed layout has a way for; with any other, the grid layout and the backend's own masks are used.
 PACKED_BACKENDS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3")
@@ -36,9 +36,10 @@ class AttentionInputs:
         plan: the plan of this forward.
         backend: name of the attention implementation.
         mask: self-attention mask of the grid layout, in the backend's form.
-        cross_states: *Shape: (B, K, hidden)*, the encoder's states, for cross-attention.
+        padding: *Shape: (B, S)*, bool: tokens of the grid layout that are none.
         cross_mask: mask over the encoder's states, in the backend's form.
-        cache: keys and values of earlier tokens, updated in place.
+        cache: keys and values of earlier tokens.
+        extend_cache: whether those of these tokens are added, in place.
         past_length: tokens that the cache held when this forward began.
         causal: whether a query sees only keys up to its own slot.
         want_weights: whether the probabilities are asked for.
@@ -48,9 +49,10 @@ class AttentionInputs:
     plan: Plan
     backend: str
     mask: Any = None
-    cross_states: Tensor | None = None
+    padding: Tensor | None = None
     cross_mask: Any = None
     cache: Cache | None = None
+    extend_cache: bool = True
     past_length: int = 0
     causal: bool = False
     want_weights: bool = False
@@ -65,9 +67,12 @@ def eager_attention(
     attention_mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,
+    factor: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
     """softmax(q·kᵀ·scaling + mask)·v, written out; the only backend that returns probabilities.
+
+    The context is made of the very probabilities that are returned, so that these have gradients.
 
     Args:
         module: the attention module (its `training` flag is read).
@@ -76,6 +81,7 @@ def eager_attention(
         attention_mask: added to the scores, or True where a key is visible; broadcast to *(B, H, Q, K)*.
         scaling: factor of the scores.
         dropout: probability of dropping a weight.
+        factor: multiplied with the probabilities; broadcast to *(B, H, Q, K)*.
 
     Returns:
         The context, *Shape: (B, Q, H, d)*, and the probabilities, *Shape: (B, H, Q, K)*.
@@ -86,6 +92,8 @@ def eager_attention(
     elif attention_mask is not None:
         scores = scores + attention_mask[..., : key.shape[-2]]
     weights = F.dropout(scores.softmax(-1), dropout, module.training)
+    if factor is not None:
+        weights = weights * factor.to(weights.dtype)
     return torch.matmul(weights, value).transpose(1, 2), weights
 
 
@@ -120,22 +128,29 @@ class XmodSelfAttention(nn.Module):
             self.max_distance = config.max_position_embeddings - 1
             self.distance_embedding = nn.Embedding(2 * self.max_distance + 1, self.head_size)
 
-    def forward(self, states: Tensor, inputs: AttentionInputs, head_mask: Tensor | None = None) -> tuple[Tensor, Any]:
+    def forward(
+        self,
+        states: Tensor,
+        inputs: AttentionInputs,
+        head_mask: Tensor | None = None,
+        cross_states: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
         """Attends.
 
         Args:
-            states: *Shape: (T, hidden)*.
+            states: *Shape: (T, hidden)* or *(B, S, hidden)*.
             inputs: plan, masks and caches.
             head_mask: *Shape: (H of the configuration,)*; each head's probabilities are multiplied with its entry.
+            cross_states: *Shape: (B, K, hidden)*, the encoder's states, for cross-attention.
 
         Returns:
-            The context, *Shape: (T, H·d)*, and, if asked for, the probabilities: *(B, H, Q, K)*.
+            The context, *Shape: (T, H·d)* or *(B, S, H·d)*, and, if asked for, the probabilities: *(B, H, Q, K)*.
         """
         if head_mask is not None and len(self.heads) < len(head_mask):
             head_mask = head_mask[self.heads]
         if inputs.plan.packed and not self.cross:
             return self._packed(states, inputs, head_mask)
-        return self._grid(states, inputs, head_mask)
+        return self._grid(states, inputs, head_mask, cross_states)
 
     def _packed(self, states: Tensor, inputs: AttentionInputs, head_mask: Tensor | None) -> tuple[Tensor, Any]:
         plan = inputs.plan
@@ -222,56 +237,66 @@ class XmodSelfAttention(nn.Module):
         )
         return context[0]
 
-    def _grid(self, states: Tensor, inputs: AttentionInputs, head_mask: Tensor | None) -> tuple[Tensor, Any]:
-        batch = inputs.plan.batch_size
-        query = self._heads(self.query(states), batch)
-        key, value = self._keys_and_values(states, inputs)
+    def _grid(
+        self, states: Tensor, inputs: AttentionInputs, head_mask: Tensor | None, cross_states: Tensor | None
+    ) -> tuple[Tensor, Any]:
+        query = self._heads(self.query(states))
+        key, value = self._keys_and_values(states, inputs, cross_states)
         mask = inputs.cross_mask if self.cross else inputs.mask
         if self.relative:
             if mask is not None and mask.dtype == torch.bool:
                 mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
+            batch = query.shape[0]
             rows = torch.arange(query.shape[2], device=query.device) + inputs.past_length
             columns = torch.arange(key.shape[2], device=query.device)
             bias = self._relative_bias(query, key, rows.expand(batch, -1), columns.expand(batch, -1), key.shape[2])
             bias = bias * self.scaling
             mask = bias if mask is None else mask + bias
-        backend = "eager" if inputs.want_weights else inputs.backend
-        attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(backend, eager_attention)
-        context, weights = attend(
-            self, query, key, value, mask, dropout=self.dropout_prob if self.training else 0.0, scaling=self.scaling
-        )
-        context = context.reshape(-1, len(self.heads), self.head_size)
+        dropout = self.dropout_prob if self.training else 0.0
+        if inputs.want_weights:
+            factor = None if head_mask is None else head_mask[:, None, None]
+            if inputs.padding is not None:  # queries that are none look nowhere, as in the packed layout
+                real = (~inputs.padding)[:, None, :, None].to(query.dtype)
+                factor = real if factor is None else factor * real
+            context, weights = eager_attention(self, query, key, value, mask, self.scaling, dropout, factor)
+            return context.flatten(2), weights
+        attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(inputs.backend, eager_attention)
+        context, _ = attend(self, query, key, value, mask, dropout=dropout, scaling=self.scaling)
         if head_mask is not None:
             context = context * head_mask.to(context.dtype)[:, None]
-            weights = None if weights is None else weights * head_mask.to(weights.dtype)[:, None, None]
-        return context.flatten(1), weights if inputs.want_weights else None
+        return context.flatten(2), None
 
-    def _keys_and_values(self, states: Tensor, inputs: AttentionInputs) -> tuple[Tensor, Tensor]:
+    def _keys_and_values(
+        self, states: Tensor, inputs: AttentionInputs, cross_states: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Keys and values of the grid layout, *Shape: (B, H, K, d)*, through the cache if there is one."""
-        cache = inputs.cache
-        batch = inputs.plan.batch_size
+        cache: Any = inputs.cache
         if self.cross:
-            assert inputs.cross_states is not None
+            assert cross_states is not None
             if isinstance(cache, EncoderDecoderCache) and cache.is_updated.get(self.layer_idx):
                 layer: Any = cache.cross_attention_cache.layers[self.layer_idx]
                 return layer.keys, layer.values
-            source = inputs.cross_states.flatten(0, 1)
-        else:
-            source = states
-        key, value = self._heads(self.key(source), batch), self._heads(self.value(source), batch)
-        if cache is None:
-            return key, value
+            states = cross_states
+        key, value = self._heads(self.key(states)), self._heads(self.value(states))
         if isinstance(cache, EncoderDecoderCache):
-            half = cache.cross_attention_cache if self.cross else cache.self_attention_cache
-            key, value = half.update(key, value, self.layer_idx)
-            if self.cross:
-                cache.is_updated[self.layer_idx] = True
+            half: Any = cache.cross_attention_cache if self.cross else cache.self_attention_cache
+        else:
+            half = None if self.cross else cache
+        if half is None:
             return key, value
-        return (key, value) if self.cross else cache.update(key, value, self.layer_idx)
+        if not inputs.extend_cache:
+            if self.cross or len(half.layers) <= self.layer_idx:
+                return key, value
+            before = half.layers[self.layer_idx]
+            return torch.cat((before.keys, key), 2), torch.cat((before.values, value), 2)
+        key, value = half.update(key, value, self.layer_idx)
+        if self.cross:
+            cache.is_updated[self.layer_idx] = True
+        return key, value
 
-    def _heads(self, flat: Tensor, batch: int) -> Tensor:
-        """*(B·N, H·d)* to *(B, H, N, d)*."""
-        return flat.view(batch, -1, len(self.heads), self.head_size).transpose(1, 2)
+    def _heads(self, states: Tensor) -> Tensor:
+        """*(B, N, H·d)* to *(B, H, N, d)*."""
+        return states.reshape(*states.shape[:2], len(self.heads), self.head_size).transpose(1, 2)
 
     def _relative_bias(self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor, longest: int) -> Tensor:
         """The term of relative positions, before the division by √d.
@@ -287,7 +312,8 @@ class XmodSelfAttention(nn.Module):
         """
         # Products with all rows of the table that can occur, then a choice by distance: (n, H, Q, distances).
         span = min(self.max_distance, longest - 1)
-        table = self.distance_embedding.weight[self.max_distance - span : self.max_distance + span + 1].to(query.dtype)
+        occurring = torch.arange(self.max_distance - span, self.max_distance + span + 1, device=query.device)
+        table = self.distance_embedding(occurring).to(query.dtype)
         distance = rows[:, :, None] - columns[:, None, :] + span  # (n, Q, K)
         heads = query.shape[1]
         index = distance[:, None].expand(-1, heads, -1, -1)
@@ -316,21 +342,26 @@ class XmodAttention(nn.Module):
         self.self = XmodSelfAttention(config, layer, cross=cross)
         self.output = XmodAttentionOutput(config, len(self.self.heads) * self.self.head_size)
 
-    def attend(self, states: Tensor, inputs: AttentionInputs, head_mask: Tensor | None = None) -> tuple[Tensor, Any]:
-        """First half, in which tokens meet: *Shape: (T, hidden)* to *(T, H·d)*, and the probabilities if asked for."""
-        return self.self(self.output.LayerNorm(states) if self.pre_norm else states, inputs, head_mask)
+    def attend(
+        self,
+        states: Tensor,
+        inputs: AttentionInputs,
+        head_mask: Tensor | None = None,
+        cross_states: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
+        """First half, in which tokens meet: *(..., hidden)* to *(..., H·d)*, and the probabilities if asked for."""
+        return self.self(self.output.LayerNorm(states) if self.pre_norm else states, inputs, head_mask, cross_states)
 
     def close(self, context: Tensor, states: Tensor) -> Tensor:
-        """Second half, token by token: *Shape: (T, H·d)* and the block's input *(T, hidden)* to *(T, hidden)*."""
+        """Second half, token by token: *(..., H·d)* and the block's input *(..., hidden)* to *(..., hidden)*."""
         out = self.output
         states = add(out.dropout(out.dense(context)), states, out.dense, out.dropout)
         return states if self.pre_norm else self.output.LayerNorm(states)
 
 
 def add(update: Tensor, residual: Tensor, *sources: nn.Module) -> Tensor:
-    """The sum of both; in place of the update where neither a gradient nor a hook on its sources needs it."""
-    hooked = bool(_global_forward_hooks) or any(source._forward_hooks for source in sources)
-    if hooked or torch.is_grad_enabled() or update.dtype != residual.dtype:
+    """The sum of both; in place of the update where no gradient and nothing around its sources needs it."""
+    if torch.is_grad_enabled() or tracing() or update.dtype != residual.dtype or not plain(*sources):
         return update + residual
     return update.add_(residual)
 
@@ -350,6 +381,12 @@ def prune_heads(block: XmodAttention, heads: set[int]) -> None:
         )
     places = torch.tensor([attention.heads.index(head) for head in stay])
     rows = (places[:, None] * attention.head_size + torch.arange(attention.head_size)).flatten()
+    for linear in (attention.query, attention.key, attention.value, block.output.dense):
+        if not plain(linear):
+            raise ConfigurationError(
+                f"layer {attention.layer_idx} has a {type(linear).__name__} where a plain linear layer is to be cut, "
+                "or hooks on it: prune heads before layers are wrapped, quantised or hooked."
+            )
     for name in ("query", "key", "value"):
         setattr(attention, name, _linear_part(getattr(attention, name), rows, 0))
     block.output.dense = _linear_part(block.output.dense, rows, 1)

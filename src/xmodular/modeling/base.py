@@ -22,6 +22,7 @@ from xmodular.files import written_beside
 from xmodular.languages import resolve, resolve_all
 from xmodular.modeling import languages as life
 from xmodular.modeling.attention import prune_heads
+from xmodular.modeling.routing import tracing
 from xmodular.modeling.trainable import TRAINABLE, ParameterGroup, language_of, parameter_group
 from xmodular.options import WeightPrecision
 from xmodular.packs import Misfit, Pack, read_pack, write_pack
@@ -78,12 +79,13 @@ class XmodPreTrainedModel(PreTrainedModel):
             pretrained_model_name_or_path: folder or Hub repository.
             args, kwargs: as for transformers' `PreTrainedModel.from_pretrained`.
             languages: names of the languages to load (codes, tags or English names), in the order of their new ids;
-                None loads all. A default language that is not among them is unset.
+                None loads all. A default language that is not among them is unset; one language alone becomes the
+                default. `default_language` among `kwargs` may be a name too.
             fallback: "relative" reads the nearest relative's adapter for a language that the checkpoint lacks, and
                 says so.
 
         Raises:
-            LanguageError: if the checkpoint has no such language.
+            LanguageError: if the checkpoint has no such language, or the default is not among `languages`.
         """
         source = pretrained_model_name_or_path
         if languages is not None:
@@ -96,8 +98,11 @@ class XmodPreTrainedModel(PreTrainedModel):
             codes = resolve_all(languages, stored.languages, fallback=fallback)
             own = {code: rows for code, rows in stored.vocabularies.items() if code in codes}
             chosen: dict[str, Any] = {"languages": codes, "vocabularies": own}
-            if stored.default_language not in codes:
-                chosen["default_language"] = None
+            default = stored.default_language if stored.default_language in codes else None
+            default = kwargs.pop("default_language", codes[0] if len(codes) == 1 else default)
+            if default is not None:
+                default = resolve(default, codes, fallback=fallback)
+            chosen["default_language"] = default
             if isinstance(config, XmodConfig):
                 kwargs["config"] = copy.deepcopy(config)
                 for name, value in chosen.items():
@@ -209,13 +214,15 @@ class XmodPreTrainedModel(PreTrainedModel):
             self.config.default_language = before.pop()
 
     def default_lang_id(self) -> int:
-        """Id of the default language.
+        """Id of the default language, which is that of a model with one language in any case.
 
         Raises:
             LanguageError: if none is set, or if it is not a language of this model.
         """
         default = self.config.default_language
         codes = list(self.config.languages)
+        if default is None and len(codes) == 1:
+            return 0
         if default is None:
             raise LanguageError(
                 "the language of the input is unknown: pass lang_ids (for example model.lang_ids([...])) or call "
@@ -240,9 +247,9 @@ class XmodPreTrainedModel(PreTrainedModel):
             used = [self.default_lang_id()]
         elif not isinstance(lang_ids, Tensor) or lang_ids.is_floating_point() or lang_ids.dtype == torch.bool:
             return None  # refused where lang_ids are checked
-        elif torch.compiler.is_compiling():
+        elif tracing():
             raise InputError(
-                f"{', '.join(own)} have vocabularies of their own: compile the model for one language "
+                f"{', '.join(own)} have vocabularies of their own: compile, export or trace the model for one language "
                 "(set_default_language and no lang_ids), or keep_languages without them."
             )
         else:

@@ -154,6 +154,15 @@ class XmodForCausalLM(XmodLM, GenerationMixin):
             inputs["lang_ids"] = lang_ids
         return inputs
 
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **kwargs: Any
+    ) -> Any:
+        lang_ids = kwargs.get("lang_ids")
+        if isinstance(lang_ids, Tensor) and lang_ids.shape == (1,) and input_ids is not None:
+            kwargs["lang_ids"] = lang_ids.expand(len(input_ids))  # of the whole batch, before it grows
+        expand = GenerationMixin._expand_inputs_for_generation
+        return expand(cast(Any, self), expand_size, is_encoder_decoder, input_ids, **kwargs)
+
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
         # The library counts from 0; here positions count from pad_token_id + 1.
         positions = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)

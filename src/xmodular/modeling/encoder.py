@@ -1,6 +1,7 @@
 """The stack of layers: attention, cross-attention, feed-forward, language adapter, all with residuals.
 
-Shapes: T tokens that are worked on, in the order of the plan.
+Shapes: B sequences, S tokens per sequence as given, T tokens that are worked on, in the order of the plan. States are
+*(T, hidden)* in the packed layout and *(B, S, hidden)* in the grid.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from xmodular.configuration import XmodConfig
 from xmodular.modeling.adapters import Adapters, activation, sources
 from xmodular.modeling.attention import AttentionInputs, XmodAttention, add
-from xmodular.modeling.routing import Routes
+from xmodular.modeling.routing import Routes, tracing
 
 CHUNK_ROWS = 1024  # tokens at a time in inference on a CPU
 
@@ -29,7 +30,7 @@ class XmodIntermediate(nn.Module):
         self.activation = activation(config)
 
     def forward(self, states: Tensor) -> Tensor:
-        """*Shape: (T, hidden)* to *(T, intermediate)*."""
+        """*(..., hidden)* to *(..., intermediate)*."""
         return self.activation(self.dense(states))
 
 
@@ -53,8 +54,8 @@ class XmodOutput(nn.Module):
         self.residual_after_norm = config.ln_before_adapter
         self.adapter_modules = Adapters(config)
 
-    def adapt(self, states: Tensor, routes: Routes, batch_size: int) -> Tensor:
-        """The adapters with their LayerNorm and residual: *Shape: (T, hidden)* to the same."""
+    def adapt(self, states: Tensor, routes: Routes) -> Tensor:
+        """The adapters with their LayerNorm and residual: *(..., hidden)* to the same."""
         if self.adapter_layer_norm is not None:
             normed = self.adapter_layer_norm(states)
         elif self.reuse_layer_norm:
@@ -62,7 +63,7 @@ class XmodOutput(nn.Module):
         else:
             normed = states
         residual = normed if self.residual_after_norm else states
-        adapted = self.dropout(self.adapter_modules(normed, routes, batch_size))
+        adapted = self.dropout(self.adapter_modules(normed, routes))
         return add(adapted, residual, self.dropout, *sources(self.adapter_modules, routes))
 
 
@@ -85,17 +86,20 @@ class XmodLayer(GradientCheckpointingLayer):
         inputs: AttentionInputs,
         head_mask: Tensor | None = None,
         kept: bool = False,
+        cross_states: Tensor | None = None,
     ) -> tuple[Tensor, Any, Any]:
         """Runs the layer.
 
         Args:
-            states: *Shape: (T, hidden)*.
+            states: *Shape: (T, hidden)* in the packed layout, *(B, S, hidden)* in the grid.
             inputs: plan, masks and caches.
             head_mask: *Shape: (heads,)*.
             kept: whether only the plan's kept tokens go on after attention (in the last layer).
+            cross_states: *Shape: (B, K, hidden)*, the encoder's states, for cross-attention. An argument by itself, as
+                reentrant checkpointing gives gradients to these only.
 
         Returns:
-            The new states, *Shape: (T, hidden)* or *(kept, hidden)*; the attention probabilities and those of
+            The new states, of the same shape, or *(kept, hidden)*; the attention probabilities and those of
             cross-attention, each None if not asked for.
         """
         plan, routes = inputs.plan, inputs.plan.routes
@@ -103,11 +107,11 @@ class XmodLayer(GradientCheckpointingLayer):
         if kept and plan.kept is not None and plan.kept_routes is not None:
             context, states, routes = context[plan.kept], states[plan.kept], plan.kept_routes
         cross_weights = None
-        if inputs.cross_states is not None:
+        if cross_states is not None:
             states = self.attention.close(context, states)
-            context, cross_weights = self.crossattention.attend(states, inputs, head_mask)
-        block = self.attention if inputs.cross_states is None else self.crossattention
-        if self._in_chunks(states, routes):
+            context, cross_weights = self.crossattention.attend(states, inputs, head_mask, cross_states)
+        block = self.attention if cross_states is None else self.crossattention
+        if plan.packed and self._in_chunks(states, routes):
             # What follows works token by token: in chunks that stay in the processor's cache.
             done = torch.empty_like(states)
             start = 0
@@ -118,16 +122,16 @@ class XmodLayer(GradientCheckpointingLayer):
             return done, weights, cross_weights
         return self._token_by_token(block, context, states, routes, plan.batch_size), weights, cross_weights
 
-    @staticmethod
-    def _in_chunks(states: Tensor, routes: Routes) -> bool:
+    def _in_chunks(self, states: Tensor, routes: Routes) -> bool:
         """Whether chunks pay: many tokens on a CPU, sorted by language, and no gradient to keep their states for."""
         return (
-            states.device.type == "cpu"
+            not tracing()  # first, as a number of tokens that is asked for is fixed in a graph
+            and states.device.type == "cpu"
             and len(states) > CHUNK_ROWS
             and routes.order is None
             and not torch.is_grad_enabled()
+            and not self.training  # reentrant checkpointing runs the layer again, with the same dropout
             and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
         )
 
     def _token_by_token(
@@ -135,15 +139,15 @@ class XmodLayer(GradientCheckpointingLayer):
     ) -> Tensor:
         """All of the layer that follows attention."""
         states = block.close(context, states)
-        adapted = self.output.adapt(self._feed_forward(states, batch_size), routes, batch_size)
+        adapted = self.output.adapt(self._feed_forward(states, batch_size), routes)
         return adapted if self.pre_norm else self.output.LayerNorm(adapted)
 
     def _feed_forward(self, states: Tensor, batch_size: int) -> Tensor:
         """The feed-forward block with its residual, `chunk_size` columns of the batch at a time if asked for."""
-        if not self.chunk_size:
+        if not self.chunk_size or tracing():  # the number of chunks would be fixed
             return self._feed_forward_chunk(states)
-        chunks = states.split(self.chunk_size * batch_size)
-        return torch.cat([self._feed_forward_chunk(chunk) for chunk in chunks])
+        dim, rows = (0, self.chunk_size * batch_size) if states.dim() == 2 else (1, self.chunk_size)
+        return torch.cat([self._feed_forward_chunk(chunk) for chunk in states.split(rows, dim)], dim)
 
     def _feed_forward_chunk(self, states: Tensor) -> Tensor:
         normed = self.output.LayerNorm(states) if self.pre_norm else states
@@ -156,7 +160,8 @@ class Encoded:
     """What the stack returns.
 
     Attributes:
-        states: *Shape: (T, hidden)*, or *(kept, hidden)* if the plan keeps only some tokens, in the plan's order.
+        states: *Shape: (T, hidden)*, or *(kept, hidden)* if the plan keeps only some tokens, in the plan's order; in
+            the grid layout *(B, S, hidden)*.
         hidden_states: *(B, S, hidden)*, the input of every layer, if asked for.
         attentions, cross_attentions: *(B, heads, Q, K)* of every layer, if asked for.
     """
@@ -183,25 +188,30 @@ class XmodEncoder(nn.Module):
         inputs: AttentionInputs,
         head_mask: Tensor | None = None,
         want_hidden_states: bool = False,
+        cross_states: Tensor | None = None,
     ) -> Encoded:
         """Runs all layers.
 
         Args:
-            states: *Shape: (T, hidden)*.
+            states: *Shape: (T, hidden)* in the packed layout, *(B, S, hidden)* in the grid.
             inputs: plan, masks and caches.
             head_mask: *Shape: (layers, heads)*.
             want_hidden_states: whether to keep the states between layers.
+            cross_states: *Shape: (B, K, hidden)*, for cross-attention.
         """
         done = Encoded(states, [], [], [])
         last = len(self.layer) - 1
         for index, layer in enumerate(self.layer):
             if want_hidden_states:
                 # Layers read the very states that are returned, so that these have gradients.
-                grid = inputs.plan.unpack(states)
-                done.hidden_states.append(grid)
-                states = inputs.plan.pack(grid) if torch.is_grad_enabled() else states
+                if inputs.padding is not None:
+                    states = states.masked_fill(inputs.padding[:, :, None], 0)
+                done.hidden_states.append(inputs.plan.unpack(states))
+                if inputs.plan.packed and torch.is_grad_enabled():
+                    states = inputs.plan.pack(done.hidden_states[-1])
             mask = None if head_mask is None else head_mask[index]
-            states, weights, cross_weights = layer(states, inputs, mask, index == last and inputs.plan.kept is not None)
+            kept = index == last and inputs.plan.kept is not None
+            states, weights, cross_weights = layer(states, inputs, mask, kept, cross_states)
             if weights is not None:
                 done.attentions.append(weights)
             if cross_weights is not None:

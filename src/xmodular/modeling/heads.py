@@ -202,7 +202,7 @@ class XmodForMultipleChoice(XmodPreTrainedModel):
         Args:
             input_ids: *Shape: (B, C, S)*, int64. Masks, token types and positions likewise; `inputs_embeds`
                 *(B, C, S, hidden)*.
-            lang_ids: *Shape: (B,)*, *(B, C)* or *(B, C, S)*, integers.
+            lang_ids: *Shape: (B,)*, *(B, C)* or *(B, C, S)*, integers; *(1,)* for the whole batch.
             labels: *Shape: (B,)*, int64: the right choice.
             num_items_in_batch: number of questions over all accumulated batches; the loss is the sum over it.
 
@@ -252,9 +252,11 @@ def _lang_ids_of_choices(lang_ids: Any, batch_size: int, choices: int, length: i
     if not isinstance(lang_ids, Tensor):
         return lang_ids  # None, or something that the model refuses by name
     shape = tuple(lang_ids.shape)
-    if shape == (batch_size,):
-        return lang_ids.repeat_interleave(choices)
-    if shape in ((batch_size, choices), (batch_size, choices, length)):
+    if lang_ids.dim() == 1 and (torch.jit.is_tracing() or shape[0] in (1, batch_size)):
+        return lang_ids.expand(batch_size).repeat_interleave(choices)
+    if lang_ids.dim() > 1 and (
+        torch.jit.is_tracing() or shape in ((batch_size, choices), (batch_size, choices, length))
+    ):
         return lang_ids.flatten(0, 1)
     raise InputError(
         f"lang_ids has shape {shape}: it must be (batch,) = ({batch_size},), (batch, choices) = ({batch_size}, "

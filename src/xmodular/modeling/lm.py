@@ -30,6 +30,7 @@ from xmodular.modeling.labels import (
     warn_of_uncounted,
 )
 from xmodular.modeling.model import XmodModel
+from xmodular.modeling.routing import tracing
 
 logger = logging.getLogger(__name__)
 
@@ -278,7 +279,9 @@ class XmodLM(XmodPreTrainedModel):
 
     def _logits(self, states: Tensor, real: Tensor | None, own: tuple[Tensor, Tensor] | None) -> Tensor:
         """Logits of all tokens, *Shape: (B, S, V)*; zeros where `real` says that there is padding."""
-        if real is None or torch.compiler.is_compiling() or bool(real.all()):
+        if real is not None and tracing():
+            return self.lm_head(states, own).masked_fill(~real.to(states.device)[:, :, None], 0)
+        if real is None or bool(real.all()):
             return self.lm_head(states, own)
         logits = self.lm_head(states[real], own)
         return logits.new_zeros(*states.shape[:2], logits.shape[-1]).index_put((real,), logits)

@@ -23,7 +23,7 @@ from xmodular.modeling.base import XmodPreTrainedModel
 from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings, is_plain
 from xmodular.modeling.encoder import XmodEncoder
 from xmodular.modeling.labels import first_states, first_tokens
-from xmodular.modeling.routing import Plan, check_lang_ids, make_plan
+from xmodular.modeling.routing import Plan, check_lang_ids, make_plan, tracing
 
 
 class XmodPooler(nn.Module):
@@ -87,7 +87,7 @@ class XmodModel(XmodPreTrainedModel):
         Args:
             input_ids: *Shape: (B, S)*, int64.
             lang_ids: *Shape: (B,)* or *(B, S)*, integers: the language of each sequence or of each token, as indices
-                into `config.languages`. None means the default language.
+                into `config.languages`; *(1,)* for the whole batch. None means the default language.
             attention_mask: *Shape: (B, S)*, nonzero at real tokens; *(B, Q, K)*, nonzero where a query sees a key; or
                 *(B, 1, Q, K)*, prepared for the attention backend.
             token_type_ids: *Shape: (B, S)*, int64.
@@ -97,7 +97,7 @@ class XmodModel(XmodPreTrainedModel):
             encoder_hidden_states: *Shape: (B, K, hidden)*, for cross-attention.
             encoder_attention_mask: *Shape: (B, K)*, nonzero at real tokens of the encoder.
             past_key_values: keys and values of earlier tokens: a cache object, or a tuple of tuples of 2 or 4 tensors
-                per layer (then the same form is returned).
+                per layer (then the same form is returned). An encoder attends to them and leaves them as they are.
             use_cache: whether a decoder returns its keys and values; `config.use_cache` if None.
             output_attentions: whether to return the attention probabilities (computed by the eager backend).
             output_hidden_states: whether to return the states of all layers.
@@ -115,7 +115,7 @@ class XmodModel(XmodPreTrainedModel):
             InputError: if shapes or types do not fit.
             LanguageError: if a language id is out of range, or no language is given and there is no default.
         """
-        config = self.config
+        config, traced = self.config, tracing()
         if output_attentions is None:
             output_attentions = bool(config.output_attentions)
         if output_hidden_states is None:
@@ -130,14 +130,19 @@ class XmodModel(XmodPreTrainedModel):
         use_cache = config.is_decoder and bool(config.use_cache if use_cache is None else use_cache)
         if use_cache and self.training and self.gradient_checkpointing:
             use_cache = False  # the layers run twice, and would fill the cache twice
-        if past_key_values is not None and not config.is_decoder:
-            raise InputError("past_key_values are given, but this model is an encoder: make it with is_decoder=True.")
         cache = as_cache(past_key_values, config)
+        if cache is not None and not config.is_decoder and cache.is_compileable:
+            raise InputError(
+                f"past_key_values is a {type(cache).__name__} of a fixed size: an encoder takes a DynamicCache or a "
+                "tuple of tuples."
+            )
+        # Layers that run twice would fill a cache twice.
+        extend_cache = config.is_decoder and not (self.training and self.gradient_checkpointing)
         if use_cache and cache is None:
             cache = _new_cache(config)
         past_length: Any = cache.get_seq_length() if cache is not None else 0
         if isinstance(past_length, Tensor):  # a static cache's own counter, which the first layer moves on
-            past_length = past_length.clone() if torch.compiler.is_compiling() else int(past_length)
+            past_length = past_length.clone() if traced else int(past_length)
         fixed_size = cache is not None and cache.is_compileable
         _check_mask(attention_mask, batch_size, length, past_length, fixed_size)
         vocabulary = self.vocabulary_of(lang_ids, attention_mask)
@@ -160,7 +165,9 @@ class XmodModel(XmodPreTrainedModel):
             and cache is None
             and encoder_hidden_states is None
             and (attention_mask is None or attention_mask.dim() == 2)
-            and not torch.compiler.is_compiling()
+            and config.layout == "packed"
+            and not (output_attentions and torch.is_grad_enabled())  # the grid's probabilities are part of the graph
+            and not traced
         )
         real = attention_mask.to(device) if pack and attention_mask is not None else None
         padding = None  # (B, S), bool, where the grid layout has tokens that the packed one leaves out
@@ -169,7 +176,7 @@ class XmodModel(XmodPreTrainedModel):
             padding = attention_mask.to(device).index_select(1, slots) == 0
             if isinstance(ids, Tensor) and ids.dim() == 2:
                 ids = ids.masked_fill(padding, 0)  # ids at padding are not read
-        plan = make_plan(ids, real, batch_size, length, config.languages, pack=pack)
+        plan = make_plan(ids, real, batch_size, length, config.languages, pack=pack, static=traced)
         if kept_positions is not None and pack and not output_hidden_states:
             plan = plan.keep(kept_positions)
         embedded = self.embeddings(
@@ -187,8 +194,9 @@ class XmodModel(XmodPreTrainedModel):
         inputs = AttentionInputs(
             plan,
             backend,
-            cross_states=encoder_hidden_states,
+            padding=padding,
             cache=cache,
+            extend_cache=extend_cache,
             past_length=past_length,
             causal=config.is_decoder,
             want_weights=output_attentions,
@@ -196,22 +204,19 @@ class XmodModel(XmodPreTrainedModel):
         if pack:
             inputs.cumulative = _cumulative(plan, device) if "flash" in backend and not output_attentions else None
         else:
-            grid = embedded.unflatten(0, (batch_size, length))
+            embedded = embedded.view(batch_size, length, config.hidden_size)
             mask_config = _mask_config(config, eager=output_attentions)
-            inputs.mask = _self_mask(mask_config, grid, attention_mask, cache)
+            inputs.mask = _self_mask(mask_config, embedded, attention_mask, cache)
             if encoder_hidden_states is not None and encoder_attention_mask is not None:
                 inputs.cross_mask = create_bidirectional_mask(
-                    mask_config, grid, _square(encoder_attention_mask, grid.dtype), encoder_hidden_states
+                    mask_config, embedded, _square(encoder_attention_mask, embedded.dtype), encoder_hidden_states
                 )
-        encoded = self.encoder(embedded, inputs, head_mask, output_hidden_states)
+        encoded = self.encoder(embedded, inputs, head_mask, output_hidden_states, encoder_hidden_states)
 
         states = plan.unpack_kept(encoded.states)
-        hidden_states = (*encoded.hidden_states, states) if output_hidden_states else None
-        if padding is not None:
-            # Padded positions are zeros in either layout.
+        if padding is not None:  # zeros in either layout
             states = states.masked_fill(padding[:, :, None], 0)
-            if hidden_states is not None:
-                hidden_states = tuple(layer.masked_fill(padding[:, :, None], 0) for layer in hidden_states)
+        hidden_states = (*encoded.hidden_states, states) if output_hidden_states else None
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=states,
             pooler_output=self.pooler(states, first_tokens(attention_mask, length))
@@ -228,7 +233,7 @@ class XmodModel(XmodPreTrainedModel):
         """Raises InputError if a token would stand beyond the position table."""
         rows = self.config.max_position_embeddings
         pad = self.config.pad_token_id
-        if torch.compiler.is_compiling() or length <= rows - pad - 1:
+        if tracing() or length <= rows - pad - 1:
             return
         if position_ids is not None:
             needed = int(position_ids.max()) + 1
@@ -254,11 +259,11 @@ def _input_shape(
     if input_ids is not None:
         if input_ids.dim() != 2:
             raise InputError(f"input_ids has shape {tuple(input_ids.shape)}: it must be (batch, sequence).")
-        if not input_ids.shape[1]:
+        if not torch.jit.is_tracing() and not input_ids.shape[1]:
             raise InputError("input_ids has no tokens: a sequence has one at least.")
         return *input_ids.shape, input_ids.device
     assert inputs_embeds is not None
-    if inputs_embeds.dim() != 3 or inputs_embeds.shape[2] != hidden_size:
+    if inputs_embeds.dim() != 3 or (not torch.jit.is_tracing() and inputs_embeds.shape[2] != hidden_size):
         raise InputError(
             f"inputs_embeds has shape {tuple(inputs_embeds.shape)}: it must be (batch, sequence, {hidden_size})."
         )
@@ -290,6 +295,8 @@ def _check_cross(states: Tensor | None, mask: Tensor | None, batch_size: int, co
             "encoder_hidden_states are given, but this model has no cross-attention: make it with is_decoder=True and "
             "add_cross_attention=True."
         )
+    if torch.jit.is_tracing():
+        return  # lengths are not known here
     if states.dim() != 3 or states.shape[0] != batch_size or states.shape[2] != config.hidden_size:
         raise InputError(
             f"encoder_hidden_states have shape {tuple(states.shape)}: they must be (batch, encoder sequence, hidden) = "
@@ -310,13 +317,13 @@ def _check_ids(ids: Tensor | None, name: str, batch_size: int, length: int, rows
     if ids.is_floating_point() or ids.dtype == torch.bool:
         raise InputError(f"{name} has dtype {ids.dtype}: it must be integers.")
     # Where reading values costs nothing; elsewhere the device's own check has to do.
-    if ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
+    if ids.device.type == "cpu" and not tracing() and ids.numel():
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= rows:
             raise InputError(
                 f"{name} has {low if low < 0 else high}: it must be from 0 to {rows - 1} ({field} {rows})."
             )
-    if tuple(ids.shape) not in ((batch_size, length), (1, length)):
+    if not torch.jit.is_tracing() and tuple(ids.shape) not in ((batch_size, length), (1, length)):
         raise InputError(f"{name} has shape {tuple(ids.shape)}: it must be ({batch_size}, {length}), one per token.")
 
 
@@ -327,8 +334,8 @@ def _check_mask(mask: Tensor | None, batch_size: int, length: int, past_length: 
         raise InputError(f"attention_mask is a {type(mask).__name__}: it must be a tensor, such as torch.tensor(mask).")
     if not isinstance(mask, Tensor):
         return  # prepared by and for an attention backend, such as flex attention's block masks
-    if isinstance(past_length, Tensor):
-        return  # compiled: lengths are not known here
+    if isinstance(past_length, Tensor) or torch.jit.is_tracing():
+        return  # lengths are not known here
     keys = length + past_length
     columns = mask.shape[-1]
     fits = mask.dim() == 2 and mask.shape[0] == batch_size and (columns == keys or (columns > keys and fixed_size))
@@ -385,7 +392,7 @@ def _self_mask(config: XmodConfig, grid: Tensor, mask: Tensor | None, cache: Cac
     mask = None if mask is None else _square(mask, grid.dtype)
     if config.is_decoder:
         return create_causal_mask(config, grid, mask, cache)
-    return create_bidirectional_mask(config, grid, mask)
+    return create_bidirectional_mask(config, grid, mask, past_key_values=cache)
 
 
 def _cumulative(plan: Plan, device: torch.device) -> Tensor:

@@ -6,6 +6,7 @@ unless the model is an X-MOD model of this library.
 
 from __future__ import annotations
 
+import copy
 import importlib
 from typing import Any
 
@@ -68,13 +69,32 @@ def _with_language(original: type[Pipeline]) -> type[Pipeline]:
 
         def _forward(self, model_inputs: Any, language: str | None = None, **kwargs: Any) -> Any:
             if language is None:
-                _check_vocabulary(self.model, self.model.config.default_language)
+                _check_vocabulary(self.model, self.model.languages[self.model.default_lang_id()])
                 return super()._forward(model_inputs, **kwargs)
-            with self.model.language(language):
-                return super()._forward(model_inputs, **kwargs)
+            # A pipeline of its own for this call, as threads share this one and its model.
+            speaking = copy.copy(self)
+            speaking.model = _Speaking(self.model, language)
+            return super(WithLanguage, speaking)._forward(model_inputs, **kwargs)
 
     WithLanguage.__name__, WithLanguage.__qualname__ = original.__name__, original.__qualname__
     return WithLanguage
+
+
+class _Speaking:
+    """A model whose inputs are in one language; all else is the model's own."""
+
+    def __init__(self, model: Any, language: str) -> None:
+        self._model = model
+        self._lang_ids = model.lang_ids(language)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._model(*args, **{"lang_ids": self._lang_ids, **kwargs})
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        return self._model.generate(*args, **{"lang_ids": self._lang_ids, **kwargs})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
 
 
 def _check_vocabulary(model: XmodPreTrainedModel, code: str | None) -> None:

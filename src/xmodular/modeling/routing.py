@@ -2,13 +2,14 @@
 
 Shapes: B sequences, S tokens per sequence as given (padding included), T tokens that are worked on.
 
-Two layouts share one road through the layers, which see flat `(T, hidden)` states in either:
+Two layouts share one road through the layers:
 
-* packed: only real tokens, sequence after sequence, ordered by (language, length). Sequences of equal length that
-  stand together form a *run*, which attention views as `(sequences, length)` without copying. When every sequence has
-  one language, each language is a contiguous slice.
-* grid: all B·S tokens in the order given. For cached decoding, cross-attention, masks of three or four dimensions,
-  and attention kernels that bring their own masks.
+* packed: only real tokens, flat as `(T, hidden)`, sequence after sequence, ordered by (language, length). Sequences of
+  equal length that stand together form a *run*, which attention views as `(sequences, length)` without copying. When
+  every sequence has one language, each language is a contiguous slice.
+* grid: all tokens in the order given, as `(B, S, hidden)`. For cached decoding, cross-attention, masks of three or
+  four dimensions, attention kernels that bring their own masks, returned attentions with gradients, and where it is
+  asked for (`config.layout`). Its static form, in which no size depends on data, serves tracing.
 
 When a language's tokens are not contiguous, the adapters work on a permutation (`order`) and the result is permuted
 back. `lang_ids` are checked here, once; sizes reach the host here, once.
@@ -26,6 +27,11 @@ from torch import Tensor
 from xmodular.errors import InputError, LanguageError
 
 
+def tracing() -> bool:
+    """Whether a graph is being recorded (torch.compile, torch.export, torch.jit.trace): no size may depend on data."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 @dataclass(frozen=True)
 class Routes:
     """Which adapter each of some tokens takes.
@@ -33,7 +39,7 @@ class Routes:
     Attributes:
         segments: `(language id, tokens)`, in the order in which the adapters meet them.
         order: *Shape: (tokens,)*, int64. Permutation that sorts the tokens by language; None if they are sorted.
-        lang_ids: *Shape: (tokens,)* or *(B,)*, int64. In place of segments where sizes may not depend on data.
+        lang_ids: *Shape: (B,)* or *(B, S)*, int64. In place of segments where sizes may not depend on data.
     """
 
     segments: tuple[tuple[int, int], ...] = ()
@@ -93,12 +99,14 @@ class Plan:
         return [count * length for count, length in self.runs or ()]
 
     def pack(self, grid: Tensor) -> Tensor:
-        """From `(B, S, ...)` to the tokens worked on, `(T, ...)`."""
+        """From `(B, S, ...)` to the tokens worked on, flat in either layout: `(T, ...)`."""
         flat = grid.flatten(0, 1)
         return flat if self.tokens is None else flat.index_select(0, self.tokens)
 
     def unpack(self, states: Tensor) -> Tensor:
-        """From `(T, ...)` to `(B, S, ...)`, zeros where no token was worked on."""
+        """From the layers' states to `(B, S, ...)`, zeros where no token was worked on."""
+        if not self.packed:
+            return states
         if self.tokens is not None:
             flat = states.new_zeros(self.batch_size * self.length, *states.shape[1:])
             states = flat.index_copy(0, self.tokens, states)
@@ -158,24 +166,29 @@ def check_lang_ids(lang_ids: object, batch_size: int, length: int, languages: Se
     Raises:
         InputError: if they are no integer tensor of one of these shapes.
     """
-    allowed = (
-        f"lang_ids must be an integer tensor of shape (batch,) = ({batch_size},) or (batch, sequence) = "
-        f"({batch_size}, {length})"
-    )
+
+    def allowed() -> str:
+        return (
+            f"lang_ids must be an integer tensor of shape (batch,) = ({batch_size},), (1,) for the whole batch, or "
+            f"(batch, sequence) = ({batch_size}, {length})"
+        )
+
     if not isinstance(lang_ids, Tensor):
         names = (
             [lang_ids] if isinstance(lang_ids, str) else list(lang_ids) if isinstance(lang_ids, list | tuple) else []
         )
         if names and all(isinstance(name, str) for name in names):
             raise InputError(
-                f"lang_ids got the language names {names}: {allowed}; model.lang_ids({names}) turns names into ids."
+                f"lang_ids got the language names {names}: {allowed()}; model.lang_ids({names}) turns names into ids."
             )
-        raise InputError(f"lang_ids is {lang_ids!r} of type {type(lang_ids).__name__}: {allowed}.")
+        raise InputError(f"lang_ids is {lang_ids!r} of type {type(lang_ids).__name__}: {allowed()}.")
     if lang_ids.is_floating_point() or lang_ids.is_complex() or lang_ids.dtype == torch.bool:
-        raise InputError(f"lang_ids has dtype {lang_ids.dtype}: {allowed}, indices into {_listed(languages)}.")
-    if tuple(lang_ids.shape) not in ((batch_size,), (batch_size, length)):
-        raise InputError(f"lang_ids has shape {tuple(lang_ids.shape)}: {allowed}.")
-    return lang_ids.long()
+        raise InputError(f"lang_ids has dtype {lang_ids.dtype}: {allowed()}, indices into {_listed(languages)}.")
+    if lang_ids.dim() == 1 and (torch.jit.is_tracing() or lang_ids.shape[0] in (1, batch_size)):
+        return lang_ids.long().expand(batch_size)
+    if lang_ids.dim() == 2 and (torch.jit.is_tracing() or tuple(lang_ids.shape) == (batch_size, length)):
+        return lang_ids.long()
+    raise InputError(f"lang_ids has shape {tuple(lang_ids.shape)}: {allowed()}.")
 
 
 def _check_range(low: int, high: int, languages: Sequence[str]) -> None:
@@ -207,6 +220,7 @@ def make_plan(
     languages: Sequence[str],
     *,
     pack: bool,
+    static: bool = False,
 ) -> Plan:
     """Makes the plan of one forward.
 
@@ -217,11 +231,12 @@ def make_plan(
         length: S.
         languages: the model's languages.
         pack: whether to take the packed layout.
+        static: whether no size may depend on data; then the layout is the grid.
 
     Raises:
         LanguageError: if an id at a real token is out of range.
     """
-    if torch.compiler.is_compiling():
+    if static:
         return _static_plan(lang_ids, batch_size, length, len(languages))
     real = None if attention_mask is None or not pack else attention_mask != 0
     # The one transfer to the host: per sequence its lowest and highest language id, and its number of real tokens.
@@ -310,9 +325,10 @@ def _grid_plan(ids: list[int], batch_size: int, length: int, device: torch.devic
 
 
 def _static_plan(lang_ids: Tensor | int, batch_size: int, length: int, languages: int) -> Plan:
-    """The grid layout with adapters chosen by index: no size depends on data (torch.compile, export, ONNX)."""
+    """The grid layout with adapters chosen by index: no size depends on data."""
     if isinstance(lang_ids, int):
         return Plan(batch_size, length, Routes(((lang_ids, batch_size * length),)))
-    # Looked up, so that an id out of range is an error here too.
-    ids = torch.arange(languages, device=lang_ids.device).index_select(0, lang_ids.flatten())
-    return Plan(batch_size, length, Routes(lang_ids=ids))
+    # Looked up, so that an id out of range is an error here too; elsewhere than in torch, -1 would mean the last one.
+    table = torch.arange(languages, device=lang_ids.device)
+    ids = table.index_select(0, torch.where(lang_ids < 0, languages, lang_ids).flatten())
+    return Plan(batch_size, length, Routes(lang_ids=ids.view_as(lang_ids)))
