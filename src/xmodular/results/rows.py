@@ -81,13 +81,14 @@ class Comparison:
         run, adapter: what is compared.
         baseline, baseline_adapter: with what; the difference is the run's value less the baseline's.
         task, metric: as of a `Row`.
-        language: code; None for the mean over the languages that neither side was trained in.
+        language: code; None for the mean over languages that neither side was trained in.
         difference: of the metric.
-        low, high: its 95 % interval by the paired bootstrap.
-        p: two-sided, of the paired bootstrap.
+        low, high: its 95 % interval, of these models on other rows.
+        p: two-sided, by Student's t over the rows.
         p_holm: corrected for the number of languages (Holm 1979); None for the mean.
         rows: how many rows were read.
         languages: how many the mean is over; None for one language.
+        over: which these are; None for one language.
     """
 
     run: str
@@ -104,3 +105,4 @@ class Comparison:
     p_holm: float | None
     rows: int
     languages: int | None = None
+    over: tuple[str, ...] | None = None
