@@ -135,6 +135,16 @@ def test_a_mean_difference_leaves_both_source_languages_out(make_model, feelings
     assert results.comparisons[-1].languages == 3
 
 
+def test_mean_differences_of_all_runs_are_over_the_same_languages(make_model, feelings):
+    models = [make_model("en", 1), make_model("also en", 3), make_model("sw", 2, source="sw_KE")]
+    results = evaluate(models, feelings, adapter=("right",))
+    means = [each for each in results.comparisons if each.language is None]
+    assert [(each.run, each.over) for each in means] == [("also en", ("de_DE",)), ("sw", ("de_DE",))]
+    alone = evaluate(models[:2], feelings, adapter=("right",))
+    assert alone.comparisons[-1].over == ("de_DE", "sw_KE")
+    assert "Mean over 2 languages: de_DE, sw_KE." in alone.markdown().split("### also en against en")[1]
+
+
 def test_labels_in_another_order_and_more_of_them(make_model, feelings):
     turned = make_model("turned", 2, id2label={0: "sad", 1: "glad", 2: "calm"})
     more = make_model("more", 3, id2label={0: "sad", 1: "glad", 2: "calm", 3: "odd"})

@@ -18,7 +18,8 @@ def with_units(task: Task, sets: Sequence[TestSet]) -> list[TestSet]:
 
     Rows of one language with one text in common (`Task.topic`: the paragraph, the premise) are a unit. Across
     languages rows are taken for translations of each other if they have the same ``id``; or stand in the same place of
-    sets with the same gold answers, or, where ids are lacking and gold answers are not comparable, of the same size.
+    sets with the same gold answers, or, where ids are lacking and gold answers are not comparable, of the same size:
+    where they are no translations, that changes nothing, for they do not covary.
     A set whose paragraphs would be thrown together by that has ids by accident, and stays apart.
 
     Args:
@@ -47,29 +48,38 @@ def with_units(task: Task, sets: Sequence[TestSet]) -> list[TestSet]:
     found = [replace(each, parallel=_is_parallel(each, languages)) for each in found]
     if len(found) > 1 and (alone := [each.language for each in found if not each.parallel]):
         console.print(
-            f"Not parallel, so that means over languages take their rows for independent: {', '.join(alone)}. "
-            "Translations of a row are known by the same id."
+            f"Not known to be parallel to the others: {', '.join(alone)}. Translations of a row are known by the same "
+            "id, or by the same gold answers in the same order."
         )
     return found
 
 
 def _is_parallel(each: TestSet, languages: Mapping[int, int]) -> bool:
+    if not (_has_ids(each.examples) or _is_comparable(each.examples)):  # of one size with others, perhaps by accident
+        return False
     units = set(each.joined)
     return sum(languages[unit] > 1 for unit in units) >= _LEAST * len(units)
 
 
 def _names(examples: Sequence[Example]) -> list[list[Hashable]]:
     """What a row may be called in every language: its id, its place."""
-    ids = [example.id for example in examples]
-    known = None not in ids and len(set(ids)) == len(ids)
-    golds = tuple(example.gold for example in examples)
-    comparable = all(isinstance(gold, (str, int, float)) for gold in golds)
-    names: list[list[Hashable]] = [[("id", each)] if known else [] for each in ids]
-    if comparable or not known:
-        whole = (len(golds), hash(golds) if comparable else None)
+    ids, comparable = _has_ids(examples), _is_comparable(examples)
+    names: list[list[Hashable]] = [[("id", example.id)] if ids else [] for example in examples]
+    if comparable or not ids:
+        golds = hash(tuple(example.gold for example in examples)) if comparable else None
         for place, own in enumerate(names):
-            own.append(("place", whole, place))
+            own.append(("place", len(examples), golds, place))
     return names
+
+
+def _has_ids(examples: Sequence[Example]) -> bool:
+    ids = {example.id for example in examples}
+    return None not in ids and len(ids) == len(examples)
+
+
+def _is_comparable(examples: Sequence[Example]) -> bool:
+    """Whether gold answers are the same in every language: labels, numbers, choices; not words and their tags."""
+    return all(isinstance(example.gold, (str, int, float)) for example in examples)
 
 
 class _Links:

@@ -68,12 +68,12 @@ def means_over(codes: Sequence[str]) -> str:
 
 
 def not_parallel(scores: Scores) -> str:
-    """Which test sets have no rows in common with others, as far as that is recorded; empty if none."""
+    """Which test sets are not known to be parallel to others, as far as that is recorded; empty if none."""
     data = [each for each in scores.about.get("data", ()) if "parallel" in each]
     alone = [str(each["language"]) for each in data if not each["parallel"]]
     if len(data) < 2 or not alone:
         return ""
-    return f"Not parallel to the others, so that means take their rows for independent: {', '.join(alone)}."
+    return f"Not known to be parallel to the others: {', '.join(alone)}."
 
 
 def terminal(scores: Scores, metric: str, run: str | None = None) -> Table:
