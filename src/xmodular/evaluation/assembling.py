@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -67,7 +68,7 @@ def rows_of(
 
 def _row(run: str, task: str, job: Job, metric: str, seed: int | None, source: str | None, scored: Scored) -> Row:
     measured = scored.metrics[metric]
-    low, high = measured.interval()
+    low, high = (end if math.isfinite(end) else None for end in measured.interval())
     reader = job.reading.reader if job.reading.adapted else None
     return Row(
         *(run, task, job.reading.language, metric, job.condition, measured.value, low, high, measured.rows),

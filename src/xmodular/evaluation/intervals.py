@@ -56,7 +56,7 @@ class Measured:
         return float(np.sqrt((self.pulls**2).sum()))
 
     def interval(self) -> tuple[float, float]:
-        """95 %; as wide as the scale where the rows say nothing."""
+        """95 %; as wide as the scale, perhaps without an end, where the rows say nothing."""
         if self.scale == "share":
             return self._share()
         turn, back = (math.atanh, math.tanh) if self.scale == "correlation" else (math.log, math.exp)

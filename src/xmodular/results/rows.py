@@ -32,7 +32,7 @@ class Row:
         adapter: "right" (the language's own), "relative" (the nearest relative's), "source" (the training language's),
             "none" (the bottlenecks add nothing), "majority" or "uniform" (no model).
         value: of the metric; shares lie in [0, 1].
-        low, high: 95 % interval, None where there is no chance in it.
+        low, high: 95 % interval; None where there is no chance in it, or no end to it.
         rows: how many rows were read.
         seed: of the model's training; None where it is unknown, and where the value is the mean over a run's seeds.
         source: language that the model was trained in; None if unknown.
