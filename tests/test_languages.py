@@ -11,6 +11,7 @@ from xmodular import languages
 from xmodular.catalogue import RELEASES
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, LanguageError
+from xmodular.identify import Identifier
 from xmodular.languages import code_problem, english_name, names_of, relatives, resolve, resolve_all
 
 EVERY = [(release.name, code) for release in RELEASES.values() for code in release.languages]
@@ -267,7 +268,14 @@ def test_a_name_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ht", "fr_XX"),
         ("szl", "pl_PL"),
         ("rue", "uk_UA"),
-        ("sr-Latn", "sr_RS"),
+        ("sr-Latn", "hr_HR"),  # in the same letters, as identification has it
+        ("sh", "hr_HR"),
+        ("ur-Deva", "hi_IN"),
+        ("pa-Arab", "pa_IN"),  # none of its group is in the same letters
+        ("rm", "it_IT"),
+        ("fur", "it_IT"),
+        ("fy", "nl_XX"),
+        ("frr", "de_DE"),
         ("bs", "hr_HR"),  # hr and sr are equally near; the script decides
         ("arz", "ar_AR"),
         ("mt", "ar_AR"),
@@ -285,6 +293,12 @@ def test_a_name_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_nearest_relative(name: str, code: str) -> None:
     assert resolve(name, X81, fallback="relative") == code
+
+
+def test_serbian_in_latin_letters_goes_where_identification_takes_it() -> None:
+    text = "Beograd je glavni grad Srbije i nalazi se na ušću Save u Dunav."
+    for codes in (X81, ("sr_RS", "en_XX", "hr_HR"), ("sr_RS", "en_XX")):
+        assert Identifier(codes)([text])[0].language == resolve("sr-Latn", codes, fallback="relative")
 
 
 def test_a_fallback_is_reported_once_and_only_where_it_is_one(caplog: pytest.LogCaptureFixture) -> None:

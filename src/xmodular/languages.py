@@ -145,8 +145,10 @@ def _is_reserved(code: str) -> bool:
 def relatives(name: str, languages: Iterable[str]) -> list[str]:
     """The codes of languages related to the one that `name` means, the nearest first, itself left out.
 
-    The same language in another region or script comes first, then who shares the deepest group of the family tree
-    in ``relatives.txt``; ties go to the same script, then to the smaller distance of CLDR, then to the earlier code.
+    The same language in another region comes first; then a language of the same innermost group of the family tree in
+    ``relatives.txt`` that is written in the same script (Croatian for Serbian in Latin letters); then the same language
+    in another script, then who shares the deepest group. Ties go to the same script, then to the smaller distance of
+    CLDR, then to the earlier code.
     Languages that share a family and no branch of it are no relatives.
 
     Args:
@@ -299,7 +301,11 @@ def _relatives(name: str, codes: tuple[str, ...]) -> tuple[str, ...]:
         common = _in_common(wanted, there)
         if there is not None and common >= _LEAST_COMMON and code not in _meant(name, codes):
             distance = langcodes.tag_distance(wanted.tag, there.tag)
-            ranks[code] = (-common, wanted.levels[-1][1] != there.levels[-1][1], distance, number)
+            script = wanted.levels[-1][1] == there.levels[-1][1]
+            # A language is read by letters: one that hardly differs and has them goes before itself in others.
+            inmost = bool(_lineage(wanted)) and _lineage(wanted) == _lineage(there)
+            near = 0 if script and common == _SAME_LANGUAGE else 1 if script and inmost else 2
+            ranks[code] = (near, -common, not script, distance, number)
     return tuple(sorted(ranks, key=ranks.__getitem__))
 
 

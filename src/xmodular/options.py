@@ -314,8 +314,13 @@ class EvaluateOptions:
     packing: Packing = _option("How perplexity's text becomes rows, as in pretraining.", "fill")
     batch_tokens: int = _option("Tokens a forward pass, padding included.", 8192)
     precision: WeightPrecision = _option("keep the weights' precision, or run the model in fp32, bf16 or fp16.", "keep")
-    bootstrap: int = _option("Resamplings behind the 95 % intervals and the p-values.", 1000)
-    seed: int = _option("Seed of the resamplings and of perplexity's masks.", 0)
+    answers: Literal["mlqa", "squad"] = _option(
+        "How answers (qa) are normalised before they are compared: mlqa, by language; squad, as English in every "
+        "language, which is how XTREME scores XQuAD and TyDi QA.",
+        "mlqa",
+    )
+    bootstrap: int = _option("No longer of any effect: intervals and p-values need no resampling.", 1000)
+    seed: int = _option("Seed of perplexity's masks.", 0)
     predictions: bool = _option("Also write every row's prediction, to predictions.jsonl in --output-dir.", False)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 from xmodular import evaluate
 from xmodular.prediction import predict
 from xmodular.tasks import TASKS
+from xmodular.tasks.answers import f1
 from xmodular.tasks.loading import load
 
 _CONTEXT = "the doctor opens the old house and she likes bread"
@@ -49,6 +50,28 @@ def test_from_file_to_page(task, make_model, tmp_path):
     assert len(rows) == 2 * 4 * len(_ROWS[task]) * (2 + 1 + 2)  # own, source's, none
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert all(each in page for each in results.metrics())
+
+
+def test_answers_are_normalised_as_asked_and_the_report_says_how(make_model, tmp_path):
+    """German articles count in SQuAD's normalisation, which knows English ones, and not in MLQA's."""
+    context = "die Frau und die Katze und die Maus"
+    row = {"question": "wer?", "context": context, "answers": [context]}
+    (tmp_path / "de_DE.test.jsonl").write_text(json.dumps(row) + "\n")
+    model = make_model("model", 0, **_MODELS["qa"])
+    found = {}
+    for answers in ("mlqa", "squad"):
+        out = tmp_path / answers
+        results = evaluate(
+            model, {"de": tmp_path / "de_DE.test.jsonl"}, answers=answers, output_dir=out, predictions=True
+        )
+        said = json.loads((out / "predictions.jsonl").read_text().splitlines()[0])["prediction"]["answer"]
+        expected = max(f1(said, gold, "de" if answers == "mlqa" else None) for gold in row["answers"])
+        assert results.value("de_DE", metric="F1").value == pytest.approx(expected)
+        found[answers] = expected
+        for name in ("report.html", "results.md", "results.json"):
+            assert ("SQuAD in every language" in (out / name).read_text()) is (answers == "squad")
+            assert ("as in MLQA, by language" in (out / name).read_text()) is (answers == "mlqa")
+    assert found["mlqa"] != found["squad"]
 
 
 _ODD_ROWS = {

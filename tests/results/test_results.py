@@ -109,6 +109,43 @@ def test_a_mean_is_called_what_it_is():
     assert "| mean | 204 |" in old.markdown()  # which earlier versions took over the source language too
 
 
+def test_means_of_several_runs_are_over_the_same_languages(tmp_path):
+    values = {  # the easy language is the second run's own
+        "a": {"en_XX": 0.9, "sw_KE": 0.8, "de_DE": 0.5, "fr_XX": 0.3},
+        "b": {"en_XX": 0.9, "sw_KE": 0.8, "de_DE": 0.5, "fr_XX": 0.3},
+        "c": {"en_XX": 0.9, "sw_KE": 0.8, "de_DE": 0.5},  # which has no French
+    }
+    sources = {"a": "en_XX", "b": "sw_KE", "c": "en_XX"}
+    results = Results(
+        tuple(row(code, v, run=run, source=sources[run]) for run, own in values.items() for code, v in own.items())
+    )
+    assert results.others() == ["de_DE"]
+    assert results.others("a", "b") == ["de_DE", "fr_XX"]
+    assert results.others("a") == ["sw_KE", "de_DE", "fr_XX"]
+    assert results.transfer(run="a") == pytest.approx(1.6 / 3)
+    assert results.transfer(run="a", languages=["de_DE"]) == 0.5
+    text = results.markdown()
+    head, *others = text.split("### ")[1:]
+    assert head.startswith("classify: accuracy\n")
+    assert "| mean, others |  | 50.0 | 50.0 | 50.0 |" in head
+    assert "Mean over 1 language: de_DE." in head
+    summary = next(part for part in others if part.startswith("Transfer"))
+    for run, own in (("a", "en_XX 90.0"), ("b", "sw_KE 80.0"), ("c", "en_XX 90.0")):
+        gap = "+40.0" if own.endswith("90.0") else "+30.0"
+        assert f"| {run} | {own} | 50.0 | {gap} |" in summary
+    assert "| mean, others |  | 53.3 |" in text  # of the first run alone
+    assert "Mean over 3 languages: sw_KE, de_DE, fr_XX." in text
+    assert "mean, others: over 1 language: de_DE" in str(results.table().caption)
+    assert "over 3 languages: sw_KE, de_DE, fr_XX" in str(results.table(run="a").caption)
+    results.report(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert page.count("accuracy, mean over 1 other language<") == 3  # a card for each run
+    assert "over 1 language: de_DE" in page
+    nothing = Results(tuple(each for each in results.rows if each.language in ("en_XX", "sw_KE")))
+    assert "| mean, others |  |  |  |  |" in nothing.markdown()
+    nothing.report(tmp_path / "n.html")
+
+
 def test_pictures(tmp_path):
     results = made_up({"a": "en_XX", "b": "sw_KE"}, languages=("en_XX", "sw_KE"))
     names = results.save(tmp_path)

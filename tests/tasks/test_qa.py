@@ -13,6 +13,7 @@ from tests.support import example_of
 from tests.tasks.conftest import SCRIPTS, written
 from xmodular.tasks import TASKS, Room
 from xmodular.tasks.places import Places
+from xmodular.tasks.qa import squad_statistics
 
 QA = TASKS["qa"]
 
@@ -319,6 +320,8 @@ def test_the_best_gold_answer_counts_by_language():
     predicted = [{"answer": "a big house!"}, {"answer": "北"}, {"answer": "the"}]
     sums = QA.statistics(examples, predicted, [])
     np.testing.assert_allclose(sums, [[1, 1, 1], [1, 2 / 3, 0], [1, 1, 1]])
+    english = squad_statistics(examples, predicted, [])
+    np.testing.assert_allclose(english, [[1, 1, 1], [1, 0, 0], [1, 1, 1]])
     values = QA.metrics(sums.sum(0), [])
     assert list(values) == ["F1", "EM"]
     assert values["EM"] == pytest.approx(2 / 3)

@@ -83,7 +83,6 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
         adapter=("right", "source", "none"),
         packing="lines",
         max_length=_LONGEST,
-        bootstrap=200,
         output_dir=folder / "base" / "eval",
     )
 
@@ -130,7 +129,6 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
             str(corpus / data),
             adapter=("right", "source", "none"),
             output_dir=folder / name / "eval",
-            bootstrap=200,
         )
         for name, (_, data, _) in tasks.items()
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from xmodular.evaluation.bootstrap import compare, holm, mean_of
 from xmodular.evaluation.conditions import Job
+from xmodular.evaluation.intervals import compare, holm, mean_of
 from xmodular.evaluation.rows import Scored
 from xmodular.evaluation.subjects import Subject
 from xmodular.results import Comparison, Row
@@ -67,7 +68,7 @@ def rows_of(
 
 def _row(run: str, task: str, job: Job, metric: str, seed: int | None, source: str | None, scored: Scored) -> Row:
     measured = scored.metrics[metric]
-    low, high = measured.interval()
+    low, high = (end if math.isfinite(end) else None for end in measured.interval())
     reader = job.reading.reader if job.reading.adapted else None
     return Row(
         *(run, task, job.reading.language, metric, job.condition, measured.value, low, high, measured.rows),
@@ -93,12 +94,15 @@ def comparisons_of(task: str, pooled: Mapping[Key, Scored], sources: Mapping[str
         sources: the language that each run was trained in.
     """
     runs = list(dict.fromkeys(key.run for key in pooled))
+    by_language = dict.fromkeys(key.language for key in pooled)
     found = []
+    trained = set(sources.values())  # one set of languages for all runs, so that their means can be compared
+    everywhere = {code for code in by_language if all(any((run, code, c) in pooled for c in _OWN) for run in runs)}
     for run in runs[1:]:
-        found += _compared(task, pooled, (run, _OWN), (runs[0], _OWN), {sources[run], sources[runs[0]]})
+        found += _compared(task, pooled, (run, _OWN), (runs[0], _OWN), everywhere - trained)
     for run in runs:
         for other in ("source", "relative", "none"):
-            found += _compared(task, pooled, (run, ("right",)), (run, (other,)), {sources[run]})
+            found += _compared(task, pooled, (run, ("right",)), (run, (other,)), set(by_language) - {sources[run]})
     return found
 
 
@@ -107,9 +111,9 @@ def _compared(
     pooled: Mapping[Key, Scored],
     one: tuple[str, Sequence[str]],
     other: tuple[str, Sequence[str]],
-    trained: set[str | None],
+    averaged: Collection[str],
 ) -> list[Comparison]:
-    """One pair in all languages that both read alike, and the mean over those that neither was trained in."""
+    """One pair in all languages that both read alike, and the mean over those of them that are `averaged`."""
 
     def get(run: str, conditions: Sequence[str], code: str) -> tuple[str, Scored] | None:
         keys = (Key(run, code, condition) for condition in conditions)
@@ -127,9 +131,9 @@ def _compared(
     found = [compare(a, b) for a, b in sides]
     corrected: list[float | None] = [*holm([each.p for each in found])]
     languages: list[str | None] = [*pairs]
-    others = [side for code, side in zip(pairs, sides, strict=True) if code not in trained]
+    others = {code: side for code, side in zip(pairs, sides, strict=True) if code in averaged}
     if len(pairs) > 1 and others:
-        found.append(compare(mean_of([a for a, _ in others]), mean_of([b for _, b in others])))
+        found.append(compare(*(mean_of(side, languages=True) for side in zip(*others.values(), strict=True))))
         corrected.append(None)
         languages.append(None)
     pair = (one[0], one[1][0], other[0], other[1][0], task, metric)
@@ -137,6 +141,7 @@ def _compared(
         Comparison(
             *(*pair, code, d.value, d.low, d.high, d.p, p, d.rows),
             languages=len(others) if code is None else None,
+            over=tuple(others) if code is None else None,
         )
         for code, d, p in zip(languages, found, corrected, strict=True)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from xmodular.evaluation.rows import Scored, guess, score_task
 from xmodular.evaluation.sets import TestSet, check_labels, find_sets
 from xmodular.evaluation.subjects import Subject, is_for_perplexity, subjects_of
 from xmodular.evaluation.text import score_text
+from xmodular.evaluation.units import with_units
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions, build
 from xmodular.results import Results
 from xmodular.tasks import Task, longest, read_labels, room_of, task_of
+from xmodular.tasks.qa import squad_statistics
 
 _BLOCK = 128  # tokens of text, where nothing else is asked for
 
@@ -43,8 +46,7 @@ def evaluate(
         options: the other fields of `EvaluateOptions`.
 
     Returns:
-        Rows of values with 95 % intervals by the bootstrap, and differences with p-values, saved in `output_dir` if one
-        is given.
+        Rows of values with 95 % intervals, and differences with p-values, saved in `output_dir` if one is given.
 
     Raises:
         ConfigurationError, DataError, LanguageError: before any work is lost.
@@ -79,6 +81,10 @@ def _evaluate(
         raise ConfigurationError("--predictions are those of a task; perplexity has none.")
     known = _Known(subjects, options.fallback)
     found = find_sets(options, task, known.languages, known.name, named)
+    if task is not None:
+        found = with_units(task, found)
+        if task.name == "qa" and options.answers == "squad":
+            task = replace(task, statistics=squad_statistics)
     sets = {each.language: each for each in found}
     conditions = _conditions(options, subjects)
     work = [[job for code in sets for job in known.jobs(place, code, conditions)] for place in range(len(subjects))]

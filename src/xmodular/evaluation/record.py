@@ -18,6 +18,7 @@ from xmodular.evaluation.subjects import Subject
 from xmodular.files import written_beside
 from xmodular.options import EvaluateOptions, as_record, build
 from xmodular.results import Row
+from xmodular.tasks.qa import ANSWERS
 
 
 def about(
@@ -45,9 +46,16 @@ def about(
     ]
     counts = {row.language: row.rows for row in rows}
     about["data"] = [
-        {"language": each.language, "rows": counts.get(each.language), "from": list(each.files)} for each in sets
+        {
+            "language": each.language,
+            "rows": counts.get(each.language),
+            **({"independent": len(set(each.units)), "parallel": each.parallel} if each.units else {}),
+            "from": list(each.files),
+        }
+        for each in sets
     ]
-    about["resamplings"] = options.bootstrap
+    if rows[0].task == "qa":
+        about["answers"] = ANSWERS[options.answers]
     if options.precision != "keep":
         about["precision"] = options.precision
     about["seed"] = options.seed

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from xmodular.console import console, progress
-from xmodular.evaluation.bootstrap import Measured, measure
 from xmodular.evaluation.conditions import Job, Reading, without_adapters
+from xmodular.evaluation.intervals import Measured, measure
 from xmodular.evaluation.sets import TestSet
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions
@@ -49,7 +49,7 @@ def score_task(
         sets: by language.
         jobs: what is read how.
         room: how much the model reads at once.
-        options: batch size, resamplings, seed, tokenizer.
+        options: batch size, tokenizer.
     """
     labels, found = read_labels(model), {}
     readings = list(dict.fromkeys(job.reading for job in jobs))
@@ -82,7 +82,7 @@ def score_task(
             for (reading, encoding), values in zip(rows, logits, strict=True):
                 windows[reading][encoding.example].append((encoding, values))
             for reading in part:
-                found[reading] = _score(task, sets[reading.language], windows[reading], labels, options)
+                found[reading] = _score(task, sets[reading.language], windows[reading], labels)
     return found
 
 
@@ -96,14 +96,13 @@ def _score(
     data: TestSet,
     windows: Sequence[Sequence[tuple[Encoding, np.ndarray]]],
     labels: Sequence[str],
-    options: EvaluateOptions,
 ) -> Scored:
     predictions = [task.decode(example, own, labels) for example, own in zip(data.examples, windows, strict=True)]
     metrics = measure(
         task.statistics(data.examples, predictions, labels),
         lambda sums: task.metrics(sums, labels),
-        resamplings=options.bootstrap,
-        seed=options.seed,
+        np.array(data.units),
+        np.array(data.joined),
     )
     return Scored(metrics, (data.language,), predictions)
 

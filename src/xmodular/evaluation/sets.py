@@ -31,6 +31,9 @@ class TestSet:
         language: a code that a model has, or the name that was given where none has it.
         files: where the rows come from.
         examples: the rows, with this language; none of text for perplexity.
+        units: the number of each row's unit; rows that are not independent of each other share it.
+        joined: the same with all sets taken together, so that a row's translations share it too.
+        parallel: whether most of these are in another set too.
     """
 
     __test__ = False  # pytest's
@@ -38,6 +41,9 @@ class TestSet:
     language: str
     files: tuple[str, ...]
     examples: tuple[Example, ...] = ()
+    units: tuple[int, ...] = ()
+    joined: tuple[int, ...] = ()
+    parallel: bool = False
 
 
 class _Found(NamedTuple):

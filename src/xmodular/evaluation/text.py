@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.console import progress
 from xmodular.data import BlockCache, CausalLMCollator, MaskedLMCollator, TextFiles
-from xmodular.evaluation.bootstrap import measure
 from xmodular.evaluation.conditions import Job, Reading, without_adapters
+from xmodular.evaluation.intervals import measure
 from xmodular.evaluation.rows import Scored, by_pass
 from xmodular.evaluation.sets import TestSet
 from xmodular.modeling import XmodForCausalLM, XmodPreTrainedModel
@@ -35,7 +35,7 @@ def score_text(
         sets: text files by language.
         jobs: what is read how.
         block_size: tokens a block.
-        options: packing, batch size, resamplings, seed, tokenizer.
+        options: packing, batch size, seed, tokenizer.
     """
     found: dict[Reading, Scored] = {}
     sizes: dict[str, int] = {}
@@ -88,7 +88,12 @@ def _score(
     found = {}
     for reading in readings:
         own = sums[[each == reading for each, _ in rows]]
-        metrics = measure(own, perplexity_metrics, resamplings=options.bootstrap, seed=options.seed)
+        metrics = measure(own, perplexity_metrics, _units(len(own)))
         digest = hashlib.sha256(blocks[reading.language].tobytes()).hexdigest()
         found[reading] = Scored(metrics, (reading.language, len(tokenizer), digest))
     return found
+
+
+def _units(blocks: int) -> np.ndarray:
+    """Each block's unit: parallel texts have equally many, and others lose nothing by being taken for parallel."""
+    return (blocks << 32) + np.arange(blocks)

@@ -25,7 +25,7 @@ from xmodular.report import (
 from xmodular.report.charts import Sample, Shape
 from xmodular.results.rows import GUESSES, HEADINGS, LOWER_IS_BETTER, Comparison, Score
 from xmodular.results.scores import Matrix, Scores
-from xmodular.results.tables import by_pair, compared_in, long, number, p_value, signed
+from xmodular.results.tables import by_pair, compared_in, long, means_over, not_parallel, number, p_value, signed
 
 _MARKS: dict[str, tuple[str, Shape]] = {
     "relative": ("c3", "square"),
@@ -75,16 +75,17 @@ def _summary(scores: Scores) -> str:
 
 def _card(scores: Scores, metric: str, run: str) -> str:
     source, codes = scores.source_of(run), [c for c in scores.languages() if scores.own(c, metric, run=run)]
-    others = [code for code in codes if code != source]
+    others = scores.others(metric=metric)
     trained = None if source is None else scores.own(source, metric, run=run)
-    gap, mean = scores.gap(metric, run=run), scores.transfer(metric, run=run)
+    gap = scores.gap(metric, run=run, languages=others)
+    mean = scores.transfer(metric, run=run, languages=others)
     more = []
     if trained is not None and source is not None:
         more.append((f"{_name(source) or source}, own adapter", number(trained.value, metric)))
     if gap is not None:
         more.append(("transfer gap", signed(gap, metric)))
     for adapter in scores.adapters(metric, run=run):
-        value = scores.mean(adapter, metric, run=run)
+        value = scores.mean(adapter, metric, run=run, languages=others)
         if adapter != "right" and value is not None:
             more.append((HEADINGS[adapter], number(value, metric)))
     worst = [f"{code}\N{NO-BREAK SPACE}{number(value, metric)}" for code, value in scores.worst(3, metric, run=run)]
@@ -227,7 +228,7 @@ def _run_table(scores: Scores, metric: str, run: str) -> str:
         ]
         lines.append([_language(code, source), Cell(f"{count:,}", key=count), *cells])
     means = [scores.mean(adapter, metric, run=run) for adapter in adapters]
-    foot = [Cell(scores.mean_name(run)), Cell("")]
+    foot = [Cell(scores.mean_name(run), means_over(scores.others(run, metric=metric))), Cell("")]
     foot += [Cell("" if mean is None else number(mean, metric)) for mean in means]
     return table(["language", "rows", *(HEADINGS[a] for a in adapters)], lines, foot if len(lines) > 1 else ())
 
@@ -241,8 +242,10 @@ def _runs_table(scores: Scores, metric: str) -> str:
             best = _best(found, metric)
             cells = [_cell(score, metric, strong=place == best) for place, score in enumerate(found)]
             lines.append([_language(code, scores.source), Cell(f"{count:,}", key=count), *cells])
-    means = [scores.transfer(metric, run=run) for run in runs]
-    foot = [Cell(scores.mean_name()), Cell(""), *(Cell("" if mean is None else number(mean, metric)) for mean in means)]
+    others = scores.others(metric=metric)
+    means = [scores.transfer(metric, run=run, languages=others) for run in runs]
+    foot = [Cell(scores.mean_name(), means_over(others) if others else ""), Cell("")]
+    foot += [Cell("" if mean is None else number(mean, metric)) for mean in means]
     return table(["language", "rows", *runs], lines, foot if len(lines) > 1 else ())
 
 
@@ -287,9 +290,9 @@ def _matrix(matrix: Matrix) -> str:
 def _differences(scores: Scores) -> str:
     parts = {title: _difference(scores, group) for title, group in by_pair(scores.comparisons).items()}
     lead = (
-        "Paired bootstrap over the same rows; p-values are two-sided, and corrected by Holm's procedure for the number "
-        f"of languages. Coloured: p (Holm) below {_SIGNIFICANT}."
-    )
+        "Both sides read the same rows. p-values are two-sided, of these models on other rows, and corrected by Holm's "
+        f"procedure for the number of languages. Coloured: p (Holm) below {_SIGNIFICANT}. {not_parallel(scores)}"
+    ).strip()
     return section("Differences", panels(parts, always_named=True), lead=lead)
 
 
@@ -306,7 +309,7 @@ def _difference(scores: Scores, comparisons: Sequence[Comparison]) -> str:
         code, over = compared_in(scores, each)
         text = f"{code}: {signed(each.difference, metric)} [{low}, {high}], p {p_value(p)}"
         mark = Mark(colour, each.difference, text, "circle", each.low, each.high)
-        note = over if each.language is None else _name(code)
+        note = (means_over(each.over) if each.over else over) if each.language is None else _name(code)
         lines.append(Line(code, note, (), (mark,), signed(each.difference, metric)))
         rows.append(
             [
@@ -333,7 +336,12 @@ def _notes(scores: Scores) -> str:
         "uniform": "an answer drawn at random; no model",
     }
     listed = {HEADINGS[adapter]: meaning[adapter] for adapter in adapters}
-    listed["intervals"] = "95 %, by the percentile bootstrap over rows"
+    listed["intervals"] = (
+        "95 %, of these models: what they would do on other test rows. Rows about one paragraph, and translations of a "
+        "row, count as one"
+    )
+    if (answers := scores.about.get("answers")) is not None:
+        listed["answers"] = str(answers)
     if any(len(scores.seeds(run)) > 1 for run in scores.runs()):
         listed["±"] = "standard deviation over the seeds of a run; the interval is that of their mean"
     if any(scores.gap(run=run) is not None for run in scores.runs()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -17,6 +18,11 @@ from xmodular.results.rows import Comparison, Row
 from xmodular.results.scores import Scores
 
 _FORMAT = 2
+
+
+def _comparison(content: dict[str, Any]) -> Comparison:
+    over = content.get("over")
+    return Comparison(**{**content, "over": None if over is None else tuple(over)})
 
 
 class Results(Scores):
@@ -52,7 +58,7 @@ class Results(Scores):
             return cls(
                 tuple(Row(**row) for row in content["rows"]),
                 content["source"],
-                tuple(Comparison(**comparison) for comparison in content.get("comparisons", ())),
+                tuple(_comparison(comparison) for comparison in content.get("comparisons", ())),
                 dict(content.get("about", {})),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

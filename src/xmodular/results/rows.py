@@ -32,7 +32,7 @@ class Row:
         adapter: "right" (the language's own), "relative" (the nearest relative's), "source" (the training language's),
             "none" (the bottlenecks add nothing), "majority" or "uniform" (no model).
         value: of the metric; shares lie in [0, 1].
-        low, high: 95 % interval, None where there is no chance in it.
+        low, high: 95 % interval; None where there is no chance in it, or no end to it.
         rows: how many rows were read.
         seed: of the model's training; None where it is unknown, and where the value is the mean over a run's seeds.
         source: language that the model was trained in; None if unknown.
@@ -81,13 +81,14 @@ class Comparison:
         run, adapter: what is compared.
         baseline, baseline_adapter: with what; the difference is the run's value less the baseline's.
         task, metric: as of a `Row`.
-        language: code; None for the mean over the languages that neither side was trained in.
+        language: code; None for the mean over languages that neither side was trained in.
         difference: of the metric.
-        low, high: its 95 % interval by the paired bootstrap.
-        p: two-sided, of the paired bootstrap.
+        low, high: its 95 % interval, of these models on other rows.
+        p: two-sided, by Student's t over the rows.
         p_holm: corrected for the number of languages (Holm 1979); None for the mean.
         rows: how many rows were read.
         languages: how many the mean is over; None for one language.
+        over: which these are; None for one language.
     """
 
     run: str
@@ -104,3 +105,4 @@ class Comparison:
     p_holm: float | None
     rows: int
     languages: int | None = None
+    over: tuple[str, ...] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -101,25 +101,53 @@ class Scores:
         """The value with the language's own adapter, or with its relative's where the model lacks the language."""
         return self.value(language, "right", metric, run=run) or self.value(language, "relative", metric, run=run)
 
+    def others(self, *runs: str, metric: str | None = None) -> list[str]:
+        """The languages over which some runs, all unless said, are compared: in which all have a value of `own`, and
+        none was trained.
+        """
+        names = runs or tuple(self.runs())
+        trained = {self.source_of(run) for run in names}
+        return [
+            code
+            for code in self.languages()
+            if code not in trained and all(self.own(code, metric, run=run) is not None for run in names)
+        ]
+
     def mean(
-        self, adapter: str = "right", metric: str | None = None, *, run: str | None = None, transfer: bool = True
+        self,
+        adapter: str = "right",
+        metric: str | None = None,
+        *,
+        run: str | None = None,
+        transfer: bool = True,
+        languages: Sequence[str] | None = None,
     ) -> float | None:
-        """Mean over the languages, without the run's source if `transfer`; None if a language lacks the value."""
+        """Mean over the languages that are given, else the run's without its source if `transfer`; None if one of them
+        lacks the value.
+        """
         source = self.source_of(run)
         codes = [code for code in self._codes(run) if not (transfer and code == source)]
+        codes = codes if languages is None else list(languages)
         found = [self.value(code, adapter, metric, run=run) for code in codes]
         values = [score.value for score in found if score is not None]
         return statistics.fmean(values) if values and len(values) == len(codes) else None
 
-    def transfer(self, metric: str | None = None, *, run: str | None = None) -> float | None:
-        """Mean of `own` over the languages that a run was not trained in; None if there are none."""
-        codes = [code for code in self._codes(run) if code != self.source_of(run)]
+    def transfer(
+        self, metric: str | None = None, *, run: str | None = None, languages: Sequence[str] | None = None
+    ) -> float | None:
+        """Mean of `own` over the languages that a run was not trained in; None if there are none.
+
+        Runs are comparable over the same languages only: give those of `others`.
+        """
+        codes = self.others(self._run(run), metric=metric) if languages is None else languages
         values = [score.value for code in codes if (score := self.own(code, metric, run=run))]
         return statistics.fmean(values) if values else None
 
-    def gap(self, metric: str | None = None, *, run: str | None = None) -> float | None:
-        """Transfer gap: the source language's value less the mean over the others; None without source or others."""
-        source, others = self.source_of(run), self.transfer(metric, run=run)
+    def gap(
+        self, metric: str | None = None, *, run: str | None = None, languages: Sequence[str] | None = None
+    ) -> float | None:
+        """Transfer gap: the source language's value less `transfer`; None without source or others."""
+        source, others = self.source_of(run), self.transfer(metric, run=run, languages=languages)
         trained = None if source is None else self.own(source, metric, run=run)
         return None if trained is None or others is None else trained.value - others
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.table import Column, Table
@@ -62,21 +62,41 @@ def _half(low: float, high: float, metric: str) -> str:
     return number((high - low) / 2, metric)
 
 
+def means_over(codes: Sequence[str]) -> str:
+    """Over which languages a mean is."""
+    return f"over {len(codes)} language{'s' * (len(codes) > 1)}: {', '.join(codes)}"
+
+
+def not_parallel(scores: Scores) -> str:
+    """Which test sets are not known to be parallel to others, as far as that is recorded; empty if none."""
+    data = [each for each in scores.about.get("data", ()) if "parallel" in each]
+    alone = [str(each["language"]) for each in data if not each["parallel"]]
+    if len(data) < 2 or not alone:
+        return ""
+    return f"Not known to be parallel to the others: {', '.join(alone)}."
+
+
 def terminal(scores: Scores, metric: str, run: str | None = None) -> Table:
     """One metric: a line per language; a column per way to read of one run, or a column per run."""
     if run is None and len(scores.runs()) > 1:
         heading, lines = run_lines(scores, metric, short)
+        others = scores.others(metric=metric)
         title = f"{scores.rows[0].task}: {metric}, {HEADINGS['right']}"
     else:
         heading, lines = adapter_lines(scores, metric, short, run)
+        others = scores.others(run or scores.runs()[0], metric=metric)
         title = f"{scores.rows[0].task}: {metric}" + (f", {run}" if run is not None else "")
     cells = "".join(cell for line in lines for cell in line)
     seeds = any(len(scores.seeds(each)) > 1 for each in scores.runs())
     # As Text, because a console of the user's would take brackets in the names of runs for markup.
     columns = [Column(Text(name), justify="right" if place else "left") for place, name in enumerate(heading)]
     table = Table(*columns, title=Text(title, style="table.title"), title_justify="left", caption_justify="left")
+    captions = []
     if "±" in cells:
-        table.caption = f"±: {'standard deviation over seeds, else ' if seeds else ''}half the 95 % interval"
+        captions.append(f"±: {'standard deviation over seeds, else ' if seeds else ''}half the 95 % interval")
+    if lines[-1][0].startswith("mean") and any(lines[-1][2:]):
+        captions.append(f"{lines[-1][0]}: {means_over(others)}")
+    table.caption = Text("\n".join(captions)) if captions else None
     for line in lines:
         table.add_row(*map(Text, line), style="bold" if line[0].startswith("mean") else None)
     return table
@@ -89,18 +109,34 @@ def markdown(scores: Scores) -> str:
     for metric in scores.metrics():
         title = f"{scores.rows[0].task}: {metric}"
         if len(runs) > 1:
-            parts += [f"### {title}\n", *_markdown_table(run_lines(scores, metric, long))]
+            lines = _markdown_table(run_lines(scores, metric, long))
+            parts += [f"### {title}\n", *lines, *_said_over(scores.others(metric=metric))]
         for run in runs:
             name = f"{title}, {run}" if len(runs) > 1 else title
-            parts += [f"### {name}\n", *_markdown_table(adapter_lines(scores, metric, long, run))]
+            lines = _markdown_table(adapter_lines(scores, metric, long, run))
+            parts += [f"### {name}\n", *lines, *_said_over(scores.others(run, metric=metric))]
     main = scores.metrics()[0]
     if heads := summary_lines(scores, main):
-        parts += [f"### Transfer: {main}\n", *_markdown_table(heads)]
+        parts += [f"### Transfer: {main}\n", *_markdown_table(heads), *_said_over(scores.others(metric=main))]
     if (matrix := scores.matrix()) is not None:
         parts += [f"### Trained in (line), tested in (column): {main}\n", *_markdown_table(matrix_lines(matrix))]
     for title, group in by_pair(scores.comparisons).items():
         parts += [f"### {title}\n", *_markdown_table(comparison_lines(scores, group))]
+        parts += [line for each in group if each.over for line in _said_over(each.over)]
+    parts += [f"{note}\n" for note in (*reading(scores), not_parallel(scores)) if note]
     return "\n".join(parts)
+
+
+def reading(scores: Scores) -> list[str]:
+    """What intervals and p-values are, and how answers were normalised."""
+    notes = ["Intervals and p-values are of these models: what they would do on other test rows."]
+    if (answers := scores.about.get("answers")) is not None:
+        notes.append(f"Answers are {answers}.")
+    return notes
+
+
+def _said_over(codes: Sequence[str]) -> list[str]:
+    return [f"Mean {means_over(codes)}.\n"] if codes else []
 
 
 def adapter_lines(
@@ -131,7 +167,8 @@ def run_lines(scores: Scores, metric: str, cell: Callable[[Score | None, str], s
         count = max((score.rows for score in found if score is not None), default=None)
         if count is not None:
             lines.append([_named(code, scores.source), str(count), *(cell(score, metric) for score in found)])
-    means = [scores.transfer(metric, run=run) for run in runs]
+    others = scores.others(metric=metric)  # one run's own would be other languages than another's
+    means = [scores.transfer(metric, run=run, languages=others) for run in runs]
     if len(lines) > 1:
         lines.append([scores.mean_name(), "", *("" if mean is None else number(mean, metric) for mean in means)])
     return ["language", "rows", *runs], lines
@@ -139,9 +176,10 @@ def run_lines(scores: Scores, metric: str, cell: Callable[[Score | None, str], s
 
 def summary_lines(scores: Scores, metric: str) -> _Lines | None:
     """A line per run: its source language's value, the mean over the others, the gap between them, the worst."""
-    lines = []
+    lines, shared = [], scores.others(metric=metric)
     for run in scores.runs():
-        source, others, gap = scores.source_of(run), scores.transfer(metric, run=run), scores.gap(metric, run=run)
+        source, others = scores.source_of(run), scores.transfer(metric, run=run, languages=shared)
+        gap = scores.gap(metric, run=run, languages=shared)
         trained = None if source is None else scores.own(source, metric, run=run)
         worst = ", ".join(f"{code} {number(value, metric)}" for code, value in scores.worst(3, metric, run=run))
         lines.append(

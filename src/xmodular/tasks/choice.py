@@ -130,6 +130,12 @@ def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], l
     return np.stack([np.ones(len(right)), np.array(right, dtype=float)], axis=1)
 
 
+def topic(example: Example) -> str:
+    """The text that stands beside every choice; choices read before it are followed by it."""
+    first, second = example.texts[:2]
+    return second if first != example.texts[2] and second == example.texts[3] else first
+
+
 def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
     """Accuracy."""
     return {"accuracy": sums[..., 1] / sums[..., 0]}
@@ -165,4 +171,5 @@ CHOICE = Task(
     pipeline="multiple-choice",
     sample={"premise": "...", "choices": ["...", "..."]},
     alternatives=(("choices",), _CHOICES),
+    topic=topic,
 )

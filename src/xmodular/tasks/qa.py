@@ -227,11 +227,36 @@ def _highest(values: np.ndarray, count: int) -> np.ndarray:
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
     """(rows, 3): one, then F1 and exact match with the gold answer that they are highest with."""
+    return _statistics(examples, predictions, [example.language for example in examples])
+
+
+# How answers may be normalised before they are scored, and what is said of it.
+ANSWERS = {
+    "mlqa": "normalised as in MLQA, by language",
+    "squad": "normalised as in SQuAD in every language, as XTREME scores XQuAD and TyDi QA",
+}
+
+
+def squad_statistics(
+    examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]
+) -> np.ndarray:
+    """`statistics`, with answers normalised as in SQuAD whatever their language."""
+    return _statistics(examples, predictions, [None] * len(examples))
+
+
+def _statistics(
+    examples: Sequence[Example], predictions: Sequence[Prediction], languages: Sequence[str | None]
+) -> np.ndarray:
     rows = []
-    for example, prediction in zip(examples, predictions, strict=True):
-        pairs = [(prediction["answer"], text, example.language) for text, _ in example.gold]
+    for example, prediction, language in zip(examples, predictions, languages, strict=True):
+        pairs = [(prediction["answer"], text, language) for text, _ in example.gold]
         rows.append((1.0, max(f1(*pair) for pair in pairs), max(exact_match(*pair) for pair in pairs)))
     return np.array(rows)
+
+
+def topic(example: Example) -> str:
+    """The context, about which there may be several questions."""
+    return example.texts[1]
 
 
 def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
@@ -272,4 +297,5 @@ QA = Task(
     pipeline="question-answering",
     sample={"question": "...", "context": "..."},
     in_windows=True,
+    topic=topic,
 )

@@ -58,25 +58,51 @@ def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], la
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
-    """(rows, 12): one, the squared error, then sums for a correlation of values and for one of ranks.
+    """(rows, 8): one, the squared error, sums for the correlation of values, and the row's part of that of ranks.
 
     Values are counted from the file's means and in its standard deviations, which changes no correlation and loses no
-    digits. Ranks (means where values are equal) are those in the whole file; so sums over several files correlate
-    within files, and a resampled file keeps its rows' ranks.
+    digits. Parts of the correlation of ranks have that of the whole file as their mean.
     """
     gold = np.array([example.gold for example in examples], dtype=np.float64)
     predicted = np.array([prediction["score"] for prediction in predictions], dtype=np.float64)
     columns = [np.ones_like(gold), (gold - predicted) ** 2]
-    for x, y in ((gold, predicted), (_ranks(gold), _ranks(predicted))):
-        x, y = _standard(x), _standard(y)
-        columns += [x, y, x * x, y * y, x * y]
+    x, y = _standard(gold), _standard(predicted)
+    columns += [x, y, x * x, y * y, x * y, _rank_parts(gold, predicted)]
     return np.stack(columns, axis=1)
+
+
+def _rank_parts(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of the file plus each row's influence on it, (rows,); 0 where one side is constant.
+
+    A row has influence by its own ranks, and by the others', which it moves (Croux and Dehon 2010, Influence functions
+    of the Spearman and Kendall correlation measures; here also for equal values, which share the mean of their ranks).
+    """
+    u, v = _standard(_ranks(gold)), _standard(_ranks(predicted))
+    correlation = (u * v).mean()
+    own = u * v - correlation * (u * u + v * v) / 2
+    moved = _moved(gold, v - correlation * u) / _spread(gold) + _moved(predicted, u - correlation * v) / _spread(
+        predicted
+    )
+    return correlation + own + moved
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     """From 1 up; equal values share the mean of their ranks."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[places]
+
+
+def _spread(values: np.ndarray) -> float:
+    """Standard deviation of ranks that are shares of the rows; 1 of equal values."""
+    return float((_ranks(values) / len(values)).std()) or 1.0
+
+
+def _moved(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """What each row changes in the mean of ranks times weights: the weights of what ranks above it, less their mean."""
+    _, places = np.unique(values, return_inverse=True)
+    equal = np.bincount(places, weights)
+    above = (equal.sum() - np.cumsum(equal) + equal / 2)[places] / len(values)
+    return above - above.mean()
 
 
 def _standard(values: np.ndarray) -> np.ndarray:
@@ -91,7 +117,7 @@ def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
     rows = sums[..., 0]
     return {
         "Pearson": _correlation(rows, sums[..., 2:7]),
-        "Spearman": _correlation(rows, sums[..., 7:12]),
+        "Spearman": sums[..., 7] / rows,
         "RMSE": np.sqrt(sums[..., 1] / rows),
     }
 

@@ -72,6 +72,10 @@ class Encoding:
     places: tuple[Any, ...] = ()
 
 
+def _first_text(example: Example) -> str:
+    return example.texts[0]
+
+
 @dataclass(frozen=True)
 class Task:
     """A task.
@@ -103,6 +107,7 @@ class Task:
         problem_type: transformers' name for the loss where one architecture serves several tasks.
         alternatives: groups of fields of which a row has one. Where columns are named for one group, the others are not
             looked for.
+        topic: the text that several rows may have in common, and are then not independent of each other.
     """
 
     name: str
@@ -122,6 +127,7 @@ class Task:
     in_windows: bool = False
     problem_type: Literal["regression", "single_label_classification"] | None = None
     alternatives: tuple[tuple[str, ...], ...] = ()
+    topic: Callable[[Example], str] = _first_text
 
 
 def label_id(example: Example, name: str, labels: Sequence[str]) -> int:

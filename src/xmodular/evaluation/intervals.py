@@ -1,0 +1,203 @@
+"""Intervals and p-values from per-row statistics, by leaving rows out.
+
+What moves a value together is a unit: a row, or all rows about one paragraph; in a mean over languages with their
+translations. A unit's pull is how far the value moves when the unit is left out (the jackknife, Efron and Stein 1981);
+the squares of the pulls add up to the variance. Pulls add up too: over seeds, over languages, and with the sign turned
+in a difference. So rows that two values share count as shared, in sets of any size, and clusters count as clusters.
+
+Student's t with one degree of freedom less than there are units gives the width, on a scale that suits the metric:
+shares have Wilson's interval (1927) with as many rows as would give the same variance (Korn and Graubard 1998),
+correlations are taken through Fisher's z, what has no upper end through the logarithm. A difference of shares counts
+half a row more of each kind of outcome (Agresti and Min 2005), without which few rows that differ look too sure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+from xmodular.results.rows import LOWER_IS_BETTER
+
+Scale = Literal["share", "correlation", "positive"]
+_CORRELATIONS = ("Pearson", "Spearman")
+_NORMAL = NormalDist()
+_Z = _NORMAL.inv_cdf(0.975)
+_NOISE = 1e-12  # of sums in floating point
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric's value, and what moves it.
+
+    Attributes:
+        value: of all rows.
+        units: (units,) numbers of the units that say something about the value, each once.
+        joined: (units,) the number of each one's unit in means over languages.
+        pulls: (units,) their pulls; NaN where the value rests on a single unit.
+        rows: how many there are.
+        scale: of the metric.
+    """
+
+    value: float
+    units: np.ndarray
+    joined: np.ndarray
+    pulls: np.ndarray
+    rows: int
+    scale: Scale
+
+    @property
+    def error(self) -> float:
+        """The standard error."""
+        return float(np.sqrt((self.pulls**2).sum()))
+
+    def interval(self) -> tuple[float, float]:
+        """95 %; as wide as the scale, perhaps without an end, where the rows say nothing."""
+        if self.scale == "share":
+            return self._share()
+        turn, back = (math.atanh, math.tanh) if self.scale == "correlation" else (math.log, math.exp)
+        least, most = (-1.0, 1.0) if self.scale == "correlation" else (0.0, math.inf)
+        if not math.isfinite(self.value):
+            return math.nan, math.nan
+        if not least < self.value < most:  # an end of the scale, on which every unit agrees
+            return self.value, self.value
+        slope = 1 - self.value**2 if self.scale == "correlation" else self.value
+        wide = quantile(len(self.units) - 1) * self.error / slope
+        if not math.isfinite(wide):
+            return least, most
+        return back(turn(self.value) - wide), back(min(turn(self.value) + wide, 700.0))
+
+    def _share(self) -> tuple[float, float]:
+        value, count = self.value, len(self.units)
+        if not math.isfinite(value):
+            return math.nan, math.nan
+        if count < 2:
+            return (0.0, 1.0)
+        q = quantile(count - 1) ** 2
+        spread = value * (1 - value)
+        rows = spread / self.error**2 * count / (count - 1) if self.error > 0 and spread > 0 else count
+        middle, wide = value + q / (2 * rows), math.sqrt(q * (max(spread, 0.0) + q / (4 * rows)) / rows)
+        low, high = (middle - wide) / (1 + q / rows), (middle + wide) / (1 + q / rows)
+        return max(0.0, min(low, value)), min(1.0, max(high, value))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference with its 95 % interval and two-sided p-value."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    rows: int
+
+
+def measure(
+    statistics: np.ndarray,
+    metrics: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    units: np.ndarray,
+    joined: np.ndarray | None = None,
+) -> dict[str, Measured]:
+    """Each metric over the rows, and the pull of every unit.
+
+    Args:
+        statistics: (rows, statistics), sums of a row.
+        metrics: from (..., statistics) sums to values (...) by name.
+        units: (rows,) the number of each row's unit.
+        joined: (rows,) that of its unit in means over languages, which holds all of the other; the same unless said.
+    """
+    numbers, first, places = np.unique(units, return_index=True, return_inverse=True)
+    wider = (units if joined is None else joined)[first]
+    sums = np.zeros((len(numbers), statistics.shape[1]))
+    np.add.at(sums, places, statistics)
+    total = statistics.sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # what is left of a single unit
+        values, without, alone = metrics(total), metrics(total - sums), metrics(sums)
+    found = {}
+    for name, value in values.items():
+        telling, pulls = _pulls(float(value), np.asarray(without[name]), np.asarray(alone[name]))
+        found[name] = Measured(float(value), numbers[telling], wider[telling], pulls, len(statistics), _scale_of(name))
+    return found
+
+
+def _scale_of(metric: str) -> Scale:
+    return "correlation" if metric in _CORRELATIONS else "positive" if metric in LOWER_IS_BETTER else "share"
+
+
+def _pulls(value: float, without: np.ndarray, alone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which units say something about a value, and their pulls; from the value without each and of each by itself."""
+    moved = value - without
+    telling = (np.abs(moved) > _NOISE * max(1.0, abs(value))) | ~np.isfinite(moved)
+    if not telling.any():  # at the end of a scale, where those that have the value by themselves speak for it
+        telling = np.isclose(alone, value)
+    count = int(telling.sum())
+    return telling, moved[telling] * math.sqrt((count - 1) / count) if count > 1 else np.full(count, np.nan)
+
+
+def mean_of(parts: Sequence[Measured], *, languages: bool = False) -> Measured:
+    """The mean of several: over the seeds of a run, on the same rows; or over languages, on all their rows."""
+    numbers = [part.joined if languages else part.units for part in parts]
+    units, first, pulls = _sum(numbers, [part.pulls / len(parts) for part in parts])
+    joined = units if languages else np.concatenate([part.joined for part in parts])[first]
+    value = float(np.mean([part.value for part in parts]))
+    return Measured(value, units, joined, pulls, sum(part.rows for part in parts), parts[0].scale)
+
+
+def compare(a: Measured, b: Measured) -> Difference:
+    """a's value less b's, with Student's t over the units of both; without numbers there is no difference, p is 1."""
+    units, _, pulls = _sum([a.units, b.units], [a.pulls, -b.pulls])
+    value, error = a.value - b.value, float(np.sqrt((pulls**2).sum()))
+    most = {"share": 1.0, "correlation": 2.0, "positive": math.inf}[a.scale]
+    if not math.isfinite(value):
+        return Difference(value, math.nan, math.nan, 1.0, a.rows)
+    if len(units) < 2 or not math.isfinite(error):
+        return Difference(value, -most, most, 1.0, a.rows)
+    middle = value
+    if a.scale == "share":
+        middle, error = _with_half_a_row_more(value, error, a.rows)
+    wide = quantile(len(units) - 1) * error
+    low, high = min(value, max(middle - wide, -most)), max(value, min(middle + wide, most))
+    return Difference(value, low, high, p_of(middle, error, len(units) - 1), a.rows)
+
+
+def _with_half_a_row_more(value: float, error: float, rows: int) -> tuple[float, float]:
+    """Difference and standard error, had there been two rows more: one a tie, half a row won and half a row lost."""
+    variance = error**2 * rows * (rows - 1) + 1 + 2 * rows * value**2 / (rows + 2)
+    return value * rows / (rows + 2), math.sqrt(variance / ((rows + 2) * (rows + 1)))
+
+
+def _sum(units: Sequence[np.ndarray], pulls: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The units of several, where each stands first, and its pulls' sum."""
+    numbers, first, places = np.unique(np.concatenate(units), return_index=True, return_inverse=True)
+    return numbers, first, np.bincount(places, np.concatenate(pulls), len(numbers))
+
+
+def quantile(freedom: int) -> float:
+    """Student's t that 2.5 % exceed, by Wallace's approximation (1959), turned round; infinite without freedom."""
+    if freedom < 1:
+        return math.inf
+    z = _Z * (8 * freedom + 3) / (8 * freedom + 1)
+    return math.sqrt(freedom * math.expm1(z * z / freedom))
+
+
+def p_of(value: float, error: float, freedom: int) -> float:
+    """Two-sided p-value of a value with a standard error, by Student's t in Wallace's approximation (1959)."""
+    if value == 0:
+        return 1.0
+    if error == 0:
+        return 0.0
+    z = math.sqrt(freedom * math.log1p((value / error) ** 2 / freedom)) * (8 * freedom + 1) / (8 * freedom + 3)
+    return math.erfc(z / math.sqrt(2))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979, A simple sequentially rejective multiple test procedure)."""
+    corrected, least = [0.0] * len(p), 0.0
+    for rank, place in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        least = max(least, min(1.0, (len(p) - rank) * p[place]))
+        corrected[place] = least
+    return corrected
