@@ -27,7 +27,7 @@ from xmodular.errors import DataError, NoTextError
 from xmodular.files import written_beside
 from xmodular.vocabulary import fingerprint
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
