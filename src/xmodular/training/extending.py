@@ -242,7 +242,7 @@ def _trained_tokenizer(options: ExtendOptions, text: TextFiles, start: Start) ->
 def _batches(options: ExtendOptions, blocks: LanguageBlocks, arguments: TrainingArguments) -> Batches:
     batches = arguments.max_steps * options.accumulation * arguments.world_size
     draws = LanguageSampler(
-        [len(blocks.blocks)], [blocks.tokens], batches * options.batch_size, options.seed, alpha=1.0
+        [len(blocks.blocks)], [int(blocks.lengths.sum())], batches * options.batch_size, options.seed, alpha=1.0
     )
     return Batches(draws, batches, options.batch_size, rank=arguments.process_index, ranks=arguments.world_size)
 

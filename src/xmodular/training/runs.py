@@ -87,10 +87,12 @@ class Start:
     Attributes:
         goes_on: whether there is an unfinished run (or a finished one, with `resume`) that it goes on with.
         checkpoint: where it goes on from; None: at the first step.
+        changed: whether a part of it was done with other options, data or processes.
     """
 
     goes_on: bool
     checkpoint: Path | None
+    changed: bool = False
 
 
 def begin(
@@ -115,16 +117,20 @@ def begin(
     path = folder / "run.json"
     finished = (folder / "options.json").is_file()
     known = _read_record(path)
+    checkpoint = last_checkpoint(folder)
+    changed = checkpoint is not None and bool((known or {}).get("changed", False))
     if options.resume and (finished or known):
-        for line in _differences(known or {}, record, decisive):
+        differences = _differences(known or {}, record, decisive)
+        for line in differences:
             console.print(f"Going on although it differs: {line}")
-        if known is None or _differences(known, record, decisive):
-            write_json(path, {**(known or {}), **record})
-        return Start(True, last_checkpoint(folder))
+        changed = changed or (checkpoint is not None and bool(differences or known is None))
+        if known is None or differences:
+            write_json(path, {**(known or {}), **record, **({"changed": True} if changed else {})})
+        return Start(True, checkpoint, changed)
     if known and not finished:
         differences = _differences(known, record, decisive)
         if not differences:
-            return Start(True, last_checkpoint(folder))
+            return Start(True, checkpoint, changed)
         if not options.overwrite and (folder / "log.jsonl").is_file():
             raise ConfigurationError(
                 f"{folder} holds an unfinished run with other options: {'; '.join(differences)}. Choose another "
