@@ -89,6 +89,8 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     with arguments.main_process_first(local=False, desc="the run's folder"):
         start = begin(options, arguments.world_size)
     console.print(f"Adding {code} to {options.model}; output goes to {options.output_dir}")
+    if start.goes_on:
+        console.print(start.said)
     longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
     size = min(options.block_size, longest)
     folder = options.cache_dir or options.output_dir / "blocks"
@@ -142,6 +144,7 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
         log=RunLog(options.output_dir / "log.jsonl"),
     )
     if start.checkpoint is not None and checkpoint_step(start.checkpoint) >= steps:
+        console.print(f"All {steps} steps were done before.")
         model.load_state_dict(load_saved(start.checkpoint).state_dict())
     else:
         with quiet_transformers():

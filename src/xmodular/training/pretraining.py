@@ -77,9 +77,9 @@ def _pretrain(options: PretrainOptions) -> Run:
         start = begin(options, processes)
     console.print(f"Pretraining in {len(files)} languages; output goes to {options.output_dir}")
     if start.goes_on:
-        console.print(
-            f"Going on from {start.checkpoint}" if start.checkpoint else "Going on: no checkpoint was made yet."
-        )
+        console.print(start.said)
+        if start.changed and options.alpha_end is not None:
+            console.print("Alpha goes on where a run of the present options has it at that step.")
 
     languages = [_SHARED] if options.shared else list(files)
     with arguments.main_process_first(local=False, desc="tokenizer and blocks"):

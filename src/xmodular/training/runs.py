@@ -94,6 +94,11 @@ class Start:
     checkpoint: Path | None
     changed: bool = False
 
+    @property
+    def said(self) -> str:
+        """Where it starts, for people."""
+        return f"Going on from {self.checkpoint}" if self.checkpoint else "No checkpoint is there: from the first step."
+
 
 def begin(
     options: TrainingOptions, processes: int, *, decisive: Sequence[str] = (), data: Mapping[str, Any] | None = None
