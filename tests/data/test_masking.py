@@ -128,7 +128,7 @@ def spreads(blocks: np.ndarray, tokenizer: PreTrainedTokenizerFast) -> tuple[np.
 def assert_no_wider(blocks: np.ndarray, tokenizer: PreTrainedTokenizerFast) -> None:
     words, tokens = spreads(blocks, tokenizer)
     assert words.std() < 1.1 * tokens.std()
-    assert (words > 0.5).mean() <= (tokens > 0.5).mean() + 0.002
+    assert (words > 0.5).mean() <= (tokens > 0.5).mean() + 0.005  # rows of a token or two
     assert words.mean() == pytest.approx(0.15, abs=0.01)
 
 

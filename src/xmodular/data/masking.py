@@ -26,8 +26,8 @@ class MaskedLMCollator:
     Each token that is not special is chosen with `probability`; of the chosen, 80 % become ``<mask>``, 10 % a random
     token, 10 % stay. With `word_starts`, the tokens of a word are chosen together, each word with `probability`; what
     has more than ten tokens, or a third of its row's, is taken for no word: its tokens are chosen one by one, so that a
-    row's share of chosen tokens varies no more than without `word_starts`. The masks of a row are a function of the seed and the row's draw: the same in any
-    process and any batch, with any number of workers, and after resuming.
+    row's share of chosen tokens varies no more than without `word_starts`. The masks of a row are a function of the
+    seed and the row's draw: the same in any process and any batch, with any number of workers, and after resuming.
 
     Args:
         special_ids: ids that are never chosen and never put in at random.
