@@ -191,6 +191,34 @@ def test_refusals_come_first(base_run, text, tmp_path, options, error, part):
     assert not list(tmp_path.glob("out/*.safetensors"))
 
 
+def test_lines_that_are_dropped_are_shown_and_most_lines_lost_is_an_error(base_run, corpus, text, tmp_path, capsys):
+    lines = [f"{turned(line)} žluťoučký\n" for line in text.read_text(encoding="utf-8").splitlines()]
+    path = tmp_path / "cs.txt"
+    path.write_bytes("".join(lines[:150]).encode() + "".join(lines[150:]).encode("latin2") + b"\n" * 7)
+    run = extend(base_run.output_dir, "cs", path, output_dir=tmp_path / "run", **{**SMALL, "max_steps": 1})
+    assert run.metrics["steps"] == 1
+    table = capsys.readouterr().err
+    assert [cell.strip() for cell in next(line for line in table.splitlines() if "│ cs " in line).split("│")[1:-1]] == [
+        *("cs", "207", "150", "7", "50")
+    ]
+    assert "not UTF-8" in table
+    folder = tmp_path / "text"
+    folder.mkdir()
+    (folder / "cs.txt").write_bytes("".join(lines[:5]).encode() + "".join(lines[5:]).encode("latin2"))
+    (folder / "de.txt").write_text("das Haus\ndie Ärztin\n" * 30, encoding="utf-8")
+    for verb in (
+        lambda: extend(base_run.output_dir, "cs", folder, output_dir=tmp_path / "x", **SMALL),
+        lambda: extend(base_run.output_dir, "cs", path, dev_text=folder, output_dir=tmp_path / "x", **SMALL),
+        lambda: pretrain(folder, output_dir=tmp_path / "x", preset="tiny", vocab_size=100, **SMALL),
+        lambda: pretrain(folder, output_dir=tmp_path / "x", tokenizer=base_run.output_dir, preset="tiny", **SMALL),
+    ):
+        with pytest.raises(
+            DataError, match=r"195 of 200 lines of cs cannot be read \(195 are not UTF-8\), in .*cs\.txt"
+        ):
+            verb()
+    assert not list((tmp_path / "x").glob("*.safetensors"))
+
+
 def test_a_task_model_is_refused(topic_run, text, tmp_path):
     with pytest.raises(ConfigurationError, match="pack"):
         extend(topic_run.output_dir, "gsw", text, output_dir=tmp_path)

@@ -35,7 +35,7 @@ from xmodular.modeling.languages import check_new_code, donor_weights
 from xmodular.options import ExtendOptions, build
 from xmodular.tasks import given_model, load_saved, piece_characters, tokenizer_of
 from xmodular.training.checkpoints import checkpoint_step, saving
-from xmodular.training.corpus import arguments_of, blocks_of, collator, schedule, text_of
+from xmodular.training.corpus import arguments_of, blocks_of, collator, print_lines, schedule, text_of
 from xmodular.training.log import RunLog
 from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer
@@ -106,6 +106,9 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
         except NoTextError:
             raise DataError(f"There is no held-out text of {code}: raise --dev-fraction or give --dev-text.") from None
         shared_dev = dev if tokenizer is known else make(known, dev_text, "tokenising validation text")
+    print_lines([blocks])
+    if options.dev_text is not None:
+        print_lines([dev], "Lines of --dev-text")
     with arguments.main_process_first(local=False, desc="the run's data"):
         check_data(options, {code: [blocks.tokens, len(blocks.blocks)]})
 

@@ -24,7 +24,6 @@ from xmodular.data import (
     find_dataset,
     find_text,
     language_shares,
-    lines_table,
 )
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import written_beside
@@ -32,7 +31,7 @@ from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodPreTrainedMo
 from xmodular.options import PretrainOptions, build
 from xmodular.tasks import load_saved, piece_characters
 from xmodular.training.checkpoints import checkpoint_step, saving
-from xmodular.training.corpus import arguments_of, blocks_of, collator, schedule, text_of
+from xmodular.training.corpus import arguments_of, blocks_of, collator, print_lines, schedule, text_of
 from xmodular.training.log import RunLog
 from xmodular.training.runs import Run, Start, begin, check_data, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer
@@ -101,8 +100,8 @@ def _pretrain(options: PretrainOptions) -> Run:
                 dev_text[code] = text_of(options, code, paths, "dev")
         blocks = blocks_of(cache, train_text, "tokenising")
         dev_blocks = blocks_of(cache, dev_text, "tokenising validation text", may_be_empty=True)
-    if (table := lines_table({each.language: each.lines for each in blocks})) is not None:
-        console.print(table)
+    print_lines(blocks)
+    print_lines([each for each in dev_blocks if each.language in dev_files], "Lines of --dev-text")
     with arguments.main_process_first(local=False, desc="the run's data"):
         check_data(options, {each.language: [each.tokens, len(each.blocks)] for each in blocks})
     shares, shares_end = _shares(blocks, options)
