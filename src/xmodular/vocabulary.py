@@ -23,6 +23,7 @@ from tokenizers.models import Unigram
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import is_missing_folder
 from xmodular.packs.tokenizer import problem
@@ -283,6 +284,15 @@ def start_rows(
             rows[index], own_bias[index] = source[parts].mean(0), source_bias[parts].mean()
         counts["copied" if piece in ids else "composed" if parts else "random"] += 1
     return rows.to(words.dtype), own_bias.to(words.dtype), counts
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, config: XmodConfig) -> None:
+    """Save a tokenizer beside the model of that configuration, with the model's length as its own.
+
+    Whatever cuts texts by it, such as transformers' pipelines, then cuts where the model's positions end.
+    """
+    tokenizer.model_max_length = config.max_position_embeddings - config.pad_token_id - 1
+    tokenizer.save_pretrained(folder)
 
 
 def text_backend(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import AutoTokenizer, TrainingArguments
 
 from tests.conftest import LANGUAGES, sentence
 from tests.support import assert_same_state
@@ -217,6 +217,19 @@ def test_lines_that_are_dropped_are_shown_and_most_lines_lost_is_an_error(base_r
         ):
             verb()
     assert not list((tmp_path / "x").glob("*.safetensors"))
+
+
+def test_saved_tokenizers_know_the_model_s_length(base_run, topic_run, grown, text, tmp_path):
+    own = extend(
+        *(base_run.output_dir, "gsw", text), output_dir=tmp_path, new_vocabulary=120, **{**SMALL, "max_steps": 1}
+    )
+    folders = [run.output_dir for run in (base_run, topic_run, grown, own)]
+    for folder in (*folders, tmp_path / "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        assert tokenizer.model_max_length == base_run.model.config.max_position_embeddings - 2 == 32
+    ids = AutoTokenizer.from_pretrained(topic_run.output_dir)("the house " * 50, truncation=True, return_tensors="pt")
+    assert ids["input_ids"].shape == (1, 32)
+    assert topic_run.model(**ids, lang_ids=torch.tensor([0])).logits.shape[0] == 1
 
 
 def test_a_task_model_is_refused(topic_run, text, tmp_path):

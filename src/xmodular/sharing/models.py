@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from xmodular.configuration import XmodConfig
 from xmodular.console import console, quiet_transformers
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import folder_beside
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.sharing.replacing import OWN, replaced_in
-from xmodular.vocabulary import fingerprint, load_tokenizer
+from xmodular.vocabulary import fingerprint, load_tokenizer, save_tokenizer
 
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
 # Larger files beside a model are none of those that describe it.
@@ -72,15 +73,15 @@ def save_changed(model: XmodPreTrainedModel, source: str, target: Path) -> None:
         else:
             with folder_beside(target, overwrite=True) as beside:
                 model.save_pretrained(beside, max_shard_size=_ONE_FILE)
-                _bring_along(source, beside)
+                _bring_along(source, beside, model.config)
     model.config._name_or_path = str(target)  # where its tokenizer is found
 
 
-def _bring_along(source: str, target: Path) -> None:
+def _bring_along(source: str, target: Path, config: XmodConfig) -> None:
     """Copy what lies beside a model's weights: tokenizer, metrics, options; of a model on the Hub the tokenizer."""
     if not Path(source).is_dir():
         try:
-            load_tokenizer(source).save_pretrained(target)
+            save_tokenizer(load_tokenizer(source), target, config)
         except DataError:
             return
     else:

@@ -16,6 +16,7 @@ from rich.table import Table
 from transformers import PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from xmodular.certificate import Certificate, diff
+from xmodular.configuration import XmodConfig
 from xmodular.console import console, quiet_transformers
 from xmodular.data import (
     Batches,
@@ -40,7 +41,7 @@ from xmodular.training.log import RunLog
 from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
-from xmodular.vocabulary import fingerprint, load_tokenizer, start_rows, train_tokenizer
+from xmodular.vocabulary import fingerprint, load_tokenizer, save_tokenizer, start_rows, train_tokenizer
 
 _Scores = dict[str, float]
 
@@ -99,7 +100,7 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
         return blocks_of(BlockCache(folder, reader, size, options.packing), {code: text}, what)[0]
 
     with arguments.main_process_first(local=False, desc="tokenizer and blocks"):
-        tokenizer = own or _trained_tokenizer(options, train_text, start) or known
+        tokenizer = own or _trained_tokenizer(options, train_text, start, model.config) or known
         blocks = make(tokenizer, train_text, "tokenising")
         try:
             dev = make(tokenizer, dev_text, "tokenising validation text")
@@ -229,7 +230,9 @@ def _split(options: ExtendOptions, code: str, files: tuple[Path, ...]) -> tuple[
     return text_of(options, code, files), text_of(options, code, _found(options.dev_text, code))
 
 
-def _trained_tokenizer(options: ExtendOptions, text: TextFiles, start: Start) -> PreTrainedTokenizerFast | None:
+def _trained_tokenizer(
+    options: ExtendOptions, text: TextFiles, start: Start, config: XmodConfig
+) -> PreTrainedTokenizerFast | None:
     """The tokenizer trained on the text for a vocabulary of its own, if the language is to have that."""
     if options.new_vocabulary is None:
         return None
@@ -241,7 +244,7 @@ def _trained_tokenizer(options: ExtendOptions, text: TextFiles, start: Start) ->
         {text.language: text}, options.new_vocabulary, seed=options.seed, byte_fallback=options.byte_fallback
     )
     with written_beside(folder) as beside:
-        tokenizer.save_pretrained(beside)
+        save_tokenizer(tokenizer, beside, config)
     return tokenizer
 
 

@@ -18,6 +18,7 @@ from xmodular.files import write_json, written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
 from xmodular.options import TrainingOptions, as_record
 from xmodular.training.checkpoints import last_checkpoint
+from xmodular.vocabulary import save_tokenizer
 
 # Options that may differ between a run and its continuation: they leave the weights as they are.
 _OF_NO_EFFECT = (
@@ -220,7 +221,7 @@ def save_run(run: Run, options: TrainingOptions, *, more: Callable[[], None] = l
     """
     with written_beside(run.output_dir) as folder, quiet_transformers():
         run.model.save_pretrained(folder)
-        run.tokenizer.save_pretrained(folder)
+        save_tokenizer(run.tokenizer, folder, run.model.config)
     run.model.config._name_or_path = str(run.output_dir)  # where its tokenizer is found
     write_json(run.output_dir / "metrics.json", run.metrics)
     more()
