@@ -270,7 +270,7 @@ def start_rows(
         raise ConfigurationError(f"start_rows is 'pieces' or 'random'; not {method!r}.")
     source = words.detach().float().cpu()[: len(known)]
     source_bias = bias.detach().float().cpu()[: len(known)]
-    ids, model = known.get_vocab(), known.backend_tokenizer.model
+    ids, model, special = known.get_vocab(), known.backend_tokenizer.model, set(known.all_special_ids)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(len(tokenizer), source.shape[1], generator=generator)
     rows = source.mean(0) + noise * source.std(0)
@@ -279,7 +279,7 @@ def start_rows(
     for index, piece in enumerate(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))):
         parts = [ids[piece]] if piece in ids else []
         if not parts and method == "pieces":
-            parts = [token.id for token in model.tokenize(piece) if token.id != known.unk_token_id]
+            parts = [token.id for token in model.tokenize(piece) if token.id not in special]
         if parts:
             rows[index], own_bias[index] = source[parts].mean(0), source_bias[parts].mean()
         counts["copied" if piece in ids else "composed" if parts else "random"] += 1
@@ -291,8 +291,13 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, config: Xmo
 
     Whatever cuts texts by it, such as transformers' pipelines, then cuts where the model's positions end.
     """
-    tokenizer.model_max_length = config.max_position_embeddings - config.pad_token_id - 1
+    tokenizer.model_max_length = positions_of(config)
     tokenizer.save_pretrained(folder)
+
+
+def positions_of(config: XmodConfig) -> int:
+    """The most tokens that a model of that configuration reads."""
+    return config.max_position_embeddings - config.pad_token_id - 1
 
 
 def text_backend(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
