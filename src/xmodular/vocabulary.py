@@ -23,6 +23,7 @@ from tokenizers.models import Unigram
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import is_missing_folder
 from xmodular.packs.tokenizer import problem
@@ -269,7 +270,7 @@ def start_rows(
         raise ConfigurationError(f"start_rows is 'pieces' or 'random'; not {method!r}.")
     source = words.detach().float().cpu()[: len(known)]
     source_bias = bias.detach().float().cpu()[: len(known)]
-    ids, model = known.get_vocab(), known.backend_tokenizer.model
+    ids, model, special = known.get_vocab(), known.backend_tokenizer.model, set(known.all_special_ids)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(len(tokenizer), source.shape[1], generator=generator)
     rows = source.mean(0) + noise * source.std(0)
@@ -278,11 +279,51 @@ def start_rows(
     for index, piece in enumerate(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))):
         parts = [ids[piece]] if piece in ids else []
         if not parts and method == "pieces":
-            parts = [token.id for token in model.tokenize(piece) if token.id != known.unk_token_id]
+            parts = [token.id for token in model.tokenize(piece) if token.id not in special]
         if parts:
             rows[index], own_bias[index] = source[parts].mean(0), source_bias[parts].mean()
         counts["copied" if piece in ids else "composed" if parts else "random"] += 1
     return rows.to(words.dtype), own_bias.to(words.dtype), counts
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, config: XmodConfig) -> None:
+    """Save a tokenizer beside the model of that configuration, with the model's length as its own.
+
+    Whatever cuts texts by it, such as transformers' pipelines, then cuts where the model's positions end.
+    """
+    tokenizer.model_max_length = positions_of(config)
+    tokenizer.save_pretrained(folder)
+
+
+def positions_of(config: XmodConfig) -> int:
+    """The most tokens that a model of that configuration reads."""
+    return config.max_position_embeddings - config.pad_token_id - 1
+
+
+def text_backend(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
+    """The fast core of a tokenizer as it reads text, in which ``<s>`` or ``<mask>`` are characters like any others.
+
+    What is spelled like a special token never becomes one. Nothing is cut or filled up, whatever the tokenizer was set
+    to; special tokens are still put around a text where they are asked for. Making it takes less than a millisecond:
+    it shares the tokenizer's model, and leaves the tokenizer as it is.
+    """
+    backend = tokenizer.backend_tokenizer
+    reader = Tokenizer(backend.model)
+    reader.normalizer, reader.post_processor, reader.decoder = (
+        backend.normalizer,
+        backend.post_processor,
+        backend.decoder,
+    )
+    added = backend.get_added_tokens_decoder()
+    reader.add_tokens([added[index] for index in sorted(added)])
+    reader.encode_special_tokens = True
+    # The special tokens may be pieces of the model too: it must not see one in full.
+    names = {token.content for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
+    starts = "|".join(f"{re.escape(name[0])}(?={re.escape(name[1:])})" for name in sorted(names) if len(name) > 1)
+    steps: list[Any] = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
+    steps.append(pre_tokenizers.Split(Regex(starts), "merged_with_previous"))
+    reader.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    return reader
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:

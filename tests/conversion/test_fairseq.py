@@ -659,7 +659,10 @@ def test_the_vocabulary_comes_along_both_ways(worded: Path, tmp_path: Path) -> N
     assert expected[0] == 0
     assert expected[-1] == 2
     assert load_tokenizer(tmp_path / "ours")(text)["input_ids"] == expected
-    assert AutoTokenizer.from_pretrained(tmp_path / "ours")(text)["input_ids"] == expected
+    converted = AutoTokenizer.from_pretrained(tmp_path / "ours")
+    assert converted(text)["input_ids"] == expected
+    config = XmodConfig.from_pretrained(tmp_path / "ours")
+    assert converted.model_max_length == config.max_position_embeddings - 2
     answer = convert(tmp_path / "ours", output_dir=tmp_path / "back", to="fairseq")
     assert answer.files == ("dict.txt", "sentencepiece.bpe.model", "model.pt")
     for name in ("dict.txt", "sentencepiece.bpe.model"):

@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
+from tests.conftest import DEVELOPMENT_DATA
 from xmodular.data import CausalLMCollator, MaskedLMCollator, word_starts
+from xmodular.data.masking import begins_word
+from xmodular.data.packing import Packer
+from xmodular.data.tokenising import Encoder
+from xmodular.vocabulary import train_tokenizer
 
 SPECIAL, MASK, PAD, VOCABULARY = (0, 1, 2, 3, 999), 999, 1, 1000
 
@@ -68,6 +74,13 @@ def test_masks_are_a_function_of_seed_and_draw():
         assert torch.equal(torch.cat([part[name] for part in parts]), first[name])
 
 
+def word_lengths(ids: np.ndarray, ordinary: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """How many tokens the word of each token has, (rows, tokens)."""
+    before = np.pad(ordinary, ((0, 0), (1, 0)))[:, :-1]
+    words = (ordinary & (starts[ids] | ~before)).cumsum()
+    return np.bincount(words, weights=ordinary.ravel())[words].reshape(ids.shape)
+
+
 def test_whole_words_are_chosen_together_at_the_same_rate():
     starts = np.random.default_rng(4).random(VOCABULARY) < 0.5
     words = MaskedLMCollator(special_ids=SPECIAL, mask_id=MASK, pad_id=PAD, vocab_size=VOCABULARY, word_starts=starts)
@@ -79,7 +92,8 @@ def test_whole_words_are_chosen_together_at_the_same_rate():
     assert not chosen[~ordinary].any()
     assert within(int(chosen.sum()), int(ordinary.sum()), 0.15)
     goes_on = ordinary[:, 1:] & ordinary[:, :-1] & ~starts[original[:, 1:]]
-    assert (chosen[:, 1:] == chosen[:, :-1])[goes_on].all()
+    short = (word_lengths(original, ordinary, starts) <= 10)[:, 1:]  # longer ones are no words
+    assert (chosen[:, 1:] == chosen[:, :-1])[goes_on & short].all()
     begins = ordinary[:, 1:] & ordinary[:, :-1] & starts[original[:, 1:]]
     assert 0.7 < (chosen[:, 1:] == chosen[:, :-1])[begins].mean() < 0.8  # 0.15² + 0.85² = 0.745
     fate = batch["input_ids"].numpy()[chosen]
@@ -92,6 +106,76 @@ def test_word_starts_are_the_marked_pieces(tokenizer):
     pieces = tokenizer.convert_ids_to_tokens(ids)
     assert starts[ids].sum() == 4
     assert [bool(start) for start in starts[ids]] == [piece[0] == "▁" for piece in pieces]
+
+
+def spreads(blocks: np.ndarray, tokenizer: PreTrainedTokenizerFast) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's share of chosen tokens, with whole words and token by token."""
+    options = {
+        "special_ids": tokenizer.all_special_ids,
+        "mask_id": tokenizer.mask_token_id,
+        "vocab_size": len(tokenizer),
+    }
+    given = [{"input_ids": block, "lang_id": 0, "draw": number} for number, block in enumerate(blocks)]
+    ordinary = ~np.isin(blocks, tokenizer.all_special_ids)
+    words, tokens = (
+        (MaskedLMCollator(pad_id=1, word_starts=starts, **options)(given)["labels"].numpy() != -100).sum(1)
+        / ordinary.sum(1)
+        for starts in (word_starts(tokenizer), None)
+    )
+    return words, tokens
+
+
+def assert_no_wider(blocks: np.ndarray, tokenizer: PreTrainedTokenizerFast) -> None:
+    words, tokens = spreads(blocks, tokenizer)
+    assert words.std() < 1.1 * tokens.std()
+    assert (words > 0.5).mean() <= (tokens > 0.5).mean() + 0.005  # rows of a token or two
+    assert words.mean() == pytest.approx(0.15, abs=0.01)
+
+
+def packed(lines: list[str], tokenizer: PreTrainedTokenizerFast, packing: str) -> np.ndarray:
+    packer = Packer(packing, 64, bos_id=0, eos_id=2, pad_id=1)
+    return np.concatenate([packer.add(Encoder(tokenizer)(lines)), packer.end()])
+
+
+@pytest.mark.parametrize("packing", ["fill", "lines"])
+@pytest.mark.parametrize("language", ["zh_CN", "zh_TW", "th_TH"])
+def test_whole_words_in_scripts_without_spaces_mask_rows_as_evenly_as_tokens(xlmr, language, packing):
+    lines = []
+    for path in sorted((DEVELOPMENT_DATA / "text").glob(f"{language}*.txt")):
+        lines += [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) > 9][:500]
+    assert len(lines) > 500
+    assert_no_wider(packed(lines, xlmr, packing), xlmr)
+
+
+THAI, HAN, KANA, KHMER = (
+    "กขคงจฉชซญดตถทธนบปผพฟ",
+    "天地玄黄宇宙洪荒日月盈昃辰宿列张",
+    "あいうえおカキクケコーサシ",
+    "កខគឃងចឆជឈញ",
+)
+
+
+@pytest.mark.parametrize("packing", ["fill", "lines"])
+@pytest.mark.parametrize("letters", [THAI, HAN, KANA, KHMER, "abcdefgh0123456789"], ids=str)
+def test_long_runs_mask_rows_as_evenly_as_tokens(letters, packing):
+    """Phrases of three to thirty characters between spaces; Latin ones stand for addresses and numbers."""
+    random = np.random.default_rng(1)
+    longest = 60 if letters[0] == "a" else 30
+    lines = [
+        " ".join("".join(random.choice(list(letters), random.integers(longest // 2, longest))) for _ in range(4))
+        for _ in range(250)
+    ]
+    own = train_tokenizer({"x": lines}, 60)
+    assert_no_wider(packed(lines, own, packing), own)
+    spelled = train_tokenizer({"en": ["some words of another script"] * 9}, 330, byte_fallback=True)
+    assert_no_wider(packed(lines[:100], spelled, packing), spelled)
+
+
+def test_pieces_of_scripts_without_spaces_begin_words():
+    for text in (THAI, HAN, KANA, KHMER, "ກຂຄງຈ", "ကခဂဃင", "ཀཁགངཅ་", "々〆ㄅ", "꒐ꀀ"):
+        assert all(begins_word(character) for character in text), text
+    for text in ("abcäß", "абв", "αβγ", "אבג", "ابت", "कखग", "தமி", "가나다", "ა", "አ", "12.,-/"):
+        assert not any(begins_word(character) for character in text), text
 
 
 def test_causal_labels_are_the_tokens():

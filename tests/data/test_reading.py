@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xmodular.data import LineCounts, TextFiles, reading
+from xmodular.data import LineCounts, TextFiles, find_text, reading
 from xmodular.errors import DataError
 
 DOCUMENTS = [["Grüße", "zweite Zeile"], ["日本語"], ["third", "document", "here"]]
@@ -57,6 +57,62 @@ def test_a_file_that_disappears_is_named(stored: Path):
     stored.unlink()
     with pytest.raises(DataError, match=f"no file .*{stored.name}"):
         documents(stored)
+
+
+@pytest.mark.parametrize("name", ["de.TXT", "de.Txt.GZ", "de.JSONL", "de.JSONL.gz", "de.PARQUET"])
+def test_suffixes_in_capitals_say_the_same(tmp_path: Path, name: str):
+    path = tmp_path / name
+    if name.lower().endswith("parquet"):
+        parquet(path, pyarrow.array(["\n".join(lines) for lines in DOCUMENTS]))
+    else:
+        content = rows(DOCUMENTS) if "jsonl" in name.lower() else "\n\n".join(map("\n".join, DOCUMENTS)).encode()
+        path.write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+    assert find_text(tmp_path) == {"de": (path,)}
+    assert documents(path) == DOCUMENTS
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", ["de.txt", "de.txt.gz", "de.jsonl"])
+def test_utf_16_is_named_and_not_read_as_letters_with_nuls(tmp_path: Path, encoding: str, name: str):
+    content = "Grüße an alle\n" * 9 if "txt" in name else rows(DOCUMENTS).decode()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content.encode(encoding)) if name.endswith("gz") else content.encode(encoding))
+    with pytest.raises(DataError, match=f"{name} is UTF-16: save it as UTF-8"):
+        documents(path)
+
+
+def test_utf_16_of_any_script_with_its_mark_is_named(tmp_path: Path):
+    path = tmp_path / "zh.txt"
+    path.write_bytes("天地玄黄\n宇宙洪荒\n".encode("utf-16"))
+    with pytest.raises(DataError, match=r"zh.txt is UTF-16"):
+        documents(path)
+
+
+def test_a_packed_file_under_the_name_of_a_plain_one_is_named(tmp_path: Path):
+    path = tmp_path / "de.txt"
+    path.write_bytes(gzip.compress("Grüße\n".encode()))
+    with pytest.raises(DataError, match=r"de.txt is packed by gzip: let its name end in .gz"):
+        documents(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("cs.txt", "žluťoučký kůň\n".encode("latin2"), r"cannot be read \(395 are not UTF-8\), in .*cs.txt: convert"),
+        ("cs.jsonl", b'{"text": "x"\n', r"395 are not JSON"),
+        ("cs.jsonl", b'{"text": null}\n', r"395 are no text.*--text-field"),
+    ],
+)
+def test_most_lines_lost_is_an_error_where_it_is_asked_for(tmp_path: Path, name: str, content: bytes, said: str):
+    path = tmp_path / name
+    good = [f"řádek {number}" for number in range(5)]
+    lines = [f"{line}\n" if name.endswith("txt") else json.dumps({"text": line}) + "\n" for line in good]
+    path.write_bytes(content * 395 + "".join(lines).encode())
+    assert list(TextFiles("cs", (path,))) == good
+    with pytest.raises(DataError, match=f"395 of 400 lines of cs {said}" if "convert" in said else said):
+        list(TextFiles("cs", (path,), strict=True))
+    path.write_bytes(content * 5 + b"\n" * 90 + "".join(lines).encode())  # as many as are read; empty ones do not count
+    assert list(TextFiles("cs", (path,), strict=True)) == good
 
 
 def test_text_may_be_in_another_field(tmp_path: Path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from xmodular.data import Batches, LanguageSampler, block_lengths, language_shares
+from xmodular.data.packing import Packer
 from xmodular.errors import ConfigurationError, DataError
 
 TOKENS = {"en_XX": 1_000_000, "de_DE": 100_000, "sw_KE": 1_000}
@@ -102,3 +103,90 @@ def test_batches_by_token_budget():
     assert max(tokens) <= 100
     following = [int(lengths[batch[0].block]) for batch in batches[1:]]
     assert all(own + more > 100 for own, more in zip(tokens, following, strict=False))  # none could take the next row
+
+
+def corpus_of(packing: str, means: list[int], lines: list[int], seed: int) -> list[np.ndarray]:
+    """Blocks of 32 tokens of some languages whose lines have such mean lengths, three or so to a document."""
+    random = np.random.default_rng(seed)
+    languages = []
+    for mean, count in zip(means, lines, strict=True):
+        sizes = random.poisson(mean, count) + 1
+        stream = np.concatenate([np.append(random.integers(4, 99, size), 2) for size in sizes])
+        starts = np.concatenate([[0], (sizes + 1).cumsum()[:-1]])[::3].tolist()
+        packer = Packer(packing, 32, bos_id=0, eos_id=2, pad_id=1)
+        languages.append(np.concatenate([packer.add(stream, starts), packer.end()]))
+    return languages
+
+
+def expected_draws(lengths: list[np.ndarray], shares: np.ndarray) -> np.ndarray:
+    """How likely a draw is of each language where those are its shares of the tokens, (..., languages)."""
+    rows = shares / np.array([each.mean() for each in lengths])
+    return rows / rows.sum(-1, keepdims=True)
+
+
+def standard_errors(lengths: list[np.ndarray], shares: np.ndarray, draws: int) -> np.ndarray:
+    """Of each language's share of the tokens in independent draws (delta method)."""
+    chances = expected_draws(lengths, shares)
+    means, squares = (np.array([(each.astype(float) ** power).mean() for each in lengths]) for power in (1, 2))
+    total = chances @ means
+    own, others = chances * squares * (1 - shares) ** 2, shares**2 * (chances @ squares - chances * squares)
+    return np.sqrt((own + others) / draws) / total
+
+
+@pytest.mark.parametrize("packing", ["fill", "documents", "lines"])
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(
+    ("batches", "rows", "budget", "run"), [(1500, 16, None, 1), (1500, 16, None, 16), (1200, 0, 300, 1)]
+)
+def test_shares_hold_in_tokens_whatever_the_packing(packing, alpha, batches, rows, budget, run):
+    """Lines of 2, 12 and 70 tokens: a row of one language can have ten times the tokens of another's."""
+    blocks = corpus_of(packing, [2, 12, 70], [3000, 400, 150], seed=len(packing))
+    lengths = [(each != 1).sum(1) for each in blocks]
+    tokens = np.array([each.sum() for each in lengths])
+    shares = (tokens / tokens.sum()) ** alpha
+    shares /= shares.sum()
+    sampler = LanguageSampler([len(each) for each in blocks], tokens.tolist(), 10**6, seed=3, alpha=alpha, run=run)
+    made = Batches(sampler, batches, rows, budget=budget, lengths=np.concatenate(lengths))
+    ends, flat = np.cumsum([len(each) for each in blocks]), np.concatenate(lengths)
+    read, draws = np.zeros(3), 0
+    for batch in made:
+        for draw in batch:
+            read[np.searchsorted(ends, draw.block, side="right")] += flat[draw.block]
+            draws += 1
+    assert draws > 10_000
+    error = 3 * standard_errors(lengths, shares, draws // run)
+    assert (np.abs(read / read.sum() - shares) < error).all(), (read / read.sum(), shares, error)
+    assert made.tokens().tolist() == read.tolist()  # what the run says it read
+
+
+def test_a_moving_alpha_is_one_of_tokens_and_spans_a_run_by_budget():
+    blocks = corpus_of("lines", [2, 12, 70], [3000, 400, 150], seed=8)
+    lengths = [(each != 1).sum(1) for each in blocks]
+    tokens, flat = np.array([each.sum() for each in lengths]), np.concatenate(lengths)
+    sizes = [len(each) for each in blocks]
+
+    def made(draws: int) -> Batches:
+        sampler = LanguageSampler(sizes, tokens.tolist(), draws, seed=7, alpha=1.0, alpha_end=0.0)
+        return Batches(sampler, 4000, 0, budget=200, lengths=flat)
+
+    batches = made(round(4000 * made(50_000).mean_rows()))
+    drawn = np.array([draw.block for batch in batches for draw in batch])
+    assert len(drawn) == pytest.approx(batches.draws.draws, rel=0.01)
+    languages = np.searchsorted(np.cumsum(sizes), drawn, side="right")
+    alphas = np.minimum(np.arange(len(drawn)) / (batches.draws.draws - 1), 1.0)
+    weights = (tokens / tokens.sum()) ** (1 - alphas)[:, None]
+    chances = expected_draws(lengths, weights / weights.sum(1, keepdims=True))
+    for part in np.array_split(np.arange(len(drawn)), 4):
+        assert_within(np.bincount(languages[part], minlength=3), chances[part])
+
+
+def test_processes_and_a_longer_run_read_the_same_tokens():
+    blocks = corpus_of("lines", [3, 40], [500, 90], seed=1)
+    flat = block_lengths(blocks, pad_id=1)
+    sampler = LanguageSampler([len(each) for each in blocks], [1700, 4000], 1, seed=0)
+    for options in ({"rows": 8}, {"rows": 0, "budget": 90}):
+        alone = Batches(sampler, 60, lengths=flat, **options)
+        ranks = [Batches(sampler, 60, lengths=flat, rank=rank, ranks=3, **options) for rank in range(3)]
+        assert all(each.tokens().tolist() == alone.tokens().tolist() for each in ranks)
+        assert [batch for trio in zip(*ranks, strict=True) for batch in trio] == list(alone)
+        assert list(Batches(sampler, 90, lengths=flat, **options))[:60] == list(alone)

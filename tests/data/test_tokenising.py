@@ -7,19 +7,21 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.data import tokenising as tokenising_module
 from xmodular.data.tokenising import Encoder, tokenise
+from xmodular.vocabulary import train_tokenizer
 
 
-def test_special_tokens_in_text_lose_their_meaning(tokenizer):
-    lines = ["the <mask> house </s> <pad> sees", "<s>", "the river"]
+def test_special_tokens_in_text_are_text():
+    lines = ["the <mask> house </s> <pad> sees", "<s>", "the river <unk>", "＜mask＞"]
+    tokenizer = train_tokenizer(
+        {"en": [*lines, "the house sees bread and <s> the </s> river"] * 20}, 330, byte_fallback=True
+    )
     (step,) = tokenise([[line] for line in lines], Encoder(tokenizer))
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    expected = []
-    for number, line in enumerate(lines):
-        assert step.documents[number] == len(expected)
-        expected += [token for token in tokenizer(line, add_special_tokens=False)["input_ids"] if token not in special]
-        expected.append(tokenizer.eos_token_id)
-    assert step.tokens.tolist() == expected
-    assert (step.lines, step.characters) == (3, sum(map(len, lines)))
+    assert np.flatnonzero(np.isin(step.tokens, tokenizer.all_special_ids)).tolist() == [
+        place - 1 for place in (*step.documents[1:], len(step.tokens))
+    ]  # the lines' ends alone
+    rows = np.split(step.tokens, step.documents[1:])
+    assert [tokenizer.decode(row[:-1]) for row in rows] == [*lines[:-1], "<mask>"]  # NFKC
+    assert (step.lines, step.characters) == (4, sum(map(len, lines)))
 
 
 def test_a_tokenizer_that_cuts_and_fills_up_does_neither_here(tokenizer):

@@ -65,6 +65,22 @@ def test_each_call_has_its_language(task: str, name: str, text: str, words: PreT
         pipe(text)
 
 
+def test_long_text_is_cut_where_the_positions_end(words: PreTrainedTokenizerFast) -> None:
+    """Also with a tokenizer that knows no length, which stays as it is."""
+    assert words.model_max_length > 1e9
+    long = " ".join([TEXT] * 60)
+    tagger = pipeline(
+        "token-classification", model=model_with("XmodForTokenClassification", words), tokenizer=words, language="de"
+    )
+    model = tagger.model
+    assert len(tagger(long)) == model.config.max_position_embeddings - model.config.pad_token_id - 3  # without <s> </s>
+    pipe = pipeline(
+        "text-classification", model=model_with("XmodForSequenceClassification", words), tokenizer=words, language="de"
+    )
+    assert pipe(long, truncation=True)[0]["score"] > 0
+    assert words.model_max_length > 1e9
+
+
 def test_a_language_that_is_not_there_is_named(words: PreTrainedTokenizerFast) -> None:
     model = model_with("XmodForSequenceClassification", words)
     pipe = pipeline("text-classification", model=model, tokenizer=words)

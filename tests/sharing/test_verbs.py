@@ -70,6 +70,19 @@ def test_save_install_remove_in_place(folder: Path, pack: Path, capsys: pytest.C
     assert contents(folder).keys() == files.keys()
 
 
+@pytest.mark.parametrize("before", [None, 10**30, 512, 16])
+def test_a_tokenizer_that_allows_more_than_the_model_reads_is_mended(
+    folder: Path, pack: Path, tmp_path: Path, before: int | None
+) -> None:
+    path = folder / "tokenizer_config.json"
+    content = {name: value for name, value in json.loads(path.read_text()).items() if name != "model_max_length"}
+    path.write_text(json.dumps(content if before is None else {**content, "model_max_length": before}))
+    pack_install(pack, folder, language="gsw", output_dir=tmp_path / "new")
+    pack_install(pack, folder, language="gsw")
+    for each in (folder, tmp_path / "new"):
+        assert json.loads((each / path.name).read_text()) == {**content, "model_max_length": 16 if before == 16 else 32}
+
+
 def test_install_into_another_folder(folder: Path, pack: Path, tmp_path: Path) -> None:
     files = contents(folder)
     pack_install(pack, folder, language="gsw", output_dir=tmp_path / "new")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import AutoTokenizer, TrainingArguments
 
 from tests.conftest import LANGUAGES, sentence
 from tests.support import assert_same_state
@@ -189,6 +189,47 @@ def test_refusals_come_first(base_run, text, tmp_path, options, error, part):
     with pytest.raises(error, match=part):
         extend(base_run.output_dir, given.pop("language"), given.pop("text"), **given)
     assert not list(tmp_path.glob("out/*.safetensors"))
+
+
+def test_lines_that_are_dropped_are_shown_and_most_lines_lost_is_an_error(base_run, corpus, text, tmp_path, capsys):
+    lines = [f"{turned(line)} žluťoučký\n" for line in text.read_text(encoding="utf-8").splitlines()]
+    path = tmp_path / "cs.txt"
+    path.write_bytes("".join(lines[:150]).encode() + "".join(lines[150:]).encode("latin2") + b"\n" * 7)
+    run = extend(base_run.output_dir, "cs", path, output_dir=tmp_path / "run", **{**SMALL, "max_steps": 1})
+    assert run.metrics["steps"] == 1
+    table = capsys.readouterr().err
+    assert [cell.strip() for cell in next(line for line in table.splitlines() if "│ cs " in line).split("│")[1:-1]] == [
+        *("cs", "207", "150", "7", "50")
+    ]
+    assert "not UTF-8" in table
+    folder = tmp_path / "text"
+    folder.mkdir()
+    (folder / "cs.txt").write_bytes("".join(lines[:5]).encode() + "".join(lines[5:]).encode("latin2"))
+    (folder / "de.txt").write_text("das Haus\ndie Ärztin\n" * 30, encoding="utf-8")
+    for verb in (
+        lambda: extend(base_run.output_dir, "cs", folder, output_dir=tmp_path / "x", **SMALL),
+        lambda: extend(base_run.output_dir, "cs", path, dev_text=folder, output_dir=tmp_path / "x", **SMALL),
+        lambda: pretrain(folder, output_dir=tmp_path / "x", preset="tiny", vocab_size=100, **SMALL),
+        lambda: pretrain(folder, output_dir=tmp_path / "x", tokenizer=base_run.output_dir, preset="tiny", **SMALL),
+    ):
+        with pytest.raises(
+            DataError, match=r"195 of 200 lines of cs cannot be read \(195 are not UTF-8\), in .*cs\.txt"
+        ):
+            verb()
+    assert not list((tmp_path / "x").glob("*.safetensors"))
+
+
+def test_saved_tokenizers_know_the_model_s_length(base_run, topic_run, grown, text, tmp_path):
+    own = extend(
+        *(base_run.output_dir, "gsw", text), output_dir=tmp_path, new_vocabulary=120, **{**SMALL, "max_steps": 1}
+    )
+    folders = [run.output_dir for run in (base_run, topic_run, grown, own)]
+    for folder in (*folders, tmp_path / "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        assert tokenizer.model_max_length == base_run.model.config.max_position_embeddings - 2 == 32
+    ids = AutoTokenizer.from_pretrained(topic_run.output_dir)("the house " * 50, truncation=True, return_tensors="pt")
+    assert ids["input_ids"].shape == (1, 32)
+    assert topic_run.model(**ids, lang_ids=torch.tensor([0])).logits.shape[0] == 1
 
 
 def test_a_task_model_is_refused(topic_run, text, tmp_path):

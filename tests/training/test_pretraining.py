@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from xmodular import XmodForCausalLM, XmodForMaskedLM, evaluate
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.options import PretrainOptions, build
 from xmodular.training import pretrain
-from xmodular.training.trainer import training_arguments
+from xmodular.training.trainer import RoutedTrainer, training_arguments
 
 QUICK = {"preset": "tiny", "block_size": 32, "batch_size": 8, "dev_fraction": 0.1, "learning_rate": 3e-3}
 
@@ -142,6 +143,28 @@ def test_a_token_budget_and_whole_words(corpus, base_run, tmp_path):
     assert run.metrics["steps"] == math.ceil(tokens / 400)
     with pytest.raises(ConfigurationError, match="needs --mixing tokens"):
         pretrain(corpus / "text", output_dir=tmp_path, batch_tokens=400, mixing="batch", **given)
+
+
+@pytest.mark.parametrize("more", [{}, {"batch_tokens": 200}], ids=["rows", "budget"])
+def test_what_a_run_says_it_read_is_what_the_model_saw(corpus, base_run, tmp_path, monkeypatch, more):
+    text = tmp_path / "text"
+    shutil.copytree(corpus / "text", text)
+    short = [f"{word} {number}" for word in ("nyumba", "mto", "soko") for number in range(200)]
+    (text / "sw_KE.made.txt").write_text("\n".join(short), encoding="utf-8")
+    seen = dict.fromkeys(LANGUAGES, 0)
+    step = RoutedTrainer.training_step
+
+    def noted(self, model, inputs, *args):
+        for language, row in zip(inputs["lang_ids"].tolist(), inputs["attention_mask"], strict=True):
+            seen[LANGUAGES[language]] += int(row.sum())
+        return step(self, model, inputs, *args)
+
+    monkeypatch.setattr(RoutedTrainer, "training_step", noted)
+    options = dict(QUICK, tokenizer=base_run.output_dir, overrides=MINIATURE, packing="lines", batch_size=32)
+    run = pretrain(text, output_dir=tmp_path / "run", alpha=0.0, max_steps=24, **options, **more)
+    assert run.metrics["tokens_read"] == seen
+    total = sum(seen.values())
+    assert all(abs(tokens / total - 1 / 3) < 0.05 for tokens in seen.values()), seen
 
 
 def test_errors_come_before_work(corpus, base_run, tmp_path):

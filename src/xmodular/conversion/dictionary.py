@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from xmodular.console import quiet_transformers
 from xmodular.errors import DataError
-from xmodular.vocabulary import SPECIAL_TOKENS, from_sentencepiece, load_tokenizer
+from xmodular.vocabulary import SPECIAL_TOKENS, from_sentencepiece, load_tokenizer, save_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from xmodular.configuration import XmodConfig
 
 DICTIONARY, SENTENCEPIECE = "dict.txt", "sentencepiece.bpe.model"
 _WAY_OUT = "--no-tokenizer (tokenizer=False) converts the weights alone."
@@ -84,10 +86,10 @@ def _compare(dictionary: Path, model: Path, pieces: Sequence[str]) -> None:
             )
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, source: Path, target: Path) -> None:
+def keep_tokenizer(tokenizer: PreTrainedTokenizerFast, source: Path, target: Path, config: XmodConfig) -> None:
     """Save a tokenizer in a model folder, with the files it came from beside it for the way back."""
     with quiet_transformers():
-        tokenizer.save_pretrained(target)
+        save_tokenizer(tokenizer, target, config)
     for name in (SENTENCEPIECE, DICTIONARY):
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)

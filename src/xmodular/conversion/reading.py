@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xmodular.configuration import XmodConfig
 from xmodular.console import console, quiet_transformers
-from xmodular.conversion.dictionary import read_tokenizer, save_tokenizer
+from xmodular.conversion.dictionary import keep_tokenizer, read_tokenizer
 from xmodular.conversion.outcome import (
     CLASSIFIER,
     LM_BIAS,
@@ -66,7 +66,7 @@ def from_fairseq(options: ConvertOptions) -> Converted:
     }
     with folder_beside(options.output_dir, overwrite=replace) as folder:
         if tokenizer is not None:
-            save_tokenizer(tokenizer, path.parent, folder)
+            keep_tokenizer(tokenizer, path.parent, folder, config)
         with quiet_transformers():
             config.save_pretrained(folder)
         write_safetensors(folder / "model.safetensors", _stored(entries, config))

@@ -1,8 +1,8 @@
 """Blocks on disk: a language's text as token ids, packed to one length (`packing`), made once and found again.
 
 One language a block, so that a block has one adapter. On disk a language is a folder named after the hash of all that
-decides its content, with ``blocks.bin``, the ids of (blocks, block_size) row by row, and ``index.json``; it is read by
-memory mapping.
+decides its content, with ``blocks.bin``, the ids of (blocks, block_size) row by row, ``lengths.bin``, how many of them
+are no padding, and ``index.json``; it is read by memory mapping.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,15 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.data.counts import LineCounts
 from xmodular.data.packing import Packer
-from xmodular.data.sampling import Draw
+from xmodular.data.sampling import Draw, block_lengths
 from xmodular.data.text import TextFiles
 from xmodular.data.tokenising import Encoder, tokenise
 from xmodular.errors import DataError, NoTextError
 from xmodular.files import written_beside
 from xmodular.vocabulary import fingerprint
 
-_FORMAT = 2
+_FORMAT = 3
+_LENGTH = np.dtype("<i4")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class LanguageBlocks:
         tokens: tokens of the stream, ``</s>`` included, ``<s>`` and ``<pad>`` not.
         lines: what became of the text's lines.
         characters: characters of the lines kept, line ends not counted.
+        lengths: (blocks,) int32, tokens of each block that are no padding, memory-mapped.
     """
 
     language: str
@@ -47,6 +49,7 @@ class LanguageBlocks:
     tokens: int
     lines: LineCounts
     characters: int = 0
+    lengths: np.ndarray = field(default_factory=lambda: np.empty(0, _LENGTH))
 
 
 class BlockCache:
@@ -100,6 +103,7 @@ class BlockCache:
             tokens=index["tokens"],
             lines=LineCounts(**index["lines"]),
             characters=index["characters"],
+            lengths=np.memmap(place / "lengths.bin", _LENGTH, "r", shape=shape[:1]),
         )
 
     def _key(self, text: TextFiles) -> str:
@@ -115,13 +119,18 @@ class BlockCache:
             made = beside / place.name
             made.mkdir()
             # Written, not memory-mapped: on a full disk that is an error and not the end of the process.
-            with (made / "blocks.bin").open("wb") as file:
+            with (made / "blocks.bin").open("wb") as file, (made / "lengths.bin").open("wb") as lengths:
+
+                def write(blocks: np.ndarray) -> int:
+                    lengths.write(block_lengths([blocks], ids["pad_id"]).astype(_LENGTH).tobytes())
+                    return file.write(blocks.astype(dtype).tobytes())
+
                 units = text.units(documents=self.packing == "documents")
                 for step in tokenise(units, self.encode, advance):
                     tokens += len(step.tokens)
                     characters += step.characters
-                    size += file.write(packer.add(step.tokens, step.documents).astype(dtype).tobytes())
-                size += file.write(packer.end().astype(dtype).tobytes())
+                    size += write(packer.add(step.tokens, step.documents))
+                size += write(packer.end())
             if tokens == 0:
                 raise NoTextError(f"No text for {text.language} in {', '.join(map(str, text.files))}: {text.counts}.")
             index = {
@@ -144,12 +153,16 @@ class MixedBlocks(Dataset):
     Args:
         languages: the languages' blocks; block ids count through them in this order.
         lang_ids: the model's id of each language.
+
+    Attributes:
+        lengths: (blocks,) tokens of every block that are no padding, by block id.
     """
 
     def __init__(self, languages: Sequence[LanguageBlocks], lang_ids: Mapping[str, int]) -> None:
         self.languages = tuple(languages)
         self.lang_ids = [lang_ids[each.language] for each in self.languages]
         self.ends = np.cumsum([len(each.blocks) for each in self.languages])
+        self.lengths = np.concatenate([each.lengths for each in self.languages])
 
     def __len__(self) -> int:
         return int(self.ends[-1])

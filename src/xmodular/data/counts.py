@@ -52,6 +52,11 @@ class LineCounts:
         return sum(getattr(self, name) for name in DROPPED)
 
     @property
+    def lost(self) -> int:
+        """Lines that could not be read; empty and repeated ones are not among them."""
+        return self.undecodable + self.broken + self.no_text + self.too_long
+
+    @property
     def read(self) -> int:
         """All lines."""
         return self.kept + self.dropped + self.other_part
@@ -66,11 +71,12 @@ class LineCounts:
         return f"{self.kept} lines" + (f" (dropped: {', '.join(dropped)})" if dropped else "")
 
 
-def lines_table(lines: Mapping[str, LineCounts]) -> Table | None:
+def lines_table(lines: Mapping[str, LineCounts], title: str = "Lines") -> Table | None:
     """A table of what happened to each language's lines, with the columns that are not all 0.
 
     Args:
         lines: counts by language.
+        title: of the table.
 
     Returns:
         The table, or None if nothing was dropped, mended or cut.
@@ -82,7 +88,7 @@ def lines_table(lines: Mapping[str, LineCounts]) -> Table | None:
     }
     if not shown:
         return None
-    table = Table("language", "read", "kept", *shown.values(), title="Lines", title_justify="left")
+    table = Table("language", "read", "kept", *shown.values(), title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for language, counts in lines.items():

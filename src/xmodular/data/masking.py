@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,14 +11,23 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+_LONGEST_WORD = 10  # pieces; what is longer is a web address, a number or a line without spaces
+# How Unicode's names of characters begin in scripts that put no spaces between words.
+_NO_SPACES = re.compile(
+    "(HALFWIDTH )?(CJK|IDEOGRAPHIC|HIRAGANA|KATAKANA|BOPOMOFO|YI|THAI|LAO|KHMER|MYANMAR|TIBETAN|TAI|NEW TAI|JAVANESE|"
+    "BALINESE)[ -]"
+)
+_BYTE = re.compile("<0x([0-9A-F]{2})>")
+
 
 class MaskedLMCollator:
     """Turns blocks into a batch with masks, as BERT does it (Devlin et al. 2019, section 3.1, task 1).
 
     Each token that is not special is chosen with `probability`; of the chosen, 80 % become ``<mask>``, 10 % a random
-    token, 10 % stay. With `word_starts`, the tokens of a word are chosen together, each word with `probability`. The
-    masks of a row are a function of the seed and the row's draw: the same in any process and any batch, with any number
-    of workers, and after resuming.
+    token, 10 % stay. With `word_starts`, the tokens of a word are chosen together, each word with `probability`; what
+    has more than ten tokens, or a third of its row's, is taken for no word: its tokens are chosen one by one, so that a
+    row's share of chosen tokens varies no more than without `word_starts`. The masks of a row are a function of the
+    seed and the row's draw: the same in any process and any batch, with any number of workers, and after resuming.
 
     Args:
         special_ids: ids that are never chosen and never put in at random.
@@ -81,9 +92,13 @@ class MaskedLMCollator:
         if self.word_starts is None:
             return ordinary & (random.random(len(row)) < self.probability)
         after_special = np.concatenate([[True], ~ordinary[:-1]])
-        words = (ordinary & (self.word_starts[row] | after_special)).cumsum() - 1  # each token's word
+        begins = ordinary & (self.word_starts[row] | after_special)
+        words = begins.cumsum() - 1  # each token's word
         if words[-1] < 0:
             return ordinary
+        long = np.bincount(words[ordinary]) > min(_LONGEST_WORD, np.count_nonzero(ordinary) // 3)
+        if long.any():
+            words = (begins | (ordinary & long[words])).cumsum() - 1
         # A systematic sample of the words in random order: each has its probability, and their number hardly varies.
         order = random.permutation(int(words[-1]) + 1)
         start = random.random()
@@ -110,9 +125,20 @@ class CausalLMCollator:
 
 
 def word_starts(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """Which pieces begin a word, (vocabulary,) bool: those with SentencePiece's mark of a space before them."""
+    """Which pieces begin a word, (vocabulary,) bool.
+
+    Those with SentencePiece's mark of a space before them; and those in a script without spaces, such as Chinese or
+    Thai, where a piece is as good a guess at a word as there is.
+    """
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    return np.array([piece.startswith("▁") for piece in pieces])
+    return np.array([begins_word(piece) for piece in pieces])
+
+
+def begins_word(piece: str) -> bool:
+    """Whether a piece begins a word."""
+    if byte := _BYTE.fullmatch(piece):
+        return 0xE3 <= int(byte[1], 16) <= 0xE9  # the first byte of Chinese and Japanese characters
+    return piece[:1] == "▁" or _NO_SPACES.match(unicodedata.name(piece[:1] or " ", "")) is not None
 
 
 def _batch(

@@ -27,32 +27,38 @@ _ROWS_A_STEP = 256
 _TEXT_TYPES = ("string", "large_string", "binary", "large_binary")
 _BYTES_A_CHARACTER = 4
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_GZIP = b"\x1f\x8b\x08"
+_HEAD = 4096  # bytes that tell what a file is
 
 
 def is_text(path: Path) -> bool:
     """Whether a file is of one of the kinds that can be read: .txt, .txt.gz, .jsonl, .jsonl.gz, .parquet."""
-    return path.name.endswith(_SUFFIXES)
+    return path.name.lower().endswith(_SUFFIXES)
 
 
 def read_file(path: Path, field: str, counts: LineCounts, max_line: int) -> Iterator[str | None]:
     """The raw lines of a file, and None at the ends of documents.
 
     Args:
-        path: the file; its suffix says what it is.
+        path: the file; its suffix, in capitals or not, says what it is.
         field: the field, or column, that has the text of a row.
         counts: counts what cannot be read.
         max_line: characters a line; longer ones are cut, at a space where there is one.
 
     Raises:
-        DataError: the file is gone or damaged, or no row has the field.
+        DataError: the file is gone or damaged, is UTF-16 or packed under another name, or no row has the field.
     """
+    name = path.name.lower()
     try:
-        if path.name.endswith(".parquet"):
+        if name.endswith(".parquet"):
             yield from _parquet(path, field, counts, max_line)
             return
         with path.open("rb") as stored:
-            file: Any = gzip.GzipFile(fileobj=stored) if path.name.endswith(".gz") else stored
-            if path.name.removesuffix(".gz").endswith(".jsonl"):
+            file: Any = gzip.GzipFile(fileobj=stored) if name.endswith(".gz") else stored
+            if wrong := _no_utf8(file.peek(_HEAD)[:_HEAD]):
+                raise DataError(f"{path} {wrong}.")
+            if name.removesuffix(".gz").endswith(".jsonl"):
                 yield from _json_lines(file, path, field, counts, max_line)
             else:
                 yield from _text(file, counts, max_line)
@@ -60,6 +66,21 @@ def read_file(path: Path, field: str, counts: LineCounts, max_line: int) -> Iter
         raise DataError(f"There is no file {path}; if it was there before, something has removed it.") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _no_utf8(head: bytes) -> str | None:
+    """What a file is whose beginning shows that it is no UTF-8 text, and what to do; None where nothing shows that.
+
+    Of UTF-16, much would pass for text: letters with a NUL beside each. Without a mark it is known by these.
+    """
+    if head.startswith(_GZIP):
+        return "is packed by gzip: let its name end in .gz"
+    zeros = [head[parity::2].count(0) for parity in (0, 1)]
+    if zeros[0] + zeros[1] and (
+        head.startswith(_UTF_16_MARKS) or (min(zeros) == 0 and 3 * max(zeros) > len(head) // 2)
+    ):
+        return "is UTF-16: save it as UTF-8, for instance with iconv -f UTF-16 -t UTF-8"
+    return None
 
 
 def digest(path: Path) -> str:

@@ -1,8 +1,11 @@
 """How often each language is drawn: exponentially smoothed shares, the sampler that keeps to them, and its batches.
 
-With n the tokens of a language and p = n / sum(n) its natural share, it is drawn with probability q proportional to
+With n the tokens of a language and p = n / sum(n) its natural share, its share of what is read is q, proportional to
 p^alpha (Conneau & Lample 2019, section 3.1). Its text is then repeated q / p times as often as its size alone would
 have it. Alpha may move along a line from the first draw of a run to its last.
+
+All of this counts tokens, and what is drawn are blocks. With m the mean tokens of a language's blocks, padding aside, a
+draw is of the language with a probability proportional to q / m; where all blocks are full, that is q.
 """
 
 from __future__ import annotations
@@ -63,7 +66,7 @@ class Draw(NamedTuple):
 
 
 class LanguageSampler(Sampler[Draw]):
-    """Draws the blocks of a whole run so that each language has its share; a pure function of the seed.
+    """Draws the blocks of a whole run so that each language has its share of tokens; a pure function of the seed.
 
     The languages of the draws (or of runs of `run` draws) are a stratified sample, some thousand at a time: closer to
     the shares than independent draws would be. A language's blocks come in a shuffled order and start over in a new one
@@ -71,7 +74,7 @@ class LanguageSampler(Sampler[Draw]):
 
     Args:
         sizes: number of blocks of each language; block ids count through the languages in this order.
-        tokens: tokens of each language, which decide its share.
+        tokens: tokens of each language's blocks, padding aside, each positive: they decide its share.
         draws: draws of the run.
         seed: what the draws are a function of.
         alpha: exponent of the smoothing, at the first draw.
@@ -92,6 +95,7 @@ class LanguageSampler(Sampler[Draw]):
     ) -> None:
         self.sizes = np.asarray(sizes, dtype=np.int64)
         self.log_shares = np.log(np.asarray(tokens, dtype=np.float64) / np.sum(tokens))
+        self.log_rows = np.log(self.sizes / np.asarray(tokens, dtype=np.float64))  # blocks a token
         self.draws = draws
         self.seed = seed
         self.alpha = alpha
@@ -106,7 +110,7 @@ class LanguageSampler(Sampler[Draw]):
 
     def stream(self) -> Iterator[Draw]:
         """The run's draws, and then as many more as are asked for, with the last alpha."""
-        for chunk, blocks in enumerate(self._chunks()):
+        for chunk, blocks in enumerate(self.chunks()):
             first = chunk * _CHUNK * self.run
             for position, block in enumerate(blocks.tolist()):
                 yield Draw(block, first + position)
@@ -114,10 +118,10 @@ class LanguageSampler(Sampler[Draw]):
     def blocks(self) -> np.ndarray:
         """The blocks of the run, (draws,) int64."""
         chunks = -(-self.draws // (_CHUNK * self.run))
-        return np.concatenate([np.empty(0, np.int64), *islice(self._chunks(), chunks)])[: self.draws]
+        return np.concatenate([np.empty(0, np.int64), *islice(self.chunks(), chunks)])[: self.draws]
 
-    def _chunks(self) -> Iterator[np.ndarray]:
-        """The blocks, some thousand draws at a time, without end."""
+    def chunks(self) -> Iterator[np.ndarray]:
+        """The blocks of the draws, some thousand at a time, without end."""
         starts = np.cumsum(self.sizes) - self.sizes
         taken = np.zeros(len(self.sizes), dtype=np.int64)  # draws of each language so far
         orders: dict[int, np.ndarray] = {}  # the shuffled blocks of each language's present pass
@@ -147,7 +151,7 @@ class LanguageSampler(Sampler[Draw]):
         if self.alpha == self.alpha_end:
             progress = progress[:1]  # all rows are one
         alphas = self.alpha + (self.alpha_end - self.alpha) * progress
-        sums = np.exp(alphas[:, None] * self.log_shares).cumsum(1)  # (draws, languages)
+        sums = np.exp(alphas[:, None] * self.log_shares + self.log_rows).cumsum(1)  # (draws, languages)
         # One draw from each of so many equal parts of the interval, in random order: the shares hardly vary by chance.
         random = np.random.default_rng([self.seed, 0, chunk])
         chance = ((random.permutation(_CHUNK) + random.random(_CHUNK)) / _CHUNK)[:, None]
@@ -163,7 +167,7 @@ class Batches(Sampler[list[Draw]]):
         batches: batches of the run, of all processes together.
         rows: draws a batch; or, with `budget`, ignored.
         budget: tokens a batch: as many draws as fit, at least one.
-        lengths: (blocks,) tokens of every block, by block id; needed for a budget.
+        lengths: (blocks,) tokens of every block, by block id; needed for a budget, and to count what was read.
         rank: which process this is.
         ranks: how many there are.
     """
@@ -200,16 +204,47 @@ class Batches(Sampler[list[Draw]]):
             yield list(islice(stream, self.rows))
 
     def _by_tokens(self, budget: int) -> Iterator[list[Draw]]:
+        stream = self.draws.stream()
+        for rows in self._sizes(budget):
+            yield list(islice(stream, rows))
+
+    def _sizes(self, budget: int) -> Iterator[int]:
+        """How many draws each batch takes, without end."""
         assert self.lengths is not None
-        batch: list[Draw] = []
-        tokens = 0
-        for draw in self.draws.stream():
-            length = int(self.lengths[draw.block])
-            if batch and tokens + length > budget:
-                yield batch
-                batch, tokens = [], 0
-            batch.append(draw)
-            tokens += length
+        rows = tokens = 0
+        for blocks in self.draws.chunks():
+            for length in self.lengths[blocks].tolist():
+                if rows and tokens + length > budget:
+                    yield rows
+                    rows = tokens = 0
+                rows += 1
+                tokens += length
+
+    def mean_rows(self) -> float:
+        """Draws that a batch takes on average, over as many draws as a run of `draws` has."""
+        if self.budget is None:
+            return float(self.rows)
+        rows = batches = 0
+        for size in self._sizes(self.budget):
+            rows, batches = rows + size, batches + 1
+            if rows >= self.draws.draws:
+                break
+        return rows / batches
+
+    def tokens(self) -> np.ndarray:
+        """Tokens of each language in all batches of the run, (languages,) int64: what all processes read together."""
+        assert self.lengths is not None
+        left = self.batches * self.rows
+        if self.budget is not None:
+            left = sum(islice(self._sizes(self.budget), self.batches))
+        ends = np.cumsum(self.draws.sizes)
+        read = np.zeros(len(ends), dtype=np.int64)
+        chunks = self.draws.chunks()
+        while left > 0:
+            blocks = next(chunks)[:left]
+            np.add.at(read, np.searchsorted(ends, blocks, side="right"), self.lengths[blocks])
+            left -= len(blocks)
+        return read
 
 
 def block_lengths(languages: Iterable[np.ndarray], pad_id: int) -> np.ndarray:

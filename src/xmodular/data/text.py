@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xmodular.data.counts import LineCounts
+from xmodular.data.counts import DROPPED, LineCounts
 from xmodular.data.hub import HubText
 from xmodular.data.reading import LANGUAGE_CODE, digest, is_text, read_file
 from xmodular.data.seen import SeenHashes
@@ -37,6 +37,7 @@ class TextFiles:
         dev_fraction: the share of lines in "dev".
         text_field: field of JSON Lines, column of Parquet that has the text.
         max_line: characters a line; longer ones are cut.
+        strict: whether it is an error that most lines cannot be read.
     """
 
     language: str
@@ -45,6 +46,7 @@ class TextFiles:
     dev_fraction: float = 0.0
     text_field: str = "text"
     max_line: int = 100_000
+    strict: bool = False
     counts: LineCounts = field(default_factory=LineCounts, compare=False)
 
     def __iter__(self) -> Iterator[str]:
@@ -62,7 +64,7 @@ class TextFiles:
             Lists of clean lines, one line each without `documents`.
 
         Raises:
-            DataError: a file is gone or damaged, or has no such field.
+            DataError: a file is gone or damaged, or has no such field; with `strict`, at the end: most lines were lost.
         """
         self.counts.reset()
         seen = SeenHashes()
@@ -75,11 +77,29 @@ class TextFiles:
             else:
                 self.counts.kept += len(unit)
                 yield unit
+        if self.strict and self.counts.lost > self.counts.kept + self.counts.other_part + self.counts.duplicate:
+            raise DataError(self._lost())
 
     def content(self) -> list[object]:
         """All that decides the lines, files by a hash of their content: JSON-able, for a cache's key."""
         files = [each.content() if isinstance(each, HubText) else digest(each) for each in self.files]
         return [files, self.part, self.dev_fraction, self.text_field, self.max_line]
+
+    def _lost(self) -> str:
+        """What to say where most lines could not be read."""
+        counts = self.counts
+        ways = {
+            "undecodable": "convert them to UTF-8, for instance with iconv -f LATIN1 -t UTF-8",
+            "no_text": "choose the field with --text-field",
+            "broken": "a .jsonl file has a JSON object a line",
+            "too_long": "no row may be that long",
+        }
+        worst = max(ways, key=lambda name: int(getattr(counts, name)))
+        files = ", ".join(map(str, self.files))
+        return (
+            f"{counts.lost:,} of {counts.read:,} lines of {self.language} cannot be read "
+            f"({getattr(counts, worst):,} are {DROPPED[worst]}), in {files}: {ways[worst]}, or leave the file out."
+        )
 
     def _documents(self) -> Iterator[list[str]]:
         document: list[str] = []

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
+
+from xmodular.vocabulary import text_backend
 
 _LINES_A_STEP = 2_000
 _CHARACTERS_A_STEP = 1_000_000
@@ -32,23 +33,16 @@ class Step:
 
 
 class Encoder:
-    """A tokenizer without special tokens: what a text spells like one loses it, as it has no meaning there."""
+    """A tokenizer without special tokens: what a text spells like one is text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        # A tokenizer.json may ask for these; a corpus needs neither.
-        self.backend.no_truncation()
-        self.backend.no_padding()
-        self.special_ids = sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
+        self.backend = text_backend(tokenizer)
         self.end_id = tokenizer.eos_token_id
 
     def __call__(self, lines: list[str]) -> np.ndarray:
         rows = [encoding.ids for encoding in self.backend.encode_batch_fast(lines, add_special_tokens=False)]
         ends = np.fromiter(map(len, rows), np.int64, len(rows)).cumsum()
         ids = np.fromiter(chain.from_iterable(rows), np.int64, int(ends[-1]))
-        if len(dropped := np.flatnonzero(np.isin(ids, self.special_ids))):
-            ends -= np.searchsorted(dropped, ends)
-            ids = np.delete(ids, dropped)
         return np.insert(ids, ends, self.end_id)
 
 

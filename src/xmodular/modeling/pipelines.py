@@ -59,6 +59,14 @@ def _with_language(original: type[Pipeline]) -> type[Pipeline]:
     """A pipeline class whose calls, and whose constructor, take `language`."""
 
     class WithLanguage(original):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            positions = self.model.config.max_position_embeddings - self.model.config.pad_token_id - 1
+            words = getattr(self, "tokenizer", None)
+            if words is not None and words.model_max_length > positions:  # many know no length: nothing would be cut
+                self.tokenizer = copy.copy(words)
+                self.tokenizer.model_max_length = positions
+
         def _sanitize_parameters(self, language: str | None = None, **kwargs: Any) -> Any:
             preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
             if language is None:

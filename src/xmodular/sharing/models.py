@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+from xmodular.configuration import XmodConfig
 from xmodular.console import console, quiet_transformers
 from xmodular.errors import ConfigurationError, DataError
-from xmodular.files import folder_beside
+from xmodular.files import folder_beside, write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.sharing.replacing import OWN, replaced_in
-from xmodular.vocabulary import fingerprint, load_tokenizer
+from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of, save_tokenizer
 
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
 # Larger files beside a model are none of those that describe it.
@@ -69,18 +71,20 @@ def save_changed(model: XmodPreTrainedModel, source: str, target: Path) -> None:
         if in_place(source, target):
             with replaced_in(target) as beside:
                 model.save_pretrained(beside, max_shard_size=_ONE_FILE)
+                _tell_length(target, beside, model.config)
         else:
             with folder_beside(target, overwrite=True) as beside:
                 model.save_pretrained(beside, max_shard_size=_ONE_FILE)
-                _bring_along(source, beside)
+                _bring_along(source, beside, model.config)
+                _tell_length(beside, beside, model.config)
     model.config._name_or_path = str(target)  # where its tokenizer is found
 
 
-def _bring_along(source: str, target: Path) -> None:
+def _bring_along(source: str, target: Path, config: XmodConfig) -> None:
     """Copy what lies beside a model's weights: tokenizer, metrics, options; of a model on the Hub the tokenizer."""
     if not Path(source).is_dir():
         try:
-            load_tokenizer(source).save_pretrained(target)
+            save_tokenizer(load_tokenizer(source), target, config)
         except DataError:
             return
     else:
@@ -89,3 +93,18 @@ def _bring_along(source: str, target: Path) -> None:
             small = path.is_file() and path.stat().st_size <= _SMALL and path.suffix not in _WEIGHT_SUFFIXES
             if small and not own and not path.name.startswith(".") and not (target / path.name).exists():
                 shutil.copy2(path, target / path.name)
+
+
+def _tell_length(folder: Path, target: Path, config: XmodConfig) -> None:
+    """Write a folder's ``tokenizer_config.json`` anew where it allows longer texts than the model reads.
+
+    Tokenizers that were saved without a length allow any.
+    """
+    name = "tokenizer_config.json"
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # there is none, or none that can be read: it stays as it is
+    positions = positions_of(config)
+    if isinstance(content, dict) and not 0 < (content.get("model_max_length") or 0) <= positions:
+        write_json(target / name, {**content, "model_max_length": positions})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from xmodular.data import (
     LanguageBlocks,
     MaskedLMCollator,
     TextFiles,
+    lines_table,
     word_starts,
 )
 from xmodular.errors import NoTextError
@@ -38,9 +40,18 @@ def arguments_of(options: LanguageModelOptions) -> TrainingArguments:
 def text_of(
     options: LanguageModelOptions, language: str, sources: tuple[Path | HubText, ...], part: str = "all"
 ) -> TextFiles:
-    """The lines of a language: all, or "train" or "dev" of the split by `dev_fraction`."""
+    """The lines of a language: all, or "train" or "dev" of the split by `dev_fraction`.
+
+    To read them is an error if most of them cannot be read.
+    """
     fraction = 0.0 if part == "all" else options.dev_fraction
-    return TextFiles(language, sources, part, fraction, options.text_field, options.max_line)
+    return TextFiles(language, sources, part, fraction, options.text_field, options.max_line, strict=True)
+
+
+def print_lines(blocks: Sequence[LanguageBlocks], title: str = "Lines") -> None:
+    """Say what became of the lines, where any was dropped, mended or cut."""
+    if (table := lines_table({each.language: each.lines for each in blocks}, title)) is not None:
+        console.print(table)
 
 
 def blocks_of(

@@ -16,6 +16,7 @@ from rich.table import Table
 from transformers import PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from xmodular.certificate import Certificate, diff
+from xmodular.configuration import XmodConfig
 from xmodular.console import console, quiet_transformers
 from xmodular.data import (
     Batches,
@@ -35,12 +36,12 @@ from xmodular.modeling.languages import check_new_code, donor_weights
 from xmodular.options import ExtendOptions, build
 from xmodular.tasks import given_model, load_saved, piece_characters, tokenizer_of
 from xmodular.training.checkpoints import checkpoint_step, saving
-from xmodular.training.corpus import arguments_of, blocks_of, collator, schedule, text_of
+from xmodular.training.corpus import arguments_of, blocks_of, collator, print_lines, schedule, text_of
 from xmodular.training.log import RunLog
 from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
-from xmodular.vocabulary import fingerprint, load_tokenizer, start_rows, train_tokenizer
+from xmodular.vocabulary import fingerprint, load_tokenizer, save_tokenizer, start_rows, train_tokenizer
 
 _Scores = dict[str, float]
 
@@ -89,6 +90,8 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     with arguments.main_process_first(local=False, desc="the run's folder"):
         start = begin(options, arguments.world_size)
     console.print(f"Adding {code} to {options.model}; output goes to {options.output_dir}")
+    if start.goes_on:
+        console.print(start.said)
     longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
     size = min(options.block_size, longest)
     folder = options.cache_dir or options.output_dir / "blocks"
@@ -97,13 +100,16 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
         return blocks_of(BlockCache(folder, reader, size, options.packing), {code: text}, what)[0]
 
     with arguments.main_process_first(local=False, desc="tokenizer and blocks"):
-        tokenizer = own or _trained_tokenizer(options, train_text, start) or known
+        tokenizer = own or _trained_tokenizer(options, train_text, start, model.config) or known
         blocks = make(tokenizer, train_text, "tokenising")
         try:
             dev = make(tokenizer, dev_text, "tokenising validation text")
         except NoTextError:
             raise DataError(f"There is no held-out text of {code}: raise --dev-fraction or give --dev-text.") from None
         shared_dev = dev if tokenizer is known else make(known, dev_text, "tokenising validation text")
+    print_lines([blocks])
+    if options.dev_text is not None:
+        print_lines([dev], "Lines of --dev-text")
     with arguments.main_process_first(local=False, desc="the run's data"):
         check_data(options, {code: [blocks.tokens, len(blocks.blocks)]})
 
@@ -142,6 +148,7 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
         log=RunLog(options.output_dir / "log.jsonl"),
     )
     if start.checkpoint is not None and checkpoint_step(start.checkpoint) >= steps:
+        console.print(f"All {steps} steps were done before.")
         model.load_state_dict(load_saved(start.checkpoint).state_dict())
     else:
         with quiet_transformers():
@@ -223,7 +230,9 @@ def _split(options: ExtendOptions, code: str, files: tuple[Path, ...]) -> tuple[
     return text_of(options, code, files), text_of(options, code, _found(options.dev_text, code))
 
 
-def _trained_tokenizer(options: ExtendOptions, text: TextFiles, start: Start) -> PreTrainedTokenizerFast | None:
+def _trained_tokenizer(
+    options: ExtendOptions, text: TextFiles, start: Start, config: XmodConfig
+) -> PreTrainedTokenizerFast | None:
     """The tokenizer trained on the text for a vocabulary of its own, if the language is to have that."""
     if options.new_vocabulary is None:
         return None
@@ -235,14 +244,14 @@ def _trained_tokenizer(options: ExtendOptions, text: TextFiles, start: Start) ->
         {text.language: text}, options.new_vocabulary, seed=options.seed, byte_fallback=options.byte_fallback
     )
     with written_beside(folder) as beside:
-        tokenizer.save_pretrained(beside)
+        save_tokenizer(tokenizer, beside, config)
     return tokenizer
 
 
 def _batches(options: ExtendOptions, blocks: LanguageBlocks, arguments: TrainingArguments) -> Batches:
     batches = arguments.max_steps * options.accumulation * arguments.world_size
     draws = LanguageSampler(
-        [len(blocks.blocks)], [blocks.tokens], batches * options.batch_size, options.seed, alpha=1.0
+        [len(blocks.blocks)], [int(blocks.lengths.sum())], batches * options.batch_size, options.seed, alpha=1.0
     )
     return Batches(draws, batches, options.batch_size, rank=arguments.process_index, ranks=arguments.world_size)
 

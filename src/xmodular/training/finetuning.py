@@ -120,8 +120,8 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     )
     if (tokens := longest(model, options.max_length)) < options.max_length:
         console.print(f"The model has positions for {tokens} tokens, fewer than --max-length {options.max_length}.")
-    if start.checkpoint is not None:
-        console.print(f"Going on from {start.checkpoint}")
+    if start.goes_on:
+        console.print(start.said)
     groups = model.set_trainable(options.trainable)
     print_trainable(groups)
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 from transformers import PreTrainedTokenizerFast, TrainerCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
@@ -22,11 +21,9 @@ from xmodular.data import (
     LanguageSampler,
     MixedBlocks,
     Share,
-    block_lengths,
     find_dataset,
     find_text,
     language_shares,
-    lines_table,
 )
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import written_beside
@@ -34,7 +31,7 @@ from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodPreTrainedMo
 from xmodular.options import PretrainOptions, build
 from xmodular.tasks import load_saved, piece_characters
 from xmodular.training.checkpoints import checkpoint_step, saving
-from xmodular.training.corpus import arguments_of, blocks_of, collator, schedule, text_of
+from xmodular.training.corpus import arguments_of, blocks_of, collator, print_lines, schedule, text_of
 from xmodular.training.log import RunLog
 from xmodular.training.runs import Run, Start, begin, check_data, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer
@@ -43,6 +40,7 @@ from xmodular.vocabulary import load_tokenizer, train_tokenizer
 
 _Sources = Mapping[str, tuple[Path | HubText, ...]]
 _SHARED = "shared"  # the one adapter of a dense model, while it trains
+_TRIAL = 50_000  # draws from which to tell how many fill a budget of tokens
 _DECIDED = {"languages", "pad_token_id", "bos_token_id", "eos_token_id", "is_decoder"}  # not for `overrides`
 
 
@@ -78,9 +76,9 @@ def _pretrain(options: PretrainOptions) -> Run:
         start = begin(options, processes)
     console.print(f"Pretraining in {len(files)} languages; output goes to {options.output_dir}")
     if start.goes_on:
-        console.print(
-            f"Going on from {start.checkpoint}" if start.checkpoint else "Going on: no checkpoint was made yet."
-        )
+        console.print(start.said)
+        if start.changed and options.alpha_end is not None:
+            console.print("Alpha goes on where a run of the present options has it at that step.")
 
     languages = [_SHARED] if options.shared else list(files)
     with arguments.main_process_first(local=False, desc="tokenizer and blocks"):
@@ -102,8 +100,8 @@ def _pretrain(options: PretrainOptions) -> Run:
                 dev_text[code] = text_of(options, code, paths, "dev")
         blocks = blocks_of(cache, train_text, "tokenising")
         dev_blocks = blocks_of(cache, dev_text, "tokenising validation text", may_be_empty=True)
-    if (table := lines_table({each.language: each.lines for each in blocks})) is not None:
-        console.print(table)
+    print_lines(blocks)
+    print_lines([each for each in dev_blocks if each.language in dev_files], "Lines of --dev-text")
     with arguments.main_process_first(local=False, desc="the run's data"):
         check_data(options, {each.language: [each.tokens, len(each.blocks)] for each in blocks})
     shares, shares_end = _shares(blocks, options)
@@ -116,10 +114,7 @@ def _pretrain(options: PretrainOptions) -> Run:
 
     lang_ids = {code: 0 if options.shared else index for index, code in enumerate(files)}
     dataset = MixedBlocks(blocks, lang_ids)
-    lengths = None
-    if options.batch_tokens is not None:
-        lengths = block_lengths([each.blocks for each in blocks], tokenizer.pad_token_id)
-    steps = _steps(options, len(dataset), lengths, processes)
+    steps = _steps(options, dataset, processes)
     arguments.max_steps = steps
     for name, value in schedule(options.schedule, steps, options.decay).items():
         setattr(arguments, name, value)
@@ -134,12 +129,13 @@ def _pretrain(options: PretrainOptions) -> Run:
         batch_size=options.batch_size,
         most=options.dev_blocks,
     )
+    batches = _batches(options, dataset, arguments)
     trainer = RoutedTrainer(
         model=model,
         args=arguments,
         train_dataset=dataset,
         data_collator=collator(options, tokenizer, seed=options.seed, causal=causal),
-        batches=_batches(options, blocks, lengths, arguments),
+        batches=batches,
         validate=validation,
         sharded=options.fsdp,
         log=RunLog(options.output_dir / "log.jsonl"),
@@ -156,11 +152,14 @@ def _pretrain(options: PretrainOptions) -> Run:
     model = trainer.whole_model().eval()
     validation.model = model.to(arguments.device)
     per_language = validation.per_language()
-    metrics = {
+    metrics: dict[str, Any] = {
         "steps": steps,
         "train_loss": train_loss,
         "validation": per_language,
     }
+    if not start.changed:  # else these options did not draw all that was read
+        metrics["tokens_read"] = dict(zip(files, batches.tokens().tolist(), strict=True))
+        _print_read(blocks, metrics["tokens_read"])
     if per_language:
         _print_validation(per_language)
     if options.shared:
@@ -175,47 +174,46 @@ def _pretrain(options: PretrainOptions) -> Run:
 
 def _shares(blocks: list[LanguageBlocks], options: PretrainOptions) -> tuple[dict[str, Share], dict[str, Share] | None]:
     """The languages' shares at the first draw, and at the last if they move."""
-    tokens = {each.language: each.tokens for each in blocks}
+    tokens = {each.language: int(each.lengths.sum()) for each in blocks}
     end = None if options.alpha_end is None else language_shares(tokens, options.alpha_end)
     return language_shares(tokens, options.alpha), end
 
 
-def _batches(
-    options: PretrainOptions, blocks: list[LanguageBlocks], lengths: np.ndarray | None, arguments: TrainingArguments
-) -> Batches:
+def _batches(options: PretrainOptions, dataset: MixedBlocks, arguments: TrainingArguments) -> Batches:
     """This process's batches of the whole run."""
     batches = arguments.max_steps * options.accumulation * arguments.world_size
-    rows = float(options.batch_size)
-    if options.batch_tokens is not None and lengths is not None:
-        rows = options.batch_tokens / float(lengths.mean())  # near enough for a moving alpha
-    draws = LanguageSampler(
-        [len(each.blocks) for each in blocks],
-        [each.tokens for each in blocks],
-        math.ceil(batches * rows),
-        options.seed,
-        alpha=options.alpha,
-        alpha_end=options.alpha_end,
-        run=options.batch_size if options.mixing == "batch" else 1,
-    )
-    return Batches(
-        draws,
-        batches,
-        options.batch_size,
-        budget=options.batch_tokens,
-        lengths=lengths,
-        rank=arguments.process_index,
-        ranks=arguments.world_size,
-    )
+
+    def made(draws: int) -> Batches:
+        sampler = LanguageSampler(
+            [len(each.blocks) for each in dataset.languages],
+            [int(each.lengths.sum()) for each in dataset.languages],
+            draws,
+            options.seed,
+            alpha=options.alpha,
+            alpha_end=options.alpha_end,
+            run=options.batch_size if options.mixing == "batch" else 1,
+        )
+        return Batches(
+            sampler,
+            batches,
+            options.batch_size,
+            budget=options.batch_tokens,
+            lengths=dataset.lengths,
+            rank=arguments.process_index,
+            ranks=arguments.world_size,
+        )
+
+    return made(math.ceil(batches * made(_TRIAL).mean_rows()))
 
 
-def _steps(options: PretrainOptions, blocks: int, lengths: np.ndarray | None, processes: int) -> int:
+def _steps(options: PretrainOptions, dataset: MixedBlocks, processes: int) -> int:
     """Optimiser steps of the whole run."""
     if options.max_steps is not None:
         return options.max_steps
-    if options.batch_tokens is not None and lengths is not None:
-        passes = int(lengths.sum()) / options.batch_tokens
+    if options.batch_tokens is not None:
+        passes = int(dataset.lengths.sum()) / options.batch_tokens
     else:
-        passes = blocks / options.batch_size
+        passes = len(dataset) / options.batch_size
     return math.ceil(options.epochs * passes / (options.accumulation * processes))
 
 
@@ -336,13 +334,25 @@ def _print_shares(blocks: list[LanguageBlocks], shares: dict[str, Share], end: d
         cells = [
             each.language,
             f"{each.lines.kept:,}",
-            f"{each.tokens:,}",
+            f"{share.tokens:,}",
             f"{len(each.blocks):,}",
             f"{share.natural:.1%}",
         ]
         for drawn in (share, *([end[each.language]] if end is not None else [])):
             cells += [f"{drawn.drawn:.1%}", f"{drawn.ratio:.2f}"]
         table.add_row(*cells)
+    console.print(table)
+
+
+def _print_read(blocks: list[LanguageBlocks], read: dict[str, int]) -> None:
+    """What a run has read: the draws keep to the shares on average, and short runs less closely than long ones."""
+    table = Table("language", "tokens", "share", "passes", title="Tokens read", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    total = sum(read.values())
+    for each in blocks:
+        tokens = read[each.language]
+        table.add_row(each.language, f"{tokens:,}", f"{tokens / total:.1%}", f"{tokens / int(each.lengths.sum()):.2f}")
     console.print(table)
 
 

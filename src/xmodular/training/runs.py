@@ -18,6 +18,7 @@ from xmodular.files import write_json, written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
 from xmodular.options import TrainingOptions, as_record
 from xmodular.training.checkpoints import last_checkpoint
+from xmodular.vocabulary import save_tokenizer
 
 # Options that may differ between a run and its continuation: they leave the weights as they are.
 _OF_NO_EFFECT = (
@@ -87,10 +88,17 @@ class Start:
     Attributes:
         goes_on: whether there is an unfinished run (or a finished one, with `resume`) that it goes on with.
         checkpoint: where it goes on from; None: at the first step.
+        changed: whether a part of it was done with other options, data or processes.
     """
 
     goes_on: bool
     checkpoint: Path | None
+    changed: bool = False
+
+    @property
+    def said(self) -> str:
+        """Where it starts, for people."""
+        return f"Going on from {self.checkpoint}" if self.checkpoint else "No checkpoint is there: from the first step."
 
 
 def begin(
@@ -115,16 +123,20 @@ def begin(
     path = folder / "run.json"
     finished = (folder / "options.json").is_file()
     known = _read_record(path)
+    checkpoint = last_checkpoint(folder)
+    changed = checkpoint is not None and bool((known or {}).get("changed", False))
     if options.resume and (finished or known):
-        for line in _differences(known or {}, record, decisive):
+        differences = _differences(known or {}, record, decisive)
+        for line in differences:
             console.print(f"Going on although it differs: {line}")
-        if known is None or _differences(known, record, decisive):
-            write_json(path, {**(known or {}), **record})
-        return Start(True, last_checkpoint(folder))
+        changed = changed or (checkpoint is not None and bool(differences or known is None))
+        if known is None or differences:
+            write_json(path, {**(known or {}), **record, **({"changed": True} if changed else {})})
+        return Start(True, checkpoint, changed)
     if known and not finished:
         differences = _differences(known, record, decisive)
         if not differences:
-            return Start(True, last_checkpoint(folder))
+            return Start(True, checkpoint, changed)
         if not options.overwrite and (folder / "log.jsonl").is_file():
             raise ConfigurationError(
                 f"{folder} holds an unfinished run with other options: {'; '.join(differences)}. Choose another "
@@ -209,7 +221,7 @@ def save_run(run: Run, options: TrainingOptions, *, more: Callable[[], None] = l
     """
     with written_beside(run.output_dir) as folder, quiet_transformers():
         run.model.save_pretrained(folder)
-        run.tokenizer.save_pretrained(folder)
+        save_tokenizer(run.tokenizer, folder, run.model.config)
     run.model.config._name_or_path = str(run.output_dir)  # where its tokenizer is found
     write_json(run.output_dir / "metrics.json", run.metrics)
     more()

@@ -243,10 +243,36 @@ class RoutedTrainer(Trainer):
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if self.shards is None or checkpoint is None:
-            return super()._load_optimizer_and_scheduler(checkpoint)
-        self.shards.load_optimizer(self.optimizer, Path(checkpoint) / f"optimizer-{self.args.process_index}.pt")
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True))
+        """Take up the optimiser's state; what the options say of rates and decay holds from here on.
+
+        A checkpoint has its own options' learning rate, weight decay and the like in it, and the rate of its next step.
+        Without this a run that goes on with others would ignore some, and take one more step at the old rate, which is
+        0 where the old schedule had ended.
+        """
+        if checkpoint is None:
+            return
+        given = [{name: value for name, value in group.items() if name != "params"} for group in self._groups()]
+        if self.shards is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        else:
+            self.shards.load_optimizer(self.optimizer, Path(checkpoint) / f"optimizer-{self.args.process_index}.pt")
+            self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True))
+        step = self.lr_scheduler.last_epoch
+        planned = float(self._groups()[0]["lr"])
+        for group, own, rate in zip(self._groups(), given, self.lr_scheduler.lr_lambdas, strict=True):
+            group.update({**own, "lr": own["initial_lr"] * rate(step)})
+        self.lr_scheduler.base_lrs = [group["initial_lr"] for group in self._groups()]
+        self.lr_scheduler._last_lr = [group["lr"] for group in self._groups()]
+        if (now := float(self._groups()[0]["lr"])) != planned:
+            console.print(
+                f"The learning rate goes on at {now:.3g}, as the present options have it after step {step}; by those "
+                f"of the checkpoint it would be {planned:.3g}."
+            )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The optimiser's groups of parameters."""
+        optimizer: Any = self.optimizer
+        return list(optimizer.param_groups)
 
     def take_up(self, checkpoint: Path) -> None:
         """Take up the sums of the loss where a checkpoint left them."""
