@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from tests.conftest import DEVELOPMENT_DATA
 from xmodular.errors import ConfigurationError, DataError
-from xmodular.vocabulary import fingerprint, load_tokenizer, repetitions, train_tokenizer
+from xmodular.vocabulary import fingerprint, load_tokenizer, repetitions, text_backend, train_tokenizer
 
 
 def test_xlmr_ids_are_sentencepiece_ids_plus_one_in_every_language(xlmr):
@@ -185,3 +186,47 @@ def test_a_fingerprint_does_not_depend_on_calls(tokenizer: PreTrainedTokenizerFa
     tokenizer(["the house", "bread"], padding=True)
     assert fingerprint(tokenizer) == before
     tokenizer("the house")  # and as it was
+
+
+SPELLED = ["a <mask> b", "<pad>", "<s>", "bread</s>", "the <unk> is", "<s><mask><s>", "＜mask＞ wide", "<ma\u200bsk>"]
+
+
+def test_special_tokens_in_text_are_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    reader, before = text_backend(tokenizer), fingerprint(tokenizer)
+    special = set(tokenizer.all_special_ids)
+    byte_wise = train_tokenizer({"en": ENGLISH}, 450, byte_fallback=True)
+    for text in SPELLED:
+        assert not (special - {tokenizer.unk_token_id}) & set(reader.encode(text, add_special_tokens=False).ids)
+        ids = text_backend(byte_wise).encode(text, add_special_tokens=False).ids
+        assert not set(byte_wise.all_special_ids) & set(ids)
+        assert byte_wise.decode(ids) == text.translate({0xFF1C: "<", 0xFF1E: ">", 0x200B: " "})
+    for text in (*SPELLED[:3], "the house"):
+        plain = text_backend(byte_wise).encode(text).ids
+        assert (plain[0], plain[-1]) == (byte_wise.bos_token_id, byte_wise.eos_token_id)
+    assert byte_wise("a <mask>")["input_ids"][-2] == byte_wise.mask_token_id  # for users who mean it
+    assert fingerprint(tokenizer) == before
+
+
+def test_text_is_read_as_sentencepiece_reads_it(xlmr: PreTrainedTokenizerFast) -> None:
+    pieces = sentencepiece.SentencePieceProcessor(
+        model_file=str(DEVELOPMENT_DATA / "tokenizer" / "sentencepiece.bpe.model")
+    )
+    for text in ("a <mask> b", "<pad>", "bread<mask>", "the <unk> is <s> here", "＜mask＞ wide", "<<mask>>"):
+        expected = [piece + 1 for piece in pieces.encode(text)]
+        assert text_backend(xlmr).encode(text, add_special_tokens=False).ids == expected
+
+
+def test_text_is_read_without_cutting_or_filling_and_with_users_own_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
+    own = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), **tokenizer.special_tokens_map
+    )
+    own.add_tokens(["[place]"])
+    own.add_special_tokens({"additional_special_tokens": ["<sep>"]})
+    own.add_tokens(["[name]"])
+    text = "the house [place] sees bread [name]"
+    expected = own(text, add_special_tokens=False)["input_ids"]
+    own(text, truncation=True, max_length=3)
+    assert text_backend(own).encode(text, add_special_tokens=False).ids == expected
+    spelled = text_backend(own).encode("the <sep> house", add_special_tokens=False).ids
+    assert own.convert_tokens_to_ids("<sep>") not in spelled
+    assert own.backend_tokenizer.truncation is not None  # as the user left it

@@ -285,6 +285,32 @@ def start_rows(
     return rows.to(words.dtype), own_bias.to(words.dtype), counts
 
 
+def text_backend(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
+    """The fast core of a tokenizer as it reads text, in which ``<s>`` or ``<mask>`` are characters like any others.
+
+    What is spelled like a special token never becomes one. Nothing is cut or filled up, whatever the tokenizer was set
+    to; special tokens are still put around a text where they are asked for. Making it takes less than a millisecond:
+    it shares the tokenizer's model, and leaves the tokenizer as it is.
+    """
+    backend = tokenizer.backend_tokenizer
+    reader = Tokenizer(backend.model)
+    reader.normalizer, reader.post_processor, reader.decoder = (
+        backend.normalizer,
+        backend.post_processor,
+        backend.decoder,
+    )
+    added = backend.get_added_tokens_decoder()
+    reader.add_tokens([added[index] for index in sorted(added)])
+    reader.encode_special_tokens = True
+    # The special tokens may be pieces of the model too: it must not see one in full.
+    names = {token.content for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
+    starts = "|".join(f"{re.escape(name[0])}(?={re.escape(name[1:])})" for name in sorted(names) if len(name) > 1)
+    steps: list[Any] = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
+    steps.append(pre_tokenizers.Split(Regex(starts), "merged_with_previous"))
+    reader.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    return reader
+
+
 def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     """A hash of everything that decides which ids a text gets; what a call cuts or fills up is not among it."""
     backend = tokenizer.backend_tokenizer
