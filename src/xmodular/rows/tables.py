@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from xmodular.errors import DataError
-from xmodular.rows.lines import TOO_LONG, lines
+from xmodular.rows.lines import LONE_RETURN, TOO_LONG, lines
 from xmodular.rows.row import BadRows, Row, half_surrogate
 
 _QUOTED = re.compile(b'"[^"]*("|$)')
 _SEPARATOR = re.compile(rb'"?sep=([,;\t])"?[,;\t]*\s*')  # a line that spreadsheets write before the header
 _LARGEST_FIELD = 2**24  # characters; also how far the other end of a quote is looked for
-_LONE_RETURN = "a carriage return stands alone in it; lines end in \\n or \\r\\n"
 
 
 def csv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
@@ -98,7 +97,7 @@ class _Records:
             try:
                 fields = next(self._reader, None)
             except csv.Error as error:
-                wrong = _LONE_RETURN if f"{error}".startswith("new-line character") else f"{error}"
+                wrong = LONE_RETURN if f"{error}".startswith("new-line character") else f"{error}"
                 fields = []
                 break
             finally:
@@ -112,7 +111,7 @@ class _Records:
             if wrong or (alike and columns != 1):
                 self._again.extendleft(reversed(below))
                 return _Record(first, literal)
-        if wrong not in ("", TOO_LONG, _LONE_RETURN):
+        if wrong not in ("", TOO_LONG, LONE_RETURN):
             until = f", in lines {first} to {below[-1][0]}" if below else ""
             wrong = f"its quotes are not in order ({wrong}{until})"
         return _Record(first, fields or [], wrong)
