@@ -30,8 +30,9 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def is_text(path: Path) -> bool:
-    """Whether a file is of one of the kinds that can be read: .txt, .txt.gz, .jsonl, .jsonl.gz, .parquet."""
-    return path.name.endswith(_SUFFIXES)
+    """Whether a file is of one of the kinds that can be read: .txt, .txt.gz, .jsonl, .jsonl.gz, .parquet, in letters
+    of any size."""
+    return path.name.lower().endswith(_SUFFIXES)
 
 
 def read_file(path: Path, field: str, counts: LineCounts, max_line: int) -> Iterator[str | None]:
@@ -46,13 +47,14 @@ def read_file(path: Path, field: str, counts: LineCounts, max_line: int) -> Iter
     Raises:
         DataError: the file is gone or damaged, or no row has the field.
     """
+    name = path.name.lower()
     try:
-        if path.name.endswith(".parquet"):
+        if name.endswith(".parquet"):
             yield from _parquet(path, field, counts, max_line)
             return
         with path.open("rb") as stored:
-            file: Any = gzip.GzipFile(fileobj=stored) if path.name.endswith(".gz") else stored
-            if path.name.removesuffix(".gz").endswith(".jsonl"):
+            file: Any = gzip.GzipFile(fileobj=stored) if name.endswith(".gz") else stored
+            if name.removesuffix(".gz").endswith(".jsonl"):
                 yield from _json_lines(file, path, field, counts, max_line)
             else:
                 yield from _text(file, counts, max_line)
