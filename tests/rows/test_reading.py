@@ -38,10 +38,11 @@ SENTENCES = [{"words": ["Grüße"]}, {"words": ["日本"]}]
 @pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".parquet"])
 def test_the_suffix_says_what_a_file_is(tmp_path: Path, suffix: str):
     kind = suffix.split(".")[1]
-    path = tmp_path / f"de_DE.test{suffix}"
     content = CONTENT[kind].encode()
-    path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
-    assert values(path) == (SENTENCES if "conll" in kind else ROWS)
+    for spelled in (suffix, suffix.upper(), suffix.title()):
+        path = tmp_path / f"de_DE.test{spelled}"
+        path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+        assert values(path) == (SENTENCES if "conll" in kind else ROWS)
     assert format_of(path) == format_of(str(path).upper()) == kind
 
 
