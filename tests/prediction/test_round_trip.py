@@ -110,23 +110,16 @@ def read(task: Task, rows: list[Row], gold: bool) -> list[Any]:
     return found
 
 
-@EVERY
-@given(data=st.data())
-@pytest.mark.parametrize("name", sorted(TASKS))
-def test_every_format_gives_back_what_was_written(tmp_path: Path, name: str, data: st.DataObject) -> None:
-    task = TASKS[name]
-    drawn = [Row(values, "row") for values in data.draw(st.lists(TABLES[name], max_size=4))]
-    # Only rows that can be read are written.
-    rows = [row for row, found in zip(drawn, read(task, drawn, gold=False), strict=True) if found]
+def check(folder: Path, task: Task, rows: list[Row]) -> None:
+    """Write rows with predictions in every format, and hold what is read against them."""
     added = {"predicted": ["x"], "p": 0.5, "adapter": "de_DE"}
     parts = []
     for number, part in enumerate((rows[:1], rows[1:])):
-        parts.append(tmp_path / f"part-{number}.jsonl")
+        parts.append(folder / f"part-{number}.jsonl")
         parts[-1].write_bytes(b"".join(lines.with_more(lines.line_of(row.values), added) for row in part))
     for file in NAMES:
-        lines.write_as(parts, tmp_path / file, file, {**added, "text": ""})
-        bad = BadRows()
-        back = list(read_rows(tmp_path / file, bad))
+        lines.write_as(parts, folder / file, file, {**added, "text": ""})
+        back = list(read_rows(folder / file, BadRows()))
         assert len(back) == len(rows)
         for gold in (False, True):
             assert read(task, back, gold) == read(task, rows, gold), file
@@ -136,6 +129,33 @@ def test_every_format_gives_back_what_was_written(tmp_path: Path, name: str, dat
                     assert (other.values[column] or "") == value, file
                 elif value is None:
                     assert other.values.get(column) is None, file
+
+
+@EVERY
+@given(data=st.data())
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_every_format_gives_back_what_was_written(tmp_path: Path, name: str, data: st.DataObject) -> None:
+    task = TASKS[name]
+    drawn = [Row(values, "row") for values in data.draw(st.lists(TABLES[name], max_size=4))]
+    # Only rows that can be read are written.
+    check(tmp_path, task, [row for row, found in zip(drawn, read(task, drawn, gold=False), strict=True) if found])
+
+
+@pytest.mark.parametrize("tabs", range(8))
+def test_lines_of_a_text_that_look_like_rows(tmp_path: Path, tabs: int) -> None:
+    between = "\t" * tabs
+    texts = [f"a{between}\nb", f"a\n{between}b", f"{between}a\n{between}b\n{between}", f'"a{between}\nb"{between}"']
+    check(tmp_path, TASKS["classify"], [Row({"text": text, "label": "x"}, "row") for text in texts])
+    check(
+        tmp_path, TASKS["classify"], [Row({"label": "x", "premise": text, "hypothesis": "b"}, "row") for text in texts]
+    )
+
+
+@pytest.mark.parametrize("context", ['a ["a"] b', 'a  ["a"] b', '["a"]\n   ["a"] a', '{"text": "a"} a', "a []"])
+def test_lists_that_stand_in_a_text(tmp_path: Path, context: str) -> None:
+    answers: tuple[Any, ...] = (["a"], {"text": "a"}, "a", [])
+    rows = [Row({"question": "?", "context": context, "answers": each}, "row") for each in answers]
+    check(tmp_path, TASKS["qa"], rows)
 
 
 GOLD: dict[str, Any] = {
