@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -344,11 +345,11 @@ class PredictOptions:
 
     model: str = _option("Fine-tuned model: a folder, or a name on the Hub.")
     input: str = _option(
-        "Rows: .jsonl, .csv, .tsv, .parquet, .json or CoNLL, hub:<data set>:<configuration>:<split>, or - for JSON "
-        "lines on standard input."
+        "Rows: .jsonl, .csv, .tsv, .parquet, .json or CoNLL, a folder of .parquet, "
+        "hub:<data set>:<configuration>:<split>, or - for JSON lines on standard input."
     )
     output: str = _option(
-        ".jsonl, .csv, .tsv or .parquet; - for JSON lines on standard output; a folder with --shard-rows."
+        ".jsonl, .csv, .tsv (also .gz) or .parquet; - for JSON lines on standard output; a folder with --shard-rows."
     )
     language: str | None = _option("Language of the rows that name none.", None)
     identify: bool = _option("Identify the language of rows for which none is known.", False)
@@ -363,7 +364,9 @@ class PredictOptions:
     )
     columns: Mapping[str, str] | None = _option("Names of columns, as text=review,language=lang.", None)
     skip_bad_rows: bool = _option("Put rows that cannot be read into <output>.bad.jsonl and go on.", False)
-    shard_rows: int | None = _option("Write part-00000.jsonl, ... of so many rows into the folder --output.", None)
+    shard_rows: int | None = _option(
+        "Write part-00000.jsonl, ... (.parquet of Parquet) of so many rows into the folder --output.", None
+    )
     tokenizer: str | None = _option("Tokenizer folder; default: the model's.", None)
     max_length: int | None = _option("Tokens a row, or a window of it, at most; default: as fine-tuned, or 512.", None)
     stride: int | None = _option(
@@ -382,7 +385,7 @@ class PredictOptions:
             _check_at_least(name, getattr(self, name), 1)
         if self.shard_rows is not None:
             _check_at_least("shard_rows", self.shard_rows, 1)
-            if self.output == "-" or Path(self.output).suffix in (".jsonl", ".csv", ".tsv", ".parquet"):
+            if self.output == "-" or re.search(r"\.(jsonl|csv|tsv|parquet)(\.gz)?$", self.output, re.IGNORECASE):
                 raise ConfigurationError(f"--output is a folder with --shard-rows; not {self.output!r}.")
         _check_at_least("max_length", self.max_length, 8)
         _check_at_least("stride", self.stride, 0)

@@ -30,14 +30,15 @@ def documents(path: Path, **options: object) -> list[list[str]]:
     return list(TextFiles("de", (path,), **options).units(documents=True))  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=["txt", "txt.gz", "jsonl", "jsonl.gz", "parquet"])
+@pytest.fixture(params=["txt", "txt.gz", "TXT.GZ", "jsonl", "jsonl.gz", "JSONL.Gz", "parquet", "PARQUET"])
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / f"de_DE.{request.param}"
-    if path.suffix == ".parquet":
+    name = path.name.lower()
+    if name.endswith(".parquet"):
         parquet(path, pyarrow.array(["\n".join(lines) for lines in DOCUMENTS]))
         return path
-    content = rows(DOCUMENTS) if "jsonl" in path.name else "\n\n".join(map("\n".join, DOCUMENTS)).encode()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    content = rows(DOCUMENTS) if "jsonl" in name else "\n\n".join(map("\n".join, DOCUMENTS)).encode()
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     return path
 
 

@@ -155,13 +155,13 @@ def test_the_table_has_the_reasons_there_are():
 
 
 def test_find_text_groups_files_by_language(tmp_path: Path):
-    names = ("de_DE.news.txt", "de_DE.web.jsonl.gz", "sw_KE.parquet", "gsw.txt.gz", "notes.md", "sw_KE.json")
+    names = ("de_DE.news.txt", "de_DE.web.jsonl.gz", "sw_KE.parquet", "gsw.TXT.GZ", "notes.md", "sw_KE.json")
     for name in names:
         (tmp_path / name).write_text("x\n")
     found = find_text(tmp_path)
     assert {code: [path.name for path in paths] for code, paths in found.items()} == {
         "de_DE": ["de_DE.news.txt", "de_DE.web.jsonl.gz"],
-        "gsw": ["gsw.txt.gz"],
+        "gsw": ["gsw.TXT.GZ"],
         "sw_KE": ["sw_KE.parquet"],
     }
     assert list(find_text(tmp_path, ("Swahili", "de"))) == ["sw_KE", "de_DE"]

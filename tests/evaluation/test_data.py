@@ -1,5 +1,6 @@
 """Where test data comes from: folders, files with a column, several at once; and what is wrong with it."""
 
+import gzip
 import json
 import shutil
 
@@ -54,6 +55,16 @@ def test_several_places_and_kinds(model, feelings, tmp_path):
     both = evaluate(model, [feelings / "de_DE.test.jsonl", feelings / "sw*"], bootstrap=20)
     assert set(both.languages()) == {"de_DE", "sw_KE"}
     assert results.value("sw_KE") == both.value("sw_KE")
+
+
+def test_suffixes_in_letters_of_any_size(model, feelings, tmp_path):
+    for path in feelings.glob("*.test.jsonl"):
+        packed = tmp_path / f"{path.name.split('.')[0]}.test.JSONL.GZ"
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+    (tmp_path / "de_DE.latest.jsonl").write_text("no row")
+    assert evaluate(model, tmp_path, bootstrap=20).rows == evaluate(model, feelings, bootstrap=20).rows
+    with pytest.raises(DataError, match=r"no files <language>\.dev\.jsonl \(or \.json, .*\.conllu\.gz\) in"):
+        evaluate(model, tmp_path, split="dev")
 
 
 def test_a_language_named_beside_its_file(model, feelings, tmp_path, capsys):

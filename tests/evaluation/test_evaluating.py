@@ -1,6 +1,7 @@
 """Evaluation: which adapter reads what, constant guesses, results in and out."""
 
 import copy
+import gzip
 import json
 import math
 from dataclasses import replace
@@ -115,13 +116,16 @@ def test_tagging(base_run, corpus, tmp_path):
     assert results.value("en_XX", "majority", "accuracy").value > 0.5
 
 
-def test_perplexity_with_and_without_switching(base_run, corpus):
+def test_perplexity_with_and_without_switching(base_run, corpus, tmp_path):
     results = evaluate(base_run.model, corpus / "text", source="English", max_length=32, bootstrap=20)
     assert results.metrics() == ["perplexity", "accuracy"]
     assert results.value("de_DE", "right").value != results.value("de_DE", "source").value
     assert results.value("en_XX", "source") is None
     assert results.value("de_DE", "uniform").value == len(base_run.tokenizer)
     alone = evaluate(base_run.model, corpus / "text", max_length=32, bootstrap=20)
+    for path in (corpus / "text").glob("*.txt"):
+        (tmp_path / f"{path.stem}.TXT.GZ").write_bytes(gzip.compress(path.read_bytes()))
+    assert evaluate(base_run.model, tmp_path, max_length=32, bootstrap=20).rows == alone.rows
     assert alone.value("de_DE", "source") is None
     assert alone.value("de_DE").value == pytest.approx(results.value("de_DE").value, rel=1e-4)
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.conftest import DEVELOPMENT_DATA
 from tests.rows.support import read, values
@@ -62,7 +64,7 @@ def test_numbers_of_words_are_not_taken_for_words(tmp_path: Path):
         "column3": ["B-PER", "O"],
         "column4": ["-", "-"],
     }
-    assert second == {"words": ["1"], "tags": ["-"], "column2": ["Yes"], "column3": ["O"]}
+    assert second == {"column1": ["1"], "column2": ["Yes"], "column3": ["O"], "column4": ["-"]}
     with pytest.raises(DataError, match=r"a.conll:2: no words; .*the row has 'column1', 'column2'"):
         load(TASKS["tag"], path)
     named = load(TASKS["tag"], path, columns={"words": "column2", "tags": "column3"})
@@ -72,6 +74,143 @@ def test_numbers_of_words_are_not_taken_for_words(tmp_path: Path):
     ]
     path.write_text("1\tO\n2\tO\n")
     assert values(path) == [{"words": ["1", "2"], "tags": ["O", "O"]}]
+
+
+WORDS = {
+    "with an id": "# id 1a2b\tdomain=en\nAda _ _ B-PER\n# _ _ O\n\n# id 3c4d\tdomain=en\n# _ _ O\nwrote _ _ O\n",
+    "tabs": "# id 1a2b\tdomain=en\nAda\tB-PER\n#\tO\n\n# id 3c4d\tdomain=en\n#\tO\nwrote\tO\n",
+    "late": "Ada\tB-PER\n#\tO\n\n# id 3c4d\tdomain=en\n#\tO\nwrote\tO\n",
+    "three columns": "# id 1a2b\nAda NN B-PER\n# SYM O\n\n# id 3c4d\n# SYM O\nwrote VB O\n",
+    "key and value": "# sent_id = 1\nAda x y B-PER\n# x y O\n\n# sent_id = 2\n# text = #\n# x y O\nwrote x y O\n",
+    "none": "Ada B-PER\n# O\n\n# O\nwrote O\n",
+    "documents": "#begin document (a); part 000\nAda B-PER\n# O\n\n# O\nwrote O\n#end document\n",
+    "word for word": "-DOCSTART- O\n\n#sent=1\nAda B-PER\n# O\n\n#sent=2\n# O\nwrote O\n",
+    "document in tabs": "-DOCSTART- -X-\tO\n\nAda\tB-PER\n#\tO\n\n-DOCSTART-\n\n#\tO\nwrote\tO\n",
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_comments_are_no_words_and_the_word_hash_is_no_comment(tmp_path: Path, name: str):
+    path = tmp_path / "a.conll"
+    path.write_text(WORDS[name])
+    assert [(row["words"], row["tags"]) for row in values(path)] == [
+        (["Ada", "#"], ["B-PER", "O"]),
+        (["#", "wrote"], ["O", "O"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "content", ["# O\nAda B-PER\n\n# O\n", "#x O\nAda B-PER\n\n#x O\n", "#\tSYM\nAda\tX\n#\tSYM\n"]
+)
+def test_a_file_may_begin_with_the_word_hash(tmp_path: Path, content: str):
+    path = tmp_path / "a.conll"
+    path.write_text(content)
+    there = [[line.split()[0] for line in part.splitlines()] for part in content.split("\n\n")]
+    if "SYM" not in content:
+        assert [row["words"] for row in values(path)] == there
+    path.write_text(content + "\nx SYM" if "SYM" not in content else content + "$\tSYM\n")
+    assert values(path)[0]["words"][0] == there[0][0]
+
+
+def test_words_that_are_hashes_alone(tmp_path: Path):
+    path = tmp_path / "a.conll"
+    path.write_text("#\n# x\n#x\n\nin\n#\n")
+    assert values(path) == [{"words": ["#", "#x"]}, {"words": ["in", "#"]}]
+    path.write_text("# O\n\n# B-X\n")
+    assert values(path) == [{"words": ["#"], "tags": ["O"]}, {"words": ["#"], "tags": ["B-X"]}]
+    path.write_text("# nothing else\n\n#begin document (a)\n")
+    assert values(path) == []
+
+
+@pytest.mark.parametrize("start", ["0", "1", "through"])
+@pytest.mark.parametrize("header", ["", "#\thttp://de.wikipedia.org/wiki/Ada [2009-10-17]\n", "# a = b\tc\td\n"])
+def test_numbers_of_words_are_found_in_every_sentence(tmp_path: Path, start: str, header: str):
+    sentences = [["Yes"], ["Ada", "wrote", "#"], ["No"], ["1"]]
+    path = tmp_path / "a.conll"
+    content, number = "", 1
+    for sentence in sentences:
+        number = number if start == "through" else int(start)
+        content += header
+        for word in sentence:
+            content += f"{number}\t{word}\tO\n"
+            number += 1
+        content += "\n"
+    path.write_text(content)
+    assert [row["column2"] for row in values(path)] == sentences
+    assert not any("words" in row for row in values(path))
+    assert len(load(TASKS["tag"], path, columns={"words": "column2", "tags": "column3"})) == 4
+    path.write_text(content + "x\tAda\tO\n")
+    with pytest.raises(
+        DataError, match="the first column numbers the words, as at the file's beginning; here it is 'x'"
+    ):
+        list(read_rows(path, BadRows()))
+
+
+def test_words_written_as_one_and_empty_nodes_of_numbered_files(tmp_path: Path):
+    path = tmp_path / "a.conll"
+    path.write_text(CONLLU)
+    first, second = values(path)
+    assert (first["column2"], second["column2"]) == (["Vamos", "nos", "a mar"], ["Sí"])
+    assert first["column4"] == ["VERB", "PRON", "NOUN"]
+
+
+def test_numbers_may_be_words(tmp_path: Path):
+    path = tmp_path / "a.conll"
+    for content in ("1 CD O\n2 CD O\n\nin NN O\n", "1 CD O\n3 CD O\n", "7 CD O\n\n2 CD O\n", "1\tO\n2\tO\n\n7\tO\n"):
+        path.write_text(content)
+        assert values(path)[0]["words"][0] == content[0]
+    path.write_text("1\tAda\n2\twrote\n\n1\tYes\n")  # numbers and words
+    assert [row["column2"] for row in values(path)] == [["Ada", "wrote"], ["Yes"]]
+
+
+def test_conll_2012_names_no_word(tmp_path: Path):
+    words = ("0   In   IN   (TOP(S(PP*   -   -", "1   it   PRP   *))   -   (1)")
+    rows = "".join(f"bc/cctv/00/cctv_0000   0   {word}\n" for word in words)
+    path = tmp_path / "a.conll"
+    path.write_text(f"#begin document (bc/cctv/00/cctv_0000); part 000\n{rows}\n{rows}\n#end document\n")
+    assert [row["column4"] for row in values(path)] == [["In", "it"]] * 2
+    with pytest.raises(DataError, match="no words"):
+        load(TASKS["tag"], path)
+    assert load(TASKS["tag"], path, columns={"words": "column4", "tags": "column5"})[0].gold == ("IN", "PRP")
+
+
+@pytest.mark.parametrize("name", ["a.conll", "a.conllu"])
+def test_carriage_returns_alone_are_refused(tmp_path: Path, name: str):
+    path = tmp_path / name
+    word = "1\tAda\t_\tPROPN" + "\t_" * 6 if name == "a.conllu" else "Ada\tB-PER"
+    path.write_bytes(f"# id = 1\r{word}\r\r# id = 2\r{word}\r".encode())
+    with pytest.raises(DataError, match=r":1: a carriage return stands alone in it; lines end in"):
+        list(read_rows(path, BadRows()))
+    path.write_bytes(f"# id = 1\r\n{word}\r\n\r\n# id = 2\r\n{word}\r\n".encode())
+    assert [row["words"] for row in values(path)] == [["Ada"], ["Ada"]]
+
+
+WORD = st.text(st.characters(codec="utf-8", categories=("L", "P", "S")), min_size=1, max_size=4)
+TAGGED = st.lists(
+    st.lists(st.tuples(WORD | st.just("#"), st.sampled_from(["O", "B-X"])), min_size=1, max_size=4),
+    min_size=1,
+    max_size=4,
+)
+EVERY = settings(derandomize=True, deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+
+
+@EVERY
+@given(
+    sentences=TAGGED,
+    separator=st.sampled_from([" ", "\t"]),
+    between=st.sampled_from([[], ["x"], ["_", "_"]]),
+    comment=st.sampled_from(["", "# id 1a2b\tdomain=en", "# id 1a2b", "# sent_id = 5", "# text = # O #"]),
+)
+def test_what_is_written_with_comments_is_read(
+    tmp_path: Path, sentences: list[list[tuple[str, str]]], separator: str, between: list[str], comment: str
+):
+    path = tmp_path / "a.conll"
+    parts = []
+    for sentence in sentences:
+        lines = [separator.join([word, *between, tag]) for word, tag in sentence]
+        parts.append("\n".join([*([comment] if comment else []), *lines]))
+    path.write_text("\n\n".join(parts), encoding="utf-8")
+    assert [list(zip(row["words"], row["tags"], strict=True)) for row in values(path)] == sentences
 
 
 def test_words_alone_have_no_tags(tmp_path: Path):

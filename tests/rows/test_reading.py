@@ -38,10 +38,11 @@ SENTENCES = [{"words": ["Grüße"]}, {"words": ["日本"]}]
 @pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".parquet"])
 def test_the_suffix_says_what_a_file_is(tmp_path: Path, suffix: str):
     kind = suffix.split(".")[1]
-    path = tmp_path / f"de_DE.test{suffix}"
     content = CONTENT[kind].encode()
-    path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
-    assert values(path) == (SENTENCES if "conll" in kind else ROWS)
+    for spelled in (suffix, suffix.upper(), suffix.title()):
+        path = tmp_path / f"de_DE.test{spelled}"
+        path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+        assert values(path) == (SENTENCES if "conll" in kind else ROWS)
     assert format_of(path) == format_of(str(path).upper()) == kind
 
 
@@ -76,7 +77,7 @@ def test_what_cannot_be_read_is_said_before_the_first_row(tmp_path: Path):
             read_rows(source, BadRows(skip=True), **options)
 
     fails(tmp_path / "absent.jsonl", "There is no file .*absent.jsonl")
-    fails(tmp_path, "is a folder; name a file in it")
+    fails(tmp_path, "is a folder, without Parquet files; name a file in it")
     (tmp_path / "a.xlsx").touch()
     fails(tmp_path / "a.xlsx", r"a.xlsx has none of the suffixes .*: \.jsonl, \.json, \.csv, .*\.conllu\.gz")
     fails(tmp_path / "a.xlsx", "There is no format 'xlsx'; there are jsonl, json, csv", format="xlsx")
@@ -183,10 +184,12 @@ def test_written_records_come_back_or_are_bad(tmp_path: Path, kind: str, records
         records = [[value.replace("\n", " ").replace("\r", " ") for value in record] for record in records]
     path = tmp_path / f"a.{kind}"
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="," if kind == "csv" else "\t", lineterminator="\n")
+        writer = csv.writer(file, delimiter="," if kind == "csv" else "\t", lineterminator="\r\n")
         writer.writerows([["a", "b"], *records])
     good, noted = read(path)
-    assert [list(row.values.values()) for row in good] == [record for record in records if len(record) == 2]
+    assert [list(row.values.values()) for row in good] == [
+        [value or None for value in record] for record in records if len(record) == 2
+    ]
     assert len(noted) == sum(len(record) != 2 for record in records)
 
 

@@ -19,7 +19,7 @@ def test_records_keep_their_texts_and_places(tmp_path: Path, suffix: str, separa
     rows, noted = read(path)
     assert not noted
     assert [(row.values, row.place, row.language) for row in rows] == [
-        ({"id": "007", "text": 'two\nlines, "quoted"', "label": ""}, f"{path}:3", "it_IT"),
+        ({"id": "007", "text": 'two\nlines, "quoted"', "label": None}, f"{path}:3", "it_IT"),
         ({"id": " \u200f1", "text": "\x00 x", "label": "0"}, f"{path}:5", "it_IT"),
     ]
 
@@ -32,7 +32,7 @@ def test_each_wrong_record_is_reported_and_spoils_no_other(tmp_path: Path, suffi
     rows, noted = read(path)
     good = [{"a": a, "b": b} for a, b in (("1", "2"), ("3", "4"), ("5", "6"), ("7", "8"))]
     if suffix == "csv":
-        assert [row.values for row in rows] == [*good, {"a": 'x"y', "b": ""}]
+        assert [row.values for row in rows] == [*good, {"a": 'x"y', "b": None}]
         assert noted == [
             (f"{path}:3", "1 fields where the header has 2 columns"),
             (f"{path}:5", "3 fields where the header has 2 columns"),
@@ -41,7 +41,7 @@ def test_each_wrong_record_is_reported_and_spoils_no_other(tmp_path: Path, suffi
             (f"{path}:13", "1 fields where the header has 2 columns"),
         ]
     else:
-        more = [{"a": "y", "b": "2"}, {"a": "9", "b": "10"}, {"a": 'x"y', "b": ""}]
+        more = [{"a": "y", "b": "2"}, {"a": "9", "b": "10"}, {"a": 'x"y', "b": None}]
         assert [row.values for row in rows] == [*good, *more]
         assert [place for place, _ in noted] == [f"{path}:{number}" for number in (3, 5, 7, 9, 13)]
 

@@ -127,3 +127,42 @@ def test_too_little_room() -> None:
         Room(5)
     with pytest.raises(ConfigurationError, match="stride is -1"):
         Room(50, -1)
+
+
+SPELLED = ["<s>", "</s>", "<pad>", "<mask>", "<unk>", "<s><mask></s>", "a<pad>", "the <mask> house", "＜mask＞"]
+ROWS = {
+    "classify": lambda one, two: ({"text": one}, {"premise": one, "hypothesis": two}),
+    "regress": lambda one, two: ({"text": one}, {"premise": one, "hypothesis": two}),
+    "tag": lambda one, two: ({"words": [one, two, one]}, {"text": f"{one} {two}"}),
+    "qa": lambda one, two: ({"question": one, "context": f"the house {two} river"},),
+    "choice": lambda one, two: ({"context": one, "choices": [two, one]}, {"question": one, "choices": [one, two]}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("one", SPELLED)
+def test_special_tokens_that_a_text_spells_are_text(scripts_tokenizer: Any, name: str, one: str) -> None:
+    task, special = TASKS[name], set(scripts_tokenizer.all_special_ids) - {scripts_tokenizer.unk_token_id}
+    for values in ROWS[name](one, "<pad> <mask>"):
+        texts, _ = task.parse(values)
+        plain, _ = task.parse(json.loads(json.dumps(values, ensure_ascii=False).replace("<", "(").replace("＜", "(")))
+        made, same = (
+            task.encode(scripts_tokenizer, [Example(each, None, "")], LABELS[name], Room(128))
+            for each in (texts, plain)
+        )
+        for encoding, other in zip(made, same, strict=True):
+            for sequence, likewise in zip(encoding.sequences, other.sequences, strict=True):
+                count = sum(each in special for each in sequence)
+                assert (
+                    count == sum(each in special for each in likewise) == (2 if name == "tag" or len(texts) == 1 else 4)
+                )
+
+
+def test_an_answer_may_be_spelled_like_a_special_token(scripts_tokenizer: Any) -> None:
+    context = "the house <mask> by the </s> river"
+    for answer in ("<mask>", "</s>", "house <mask>"):
+        texts, gold = TASKS["qa"].parse({"question": "<s>", "context": context, "answers": answer})
+        (encoding,) = TASKS["qa"].encode(scripts_tokenizer, [Example(texts, gold, "")], [], Room(128))
+        first, last = (edge - encoding.places[0] for edge in encoding.target)
+        spans = encoding.places[1]
+        assert context[spans[first][0] : spans[last][1]] == answer

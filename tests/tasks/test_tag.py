@@ -9,7 +9,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 
 from tests.conftest import DEVELOPMENT_DATA
 from tests.support import example_of
-from xmodular.tasks import TASKS, Room
+from xmodular.tasks import TASKS, Encoding, Example, Room
 from xmodular.tasks.loading import load
 from xmodular.tasks.tag import UPOS, spans
 
@@ -217,3 +217,54 @@ def test_real_files():
     parts = load(TAG, DEVELOPMENT_DATA / "pos" / "ar_AR.test.conllu")
     assert len(parts) == 250
     assert TAG.label_names(parts) == list(UPOS)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("The  house,\u00a0red.\n", ["The", "house,", "red."]),
+        ("我愛 Berlin。", ["我", "愛", "Berlin", "。"]),
+        ("Python3很好（真的）", ["Python3", "很", "好", "（", "真", "的", "）"]),
+        ("東京タワーに行った", list("東京タワーに行った")),
+        ("か\u3099 葛\U000e0100城 𠮷", ["か\u3099", "葛\U000e0100", "城", "𠮷"]),
+        ("나는 학교에 간다", ["나는", "학교에", "간다"]),
+        ("฿ 5", ["฿", "5"]),
+    ],
+)
+def test_a_text_is_split_by_script(text, words):
+    texts, gold = TAG.parse({"text": text})
+    assert (texts, gold) == ((text, *words), None)
+    tags = ["B-X" if place % 2 else "O" for place in range(len(words))]
+    logits = np.eye(2)[[int(tag == "B-X") for tag in tags]] * 9
+    places = tuple((place, place) for place in range(len(words)))
+    example = Example(texts, None, "")
+    found = TAG.decode(example, [(Encoding(0, ((0,) * len(words),), None, places), logits)], ["O", "B-X"])
+    assert [(text[span["start"] : span["end"]], span["text"]) for span in found["spans"]] == [
+        (word, word) for word in words[1::2]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "script"), [("ผมรักประเทศไทย", "Thai"), ("a ဘာသာ", "Burmese"), ("ភាសាខ្មែរ", "Khmer"), ("ພາສາລາວ", "Lao")]
+)
+def test_a_text_that_cannot_be_split_is_refused(text, script):
+    with pytest.raises(ValueError, match=f"'text' has {script} letters in it .* give 'words', a list"):
+        TAG.parse({"text": text})
+    assert TAG.parse({"words": [text]}) == ((text, text), None)
+
+
+@pytest.mark.skipif(not DEVELOPMENT_DATA.is_dir(), reason="development data (../shared/data) is not there")
+@pytest.mark.parametrize("code", ["zh_CN", "zh_TW", "th_TH", "ko_KR", "de_DE"])
+def test_no_real_sentence_is_one_word(code):
+    folder = DEVELOPMENT_DATA / ("text_dev" if code != "ko_KR" else "nli_free")
+    path = next(folder.glob(f"{code}*"))
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) > 30][:100]
+    assert len(lines) > 20
+    for line in lines:
+        if code == "th_TH":
+            with pytest.raises(ValueError, match="Thai"):
+                TAG.parse({"text": line})
+        else:
+            words = TAG.parse({"text": line})[0][1:]
+            assert max(map(len, words)) < 30
+            assert "".join(words) == "".join(line.split())

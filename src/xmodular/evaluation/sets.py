@@ -17,7 +17,7 @@ from xmodular.rows import SUFFIXES, hub_sources
 from xmodular.tasks import Example, Task
 from xmodular.tasks.loading import load
 
-_TEXT = (".txt",)
+_TEXT = (".txt", ".txt.gz")
 _WILD = re.compile(r"[*?\[]")
 _OUTSIDE = "O"  # the tag that says nothing
 _SHOWN = 10  # labels that a message names
@@ -188,11 +188,12 @@ def _find(part: str, options: EvaluateOptions, task: Task | None, languages: Seq
         return _data_sets(part, options.languages or languages)
     path, suffixes = Path(part), _TEXT if task is None else SUFFIXES
     if path.is_dir():
-        patterns = ["*.txt"] if task is None else [f"*.{options.split}{suffix}" for suffix in suffixes]
-        paths = sorted(each for pattern in patterns for each in path.glob(pattern))
+        split = "" if task is None else f".{options.split}"
+        paths = sorted(each for each in path.iterdir() if _is_of(each.name, split, suffixes))
         if not paths:
-            more = f" (or {', '.join(suffixes[1:])})" if suffixes[1:] else ""
-            raise DataError(f"There are no files {patterns[0].replace('*', '<language>')}{more} in {path}.")
+            raise DataError(
+                f"There are no files <language>{split}{suffixes[0]} (or {', '.join(suffixes[1:])}) in {path}."
+            )
         return [_Found(_language(each), str(each)) for each in paths]
     if path.is_file():
         return [_Found(_language(path) if task is None else None, part)]
@@ -202,6 +203,12 @@ def _find(part: str, options: EvaluateOptions, task: Task | None, languages: Seq
     if not paths:
         raise DataError(f"There are no files {part}.")
     return [_Found(_language(each), str(each)) for each in paths]
+
+
+def _is_of(name: str, split: str, suffixes: Sequence[str]) -> bool:
+    """Whether a file's name is of a split and ends in one of the suffixes, in letters of any size."""
+    suffix = next((each for each in sorted(suffixes, key=len, reverse=True) if name.lower().endswith(each)), None)
+    return suffix is not None and not name.startswith(".") and name[: -len(suffix)].endswith(split)
 
 
 def _data_sets(part: str, languages: Sequence[str]) -> list[_Found]:

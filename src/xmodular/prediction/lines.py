@@ -5,17 +5,22 @@ from __future__ import annotations
 import base64
 import csv
 import datetime
+import gzip
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
+from xmodular.rows import format_of
+
+FORMATS = ("jsonl", "csv", "tsv", "parquet")
+_WHOLE = 2.0**53  # up to here, all whole numbers are floats
 
 
 def line_of(row: Mapping[str, Any]) -> bytes:
@@ -69,21 +74,42 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def write_as(parts: Sequence[Path], target: Path, suffix: str) -> None:
-    """Put files of JSON lines together into one file, in the format of a suffix.
+def write_as(parts: Sequence[Path], target: Path, name: str, none: Mapping[str, Any]) -> None:
+    """Put files of JSON lines together into one file, in the format of a name's suffix; packed if that is ``.gz``.
 
     Columns are those of all rows, in the order in which they first appear; a row without one has it empty.
+
+    Args:
+        parts: the files of lines.
+        target: the file to write.
+        name: of `FORMATS`, and perhaps packed.
+        none: where there is no row, the columns there would be, with values of their kinds.
     """
-    if suffix == ".parquet":
-        _write_parquet(parts, target)
-    elif suffix == ".jsonl":
-        with open(target, "wb") as out:
+    format = format_of(name)
+    if format == "parquet":
+        write_parquet(parts, [target], none)
+        return
+    with _packed(target, name) as out:
+        if format == "jsonl":
             for part in parts:
                 with open(part, "rb") as file:
                     while block := file.read(1 << 20):
                         out.write(block)
-    else:
-        _write_table(parts, target, "\t" if suffix == ".tsv" else ",")
+        else:
+            text = io.TextIOWrapper(out, encoding="utf-8", newline="")
+            _write_table(parts, text, "\t" if format == "tsv" else ",", none)
+            text.flush()
+            text.detach()
+
+
+@contextmanager
+def _packed(target: Path, name: str) -> Iterator[IO[bytes]]:
+    with open(target, "wb") as file:
+        if not name.lower().endswith(".gz"):
+            yield file
+            return
+        with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+            yield packed  # type: ignore[misc]
 
 
 def _rows(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:
@@ -91,14 +117,26 @@ def _rows(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:
         yield from read_lines(part)
 
 
-def _write_table(parts: Sequence[Path], target: Path, delimiter: str) -> None:
-    """Lists and mappings are written as JSON, truth values as true and false, nothing as an empty field."""
-    columns = list(dict.fromkeys(name for row in _rows(parts) for name in row))
-    with open(target, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(_LineEnds(file), delimiter=delimiter, lineterminator="\r\n")
-        writer.writerow(columns)
-        for row in _rows(parts):
-            writer.writerow([_cell(row.get(name)) for name in columns])
+def _write_table(parts: Sequence[Path], file: TextIO, delimiter: str, none: Mapping[str, Any]) -> None:
+    """Lists and mappings are written as JSON, truth values as true and false, nothing as an empty field.
+
+    Readers of TSV may take a line of a quoted field for a row where it has as many tabs; a quoted header says that
+    quotes are meant. It also keeps a byte order mark that begins the first name.
+    """
+    columns: dict[str, None] = {}
+    quoted = False
+    for row in _rows(parts):
+        columns |= dict.fromkeys(row)
+        texts = [value for value in row.values() if isinstance(value, str)]
+        quoted |= any("\n" in text for text in texts) and any("\t" in text for text in texts)
+    names = list(columns or none)
+    quoted = (quoted and delimiter == "\t") or (bool(names) and names[0].startswith("\ufeff"))
+    out = _LineEnds(file)
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\r\n")
+    quoting = csv.writer(out, delimiter=delimiter, lineterminator="\r\n", quoting=csv.QUOTE_ALL)
+    (quoting if quoted else writer).writerow(names)
+    for row in _rows(parts):
+        writer.writerow([_cell(row.get(name), row) for name in names])
 
 
 class _LineEnds:
@@ -115,16 +153,74 @@ class _LineEnds:
         return self._file.write(record.removesuffix("\r\n") + "\n")
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, (list, dict, bool)):
-        return json.dumps(value, ensure_ascii=False)
+def _cell(value: Any, row: Mapping[str, Any]) -> Any:
+    """A value of a row as a cell.
+
+    A list is not to be taken for a text that stands in another cell, as an answer may stand in a context; JSON may have
+    any number of spaces before it.
+    """
+    if isinstance(value, (list, dict)):
+        text = json.dumps(value, ensure_ascii=False)
+        while any(isinstance(each, str) and text in each for each in row.values()):
+            text = f" {text}"
+        return text
+    if isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < _WHOLE:
+        return int(value)  # labels may be numbers, and 1.0 is another text than 1
     return value
 
 
-def _write_parquet(parts: Sequence[Path], target: Path) -> None:
-    """One row group per part; a column whose values have no common type is written as JSON text."""
-    columns = list(dict.fromkeys(name for row in _rows(parts) for name in row))
-    fields: dict[str, pa.Field | None] = {name: pa.field(name, pa.null()) for name in columns}  # None: as text
+def _as_text(value: Any, row: Mapping[str, Any]) -> str | None:
+    return None if value is None else str(_cell(value, row))
+
+
+def write_parquet(
+    parts: Sequence[Path],
+    targets: Sequence[Path],
+    none: Mapping[str, Any],
+    stored: tuple[pa.Schema, Iterator[pa.Table]] | None = None,
+) -> None:
+    """Write one row group per part, into one file or into one for each part.
+
+    A column whose values have no common type is written as text, as in a table.
+
+    Args:
+        parts: files of JSON lines.
+        targets: one file, or one for each part.
+        none: as for `write_as`.
+        stored: columns that are Parquet already, and their rows, a table for each part: they keep their types, and what
+            the lines have in these columns is not looked at.
+    """
+    kept = pa.schema([]) if stored is None else stored[0]
+    fields = _fields(parts, none, kept.names)
+    made = [pa.field(name, pa.string()) if field is None else field for name, field in fields.items()]
+    schema = pa.schema([*kept, *made], metadata=kept.metadata)
+    writer: pq.ParquetWriter | None = None
+    try:
+        for number, part in enumerate(parts):
+            rows = list(read_lines(part))
+            columns = [] if stored is None else next(stored[1]).columns
+            for name, field in fields.items():
+                values = [row.get(name) if field is not None else _as_text(row.get(name), row) for row in rows]
+                columns.append(pa.array(values, schema.field(name).type))
+            if writer is None or len(targets) > 1:
+                if writer is not None:
+                    writer.close()
+                writer = pq.ParquetWriter(targets[number], schema)
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _fields(parts: Sequence[Path], none: Mapping[str, Any], kept: Sequence[str]) -> dict[str, pa.Field | None]:
+    """The columns that are not kept, with types for all their values; None for text."""
+    columns = dict.fromkeys(name for row in _rows(parts) for name in row) or none
+    names = [name for name in columns if name not in kept]
+    fields: dict[str, pa.Field | None] = {name: pa.field(name, pa.null()) for name in names}
+    if columns is none:
+        return {name: _common(pa.field(name, pa.null()), [none[name]]) for name in names}
     widened: set[str] = set()
     for number, part in enumerate(parts):
         rows = list(read_lines(part))
@@ -140,17 +236,7 @@ def _write_parquet(parts: Sequence[Path], target: Path) -> None:
             field = fields[name]
             if field is not None and not _fits(field.type, [row.get(name) for row in rows]):
                 fields[name] = None
-    schema = pa.schema([pa.field(name, pa.string()) if field is None else field for name, field in fields.items()])
-    with pq.ParquetWriter(target, schema) as writer:
-        for part in parts:
-            rows = list(read_lines(part))
-            made = []
-            for name, field in fields.items():
-                values = [row.get(name) for row in rows]
-                if field is None:
-                    values = [None if each is None else json.dumps(each, ensure_ascii=False) for each in values]
-                made.append(pa.array(values, schema.field(name).type))
-            writer.write_table(pa.Table.from_arrays(made, schema=schema))
+    return fields
 
 
 def _fits(kind: pa.DataType, values: Sequence[Any]) -> bool:

@@ -24,6 +24,7 @@ except ImportError:  # Windows, where two runs at once are not kept apart
     fcntl = None  # type: ignore[assignment]
 
 JOURNAL = "predict.json"
+_OURS = ("part-*.jsonl", "part-*.parquet", "bad-*.jsonl")
 _HEAD = 1 << 16  # bytes of a file that are hashed
 
 
@@ -221,7 +222,7 @@ def discard(folder: Path) -> None:
     if not folder.is_dir():
         return
     _tidy(folder)
-    for path in [*folder.glob("part-*.jsonl"), *folder.glob("bad-*.jsonl")]:
+    for path in [each for pattern in _OURS for each in folder.glob(pattern)]:
         path.unlink()
     (folder / JOURNAL).unlink(missing_ok=True)
     if not any(folder.iterdir()):
@@ -230,16 +231,24 @@ def discard(folder: Path) -> None:
 
 def _tidy(folder: Path) -> None:
     """Remove what a killed run was writing."""
-    for path in folder.glob("*.writing"):
-        path.unlink()
-    for path in folder.glob(".writing-*"):
-        shutil.rmtree(path)
+    for path in [*folder.glob("*.writing"), *folder.glob(".writing-*")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def strangers_in(folder: Path) -> list[str]:
+    """The files in a folder that no run has written."""
+    ours = {JOURNAL, *(path.name for pattern in _OURS for path in folder.glob(pattern))}
+    return sorted(path.name for path in folder.iterdir() if path.name not in ours)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file is on disk."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
+    """Wait until a file, or all files in a folder, are on disk."""
+    for each in path.iterdir() if path.is_dir() else [path]:
+        with open(each, "rb+") as file:
+            os.fsync(file.fileno())
 
 
 def lines_in(paths: Sequence[Path]) -> int:

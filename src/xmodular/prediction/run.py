@@ -15,12 +15,23 @@ from typing import Any
 
 from xmodular.console import console, progress_bar
 from xmodular.errors import ConfigurationError, DataError
+from xmodular.files import write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PredictOptions, as_record, build
-from xmodular.prediction.lines import SUFFIXES, bad_lines, write_as
-from xmodular.prediction.parts import Parts, discard, fingerprint, lines_in, read_journal, sync
+from xmodular.prediction.lines import FORMATS, bad_lines, read_lines, write_as, write_parquet
+from xmodular.prediction.parts import (
+    JOURNAL,
+    Parts,
+    discard,
+    fingerprint,
+    lines_in,
+    read_journal,
+    strangers_in,
+    sync,
+)
 from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.work import Work
+from xmodular.rows import format_of, parquet_files, parquet_schema, parquet_tables
 from xmodular.tasks import given_model, hash_of
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
@@ -55,8 +66,10 @@ def predict(
 
     Args:
         model: a fine-tuned model, as an object, a folder or a name on the Hub.
-        input: a file of rows, "-" for JSON lines on standard input, or "hub:<data set>:<configuration>:<split>".
-        output: .jsonl, .csv, .tsv or .parquet; "-" for JSON lines on standard output; with `shard_rows` a folder.
+        input: a file of rows, a folder of Parquet files, "-" for JSON lines on standard input, or
+            "hub:<data set>:<configuration>:<split>".
+        output: .jsonl, .csv or .tsv (all also .gz) or .parquet; "-" for JSON lines on standard output; with
+            `shard_rows` a folder, of Parquet files where the input is Parquet.
         options: the other fields of `PredictOptions`.
 
     Returns:
@@ -73,16 +86,11 @@ def predict(
 def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
     to_stdout = options.output == "-"
     output = Path(options.output)
-    if not to_stdout and options.shard_rows is None:
-        if output.suffix not in SUFFIXES:
-            raise ConfigurationError(
-                f"--output {options.output} is none of {', '.join(SUFFIXES)}; '-' is standard output, and with "
-                "--shard-rows it is a folder."
-            )
-        if output.exists() and not options.overwrite and not (read_journal(_beside(output)) or {}).get("complete"):
-            raise ConfigurationError(f"{output} is there already; --overwrite replaces it.")
+    # What appears at once, when all is done, has its parts beside it; else the parts themselves are the output.
+    whole = options.shard_rows is None or bool(parquet_files(options.input))
     if not to_stdout:
         _check_apart(Path(options.input).resolve(), output.resolve())
+        _check_output(options, output, whole)
     if options.input != "-" and not options.input.startswith("hub:") and not Path(options.input).exists():
         raise DataError(f"There is no input {options.input}.")
     predictor = Predictor(
@@ -103,13 +111,13 @@ def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pred
     if to_stdout:
         return _to_stdout(predictor, options)
     parts = Parts(
-        output if options.shard_rows is not None else _beside(output),
+        _beside(output) if whole else output,
         _run(options, given, predictor),
         overwrite=options.overwrite,
     )
-    if parts.complete and options.shard_rows is not None:
+    if parts.complete and not whole:
         raise ConfigurationError(f"{output} holds a finished run; --overwrite replaces it.")
-    bad_rows = output if options.shard_rows is not None else _bad_of(output)
+    bad_rows = _bad_of(output) if whole else output
     if parts.complete and output.exists() and not (parts.folder / _MERGED).exists():
         # The run was killed when all that was left to do was to tidy up.
         journal = read_journal(parts.folder) or {}
@@ -117,16 +125,16 @@ def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pred
         discard(parts.folder)
     else:
         for taken in (output, bad_rows):
-            if not parts.count and options.shard_rows is None and taken.exists() and not options.overwrite:
+            if not parts.count and whole and taken.exists() and not options.overwrite:
                 raise ConfigurationError(f"{taken} is there already; --overwrite replaces it.")
         work = Work(predictor, options)
         try:
             _write_parts(work, parts, predictor, options.shard_rows)
             rows, bad = lines_in(parts.rows()), lines_in(parts.bad())
-            if options.shard_rows is not None:
-                parts.finish(rows, bad)
+            if whole:
+                _publish(parts, options, work, rows, bad)
             else:
-                _publish(parts, output, rows, bad)
+                parts.finish(rows, bad)
         finally:
             parts.leave()
     console.print(f"Saved {rows:,} rows in {output}")
@@ -146,14 +154,34 @@ def _bad_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.bad.jsonl")
 
 
+def _check_output(options: PredictOptions, output: Path, whole: bool) -> None:
+    """Refuse an output of no format, or one that would replace something unasked."""
+    if options.shard_rows is None and format_of(output) not in FORMATS:
+        suffixes = ", ".join(f".{format}" for format in FORMATS)
+        raise ConfigurationError(
+            f"--output {options.output} is none of {suffixes}, of which all but the last may have .gz behind them; "
+            "'-' is standard output, and with --shard-rows it is a folder."
+        )
+    if not whole or not output.exists() or (read_journal(_beside(output)) or {}).get("complete"):
+        return
+    if not options.overwrite:
+        raise ConfigurationError(f"{output} is there already; --overwrite replaces it.")
+    if options.shard_rows is not None:
+        read_journal(output)  # raises where it is no run's
+        if strangers := strangers_in(output):
+            raise ConfigurationError(f"{output} also holds {', '.join(strangers)[:100]}: name another place.")
+
+
 def _check_apart(source: Path, output: Path) -> None:
-    """Nothing is written over the input.
+    """Nothing is written over the input, or among it.
 
     Raises:
         ConfigurationError: it would be.
     """
     if source in (output, _bad_of(output)) or output in source.parents:
         raise ConfigurationError(f"--output {output} would replace the input: name another place.")
+    if source.is_dir() and source in output.parents:
+        raise ConfigurationError(f"--output {output} is in the folder of the input: name another place.")
 
 
 def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: Predictor) -> dict[str, Any]:
@@ -161,6 +189,8 @@ def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: 
     record = {name: value for name, value in as_record(options).items() if name not in _FREE}
     if (path := Path(options.input)).is_file():
         record["input_file"] = fingerprint(path)
+    elif files := parquet_files(path):
+        record["input_files"] = {each.name: fingerprint(each) for each in files}
     record["commit"] = getattr(predictor.model.config, "_commit_hash", None)
     for name, source in (("model", None if given is not None else options.model), ("tokenizer", options.tokenizer)):
         if source is not None and Path(source).is_dir():
@@ -197,21 +227,44 @@ def _write_parts(work: Work, parts: Parts, predictor: Predictor, shard_rows: int
                 parts.close(part, bad)
 
 
-def _publish(parts: Parts, output: Path, rows: int, bad_count: int) -> None:
+def _publish(parts: Parts, options: PredictOptions, work: Work, rows: int, bad_count: int) -> None:
     """Put the parts together in their place."""
+    output = Path(options.output)
     bad_rows = _bad_of(output)
     merged, bad = parts.folder / _MERGED, parts.folder / "bad.writing"
-    write_as(parts.rows(), merged, output.suffix)
+    none = {} if rows else work.none()
+    if options.shard_rows is not None:
+        merged.mkdir()
+        _write_parquet(parts, [merged / f"part-{number:05d}.parquet" for number in range(parts.count)], options, none)
+        journal = read_journal(parts.folder) or {}
+        write_json(merged / JOURNAL, {**journal, "complete": True, "rows": rows, "bad": bad_count})
+    elif format_of(output) == "parquet":
+        _write_parquet(parts, [merged], options, none)
+    else:
+        write_as(parts.rows(), merged, output.name, none)
     sync(merged)
     if parts.bad():
-        write_as(parts.bad(), bad, ".jsonl")
+        write_as(parts.bad(), bad, bad_rows.name, {})
         sync(bad)
         os.replace(bad, bad_rows)
     else:
         bad_rows.unlink(missing_ok=True)
     parts.finish(rows, bad_count)
+    if output.is_dir():  # of a run before
+        discard(output)
     os.replace(merged, output)
     discard(parts.folder)
+
+
+def _write_parquet(parts: Parts, targets: list[Path], options: PredictOptions, none: dict[str, Any]) -> None:
+    """Write the parts as Parquet; columns that come out of Parquet files are taken from there, with their types."""
+    stored = None
+    if files := parquet_files(options.input):
+        schema = parquet_schema(files)
+        if schema is not None:
+            left_out = {noted["place"] for path in parts.bad() for noted in read_lines(path)}
+            stored = schema, parquet_tables(files, left_out, (lines_in([part]) for part in parts.rows()))
+    write_parquet(parts.rows(), targets, none, stored)
 
 
 def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:

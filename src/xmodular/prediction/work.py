@@ -12,8 +12,8 @@ from xmodular.languages import names_of
 from xmodular.options import PredictOptions
 from xmodular.prediction.lines import is_with_more, line_of, with_more
 from xmodular.prediction.predictor import WINDOW_CHARACTERS, Predictor
-from xmodular.rows import BadRows, Row, language_of, read_rows
-from xmodular.tasks import Example
+from xmodular.rows import BadRows, Row, columns_in, language_of, read_rows
+from xmodular.tasks import Example, Prediction
 from xmodular.tasks.loading import examples
 
 # Place and reason of a bad row, and the row itself where it could be parsed at all.
@@ -101,6 +101,15 @@ class Work:
             for accepted, prediction in zip(window, predicted, strict=True)
         ]
 
+    def none(self) -> dict[str, Any]:
+        """What a row of the output holds where the input has none: its columns, and a prediction, made for a sample."""
+        predictor = self._predictor
+        rows = [Row(predictor.task.sample, "", predictor.model.languages[0])]
+        (sample,) = examples(predictor.task, rows, BadRows(), gold=False)
+        columns = dict.fromkeys(columns_in(self._options.input), "")
+        predicted = self._name_columns(columns, sample)
+        return {**columns, **{self._names[name]: value for name, value in predicted.items()}}
+
     def _accept(self) -> Iterator[Accepted]:
         options = self._options
         rows = read_rows(options.input, self.bad, knows=self._predictor.adapters.knows)
@@ -180,16 +189,26 @@ class Work:
             noted["row"] = dict(self._row.values)
         self._noted.append(noted)
 
-    def _name_columns(self, columns: Container[str], example: Example) -> None:
-        """What the predictions are called: where the first rows have such a column, predicted_<name>."""
+    def _name_columns(self, columns: Container[str], example: Example) -> Prediction:
+        """What the predictions are called: where the first rows have such a column, predicted_<name>.
+
+        So they are too where the task would read them for the rows' own gold, which has another of its names there.
+
+        Returns:
+            The example's prediction.
+        """
         predictor = self._predictor
+        given = self._options.columns or {}
+        fields = [{*names, given.get(field, names[0])} for field, names in predictor.task.fields.items()]
+        taken = {name for names in fields if any(each in columns for each in names) for name in names}
         before = predictor.tokens, predictor.adapters.unsure, predictor.strange
         (prediction,) = predictor.predict([example])  # read again in its window, where its values come from
         predictor.tokens, predictor.adapters.unsure, predictor.strange = before
         for name in prediction:
             ours = name
-            while ours in columns:
+            while ours in columns or ours in taken:
                 ours = f"predicted_{ours}"
             self._names[name] = ours
         if renamed := [f"{name} is {ours}" for name, ours in self._names.items() if name != ours]:
             console.print(f"The rows have columns of these names already, so in the output {', '.join(renamed)}.")
+        return prediction

@@ -1,8 +1,9 @@
 """Files and data sets → rows, each with its place; rows that are wrong are reported, and none is lost silently."""
 
 from xmodular.rows.hub import hub_sources
-from xmodular.rows.reading import FORMATS, SUFFIXES, format_of, read_rows
-from xmodular.rows.row import BadRows, Knows, Row, columns_of, half_surrogate, language_of
+from xmodular.rows.parquet import parquet_schema, parquet_tables
+from xmodular.rows.reading import FORMATS, SUFFIXES, columns_in, format_of, parquet_files, read_rows
+from xmodular.rows.row import BadRows, Knows, Row, columns_of, half_surrogate, is_absent, language_of
 
 __all__ = [
     "FORMATS",
@@ -10,10 +11,15 @@ __all__ = [
     "BadRows",
     "Knows",
     "Row",
+    "columns_in",
     "columns_of",
     "format_of",
     "half_surrogate",
     "hub_sources",
+    "is_absent",
     "language_of",
+    "parquet_files",
+    "parquet_schema",
+    "parquet_tables",
     "read_rows",
 ]

@@ -5,15 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
-from xmodular.rows.lines import TOO_LONG, lines, not_utf8
+from xmodular.rows.lines import LONE_RETURN, TOO_LONG, lines, not_utf8
 from xmodular.rows.row import BadRows, Row
 
 _MOST_WORDS = 2**20  # of one sentence: a file without blank lines is not to fill the memory
 _SPACES = re.compile("[ \t]+")
-_DOCUMENT = "-DOCSTART-"
 _CONLLU_COLUMNS = 10
+_HEAD = 1000  # lines of a file that show how it is to be read
+_DOCUMENT = re.compile(r"#(begin|end) document\b")
+_NO_WORD = re.compile(rf"-DOCSTART-(\s|$)|{_DOCUMENT.pattern}")
+_NUMBER = re.compile("[0-9]{1,9}")
+_BESIDE = re.compile(r"[0-9]+([-.][0-9]+)")  # several words written as one, whose words follow; a word left unsaid
+_IOB = re.compile("O|[BIESLUM]-.+")
+_IOB_LAST = re.compile(rf"[ \t]({_IOB.pattern})$")
 
 
 @dataclass
@@ -31,38 +38,160 @@ class _Sentence:
         self.words, self.tags, self.between = [], [], []
 
 
+@dataclass
+class _Layout:
+    """How the lines of a CoNLL file are to be read, as its first lines show it.
+
+    Attributes:
+        tabs: what separates columns: tabs, or white space.
+        columns: how many there are; 0 where no line is known to have a word.
+        comments: whether comments stand before sentences; else a line with a word's columns is one.
+        counted: whether the first column numbers the words.
+        unnamed: whether it is not known which column has the words.
+        tags: the last column of lines that have a word for certain.
+        iob: whether these are IOB tags.
+    """
+
+    tabs: bool = False
+    columns: int = 0
+    comments: bool = False
+    counted: bool = False
+    unnamed: bool = False
+    tags: set[str] = field(default_factory=set)
+    iob: bool = False
+
+    def split(self, line: str) -> list[str]:
+        return line.split("\t") if self.tabs else _SPACES.split(line.strip(" "))
+
+    def is_comment(self, line: str, begun: bool) -> bool:
+        """Whether a line that is not blank has no word.
+
+        Args:
+            line: without its end.
+            begun: whether words of its sentence stand before it.
+        """
+        if _NO_WORD.match(line):
+            return True
+        if not line.startswith("#"):
+            return False
+        if self.counted or self.unnamed:
+            return True
+        parts = self.split(line)
+        spaced = line[1:2] in (" ", "\t")
+        if len(parts) != self.columns:
+            return spaced or (self.comments and not begun)
+        return (self.comments or self.iob) and not begun and spaced and not self.has_tag(parts)
+
+    def has_tag(self, parts: Sequence[str]) -> bool:
+        """Whether the last of as many columns as words have is one that words have too."""
+        return self.columns == 1 or parts[-1] in self.tags or _IOB.fullmatch(parts[-1]) is not None
+
+    def wrong(self, parts: Sequence[str], line: str) -> str:
+        """What is wrong with a line that should have a word, if anything."""
+        if len(parts) != self.columns:
+            wanted = (
+                "a word" if self.columns == 1 else "word and tag" if self.columns == 2 else f"{self.columns} columns"
+            )
+            separated = "" if self.columns == 1 else f", separated by {'tabs' if self.tabs else 'spaces'}"
+            found = "this one has 1 column" if len(parts) == 1 else f"this one has {len(parts)} columns"
+            return f"a line is {wanted}{separated}, as at the file's beginning; {found}: {line:.60}"
+        if self.counted and not _NUMBER.fullmatch(parts[0]):
+            return f"the first column numbers the words, as at the file's beginning; here it is {parts[0]!r:.60}"
+        return ""
+
+
 def conll(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
     """``{"words": [...], "tags": [...]}`` per sentence; sentences are separated by blank lines.
 
-    Columns are separated by tabs, or by spaces where the file's first line has no tab. The first is the word, the last
-    the tag, those between are lists too, ``column2`` and so on; with one column there are no tags. Where the first of
-    three or more counts the words, it is not known which is what, and all are ``column1`` and so on. All lines have as
-    many columns as the first. Lines that begin with "# " and have another number are comments, and ``-DOCSTART-`` lines
-    are left out.
+    The first column is the word, the last the tag, those between are lists too, ``column2`` and so on; with one column
+    there are no tags. How many columns there are, and whether tabs or spaces separate them, the first line with a word
+    decides. Where the first column numbers the words (from 0 or 1, or right through the file), or is a document's name
+    as in CoNLL-2012, it is not known which is what: all are ``column1`` and so on.
+
+    Lines that begin with ``-DOCSTART-``, ``#begin document`` or ``#end document`` are left out, and so are comments:
+    lines beginning with "#" and a space or tab that have another number of columns than words, or whose last column is
+    no tag, before a sentence of a file that has comments before its first word or IOB tags; and all lines beginning
+    with "#" where words are numbered.
     """
-    tabs, columns = False, 0
+    decoded = _decoded(file)
+    head = list(islice(decoded, _HEAD))
+    layout = _layout(head)
     sentence = _Sentence()
-    for number, line, reason in _decoded(file):
+    for number, line, reason in chain(head, decoded):
         if not reason and not line.strip(" "):
-            yield from _ended(sentence, place, language, bad)
+            yield from _ended(sentence, place, language, bad, unnamed=layout.unnamed)
             sentence = _Sentence()
             continue
-        parts = line.split("\t") if tabs or (not columns and "\t" in line) else _SPACES.split(line.strip(" "))
-        if not reason and ((line.startswith("# ") and len(parts) != columns) or parts[0] == _DOCUMENT):
+        if not reason and layout.is_comment(line, begun=bool(sentence.start)):
             continue
-        if not columns and not reason:
-            tabs, columns = "\t" in line, len(parts)
         sentence.start = sentence.start or number
-        if reason:
+        parts = layout.split(line)
+        if not reason and layout.counted and _BESIDE.fullmatch(parts[0]):
+            continue
+        if reason := reason or layout.wrong(parts, line):
             sentence.wrong(number, reason)
-        elif len(parts) != columns:
-            wanted = "a word" if columns == 1 else "word and tag" if columns == 2 else f"{columns} columns"
-            separated = "" if columns == 1 else f", separated by {'tabs' if tabs else 'spaces'}"
-            found = "this one has 1 column" if len(parts) == 1 else f"this one has {len(parts)} columns"
-            sentence.wrong(number, f"a line is {wanted}{separated}, as at the file's beginning; {found}: {line:.60}")
         else:
-            _add(sentence, number, parts[0], parts[-1] if columns > 1 else None, parts[1:-1])
-    yield from _ended(sentence, place, language, bad)
+            if layout.comments:
+                layout.tags.add(parts[-1])
+            _add(sentence, number, parts[0], parts[-1] if layout.columns > 1 else None, parts[1:-1])
+    yield from _ended(sentence, place, language, bad, unnamed=layout.unnamed)
+
+
+def _layout(head: Sequence[tuple[int, str, str]]) -> _Layout:
+    """How a file with these first lines is to be read."""
+    lines = [line for _, line, reason in head if not reason and not _NO_WORD.match(line)]
+    sure = [line for line in lines if line.strip(" ") and not line.startswith("#")]
+    # A file may begin with the word "#", or have no other.
+    first = next(iter(sure), next((line for line in lines if line.startswith("#") and _IOB_LAST.search(line)), None))
+    if first is None:
+        return _Layout()
+    layout = _Layout(tabs="\t" in first)
+    layout.columns = len(layout.split(first))
+    alike = [parts for line in sure if len(parts := layout.split(line)) == layout.columns]
+    layout.tags = {parts[-1] for parts in alike} if layout.columns > 1 else set()
+    layout.iob = bool(layout.tags) and all(_IOB.fullmatch(tag) for tag in layout.tags)
+    documents = any(_DOCUMENT.match(line) for _, line, reason in head if not reason)
+    sentences = _sentences(lines, layout)
+    layout.counted = _numbered(sentences, 0, layout.columns)
+    named = layout.columns > 3 and _numbered(sentences, 2, layout.columns)
+    constant = all(len({parts[0] for parts in sentence}) == 1 for sentence in sentences)
+    layout.unnamed = layout.counted or (named and constant and (documents or any(len(each) > 1 for each in sentences)))
+    for line in lines[: lines.index(first)]:
+        if line.startswith("#"):
+            parts = layout.split(line)
+            alone = line[1:2] in (" ", "\t") and not layout.has_tag(parts)
+            layout.comments |= len(parts) != layout.columns or alone
+    return layout
+
+
+def _sentences(lines: Sequence[str], layout: _Layout) -> list[list[list[str]]]:
+    """The columns of lines that have a word for certain, sentence by sentence."""
+    found: list[list[list[str]]] = [[]]
+    for line in lines:
+        if not line.strip(" "):
+            found.append([])
+        elif not line.startswith("#") and len(parts := layout.split(line)) == layout.columns:
+            found[-1].append(parts)
+    return [sentence for sentence in found if sentence]
+
+
+def _numbered(sentences: Sequence[Sequence[Sequence[str]]], column: int, columns: int) -> bool:
+    """Whether a column numbers the words of most sentences, from 0 or 1 in each or right through all of them.
+
+    Two columns may be numbers that are words, with their tags; so there it takes two sentences that begin anew.
+    """
+    good = anew = longest = last = 0
+    for sentence in sentences:
+        found = [parts[column] for parts in sentence if not _BESIDE.fullmatch(parts[column])]
+        if not found or not all(_NUMBER.fullmatch(number) for number in found):
+            continue
+        numbers = [int(number) for number in found]
+        if numbers[0] in (0, 1, last + 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+            good += 1
+            anew += numbers[0] in (0, 1)
+            longest = max(longest, len(numbers))
+        last = numbers[-1]
+    return 2 * good > len(sentences) and (columns > 2 or (columns == 2 and anew > 1 and longest > 1))
 
 
 def conllu(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
@@ -100,7 +229,8 @@ def _decoded(file: Any) -> Iterator[tuple[int, str, str]]:
             yield number, "", TOO_LONG
             continue
         try:
-            yield number, raw.decode("utf-8").rstrip("\r\n"), ""
+            line = raw.decode("utf-8").rstrip("\r\n")
+            yield number, line, LONE_RETURN if "\r" in line else ""
         except UnicodeDecodeError as error:
             yield number, "", not_utf8(error)
 
@@ -122,7 +252,13 @@ def _add(sentence: _Sentence, number: int, word: str, tag: str | None, between: 
 
 
 def _ended(
-    sentence: _Sentence, place: str, language: str | None, bad: BadRows, no_tag: str | None = None
+    sentence: _Sentence,
+    place: str,
+    language: str | None,
+    bad: BadRows,
+    no_tag: str | None = None,
+    *,
+    unnamed: bool = False,
 ) -> Iterator[Row]:
     """The row of a sentence that is complete; one without a line is none."""
     if sentence.problem:
@@ -136,8 +272,7 @@ def _ended(
     elif sentence.words:
         tags = {"tags": sentence.tags} if sentence.tags and not untagged else {}
         between = dict(enumerate(map(list, zip(*sentence.between, strict=True)), start=2))
-        counted = len(sentence.words) > 1 and all(word == str(n) for n, word in enumerate(sentence.words, start=1))
-        if between and counted:
+        if unnamed:
             columns = {1: sentence.words, **between, len(between) + 2: sentence.tags}
             yield Row({f"column{number}": values for number, values in columns.items()}, here, language)
             return

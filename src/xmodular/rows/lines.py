@@ -19,7 +19,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # its marks
 
 @contextmanager
 def opened(source: Path | IO[Any], place: str) -> Iterator[Any]:
-    """A file, unpacked if its name ends in ``.gz``; one that is open already stays open.
+    """A file, unpacked if its name ends in ``.gz``, in letters of any size; one that is open already stays open.
 
     Raises:
         DataError: it cannot be read, now or while it is.
@@ -27,7 +27,7 @@ def opened(source: Path | IO[Any], place: str) -> Iterator[Any]:
     try:
         if not isinstance(source, Path):
             yield _Encoded(source) if isinstance(source.read(0), str) else source
-        elif source.name.endswith(".gz"):
+        elif source.name.lower().endswith(".gz"):
             with gzip.open(source) as file:
                 yield file
         else:
@@ -63,6 +63,7 @@ def without_mark(raw: bytes) -> bytes:
     return raw.removeprefix(BYTE_ORDER_MARK)
 
 
+LONE_RETURN = "a carriage return stands alone in it; lines end in \\n or \\r\\n"
 TOO_LONG = f"the line is longer than {LONGEST_LINE // 2**20} MiB"
 
 

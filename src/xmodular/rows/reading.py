@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,9 +13,9 @@ from xmodular.rows.conll import conll, conllu
 from xmodular.rows.hub import hub_rows
 from xmodular.rows.json_rows import json_file, json_lines
 from xmodular.rows.lines import name_of, opened
-from xmodular.rows.parquet import parquet_rows
+from xmodular.rows.parquet import parquet_rows, parquet_schema
 from xmodular.rows.row import BadRows, Knows, Row, language_of
-from xmodular.rows.tables import csv_rows, tsv_rows
+from xmodular.rows.tables import csv_rows, header, tsv_rows
 
 _Reader = Callable[[Any, str, "str | None", BadRows], Iterator[Row]]
 _READERS: dict[str, _Reader] = {
@@ -36,6 +37,26 @@ def format_of(path: str | Path) -> str | None:
     return next((suffix.split(".")[1] for suffix in SUFFIXES if name.endswith(suffix)), None)
 
 
+def parquet_files(source: str | Path) -> list[Path]:
+    """A Parquet file itself, or the Parquet files in a folder, sorted by name; none where there are none."""
+    path = Path(source)
+    if path.is_dir():
+        inside = (each for each in sorted(path.iterdir()) if each.is_file() and not each.name.startswith((".", "_")))
+        return [each for each in inside if format_of(each) == "parquet"]
+    return [path] if path.is_file() and format_of(path) == "parquet" else []
+
+
+def columns_in(source: str | Path) -> list[str]:
+    """The columns that a file has even if it has no rows: those of a table's header or of Parquet; else none."""
+    if files := parquet_files(source):
+        return list(parquet_schema(files[:1]).names)
+    path, format = Path(source), format_of(source)
+    if not path.is_file() or format not in ("csv", "tsv"):
+        return []
+    with opened(path, str(path)) as file:
+        return header(file, format)
+
+
 def read_rows(
     source: str | Path | IO[Any], bad: BadRows, *, format: str | None = None, knows: Knows | None = None
 ) -> Iterator[Row]:
@@ -46,9 +67,10 @@ def read_rows(
     set, a sentence of CoNLL or CoNLL-U.
 
     Args:
-        source: a file whose suffix says what it is, also with ``.gz`` behind it; "-" for the standard input; an open
-            file; or ``hub:<data set>:<configuration>:<split>``, of which the last two may be left out where the data
-            set has only one.
+        source: a file whose suffix says what it is, also with ``.gz`` behind it; a folder of Parquet files, which are
+            read in the order of their names; "-" for the standard input; an open file; or
+            ``hub:<data set>:<configuration>:<split>``, of which the last two may be left out where the data set has
+            only one.
         bad: told of rows that are wrong.
         format: one of `FORMATS`, where the suffix does not say it; JSON Lines for the standard input and open files.
         knows: whether the model has a language of a name; decides about the file's (see `language_of`).
@@ -70,7 +92,11 @@ def read_rows(
     path = Path(source)
     found = format or format_of(path)
     if path.is_dir():
-        raise DataError(f"{path} is a folder; name a file in it.")
+        if format not in (None, "parquet") or not (inside := parquet_files(path)):
+            raise DataError(f"{path} is a folder, without Parquet files; name a file in it.")
+        return chain.from_iterable(
+            _read(each, str(each), language_of(each, knows), parquet_rows, bad) for each in inside
+        )
     if not path.exists():
         raise DataError(f"There is no file {path}.")
     if found is None:

@@ -106,9 +106,18 @@ def half_surrogate(values: Mapping[str, Any]) -> str | None:
     return next((name for name, value in values.items() if _has_half(name) or _has_half(value)), None)
 
 
+def is_absent(value: Any) -> bool:
+    """Whether a value is none: null, or the empty text that tables have in its place."""
+    return value is None or (isinstance(value, str) and not value)
+
+
 def columns_of(values: Mapping[str, Any]) -> str:
     """The names of a row's columns, for messages."""
-    return ", ".join(f"{name!r}{' (null)' if value is None else ''}" for name, value in values.items()) or "none"
+    return ", ".join(f"{name!r}{_state(value)}" for name, value in values.items()) or "none"
+
+
+def _state(value: Any) -> str:
+    return " (null)" if value is None else " (empty)" if is_absent(value) else ""
 
 
 def _has_half(value: Any) -> bool:

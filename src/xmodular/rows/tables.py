@@ -9,17 +9,16 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from xmodular.errors import DataError
-from xmodular.rows.lines import TOO_LONG, lines
+from xmodular.rows.lines import LONE_RETURN, TOO_LONG, lines
 from xmodular.rows.row import BadRows, Row, half_surrogate
 
 _QUOTED = re.compile(b'"[^"]*("|$)')
 _SEPARATOR = re.compile(rb'"?sep=([,;\t])"?[,;\t]*\s*')  # a line that spreadsheets write before the header
 _LARGEST_FIELD = 2**24  # characters; also how far the other end of a quote is looked for
-_LONE_RETURN = "a carriage return stands alone in it; lines end in \\n or \\r\\n"
 
 
 def csv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
-    """Records separated by commas; all values are texts.
+    """Records separated by commas; all values are texts, and None where a field is empty.
 
     Where the header has no comma, semicolons or tabs separate, as in spreadsheets of countries with decimal commas.
     """
@@ -30,7 +29,8 @@ def tsv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Itera
     """Records separated by tabs, quoted like CSV's or, as many programs write them, not quoted at all.
 
     A line is taken as it stands, quotes included, where its quotes are not in order, or where they would join it with
-    lines below and all of these lines have as many fields as the header.
+    lines below and all of these lines have as many fields as the header; but quotes join lines in any case where the
+    first name of the header is quoted.
     """
     return _rows(_Records(file, "\t"), place, language, bad)
 
@@ -56,6 +56,7 @@ class _Records:
         self._again: deque[tuple[int, str | None]] = deque()
         self._used: list[tuple[int, str | None]] = []
         self._separator = separator or self._found()
+        self._quoted = False  # whether the header's first name is
         self._reader = csv.reader(self, delimiter=self._separator, strict=True)
 
     def _found(self) -> str:
@@ -98,7 +99,7 @@ class _Records:
             try:
                 fields = next(self._reader, None)
             except csv.Error as error:
-                wrong = _LONE_RETURN if f"{error}".startswith("new-line character") else f"{error}"
+                wrong = LONE_RETURN if f"{error}".startswith("new-line character") else f"{error}"
                 fields = []
                 break
             finally:
@@ -106,16 +107,24 @@ class _Records:
             if fields is None:
                 return None
         (first, line), *below = self._used
+        if columns is None:
+            self._quoted = line is not None and line.startswith('"')
         if self._separator == "\t" and line is not None and (wrong or below):
             literal = line.rstrip("\r\n").split("\t")
             alike = all(each is not None and each.count("\t") + 1 == columns for _, each in self._used)
-            if wrong or (alike and columns != 1):
+            if wrong != LONE_RETURN and (wrong or (alike and columns != 1 and not self._quoted)):
                 self._again.extendleft(reversed(below))
                 return _Record(first, literal)
-        if wrong not in ("", TOO_LONG, _LONE_RETURN):
+        if wrong not in ("", TOO_LONG, LONE_RETURN):
             until = f", in lines {first} to {below[-1][0]}" if below else ""
             wrong = f"its quotes are not in order ({wrong}{until})"
         return _Record(first, fields or [], wrong)
+
+
+def header(file: Any, format: str) -> list[str]:
+    """The names of the columns of a "csv" or "tsv" file."""
+    record = _Records(file, "\t" if format == "tsv" else None).read()
+    return [] if record is None else list(dict.fromkeys(record.fields))
 
 
 def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
@@ -137,7 +146,7 @@ def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> 
         elif len(record.fields) != len(names):
             bad.report(here, f"{len(record.fields)} fields where the header has {len(names)} columns")
         else:
-            values = dict(zip(names, record.fields, strict=True))
+            values = {name: value or None for name, value in zip(names, record.fields, strict=True)}
             if nameless and any(value for name, value in zip(names, record.fields, strict=True) if not name):
                 bad.report(here, f"it has a value in one of {nameless} columns without a name")
             elif (column := half_surrogate(values)) is not None:

@@ -56,7 +56,7 @@ def _choices(values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     if (texts := listed(values.get("choices"))) is not None:
         if isinstance(texts, Mapping):  # {"text": [...], "label": ["A", "B", ...]}
             given, texts = texts.get("label"), texts.get("text")
-            names = [str(name) for name in given] if isinstance(given, list | tuple) else []
+            names = [str(name).strip() for name in given] if isinstance(given, list | tuple) else []
         if not isinstance(texts, list | tuple):
             raise no_list("choices", values["choices"])
         choices = dict(enumerate(texts))
@@ -75,7 +75,7 @@ def _choices(values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def _gold(label: Any, names: Sequence[str]) -> int | None:
-    label = whole(label)
+    label = label.strip() if isinstance(label, str) else whole(label)
     if label is None or label == "":
         return None
     letter = _LETTERS.find(label) if isinstance(label, str) and len(label) == 1 else -1

@@ -8,8 +8,9 @@ from typing import Any
 
 from xmodular.console import console
 from xmodular.errors import ConfigurationError, DataError
-from xmodular.rows import BadRows, Knows, Row, columns_of, half_surrogate, read_rows
+from xmodular.rows import BadRows, Knows, Row, columns_of, half_surrogate, is_absent, read_rows
 from xmodular.tasks.task import Example, Task
+from xmodular.tasks.texts import whole
 
 _OF_EVERY_TASK = ("id", "language")
 
@@ -120,7 +121,7 @@ def _example(task: Task, row: Row, names: Mapping[str, tuple[str, ...]], languag
     """
     there: dict[str, str] = {}
     for field, columns in names.items():
-        column = next((name for name in columns if row.values.get(name) is not None), None)
+        column = next((name for name in columns if not is_absent(row.values.get(name))), None)
         if column is not None:
             there[field] = column
     values = {field: row.values[column] for field, column in there.items()}
@@ -139,7 +140,7 @@ def _example(task: Task, row: Row, names: Mapping[str, tuple[str, ...]], languag
 def _id(value: Any) -> str | None:
     if value is not None and not isinstance(value, (str, int, float)):
         raise ValueError(f"'id' must be a text or a number; it is {value!r:.60}")
-    return None if value is None else str(value)
+    return None if value is None else str(whole(value))
 
 
 def _language(value: Any) -> str | None:

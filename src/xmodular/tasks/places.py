@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.tasks.tokens import bare, tokens_of
+from xmodular.tasks.tokens import tokens_of
 
 _WORD = "\u2581"  # the mark of a word's beginning
 _SEEN, _SPACE, _DROPPED = "seen", "space", "dropped"
@@ -36,7 +36,7 @@ class Places:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
-        self._normalizer = bare(tokenizer).normalizer
+        self._normalizer = tokenizer.backend_tokenizer.normalizer
         self._mark = tokenizer.backend_tokenizer.token_to_id(_WORD)
         self._kinds: dict[str, str] = {}
 

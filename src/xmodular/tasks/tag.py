@@ -5,6 +5,7 @@ An example's first text is the sentence, in which the places of spans are counte
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,17 +25,37 @@ from xmodular.tasks.tokens import frame_of, windows, words_of
 # The universal parts of speech, universaldependencies.org.
 UPOS = tuple("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split())  # noqa: SIM905
 
+# Han and kana with their punctuation, full-width punctuation too.
+_SINGLE = (
+    "\u2e80-\u2fdf\u3001-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff0f"
+    "\uff1a-\uff20\uff3b-\uff40\uff5b-\uff9f\U00016fe0-\U00018aff\U0001b000-\U0001b16f\U00020000-\U0003ffff"
+)
+_MARKS = "\u0300-\u036f\u3099\u309a\ufe00-\ufe0f\U000e0100-\U000e01ef"  # of the character before
+_WORDS = re.compile(rf"[{_SINGLE}][{_MARKS}]*|[^\s{_SINGLE}]+")
+_UNSPACED = {
+    script: re.compile(f"[{letters}]+")
+    for script, letters in {
+        "Thai": "\u0e01-\u0e3a\u0e40-\u0e4e",
+        "Lao": "\u0e81-\u0ecd\u0edc-\u0edf",
+        "Tibetan": "\u0f40-\u0fbc",
+        "Burmese": "\u1000-\u103f\u1050-\u108f\ua9e0-\ua9ef\uaa60-\uaa7f",
+        "Khmer": "\u1780-\u17d3\u17dc",
+        "Tai": "\u1950-\u19c9\u1a20-\u1a7c",
+        "Javanese": "\ua980-\ua9c0",
+    }.items()
+}
+
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """The sentence and its words, and the tags. A ``text`` without words is split at white space and has no tags."""
+    """The sentence and its words, and the tags. A ``text`` without words is split (see `split`) and has no tags."""
     given, gold = listed(values.get("words")), listed(values.get("tags"))
     if given is None:
         if "text" not in values:
-            raise ValueError("no words; a row has 'words', or a 'text' to be split at white space.")
+            raise ValueError("no words; a row has 'words', or a 'text' to be split into words.")
         if gold is not None:
             raise ValueError("tags belong to 'words', a list, and there are none.")
         text = text_of(values, "text")
-        return (text, *text.split()), None
+        return (text, *split(text)), None
     words = _strings(given, "words")
     if not words:
         raise ValueError("'words' is empty; a row has one at least.")
@@ -44,6 +65,23 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...] |
     if len(tags) != len(words):
         raise ValueError(f"there are {len(words)} words and {len(tags)} tags; each word has one.")
     return (" ".join(words), *words), tags
+
+
+def split(text: str) -> list[str]:
+    """The words of a text that are to be had without knowing its language.
+
+    White space separates words; each Chinese character is one, and so is each of Japanese.
+
+    Raises:
+        ValueError: it has letters of a script that is written without spaces, of which no word is a single letter.
+    """
+    for script, letters in _UNSPACED.items():
+        if found := letters.search(text):
+            raise ValueError(
+                f"'text' has {script} letters in it ({found[0]!r:.60}), which are written without spaces between "
+                "words: give 'words', a list."
+            )
+    return _WORDS.findall(text)
 
 
 def _strings(given: Any, field: str) -> tuple[str, ...]:
@@ -159,7 +197,7 @@ def _places(texts: Sequence[str]) -> list[tuple[int, int]]:
     for word in words:
         start = sentence.index(word, cursor)
         places.append((start, start + len(word)))
-        cursor = start + len(word) + 1  # one space or more between words
+        cursor = start + len(word)
     return places
 
 

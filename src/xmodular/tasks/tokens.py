@@ -1,4 +1,4 @@
-"""Token ids of texts, and what the tokenizer puts around them.
+"""Token ids of texts, and what the tokenizer puts around them. What a text spells is never a special token.
 
 The tokenizer's own truncation is not used: a task knows better what to cut.
 """
@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokenizers import Encoding as Tokens
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
+
+from xmodular.vocabulary import text_backend
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Frame:
 
 def frame_of(tokenizer: PreTrainedTokenizerFast, texts: int) -> Frame:
     """What the tokenizer puts around one text or two."""
-    encoding = bare(tokenizer).encode("a", "a" if texts == 2 else None)
+    encoding = text_backend(tokenizer).encode("a", "a" if texts == 2 else None)
     groups: list[list[int]] = [[]]
     inside = False
     for token, sequence in zip(encoding.ids, encoding.sequence_ids, strict=True):
@@ -50,30 +51,22 @@ def frame_of(tokenizer: PreTrainedTokenizerFast, texts: int) -> Frame:
     return Frame(before, between[0] if between else (), after)
 
 
-def bare(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """The tokenizer's fast core, set to cut nothing and to fill up nothing."""
-    backend = tokenizer.backend_tokenizer
-    if backend.truncation is not None:
-        backend.no_truncation()
-    if backend.padding is not None:
-        backend.no_padding()
-    return backend
-
-
 def ids_of(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
     """Ids of each text, without special tokens."""
-    return [encoding.ids for encoding in bare(tokenizer).encode_batch_fast(list(texts), add_special_tokens=False)]
+    return [
+        encoding.ids for encoding in text_backend(tokenizer).encode_batch_fast(list(texts), add_special_tokens=False)
+    ]
 
 
 def tokens_of(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[Tokens]:
     """Tokens of each text with their places in it, without special tokens."""
-    return bare(tokenizer).encode_batch(list(texts), add_special_tokens=False)
+    return text_backend(tokenizer).encode_batch(list(texts), add_special_tokens=False)
 
 
 def words_of(tokenizer: PreTrainedTokenizerFast, sentences: Sequence[Sequence[str]]) -> list[Tokens]:
     """Tokens of each sentence, given as words; they know their words. Without special tokens."""
     words = [list(sentence) for sentence in sentences]
-    return bare(tokenizer).encode_batch(words, is_pretokenized=True, add_special_tokens=False)
+    return text_backend(tokenizer).encode_batch(words, is_pretokenized=True, add_special_tokens=False)
 
 
 def shares(first: int, second: int, room: int) -> tuple[int, int]:
