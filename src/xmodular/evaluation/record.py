@@ -27,6 +27,7 @@ def about(
     rows: Sequence[Row],
     repeatable: bool,
     seconds: float,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What was run, for the record."""
     about: dict[str, Any] = {"date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")}
@@ -47,6 +48,8 @@ def about(
     about["data"] = [
         {"language": each.language, "rows": counts.get(each.language), "from": list(each.files)} for each in sets
     ]
+    if warnings:
+        about["warnings"] = [{"warning": each} for each in warnings]
     about["resamplings"] = options.bootstrap
     if options.precision != "keep":
         about["precision"] = options.precision

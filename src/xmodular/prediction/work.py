@@ -183,9 +183,9 @@ class Work:
     def _name_columns(self, columns: Container[str], example: Example) -> None:
         """What the predictions are called: where the first rows have such a column, predicted_<name>."""
         predictor = self._predictor
-        before = predictor.tokens, predictor.adapters.unsure, predictor.strange
+        before = predictor.tokens, predictor.adapters.unsure, predictor.strange, predictor.cut
         (prediction,) = predictor.predict([example])  # read again in its window, where its values come from
-        predictor.tokens, predictor.adapters.unsure, predictor.strange = before
+        predictor.tokens, predictor.adapters.unsure, predictor.strange, predictor.cut = before
         for name in prediction:
             ours = name
             while ours in columns:
