@@ -8,7 +8,7 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.support import example_of, tiny_model
+from tests.support import tiny_model
 from xmodular import (
     Predictor,
     XmodForMultipleChoice,
@@ -178,9 +178,3 @@ def test_going_on_with_labels_in_another_order_changes_no_prediction(
     )
     assert read_labels(run.model) == labels
     assert Predictor(run.output_dir)(rows, "en") == before
-
-
-def test_the_sets_of_labels_are_equal_once_completed():
-    """What the property above relies on for tags: names are completed before they are compared."""
-    example = example_of(TASKS["tag"], words=["a"], tags=["B-PER"])
-    assert set(TASKS["tag"].label_names([example])) == {"O", "B-PER", "I-PER"}

@@ -156,6 +156,16 @@ def test_rows_without_a_label_are_left_out_and_counted(mark, base_run, tmp_path,
         evaluate(run.model, {"en": write(tmp_path / "none.jsonl", unlabelled * 2)})
 
 
+def test_a_label_that_the_model_has_is_one(base_run, tmp_path):
+    options = {"language": "en", "max_steps": 1}
+    first = write(tmp_path / "a.jsonl", [{"text": "a", "label": label} for label in (-1, 0, 1)])
+    run = finetune(base_run.output_dir, first, output_dir=tmp_path / "a", **options)
+    assert run.model.config.id2label == {0: "-1", 1: "0", 2: "1"}
+    more = write(tmp_path / "b.jsonl", [{"text": "a", "label": label} for label in (-1, 0, 1, 2)])
+    run = finetune(run.output_dir, more, output_dir=tmp_path / "b", **options)
+    assert run.model.config.id2label == {0: "-1", 1: "0", 2: "1", 3: "2"}
+
+
 def test_classes_and_choices_without_a_label(base_run, tmp_path, capsys):
     table = pyarrow.table({"text": list("abcd"), "label": [0, 1, -1, 0]})
     features = {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}}

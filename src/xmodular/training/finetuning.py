@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import TrainingArguments, set_seed
 
-from xmodular.configuration import read_config
+from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console, quiet_transformers
 from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.files import written_beside
@@ -33,6 +33,7 @@ from xmodular.tasks import (
     task_named,
     tokenizer_of,
 )
+from xmodular.tasks.heads import names_in
 from xmodular.tasks.labels import spread
 from xmodular.training.card import card
 from xmodular.training.checkpoints import saving
@@ -58,7 +59,8 @@ def finetune(model: XmodPreTrainedModel | str | Path, train: _Source, **options:
     Args:
         model: a pretrained model's folder or name on the Hub; or a model object with the task's head, which is
             trained in place (its tokenizer is read from where it came from, or from the option `tokenizer`). With
-            several `seeds` each starts from a copy of the object.
+            several `seeds` each starts from a copy of the object. A head that is there goes on, each label keeping its
+            own row (see `fit_head`).
         train: the training file or data set, or several.
         options: `language`, `output_dir` and the other fields of `FinetuneOptions`.
 
@@ -94,8 +96,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     arguments = _arguments(options)
     check_apart(options.model, options.output_dir)
     _check_unfinished(options)
-    languages = (read_config(options.model) if given is None else given.config).languages
-    rows, dev_rows, labels = _rows(task, options, languages)
+    rows, dev_rows, labels = _rows(task, options, read_config(options.model) if given is None else given.config)
     weights = None if given is None else hash_of(given)
     set_seed(options.seed)
     model = _with_head(given, task, labels) if given is not None else load_model(options.model, task, labels)
@@ -148,15 +149,15 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     return run
 
 
-def _rows(task: Task, options: FinetuneOptions, languages: Sequence[str]) -> tuple[Rows, Rows | None, list[str]]:
-    """Training rows, validation rows, and the labels in the order of a new head.
+def _rows(task: Task, options: FinetuneOptions, config: XmodConfig) -> tuple[Rows, Rows | None, list[str]]:
+    """Training rows, validation rows, and the labels in the order of a new head, for a model of this configuration.
 
     Raises:
         ConfigurationError: there is one label only.
     """
-    rows = read(task, options.train, options, languages)
+    rows = read(task, options.train, options, config.languages, own=names_in(config))
     labels = task.label_names(rows.examples)
-    dev_rows = read(task, options.dev, options, languages, labels) if options.dev else None
+    dev_rows = read(task, options.dev, options, config.languages, labels) if options.dev else None
     if len(labels) == 1 and task.problem_type != "regression":
         raise ConfigurationError(
             f"{', '.join(options.train)} has one label only ({labels[0]!r}): there is nothing to learn."

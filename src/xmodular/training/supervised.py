@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ def read(
     options: FinetuneOptions,
     languages: Sequence[str],
     known: Sequence[str] | None = None,
+    own: Collection[str] = (),
 ) -> Rows:
     """All examples of some sources that have a label.
 
@@ -55,6 +56,7 @@ def read(
         options: say which column is which, and whether bad rows are left out.
         languages: the model's.
         known: the labels of the training data, for others.
+        own: labels that the model has already, so that none of them stands for no label.
 
     Raises:
         DataError: a source cannot be read, has no rows, or a row is wrong.
@@ -69,7 +71,7 @@ def read(
         )
         for source in sources
     ]
-    marks = no_labels((each for found in loaded for each in found), known)
+    marks = no_labels((each for found in loaded for each in found), known).difference(own)
     examples: list[Example] = []
     facts, contents = [], []
     for source, found in zip(sources, loaded, strict=True):
