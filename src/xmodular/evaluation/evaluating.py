@@ -12,7 +12,7 @@ from typing import Any
 from xmodular.console import console
 from xmodular.errors import ConfigurationError
 from xmodular.evaluation.assembling import comparisons_of, rows_of
-from xmodular.evaluation.conditions import Job, Reader, jobs_of, reader_of
+from xmodular.evaluation.conditions import Job, Reader, Reading, jobs_of, reader_of
 from xmodular.evaluation.record import about, write_predictions
 from xmodular.evaluation.rows import Scored, guess, score_task
 from xmodular.evaluation.sets import TestSet, check_labels, find_sets
@@ -22,7 +22,8 @@ from xmodular.evaluation.units import with_units
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions, build
 from xmodular.results import Results
-from xmodular.tasks import Task, longest, read_labels, room_of, task_of
+from xmodular.tasks import Room, Task, longest, read_labels, room_of, task_of
+from xmodular.tasks.heads import names_in
 from xmodular.tasks.qa import squad_statistics
 
 _BLOCK = 128  # tokens of text, where nothing else is asked for
@@ -80,7 +81,8 @@ def _evaluate(
     if task is None and options.predictions:
         raise ConfigurationError("--predictions are those of a task; perplexity has none.")
     known = _Known(subjects, options.fallback)
-    found = find_sets(options, task, known.languages, known.name, named)
+    labels = {name for subject in subjects for name in names_in(subject.config)}
+    found = find_sets(options, task, known.languages, known.name, named, labels)
     if task is not None:
         found = with_units(task, found)
         if task.name == "qa" and options.answers == "squad":
@@ -91,6 +93,7 @@ def _evaluate(
     if task is not None and task.label_names(found[0].examples[:1]):
         _check_labels(subjects, sets, work)
     _announce(subjects, task, sets, known)
+    warnings = _seen_before(subjects, found)
 
     scored: list[dict[Job, Scored]] = []
     guesses: dict[str, dict[str, dict[str, dict[str, float]]]] = {}  # run, language, guess, metric
@@ -99,6 +102,7 @@ def _evaluate(
         if task is not None:
             room = room_of(model, options.max_length, options.stride)
             by_reading = score_task(model, task, sets, work[place], room, options)
+            _say_cut(by_reading, sets, subject.run, room, warnings)
             if subject.run not in guesses:
                 guesses[subject.run] = {code: guess(task, each, read_labels(model)) for code, each in sets.items()}
         else:
@@ -114,7 +118,7 @@ def _evaluate(
         tuple(rows),
         sources.pop() if len(sources) == 1 else None,
         tuple(comparisons_of(name, pooled, {row.run: row.source for row in rows})),
-        about(options, subjects, found, rows, named is None, round(time.monotonic() - started, 1)),
+        about(options, subjects, found, rows, named is None, round(time.monotonic() - started, 1), warnings),
     )
     console.print(results.table())
     if options.output_dir is not None:
@@ -126,11 +130,40 @@ def _evaluate(
     return results
 
 
+def _seen_before(subjects: Sequence[Subject], sets: Sequence[TestSet]) -> list[str]:
+    """Say, and give back, which files hold the very rows that a run was trained on, or was chosen by."""
+    said: dict[str, None] = {}
+    for subject in subjects:
+        used = getattr(subject.config, "task_data", None) or {}
+        for each in sets:
+            file = each.files[0]
+            if each.content in used.get("train", ()):
+                said[f"{file} has the rows that {subject.run} was trained on: it says nothing about new text."] = None
+            elif each.content in used.get("dev", ()):
+                said[f"{file} has the rows by which {subject.run}'s weights were chosen: new text may do worse."] = None
+    for sentence in said:
+        console.print(sentence)
+    return list(said)
+
+
+def _say_cut(
+    found: Mapping[Reading, Scored], sets: Mapping[str, TestSet], run: str, room: Room, warnings: list[str]
+) -> None:
+    """Say once of each run how many rows are longer than what it reads of them, and add it to the warnings."""
+    cut = {reading.language: scored.cut for reading, scored in found.items()}
+    rows = sum(len(sets[code].examples) for code in cut)
+    if count := sum(cut.values()):
+        sentence = f"{run}: {count:,} of {rows:,} rows are cut to {room.max_length} tokens (--max-length)."
+        if sentence not in warnings:
+            console.print(sentence)
+            warnings.append(sentence)
+
+
 def _check_labels(subjects: Sequence[Subject], sets: Mapping[str, TestSet], work: Sequence[Sequence[Job]]) -> None:
     """Say once for every run what it lacks of the labels in the files that it reads; an error if that is all."""
     checked = set()
     for subject, jobs in zip(subjects, work, strict=True):
-        labels = tuple(str(name) for _, name in sorted((subject.config.id2label or {}).items()))
+        labels = tuple(names_in(subject.config))
         if (subject.run, labels) not in checked:
             checked.add((subject.run, labels))
             check_labels(

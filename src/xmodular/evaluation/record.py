@@ -28,6 +28,7 @@ def about(
     rows: Sequence[Row],
     repeatable: bool,
     seconds: float,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What was run, for the record."""
     about: dict[str, Any] = {"date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")}
@@ -56,6 +57,8 @@ def about(
     ]
     if rows[0].task == "qa":
         about["answers"] = ANSWERS[options.answers]
+    if warnings:
+        about["warnings"] = [{"warning": each} for each in warnings]
     if options.precision != "keep":
         about["precision"] = options.precision
     about["seed"] = options.seed

@@ -15,7 +15,7 @@ from xmodular.evaluation.intervals import Measured, measure
 from xmodular.evaluation.sets import TestSet
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions
-from xmodular.tasks import Encoding, Prediction, Room, Task, predict_logits, read_labels, tokenizer_of
+from xmodular.tasks import Encoding, Prediction, Room, Task, guessed, predict_logits, read_labels, tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,13 @@ class Scored:
         metrics: by name, the main one first.
         rows: what it was measured on: two of equal `rows` can be compared.
         predictions: one per row; none of text.
+        cut: how many rows are longer than what the model reads of them.
     """
 
     metrics: dict[str, Measured]
     rows: tuple[Any, ...]
     predictions: Sequence[Prediction] = ()
+    cut: int = 0
 
 
 def score_task(
@@ -104,19 +106,13 @@ def _score(
         np.array(data.units),
         np.array(data.joined),
     )
-    return Scored(metrics, (data.language,), predictions)
+    cut = sum(any(encoding.cut for encoding, _ in own) for own in windows)
+    return Scored(metrics, (data.language,), predictions, cut)
 
 
 def guess(task: Task, data: TestSet, labels: Sequence[str]) -> dict[str, dict[str, float]]:
     """What needs no model: metric values by the guess's name."""
-    found: dict[str, dict[str, float]] = {}
-    for name, guessed in task.guesses(data.examples, labels).items():
-        if isinstance(guessed, dict):
-            found[name] = guessed
-        else:
-            sums = task.statistics(data.examples, guessed, labels).sum(0)
-            found[name] = {metric: float(value) for metric, value in task.metrics(sums, labels).items()}
-    return found
+    return guessed(task, data.examples, labels)
 
 
 def by_pass(

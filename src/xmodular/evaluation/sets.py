@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,12 +15,12 @@ from xmodular.languages import resolve, resolve_all
 from xmodular.options import EvaluateOptions
 from xmodular.rows import SUFFIXES, hub_sources
 from xmodular.tasks import Example, Task
-from xmodular.tasks.loading import load
+from xmodular.tasks.labels import label_names_of, labelled, no_labels, some
+from xmodular.tasks.loading import content_hash, load
 
 _TEXT = (".txt", ".txt.gz")
 _WILD = re.compile(r"[*?\[]")
 _OUTSIDE = "O"  # the tag that says nothing
-_SHOWN = 10  # labels that a message names
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class TestSet:
         units: the number of each row's unit; rows that are not independent of each other share it.
         joined: the same with all sets taken together, so that a row's translations share it too.
         parallel: whether most of these are in another set too.
+        content: checksum of all rows in its file (see `content_hash`); None of text.
     """
 
     __test__ = False  # pytest's
@@ -44,6 +45,7 @@ class TestSet:
     units: tuple[int, ...] = ()
     joined: tuple[int, ...] = ()
     parallel: bool = False
+    content: str | None = None
 
 
 class _Found(NamedTuple):
@@ -62,6 +64,7 @@ def find_sets(
     languages: Sequence[str],
     code_of: CodeOf,
     named: Mapping[str, str | Path] | None = None,
+    labels: Collection[str] = (),
 ) -> list[TestSet]:
     """All test data, read.
 
@@ -71,6 +74,7 @@ def find_sets(
         languages: of the models.
         code_of: what a language's name is in the results, None if no model can read it.
         named: files by language, instead of `options.data`.
+        labels: of the models; ``-`` and ``-1`` are no labels unless they are among these.
 
     Raises:
         DataError: no files, two for a language, none that a model can read; or a file with a bad row or without rows.
@@ -90,7 +94,7 @@ def find_sets(
     pending: list[tuple[str, str]] = []
     for each in found:
         if each.name is None and task is not None:
-            for one in _by_column(each.place, task, options, code_of, left_out):
+            for one in _by_column(each.place, task, options, code_of, left_out, labels):
                 _add(sets, one)
         elif each.name is None:
             raise DataError(
@@ -109,7 +113,7 @@ def find_sets(
         raise DataError(f"None of the files is in one of the model's languages: {', '.join(languages)}.")
     if options.languages:
         sets = {code: sets[code] for code in resolve_all(options.languages, sets)}
-    return [_read(each, task, options) for each in sets.values()]
+    return [_read(each, task, options, labels) for each in sets.values()]
 
 
 def check_labels(sets: Sequence[TestSet], labels: Sequence[str], run: str) -> None:
@@ -128,33 +132,20 @@ def check_labels(sets: Sequence[TestSet], labels: Sequence[str], run: str) -> No
         files.setdefault(each.files[0], []).extend(each.examples)
     known = set(labels)
     for file, examples in files.items():
-        rows = [_label_names(example) for example in examples]
+        rows = [label_names_of(example) for example in examples]
         there = {name for row in rows for name in row}
         telling = there - {_OUTSIDE} if isinstance(examples[0].gold, tuple) else there
         if there and not (telling or there) & known:
             raise DataError(
-                f"{file}: none of its labels is one of the model's. It has {_some(there)}; {run} has "
+                f"{file}: none of its labels is one of the model's. It has {some(there)}; {run} has "
                 f"{', '.join(labels)}. --columns names another column."
             )
         if lacking := there - known:
             count = sum(not known.issuperset(row) for row in rows)
             console.print(
                 f"{file}: {count:,} of {len(rows):,} rows have labels that {run} lacks, which are scored as never "
-                f"predicted: {_some(lacking)}"
+                f"predicted: {some(lacking)}"
             )
-
-
-def _some(names: set[str]) -> str:
-    shown, more = sorted(names)[:_SHOWN], len(names) - _SHOWN
-    return ", ".join([*shown, f"and {more:,} more"] if more > 0 else shown)
-
-
-def _label_names(example: Example) -> tuple[str, ...]:
-    if isinstance(example.gold, str):
-        return (example.gold,)
-    if isinstance(example.gold, tuple) and all(isinstance(name, str) for name in example.gold):
-        return example.gold
-    return ()
 
 
 def _add(sets: dict[str, TestSet], new: TestSet) -> None:
@@ -225,7 +216,12 @@ def _language(path: Path) -> str:
 
 
 def _by_column(
-    place: str, task: Task, options: EvaluateOptions, code_of: CodeOf, left_out: dict[str, None]
+    place: str,
+    task: Task,
+    options: EvaluateOptions,
+    code_of: CodeOf,
+    left_out: dict[str, None],
+    labels: Collection[str],
 ) -> list[TestSet]:
     """The languages of a file by what its rows say, else by its name."""
     grouped: dict[str, list[Example]] = {}
@@ -237,6 +233,7 @@ def _by_column(
         skip_bad_rows=options.skip_bad_rows,
         knows=lambda name: code_of(name) is not None,
     )
+    found = labelled(found, place, no_labels(found, labels))
     for example in found:
         name = example.language or (by_name if code_of(by_name) is not None else None)
         if name is None:
@@ -249,11 +246,14 @@ def _by_column(
             left_out[name] = None
         else:
             grouped.setdefault(code, []).append(replace(example, language=code))
-    return [TestSet(code, (place,), tuple(own)) for code, own in grouped.items()]
+    content = content_hash(found)
+    return [TestSet(code, (place,), tuple(own), content=content) for code, own in grouped.items()]
 
 
-def _read(each: TestSet, task: Task | None, options: EvaluateOptions) -> TestSet:
+def _read(each: TestSet, task: Task | None, options: EvaluateOptions, labels: Collection[str]) -> TestSet:
     if task is None or each.examples:
         return each
     found = load(task, each.files[0], columns=options.columns or {}, skip_bad_rows=options.skip_bad_rows)
-    return replace(each, examples=tuple(replace(example, language=each.language) for example in found))
+    found = labelled(found, each.files[0], no_labels(found, labels))
+    examples = tuple(replace(example, language=each.language) for example in found)
+    return replace(each, examples=examples, content=content_hash(found))

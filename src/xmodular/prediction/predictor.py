@@ -97,8 +97,9 @@ class Predictor:
         )
         self.identifies = identify
         self.tokens = 0
+        self.cut = 0  # rows that are longer than what the model reads of them
         self.strange = 0  # rows for which the model's outputs were no finite numbers
-        self._room = room_of(self.model, max_length, stride)
+        self.room = room_of(self.model, max_length, stride)
         self.batch_tokens = batch_tokens
         self._tokenizers: dict[str | None, PreTrainedTokenizerFast] = {}
         self._source: str | Path | None = None
@@ -206,7 +207,7 @@ class Predictor:
         readings: Sequence[Reading],
         advance: Callable[[float], None],
     ) -> list[dict[str, Any]]:
-        encodings = self.task.encode(tokenizer, examples, self.labels, self._room)
+        encodings = self.task.encode(tokenizer, examples, self.labels, self.room)
         self.tokens += sum(len(sequence) for encoding in encodings for sequence in encoding.sequences)
         ids = {code: index for index, code in enumerate(self.model.languages)}
         share = len(examples) / max(1, len(encodings))  # rows that an encoding counts for
@@ -223,6 +224,7 @@ class Predictor:
             read[encoding.example].append((encoding, values))
         answer = []
         for example, pairs, reading in zip(examples, read, readings, strict=True):
+            self.cut += any(encoding.cut for encoding, _ in pairs)
             predicted = self.task.decode(example, pairs, self.labels)
             if not all(np.isfinite(values).all() for _, values in pairs):
                 self.strange += 1

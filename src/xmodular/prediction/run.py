@@ -294,12 +294,14 @@ def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
 
 
 def _say_doubts(predictor: Predictor) -> None:
-    """Say how many rows were read by a default's adapter, and how many have no prediction."""
+    """Say how many rows were read by a default's adapter, were cut, and have no prediction."""
     adapters = predictor.adapters
     if adapters.unsure and adapters.default is not None:
         console.print(
             f"{adapters.unsure:,} texts told no language surely; the adapter of {adapters.default.adapter} read them."
         )
+    if predictor.cut:
+        console.print(f"{predictor.cut:,} rows were cut to {predictor.room.max_length} tokens (--max-length).")
     if predictor.strange:
         console.print(
             f"{predictor.strange:,} rows have no prediction: the model's outputs for them are infinite or no numbers."

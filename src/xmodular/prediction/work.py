@@ -201,9 +201,9 @@ class Work:
         given = self._options.columns or {}
         fields = [{*names, given.get(field, names[0])} for field, names in predictor.task.fields.items()]
         taken = {name for names in fields if any(each in columns for each in names) for name in names}
-        before = predictor.tokens, predictor.adapters.unsure, predictor.strange
+        before = predictor.tokens, predictor.adapters.unsure, predictor.strange, predictor.cut
         (prediction,) = predictor.predict([example])  # read again in its window, where its values come from
-        predictor.tokens, predictor.adapters.unsure, predictor.strange = before
+        predictor.tokens, predictor.adapters.unsure, predictor.strange, predictor.cut = before
         for name in prediction:
             ours = name
             while ours in columns or ours in taken:

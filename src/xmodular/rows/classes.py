@@ -52,6 +52,11 @@ def _namer(names: list[str]) -> Callable[[Any], Any]:
     return name
 
 
+def without_class(values: Mapping[str, Any], readers: Mapping[str, Callable[[Any], Any]]) -> frozenset[str]:
+    """The columns of classes in which a row, as it is stored, has the number of no class."""
+    return frozenset(column for column in readers if values.get(column) == _NO_CLASS)
+
+
 def named(values: dict[str, Any], readers: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
     """A row with the names of its classes.
 

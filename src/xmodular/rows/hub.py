@@ -7,7 +7,7 @@ from typing import Any
 
 from xmodular.errors import DataError
 from xmodular.languages import filled
-from xmodular.rows.classes import class_readers, named
+from xmodular.rows.classes import class_readers, named, without_class
 from xmodular.rows.row import BadRows, Row
 
 
@@ -96,11 +96,12 @@ def _rows(source: str, name: str, configuration: str | None, split: str | None, 
         number += 1
         place = f"{source} row {number}"
         try:
+            none = without_class(values, readers)
             values = named(values, readers)
         except ValueError as error:
             bad.report(place, str(error))
         else:
-            yield Row(values, place, None)
+            yield Row(values, place, None, none)
 
 
 def _in_one_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.errors import DataError
-from xmodular.rows.classes import class_readers, named
+from xmodular.rows.classes import class_readers, named, without_class
 from xmodular.rows.row import BadRows, Row
 
 _ROWS_A_STEP = 256
@@ -111,11 +111,12 @@ def _row(values: dict[str, Any] | str, place: str, language: str | None, bad: Ba
         bad.report(place, values)
         return
     try:
+        none = without_class(values, readers)
         values = named(values, readers)
     except ValueError as error:
         bad.report(place, str(error))
     else:
-        yield Row(values, place, language)
+        yield Row(values, place, language, none)
 
 
 def _features(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:

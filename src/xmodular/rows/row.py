@@ -30,11 +30,13 @@ class Row:
         values: what stands in it, by column.
         place: file and line, or file and row, for messages.
         language: the language that the file's name begins with (see `language_of`); None if it begins with none.
+        without_class: the columns of classes whose number, -1, says that the row has none.
     """
 
     values: Mapping[str, Any]
     place: str
     language: str | None = None
+    without_class: frozenset[str] = frozenset()
 
 
 class BadRows:

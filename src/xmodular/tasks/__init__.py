@@ -5,6 +5,7 @@ from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
+from xmodular.tasks.heads import fit_head
 from xmodular.tasks.inference import collate, predict_logits
 from xmodular.tasks.models import (
     given_model,
@@ -21,7 +22,7 @@ from xmodular.tasks.perplexity import block_statistics, perplexity_metrics, piec
 from xmodular.tasks.qa import QA
 from xmodular.tasks.regress import REGRESS
 from xmodular.tasks.tag import TAG
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, guessed
 
 TASKS = {task.name: task for task in (CLASSIFY, REGRESS, TAG, QA, CHOICE)}
 
@@ -63,7 +64,9 @@ __all__ = [
     "Task",
     "block_statistics",
     "collate",
+    "fit_head",
     "given_model",
+    "guessed",
     "hash_of",
     "load_model",
     "load_saved",

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import DataError
+from xmodular.tasks.labels import is_no_label
 from xmodular.tasks.lists import listed, no_list
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
 from xmodular.tasks.texts import encode_texts, text_of, whole
@@ -54,9 +55,12 @@ def _choices(values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The choices, and what the label may call them."""
     names: list[str] = []
     if (texts := listed(values.get("choices"))) is not None:
-        if isinstance(texts, Mapping):  # {"text": [...], "label": ["A", "B", ...]}
-            given, texts = texts.get("label"), texts.get("text")
+        if isinstance(texts, Mapping) and isinstance(texts.get("text"), list | tuple):
+            given, texts = texts.get("label"), texts["text"]  # {"text": [...], "label": ["A", "B", ...]}
             names = [str(name).strip() for name in given] if isinstance(given, list | tuple) else []
+        elif isinstance(texts, Mapping):  # {"A": ..., "B": ...}; Arrow adds the names that only other rows have
+            there = {str(name).strip(): text for name, text in texts.items() if text is not None}
+            names, texts = list(there), list(there.values())
         if not isinstance(texts, list | tuple):
             raise no_list("choices", values["choices"])
         choices = dict(enumerate(texts))
@@ -78,9 +82,15 @@ def _gold(label: Any, names: Sequence[str]) -> int | None:
     label = label.strip() if isinstance(label, str) else whole(label)
     if label is None or label == "":
         return None
-    letter = _LETTERS.find(label) if isinstance(label, str) and len(label) == 1 else -1
-    if str(label) not in names and 0 <= letter < len(names):
-        return letter
+    if str(label) not in names and is_no_label(label):
+        return None
+    if isinstance(label, str) and label not in names:
+        folded = [name.casefold() for name in names]
+        letter = _LETTERS.find(label) if len(label) == 1 else -1
+        if folded.count(label.casefold()) == 1:
+            return folded.index(label.casefold())
+        if 0 <= letter < len(names) and not any(name.isalpha() for name in names):  # they have no letters of their own
+            return letter
     if isinstance(label, bool) or not isinstance(label, (str, int)) or str(label) not in names:
         raise ValueError(f"'label' must be the right choice, one of {', '.join(names)}; it is {label!r:.60}.")
     return names.index(str(label))
@@ -106,10 +116,11 @@ def encode(
     """``<s> A </s></s> B </s>`` for every choice; the longer text is cut first."""
     pairs = [pair for example in examples for pair in zip(example.texts[::2], example.texts[1::2], strict=True)]
     sequences = iter(encode_texts(tokenizer, pairs, room))
-    return [
-        Encoding(index, tuple(next(sequences) for _ in example.texts[::2]), example.gold)
-        for index, example in enumerate(examples)
-    ]
+    encodings = []
+    for index, example in enumerate(examples):
+        rows, cuts = zip(*(next(sequences) for _ in example.texts[::2]), strict=True)
+        encodings.append(Encoding(index, rows, example.gold, cut=any(cuts)))
+    return encodings
 
 
 def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
@@ -155,8 +166,8 @@ CHOICE = Task(
         "context": ("context", "premise", "sent1", "article"),
         "question": ("question", "sent2"),
         "choices": ("choices", "options", "endings"),
-        # A choice a column; SWAG counts them from 0.
-        **{field: (field, f"ending{place}") for place, field in enumerate(_CHOICES)},
+        # A choice a column; SWAG counts them from 0, MMLU has letters.
+        **{field: (field, f"ending{place}", _LETTERS[place]) for place, field in enumerate(_CHOICES)},
         "label": ("label", "answer", "answerKey"),
     },
     parse=parse,

@@ -25,7 +25,8 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
     if isinstance(label, bool):
         label = "true" if label else "false"  # as CSV spells JSON's
     if not isinstance(label, (str, int)) or not str(label).strip():
-        raise ValueError(f"'label' must be a name or a whole number; it is {label!r:.60}.")
+        hint = " --task regress learns numbers." if isinstance(label, float) else ""
+        raise ValueError(f"'label' must be a name or a whole number; it is {label!r:.60}.{hint}")
     return texts, str(label).strip()
 
 
@@ -41,9 +42,10 @@ def encode(
 ) -> list[Encoding]:
     """``<s> A </s>``, or ``<s> A </s></s> B </s>`` for a pair; the longer text is cut first."""
     sequences = encode_texts(tokenizer, [example.texts for example in examples], room)
+    ids = [None if example.gold is None else label_id(example, example.gold, labels) for example in examples]
     return [
-        Encoding(index, (row,), None if example.gold is None else label_id(example, example.gold, labels))
-        for index, (row, example) in enumerate(zip(sequences, examples, strict=True))
+        Encoding(index, (row,), label, cut=cut)
+        for index, ((row, cut), label) in enumerate(zip(sequences, ids, strict=True))
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from xmodular.console import console
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.rows import BadRows, Knows, Row, columns_of, half_surrogate, is_absent, read_rows
+from xmodular.tasks.labels import is_no_label
 from xmodular.tasks.task import Example, Task
 from xmodular.tasks.texts import whole
 
@@ -33,7 +36,8 @@ def examples(
         columns: the column of a field (of `task.fields`, "id" or "language") where it has another name. Fields that
             stand for the same thing in another way (a pair where the column of ``text`` is named) are not looked for.
         language: of rows that do not say theirs; otherwise it is the one that the file's name begins with.
-        gold: whether a row without gold is wrong. If False, gold is not looked at, whatever stands in its column.
+        gold: whether a row without gold is wrong, unless it says that it has no label (``-``, ``-1``). If False, gold
+            is not looked at, whatever stands in its column.
 
     Raises:
         ConfigurationError: `columns` names a field that the task does not have.
@@ -59,6 +63,8 @@ def load(
 ) -> list[Example]:
     """All examples of a file or data set; says on the terminal how many bad rows were skipped.
 
+    Examples whose gold is None are those of rows that say that they have no label (see `labelled`).
+
     Args:
         task: what the rows are for.
         source: as for `read_rows`.
@@ -80,6 +86,17 @@ def load(
     if bad.count:
         console.print(bad.summary())
     return found
+
+
+def row_hashes(examples: Iterable[Example]) -> list[bytes]:
+    """A checksum of each example's texts and gold, whatever file or format it stands in."""
+    parts = (json.dumps([each.texts, each.gold], ensure_ascii=False) for each in examples)
+    return [hashlib.sha256(part.encode("utf-8", "surrogatepass")).digest() for part in parts]
+
+
+def content_hash(examples: Iterable[Example]) -> str:
+    """A checksum of some examples' texts and gold, in any order."""
+    return hashlib.sha256(b"".join(sorted(row_hashes(examples)))).hexdigest()
 
 
 def _examples(
@@ -132,7 +149,9 @@ def _example(task: Task, row: Row, names: Mapping[str, tuple[str, ...]], languag
         texts, right = task.parse(values)
     except ValueError as error:
         raise ValueError(f"{str(error).rstrip('.')} (the row has {columns_of(row.values)})") from None
-    if gold and right is None:
+    field = list(task.fields)[-1]
+    none = any(name in row.without_class for name in names.get(field, ())) or is_no_label(values.get(field))
+    if gold and right is None and not none:
         raise ValueError(f"the row does not say what is right; it has {columns_of(row.values)}")
     return Example(texts, right, row.place, own_id, own_language or language or row.language)
 

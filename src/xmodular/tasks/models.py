@@ -20,6 +20,7 @@ from xmodular.errors import ConfigurationError, DataError, XmodularError
 from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
 from xmodular.options import PRECISIONS, WeightPrecision
+from xmodular.tasks.heads import fit_head, names_in, new_last_layer, set_names
 from xmodular.tasks.task import Room, Task
 from xmodular.vocabulary import from_json, load_tokenizer
 from xmodular.weights import open_weights
@@ -44,27 +45,34 @@ def hash_of(model: XmodPreTrainedModel) -> str:
 
 
 def load_model(source: str | Path, task: Task, labels: Sequence[str]) -> XmodPreTrainedModel:
-    """A pretrained model with a head for the task, new where the source has none for it.
+    """A model with a head for the task: new where the source has none for it, else fitted to the labels.
 
     Args:
         source: model folder or Hub repository.
         task: decides the head.
-        labels: names of the labels, in the order of their ids; none for a task without.
+        labels: names of the labels, in the order of a new head; none for a task without. See `fit_head`.
     """
     config = read_config(source)
-    # Without labels, what an earlier task left goes too: two is the number that a head has by default.
-    names = list(labels) or ["LABEL_0", "LABEL_1"]
-    config.id2label = dict(enumerate(names))
-    config.label2id = {name: index for index, name in enumerate(names)}
-    config.problem_type = task.problem_type
-    return _load(task.architecture, source, config=config, ignore_mismatched_sizes=True)
+    goes_on = bool(labels) and (config.architectures or [task.architecture]) == [task.architecture]
+    if not goes_on:
+        # Without labels, what an earlier task left goes too: two is the number that a head has by default.
+        set_names(config, labels or ["LABEL_0", "LABEL_1"])
+        config.problem_type = task.problem_type
+    model, new = _load(task.architecture, source, config=config, ignore_mismatched_sizes=True)
+    if goes_on and new:  # the file has no head after all
+        new_last_layer(model, labels)
+        set_names(model.config, labels)
+        model.config.problem_type = task.problem_type
+    elif goes_on:
+        fit_head(model, task, labels)
+    return model
 
 
 def read_labels(model: XmodPreTrainedModel) -> list[str]:
     """The names of a model's labels, in the order of their ids; none for answers in texts and for choices."""
     if isinstance(model, (XmodForQuestionAnswering, XmodForMultipleChoice)):
         return []
-    return [str(name) for _, name in sorted((model.config.id2label or {}).items())]
+    return names_in(model.config)
 
 
 def load_saved(source: str | Path, precision: WeightPrecision = "keep") -> XmodPreTrainedModel:
@@ -80,7 +88,7 @@ def load_saved(source: str | Path, precision: WeightPrecision = "keep") -> XmodP
     names = read_config(source).architectures or []
     if not isinstance(names, list) or len(names) != 1 or names[0] not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{source} names no X-MOD model class in its config.json; it has {names}.")
-    return _load(names[0], source, **({} if precision == "keep" else {"dtype": PRECISIONS[precision]}))
+    return _load(names[0], source, **({} if precision == "keep" else {"dtype": PRECISIONS[precision]}))[0]
 
 
 def to_run(model: XmodPreTrainedModel | str | Path, precision: WeightPrecision = "keep") -> XmodPreTrainedModel:
@@ -158,8 +166,8 @@ def _trained(model: XmodPreTrainedModel, name: str, least: int) -> int | None:
     return value if isinstance(value, int) and value >= least else None
 
 
-def _load(architecture: str, source: str | Path, **more: Any) -> XmodPreTrainedModel:
-    """The model; every weight must be in the files, as floats, but for a new head's."""
+def _load(architecture: str, source: str | Path, **more: Any) -> tuple[XmodPreTrainedModel, bool]:
+    """The model, and whether weights of its head are new; all others must be in the files, as floats."""
     if Path(source).is_dir():
         with open_weights(source) as weights:
             wrong = [name for name in weights.names if not weights.dtype(name).is_floating_point]
@@ -190,4 +198,4 @@ def _load(architecture: str, source: str | Path, **more: Any) -> XmodPreTrainedM
         )
     if missing := [key for key in report["missing_keys"] if parameter_group(key) != "task head"]:
         raise ConfigurationError(f"The model at {source} lacks {len(missing)} weights, among them {missing[0]}.")
-    return model
+    return model, bool(report["mismatched_keys"] or report["missing_keys"])

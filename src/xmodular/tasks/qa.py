@@ -106,6 +106,7 @@ def encode(
     contexts = places([example.texts[1] for example in examples])
     encodings = []
     for index, (example, question, (ids, spans)) in enumerate(zip(examples, questions, contexts, strict=True)):
+        cut = len(question) > free // 2
         question = question[: free // 2]
         before = len(frame.before) + len(question) + len(frame.between)
         gold = None
@@ -118,7 +119,7 @@ def encode(
                 inside = gold is not None and first <= gold[0] and gold[1] < last
                 target = (gold[0] - first + before, gold[1] - first + before) if gold and inside else (0, 0)
             sequence = frame.around(question, ids[first:last])
-            encodings.append(Encoding(index, (sequence,), target, (before, tuple(spans[first:last]))))
+            encodings.append(Encoding(index, (sequence,), target, (before, tuple(spans[first:last])), cut))
     return encodings
 
 

@@ -64,12 +64,14 @@ class Encoding:
         sequences: token ids with special tokens; one sequence, or one per choice.
         target: what the loss compares with, in the task's own form; None where the example has no gold.
         places: how tokens and text belong together, in the task's own form.
+        cut: whether the model reads less than the example's texts, as they are too long.
     """
 
     example: int
     sequences: tuple[tuple[int, ...], ...]
     target: Any = None
     places: tuple[Any, ...] = ()
+    cut: bool = False
 
 
 def _first_text(example: Example) -> str:
@@ -128,6 +130,18 @@ class Task:
     problem_type: Literal["regression", "single_label_classification"] | None = None
     alternatives: tuple[tuple[str, ...], ...] = ()
     topic: Callable[[Example], str] = _first_text
+
+
+def guessed(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What a task's guesses reach on examples: metric values by the guess's name."""
+    found: dict[str, dict[str, float]] = {}
+    for name, guess in task.guesses(examples, labels).items():
+        if isinstance(guess, dict):
+            found[name] = guess
+        else:
+            sums = task.statistics(examples, guess, labels).sum(0)
+            found[name] = {metric: float(value) for metric, value in task.metrics(sums, labels).items()}
+    return found
 
 
 def label_id(example: Example, name: str, labels: Sequence[str]) -> int:

@@ -53,16 +53,22 @@ def whole(value: Any) -> Any:
 
 def encode_texts(
     tokenizer: PreTrainedTokenizerFast, rows: Sequence[tuple[str, ...]], room: Room
-) -> list[tuple[int, ...]]:
-    """``<s> A </s>`` for each text, ``<s> A </s></s> B </s>`` for each pair; the longer text is cut first."""
+) -> list[tuple[tuple[int, ...], bool]]:
+    """``<s> A </s>`` for each text, ``<s> A </s></s> B </s>`` for each pair; the longer text is cut first.
+
+    Returns:
+        Each row's token ids, and whether it was cut.
+    """
     ids = iter(ids_of(tokenizer, [text for row in rows for text in row]))
     one, two = frame_of(tokenizer, 1), frame_of(tokenizer, 2)
     answer = []
     for row in rows:
         if len(row) == 1:
-            answer.append(one.around(next(ids)[: room.max_length - one.size]))
+            only, free = next(ids), room.max_length - one.size
+            answer.append((one.around(only[:free]), len(only) > free))
             continue
         first, second = next(ids), next(ids)
-        keep_first, keep_second = shares(len(first), len(second), room.max_length - two.size)
-        answer.append(two.around(first[:keep_first], second[:keep_second]))
+        free = room.max_length - two.size
+        keep_first, keep_second = shares(len(first), len(second), free)
+        answer.append((two.around(first[:keep_first], second[:keep_second]), len(first) + len(second) > free))
     return answer

@@ -38,6 +38,7 @@ def card(
     groups: Sequence[ParameterGroup],
     *,
     pairs: bool = False,
+    warnings: Sequence[str] = (),
 ) -> str:
     """The text of a model card.
 
@@ -49,6 +50,7 @@ def card(
         dev: those of the validation data.
         groups: what trained.
         pairs: whether its rows were pairs of texts.
+        warnings: what the run warned of.
     """
     task = TASKS[options.task]
     does, row = task.does, task.sample
@@ -88,7 +90,10 @@ def card(
             f"{run.metrics['steps']}; the weights were chosen on the same data.",
             _table(("metric", "value"), ((name, f"{value:.4f}") for name, value in scores.items())),
         ]
-    parts += ["## Training data", _sources(train, dev), "## Training", _recipe(options)]
+    parts += ["## Training data", _sources(train, dev)]
+    if warnings:
+        parts += ["## Warnings", "\n".join(f"- {each}" for each in warnings)]
+    parts += ["## Training", _recipe(options)]
     parts.append(
         _table(("part", "trains", "of"), ((g.name, f"{g.trainable:,}", f"{g.total:,}") for g in groups))
         + "\n\nCounted in parameters. What does not train is as in the base model."

@@ -15,16 +15,30 @@ import torch
 from torch import nn
 from transformers import TrainingArguments, set_seed
 
-from xmodular.configuration import read_config
+from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console, quiet_transformers
 from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.files import written_beside
-from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
-from xmodular.tasks import Task, given_model, hash_of, load_model, load_saved, longest, task_named, tokenizer_of
+from xmodular.tasks import (
+    Task,
+    fit_head,
+    given_model,
+    hash_of,
+    load_model,
+    load_saved,
+    longest,
+    read_labels,
+    task_named,
+    tokenizer_of,
+)
+from xmodular.tasks.heads import names_in
+from xmodular.tasks.labels import spread
 from xmodular.training.card import card
 from xmodular.training.checkpoints import saving
 from xmodular.training.corpus import schedule
+from xmodular.training.doubts import doubts, learned_nothing
 from xmodular.training.log import RunLog
 from xmodular.training.passes import Passes
 from xmodular.training.runs import Run, Start, begin, check_apart, print_trainable, save_run
@@ -45,7 +59,8 @@ def finetune(model: XmodPreTrainedModel | str | Path, train: _Source, **options:
     Args:
         model: a pretrained model's folder or name on the Hub; or a model object with the task's head, which is
             trained in place (its tokenizer is read from where it came from, or from the option `tokenizer`). With
-            several `seeds` each starts from a copy of the object.
+            several `seeds` each starts from a copy of the object. A head that is there goes on, each label keeping its
+            own row (see `fit_head`).
         train: the training file or data set, or several.
         options: `language`, `output_dir` and the other fields of `FinetuneOptions`.
 
@@ -81,20 +96,13 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     arguments = _arguments(options)
     check_apart(options.model, options.output_dir)
     _check_unfinished(options)
-    languages = (read_config(options.model) if given is None else given.config).languages
-    rows = read(task, options.train, options, languages)
-    dev_rows = read(task, options.dev, options, languages) if options.dev else None
-    labels = task.label_names(rows.examples)
-    if len(labels) == 1 and task.problem_type != "regression":
-        raise ConfigurationError(
-            f"{', '.join(options.train)} has one label only ({labels[0]!r}): there is nothing to learn."
-        )
+    rows, dev_rows, labels = _rows(task, options, read_config(options.model) if given is None else given.config)
     weights = None if given is None else hash_of(given)
     set_seed(options.seed)
     model = _with_head(given, task, labels) if given is not None else load_model(options.model, task, labels)
+    labels = read_labels(model) if labels else labels
     _set_dropout(model, options.classifier_dropout)
     codes = training_codes(rows, options.language, model)
-    language = commonest(codes)
     tokenizer = tokenizer_of(model, options.tokenizer)  # a language's own one is saved with its weights
     data = readings(task, rows.examples, codes, labels, model, options)
     dev = None
@@ -118,8 +126,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         f"Fine-tuning {task.name} in {', '.join(dict.fromkeys(codes))}: {len(rows.examples)} rows"
         f"{f', {len(labels)} labels' if labels else ''}, {batches.steps} steps; output goes to {options.output_dir}"
     )
-    if (tokens := longest(model, options.max_length)) < options.max_length:
-        console.print(f"The model has positions for {tokens} tokens, fewer than --max-length {options.max_length}.")
+    warnings = _describe(model, data, dev, options)
     if start.goes_on:
         console.print(start.said)
     groups = model.set_trainable(options.trainable)
@@ -127,32 +134,87 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
 
     reached = _train(model, data, dev, labels, batches, arguments, options, start)
     model.eval()
-    model.config.task_language = language
-    model.config.finetuning_task = task.name
-    model.config.task_max_length, model.config.task_stride = options.max_length, options.stride
+    _note_down(model, task, commonest(codes), rows, dev_rows, options)
     metrics: dict[str, Any] = {"steps": reached.step, "train_loss": reached.train_loss}
     if dev is not None:
         metrics["best_step"] = reached.best
         metrics["stopped_early"] = reached.step < batches.steps
         metrics["dev"] = dev.scores(model, labels)
+    if said := learned_nothing(task, data.examples, None if dev is None else dev.examples, labels, metrics, options):
+        console.print(said)
+        warnings.append(said)
     run = Run(model, tokenizer, options.output_dir, metrics)
     if arguments.process_index == 0:
-        with saving("The model", options.output_dir):
-            with written_beside(options.output_dir) as folder:
-                text = card(
-                    run,
-                    options,
-                    list(dict.fromkeys(codes)),
-                    rows.sources,
-                    None if dev_rows is None else dev_rows.sources,
-                    groups,
-                    pairs="hypothesis" in task.fields and len(rows.examples[0].texts) == 2,
-                )
-                (folder / "README.md").write_text(text, encoding="utf-8")
-            save_run(run, options)
-        shutil.rmtree(options.output_dir / "checkpoints", ignore_errors=True)
-        console.print(f"Saved model, tokenizer, model card, metrics.json and options.json in {options.output_dir}")
+        _save(run, options, list(dict.fromkeys(codes)), rows, dev_rows, groups, warnings)
     return run
+
+
+def _rows(task: Task, options: FinetuneOptions, config: XmodConfig) -> tuple[Rows, Rows | None, list[str]]:
+    """Training rows, validation rows, and the labels in the order of a new head, for a model of this configuration.
+
+    Raises:
+        ConfigurationError: there is one label only.
+    """
+    rows = read(task, options.train, options, config.languages, own=names_in(config))
+    labels = task.label_names(rows.examples)
+    dev_rows = read(task, options.dev, options, config.languages, labels) if options.dev else None
+    if len(labels) == 1 and task.problem_type != "regression":
+        raise ConfigurationError(
+            f"{', '.join(options.train)} has one label only ({labels[0]!r}): there is nothing to learn."
+        )
+    return rows, dev_rows, labels
+
+
+def _describe(model: XmodPreTrainedModel, data: Readings, dev: Readings | None, options: FinetuneOptions) -> list[str]:
+    """Say what the rows are, and what looks wrong with them; gives back the latter."""
+    for name, part in (("Training", data), ("Validation", dev)):
+        if part is not None and (gold := spread(part.examples)):
+            console.print(f"{name} rows: {gold}")
+    tokens = longest(model, options.max_length)
+    if tokens < options.max_length:
+        console.print(f"The model has positions for {tokens} tokens, fewer than --max-length {options.max_length}.")
+    warnings = doubts(data.examples, None if dev is None else dev.examples)
+    for name, part in (("training", data), ("validation", dev)):
+        if part is not None and part.cut:
+            warnings.append(f"{part.cut:,} of {len(part.examples):,} {name} rows are cut to {tokens} tokens.")
+    for each in warnings:
+        console.print(each)
+    return warnings
+
+
+def _note_down(
+    model: XmodPreTrainedModel, task: Task, language: str, rows: Rows, dev: Rows | None, options: FinetuneOptions
+) -> None:
+    """Note in the model's configuration what it was trained for, how and on what."""
+    config = model.config
+    config.task_language, config.finetuning_task = language, task.name
+    config.task_max_length, config.task_stride = options.max_length, options.stride
+    before = getattr(config, "task_data", None) or {}
+    config.task_data = {
+        use: list(dict.fromkeys([*before.get(use, ()), *(() if part is None else part.contents)]))
+        for use, part in (("train", rows), ("dev", dev))
+    }
+
+
+def _save(
+    run: Run,
+    options: FinetuneOptions,
+    languages: Sequence[str],
+    rows: Rows,
+    dev: Rows | None,
+    groups: Sequence[ParameterGroup],
+    warnings: Sequence[str],
+) -> None:
+    """Write the model with its card, and remove the checkpoints."""
+    pairs = "hypothesis" in task_named(options.task).fields and len(rows.examples[0].texts) == 2
+    dev_sources = None if dev is None else dev.sources
+    with saving("The model", options.output_dir):
+        with written_beside(options.output_dir) as folder:
+            text = card(run, options, languages, rows.sources, dev_sources, groups, pairs=pairs, warnings=warnings)
+            (folder / "README.md").write_text(text, encoding="utf-8")
+        save_run(run, options)
+    shutil.rmtree(options.output_dir / "checkpoints", ignore_errors=True)
+    console.print(f"Saved model, tokenizer, model card, metrics.json and options.json in {options.output_dir}")
 
 
 def _check_unfinished(options: FinetuneOptions) -> None:
@@ -234,19 +296,11 @@ def _train(
     return reached
 
 
-def _with_head(model: XmodPreTrainedModel, task: Task, labels: list[str]) -> XmodPreTrainedModel:
-    """The given model, its labels named."""
+def _with_head(model: XmodPreTrainedModel, task: Task, labels: Sequence[str]) -> XmodPreTrainedModel:
+    """The given model, its head fitted to the labels."""
     if type(model).__name__ != task.architecture:
         raise ConfigurationError(f"The task {task.name} needs a {task.architecture}; this is a {type(model).__name__}.")
-    if labels:
-        if model.config.num_labels != len(labels):
-            raise ConfigurationError(
-                f"The model has a head for {model.config.num_labels} labels, the training data have {len(labels)}: "
-                f"{', '.join(labels)}. Load the model with num_labels={len(labels)}."
-            )
-        model.config.id2label = dict(enumerate(labels))
-        model.config.label2id = {name: index for index, name in enumerate(labels)}
-    model.config.problem_type = task.problem_type
+    fit_head(model, task, labels, as_many=True)
     return model
 
 

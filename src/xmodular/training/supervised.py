@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions
 from xmodular.tasks import Encoding, Example, Room, Task, collate, longest, predict_logits, tokenizer_of
-from xmodular.tasks.loading import load
+from xmodular.tasks.labels import labelled, no_labels
+from xmodular.tasks.loading import content_hash, load
 
 _AT_ONCE = 1000  # examples that are tokenised together
 
@@ -31,37 +32,54 @@ class Rows:
     Attributes:
         examples: the examples, in order.
         sources: each source's name with its number of rows and, of a file, the SHA-256 of its bytes.
+        contents: a checksum of each source's examples (see `content_hash`).
     """
 
     examples: tuple[Example, ...]
     sources: tuple[dict[str, Any], ...]
+    contents: tuple[str, ...]
 
 
-def read(task: Task, sources: Sequence[str], options: FinetuneOptions, languages: Sequence[str]) -> Rows:
-    """All examples of some sources.
+def read(
+    task: Task,
+    sources: Sequence[str],
+    options: FinetuneOptions,
+    languages: Sequence[str],
+    known: Sequence[str] | None = None,
+    own: Collection[str] = (),
+) -> Rows:
+    """All examples of some sources that have a label.
 
     Args:
         task: what they are for.
         sources: files and data sets.
         options: say which column is which, and whether bad rows are left out.
         languages: the model's.
+        known: the labels of the training data, for others.
+        own: labels that the model has already, so that none of them stands for no label.
 
     Raises:
         DataError: a source cannot be read, has no rows, or a row is wrong.
     """
-    examples: list[Example] = []
-    facts = []
-    for source in sources:
-        found = load(
+    loaded = [
+        load(
             task,
             source,
             columns=options.columns or {},
             skip_bad_rows=options.skip_bad_rows,
             knows=lambda name: _code(name, languages) is not None,
         )
+        for source in sources
+    ]
+    marks = no_labels((each for found in loaded for each in found), known).difference(own)
+    examples: list[Example] = []
+    facts, contents = [], []
+    for source, found in zip(sources, loaded, strict=True):
+        found = labelled(found, source, marks)
         examples += found
+        contents.append(content_hash(found))
         facts.append({"source": source, "rows": len(found), "sha256": source_hash(source)})
-    return Rows(tuple(examples), tuple(facts))
+    return Rows(tuple(examples), tuple(facts), tuple(contents))
 
 
 def source_hash(source: str) -> str | None:
@@ -157,6 +175,11 @@ class Readings(Dataset[int]):
     lang_ids: tuple[int, ...]
     pad_id: int
 
+    @property
+    def cut(self) -> int:
+        """How many examples are longer than what the model reads of them."""
+        return len({each.example for each in self.encodings if each.cut})
+
     def __len__(self) -> int:
         return len(self.encodings)
 
@@ -217,11 +240,15 @@ def readings(
     model: XmodPreTrainedModel,
     options: FinetuneOptions,
 ) -> Readings:
-    """Examples as a model reads them, each with the tokenizer of its language.
+    """Examples as a model reads them, each with the tokenizer of its language, in which it is also scored.
 
     Raises:
         DataError: a label is not among `labels`.
     """
+    examples = [
+        example if example.language else replace(example, language=code)
+        for example, code in zip(examples, codes, strict=True)
+    ]
     length = longest(model, options.max_length)
     room = Room(length, length // 4 if options.stride is None else options.stride)
     found: list[Encoding] = []

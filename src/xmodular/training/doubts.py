@@ -1,0 +1,160 @@
+"""What looks wrong with the data of a fine-tuning run, and with what came of it."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xmodular.options import FinetuneOptions
+from xmodular.tasks import Example, Task, guessed
+from xmodular.tasks.labels import label_counts, label_names_of, some
+from xmodular.tasks.loading import row_hashes
+
+_FRACTION = re.compile(r"[-+]?[0-9]*[.,][0-9]*[1-9][0-9]*")
+_WHOLE = re.compile(r"[-+]?[0-9]+([.,]0*)?")
+_POINT_ZERO = re.compile(r"(?<=[0-9])[.,]0*$")
+_MARKED = re.compile("([BIESLUM])-.+")  # M as in BMES, L and U as in BILOU
+_AGAIN = 0.1  # a share of validation rows that are training rows
+_CLOSE = 0.01  # to a guess
+_ITS_LOSS = 0.97  # of a guess's
+
+
+def doubts(train: Sequence[Example], dev: Sequence[Example] | None) -> list[str]:
+    """What looks wrong with training and validation rows, a sentence each."""
+    found = [*_label_doubts(train), *_tag_doubts(train)]
+    if dev is not None:
+        known = set(row_hashes(train))
+        again = sum(each in known for each in row_hashes(dev))
+        if again >= _AGAIN * len(dev):
+            found.append(
+                f"{again:,} of {len(dev):,} validation rows are training rows too: how well they are read says little "
+                "about new text."
+            )
+    return found
+
+
+def _label_doubts(examples: Sequence[Example]) -> list[str]:
+    rows = [each.gold for each in examples if isinstance(each.gold, str)]
+    names = {name for each in examples for name in label_names_of(each)}
+    found = []
+    if 2 * len(set(rows)) > len(rows):
+        found.append(
+            f"There are {len(set(rows)):,} labels for {len(rows):,} rows: if the labels are in another column, "
+            "--columns label=... names it."
+        )
+    fractions = {name for name in names if _FRACTION.fullmatch(name)}
+    if rows and fractions and all(_FRACTION.fullmatch(name) or _WHOLE.fullmatch(name) for name in names):
+        found.append(
+            f"The labels are numbers with fractions ({some(fractions)}), each one a label by itself: --task regress "
+            "learns them as numbers."
+        )
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(_folded(name), []).append(name)
+    if twins := [", ".join(map(repr, group)) for group in groups.values() if len(group) > 1]:
+        found.append(f"Labels that differ only in how they are spelled are several labels: {'; '.join(twins)}.")
+    return found
+
+
+def _folded(name: str) -> str:
+    """A label without case, white space and invisible characters, and 1.0 as 1."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    kept = (char for char in folded if not char.isspace() and unicodedata.category(char) != "Cf")
+    return _POINT_ZERO.sub("", "".join(kept))
+
+
+def _tag_doubts(examples: Sequence[Example]) -> list[str]:
+    """Where tags mark spans, what is wrong with the marks."""
+    tagged = [each for each in examples if isinstance(each.gold, tuple) and label_names_of(each)]
+    names = {tag for each in tagged for tag in each.gold} - {"O"}
+    marks = {match[1] for name in names if (match := _MARKED.fullmatch(name))}
+    others = {name for name in names if not _MARKED.fullmatch(name)}
+    if not marks & {"B", "I"} or 2 * len(others) >= len(names):
+        return []
+    if others:
+        first = next(each.place for each in tagged if others.intersection(each.gold))
+        return [
+            f"Some tags are neither O nor begin with B- or I-: {some(others)} (the first at {first}). So the score is "
+            "the accuracy of words, not F1 of spans."
+        ]
+    faults = [(each.place, count) for each in tagged if (count := _faults(each.gold, simple=marks <= {"B", "I"}))]
+    count = sum(faulty for _, faulty in faults)
+    where = f"the first at {faults[0][0]}" if faults else ""
+    if marks <= {"B", "I"}:
+        if not count:
+            return []
+        return [f"{count:,} spans begin with I- where IOB2 has B- ({where}); they are read as if with B-."]
+    found = ["Tags of this kind (BIOES) are scored by the accuracy of words; F1 of spans needs IOB2."]
+    if count:
+        found.append(f"{count:,} tags do not fit the ones beside them in BIOES ({where}).")
+    return found
+
+
+def _faults(tags: Sequence[str], *, simple: bool) -> int:
+    """How many tags do not follow from the one before: in IOB2, or in BIOES, BILOU and BMES."""
+    count, inside = 0, ""  # the type of the span that is not at its end
+    for tag in (*tags, "O"):
+        mark, kind = ("O", "") if tag == "O" else (tag[0], tag[2:])
+        goes_on = mark in "IELM"
+        count += (inside != kind) if goes_on else (bool(inside) and not simple)
+        inside = kind if mark in "BIM" else ""
+    return count
+
+
+def learned_nothing(
+    task: Task,
+    train: Sequence[Example],
+    dev: Sequence[Example] | None,
+    labels: Sequence[str],
+    metrics: Mapping[str, Any],
+    options: FinetuneOptions,
+) -> str | None:
+    """The sentence to say where a run is no better than a guess; None where it is.
+
+    Args:
+        task: what was learned.
+        train: its training rows.
+        dev: its validation rows, if there are any: then they decide, else the training loss does.
+        labels: the model's.
+        metrics: ``train_loss``, in nats, and the scores of validation as ``dev``.
+        options: of the run.
+    """
+    longer = "--epochs" if options.max_steps is None else "--max-steps"
+    now = options.epochs if options.max_steps is None else options.max_steps
+    advice = f"Raise --learning-rate (it was {options.learning_rate:g}) or {longer} ({now:g})."
+    if dev is not None:
+        name, guess, value = _best_guess(task, dev, labels)
+        scores = metrics["dev"]
+        if not value or any(scores.get(metric, math.inf) > value[metric] + _CLOSE for metric in list(value)[:2]):
+            return None
+        return (
+            f"Nothing was learned that shows in validation: its {name} is {scores[name]:.3f}, and {value[name]:.3f} "
+            f"by {guess}. {advice}"
+        )
+    loss, of_a_guess = metrics["train_loss"], _entropy(train)
+    if not of_a_guess or loss < _ITS_LOSS * of_a_guess:
+        return None
+    return f"Nothing was learned: the training loss is {loss:.3f}, and that of a guess is {of_a_guess:.3f}. {advice}"
+
+
+def _best_guess(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> tuple[str, str, Mapping[str, float]]:
+    """The main metric, the guess that is best in it in words, and its values; no values if the task has no guesses."""
+    found = {name: values for name, values in guessed(task, examples, labels).items() if values}
+    if not found:
+        return "", "", {}
+    metric = next(iter(next(iter(found.values()))))
+    best = max(found, key=lambda name: found[name].get(metric, -math.inf))
+    return metric, {"majority": "always the same guess", "uniform": "a blind draw"}.get(best, best), found[best]
+
+
+def _entropy(examples: Sequence[Example]) -> float:
+    """Nats that a guess pays for each label if it knows how often each occurs; 0 where gold has no names."""
+    if isinstance(examples[0].gold, int):
+        return math.log(len(examples[0].texts) // 2)
+    counts: Counter[str] = label_counts(examples)
+    total = counts.total()
+    return -sum(count / total * math.log(count / total) for count in counts.values())
