@@ -97,6 +97,8 @@ def test_doubts_about_labels(labels, expected):
         (["U-X B-X L-X", "I-X L-X", "B-X L-Y", "B-X U-X"], ["BIOES", "3 tags do not fit"]),
         (["B-X I-X O B-Y", "domain=en"], ["neither O nor begin with B- or I-: domain=en (the first at rows.jsonl:1)"]),
         (["B-X B-x"], ["'B-X', 'B-x'"]),
+        ([" ".join(f"lemma{n}" for n in range(60)), "lemma1 lemma2"], ["There are 60 tags for 62 words"]),
+        ([" ".join(f"T{n}" for n in range(60))] * 5, []),
     ],
 )
 def test_doubts_about_tags(sentences, expected):

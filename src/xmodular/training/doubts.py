@@ -19,6 +19,7 @@ _WHOLE = re.compile(r"[-+]?[0-9]+([.,]0*)?")
 _POINT_ZERO = re.compile(r"(?<=[0-9])[.,]0*$")
 _MARKED = re.compile("([BIESLUM])-.+")  # M as in BMES, L and U as in BILOU
 _AGAIN = 0.1  # a share of validation rows that are training rows
+_MANY_TAGS, _WORDS_A_TAG = 50, 4  # tags, and words a tag, that make a column look like one of lemmas
 _CLOSE = 0.01  # to a guess
 _ITS_LOSS = 0.97  # of a guess's
 
@@ -45,6 +46,12 @@ def _label_doubts(examples: Sequence[Example]) -> list[str]:
         found.append(
             f"There are {len(set(rows)):,} labels for {len(rows):,} rows: if the labels are in another column, "
             "--columns label=... names it."
+        )
+    words = sum(len(label_names_of(each)) for each in examples) - len(rows)
+    if words and len(names) > _MANY_TAGS and words < _WORDS_A_TAG * len(names):
+        found.append(
+            f"There are {len(names):,} tags for {words:,} words: if the tags are in another column, "
+            "--columns tags=... names it."
         )
     fractions = {name for name in names if _FRACTION.fullmatch(name)}
     if rows and fractions and all(_FRACTION.fullmatch(name) or _WHOLE.fullmatch(name) for name in names):
