@@ -59,6 +59,14 @@ def by_column(row):
         ({"context": "C", "choices": ["x", "y"], "label": "-"}, ("C", "x", "C", "y"), None),
         ({"context": "C", "choices": ["x", "y"], "label": ""}, ("C", "x", "C", "y"), None),
         ({"context": "C", "choices": ["x", "y"], "label": 1.0}, ("C", "x", "C", "y"), 1),
+        ({"context": "C", "choices": ["x", "y"], "label": " 1\t"}, ("C", "x", "C", "y"), 1),
+        ({"context": "C", "choices": ["x", "y"], "label": " B"}, ("C", "x", "C", "y"), 1),
+        ({"context": "C", "choices": ["x", "y"], "label": " "}, ("C", "x", "C", "y"), None),
+        (
+            {"context": "C", "choices": {"label": ["a ", " b"], "text": ["x", "y"]}, "label": "b"},
+            ("C", "x", "C", "y"),
+            1,
+        ),
         ({"context": "C", "choices": {"label": [1, 2], "text": ["x", "y"]}, "label": 1.0}, ("C", "x", "C", "y"), 0),
     ],
 )

@@ -1,5 +1,6 @@
 """Examples out of rows: columns, languages, gold, bad rows."""
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -126,6 +127,33 @@ def test_files_without_good_rows(tmp_path: Path):
         load(CLASSIFY, write(tmp_path / "bad.jsonl", "{", "}"), skip_bad_rows=True)
     with pytest.raises(DataError, match="There is no file"):
         load(CLASSIFY, tmp_path / "absent.jsonl")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_what_is_empty_is_absent(tmp_path: Path, suffix: str):
+    tables = {
+        "classify": ({"text": "", "premise": "a", "hypothesis": "b", "label": "x", "id": ""}, ("a", "b"), "x"),
+        "regress": ({"text": "a", "premise": "", "hypothesis": "", "score": "", "label": "2"}, ("a",), 2.0),
+        "tag": ({"text": "a", "words": '["b"]', "tags": "", "ner_tags": '["O"]'}, ("b", "b"), ("O",)),
+        "choice": (
+            {"premise": "a", "question": "", "choice1": "b", "choice2": "c", "choice3": "", "label": "B"},
+            ("a", "b", "a", "c"),
+            1,
+        ),
+        "qa": ({"question": "q", "context": "", "passage": "a b", "answers": "b"}, ("q", "a b"), (("b", 2),)),
+    }
+    for name, (row, texts, gold) in tables.items():
+        path = tmp_path / f"a.{suffix}"
+        if suffix == "jsonl":
+            write(path, json.dumps(row))
+        else:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file, delimiter="," if suffix == "csv" else "\t").writerows([list(row), list(row.values())])
+        (example,) = load(TASKS[name], path)
+        assert (example.texts, example.gold, example.id) == (texts, gold, None)
+    write(tmp_path / "a.jsonl", '{"text": "", "label": "x"}')
+    with pytest.raises(DataError, match=r"no text; .*\(the row has 'text' \(empty\), 'label'\)"):
+        load(CLASSIFY, tmp_path / "a.jsonl")
 
 
 ROW_OF = {
