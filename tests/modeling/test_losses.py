@@ -19,7 +19,7 @@ from xmodular import (
     XmodForSequenceClassification,
     XmodForTokenClassification,
 )
-from xmodular.modeling import lm
+from xmodular.modeling import labels, lm
 
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
 
@@ -364,3 +364,19 @@ def test_transformers_trainer_has_the_plain_loss(head: str, batch_size: int, acc
         parameter.grad = trainer.gradients.get(name)
     assert_as_whole(model, trainer.seen, head)
     assert evaluated == pytest.approx(trainer.seen, abs=1e-6)
+
+
+@pytest.mark.parametrize("cls", [XmodForMaskedLM, XmodForCausalLM, XmodForTokenClassification])
+def test_labels_that_only_the_caller_counts_are_told(cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At padding they do not count, but Trainer counted them."""
+    told: list[str] = []
+    monkeypatch.setattr(labels.logger, "warning_once", told.append, raising=False)
+    model = tiny_model(cls, is_decoder=cls is XmodForCausalLM, num_labels=99)
+    batch = sequences()
+    model(**batch, labels=batch["input_ids"])
+    clean = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    model(**batch, labels=clean, num_items_in_batch=44)
+    assert not told
+    model(**batch, labels=batch["input_ids"], num_items_in_batch=72)
+    assert len(told) == 1
+    assert "-100" in told[0]

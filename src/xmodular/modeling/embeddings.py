@@ -31,7 +31,7 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 class TiedGradient:
-    """Collects the gradient of a weight that both ends of the model use, in one fp32 buffer.
+    """Collects the gradient of a weight that both ends of the model use, in one buffer.
 
     The language-model head, first in the backward pass, leaves its gradient here; the embeddings, last, add theirs to
     its rows and hand it on. Otherwise each end makes a table of the vocabulary's size, and adding them costs a third.

@@ -80,8 +80,8 @@ def warn_of_uncounted(given: Tensor, counted: Tensor, num_items_in_batch: Tensor
         return
     if bool((given != counted).any()):
         logger.warning_once(  # type: ignore[attr-defined]  # transformers adds it
-            "Labels at padding do not count, but they are not -100, so num_items_in_batch (Trainer's count, for one) "
-            "may count them, and the loss is then too small. Set them to -100."
+            "Some labels that are not -100 do not count: they stand at padding, or padding would predict them. If "
+            "num_items_in_batch counts them, as Trainer does, the loss is too small. Set them to -100."
         )
 
 

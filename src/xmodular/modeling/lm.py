@@ -66,7 +66,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     The gradients are computed in the forward pass, while a chunk's logits are there: with p = softmax(z), the
     gradient of the loss by the logits z is p minus the one-hot target. Only the backward pass knows by what the loss
-    is scaled, so the products are of p minus target as it is, and divisor and scale are applied to their fp32 sums.
+    is scaled, so the products are of p minus target as it is, and divisor and scale are applied to their sums.
     """
 
     @staticmethod
@@ -86,7 +86,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         cast_bias = None if bias is None else bias.to(dtype)
         full = torch.promote_types(dtype, torch.float32)
         d_states = torch.empty_like(states, dtype=full) if want_states else None
-        d_weight: Tensor | None = None
+        few = dtype == weight.dtype == torch.bfloat16 and len(labels) <= 8 * rows  # so few sums may round in between
+        kind, d_weight = weight.dtype if few else full, cast(Tensor | None, None)
         d_bias = torch.zeros_like(bias, dtype=full) if bias is not None and want_bias else None
         total = torch.zeros((), dtype=full, device=states.device)
         for start in range(0, len(labels), rows):
@@ -101,11 +102,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             if d_bias is not None:
                 d_bias += gradient.sum(0)
             if d_states is not None:
-                d_states[start : start + rows] = _add_product(None, gradient, cast_weight)
+                d_states[start : start + rows] = _add_product(None, gradient, cast_weight, full)
             if want_weight:
-                d_weight = _add_product(d_weight, gradient.T, part)
+                d_weight = _add_product(d_weight, gradient.T, part, kind)
         if want_weight and d_weight is None:
-            d_weight = torch.zeros_like(weight, dtype=full)
+            d_weight = torch.zeros_like(weight)
         ctx.gradients = [d_states, d_weight, d_bias]
         ctx.dtypes = [states.dtype, weight.dtype, None if bias is None else bias.dtype]
         ctx.divisor, ctx.tied = divisor, tied
@@ -126,17 +127,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return *cast, None, None, None, None
 
 
-def _add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
-    """total + left·right in the precision of `left` (fp32), of a product in the precision of `right`.
+def _add_product(total: Tensor | None, left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """total + left·right, a sum in `dtype`, of a product in the precision of `right`.
 
     fp16 has neither room for the sum of many rows nor for the share of an unlikely piece: there each row of `left` is
     scaled so that its products with `right` fill the range and cannot leave it.
     """
-    if total is not None and right.dtype == total.dtype:
-        return total.addmm_(left, right)
+    if total is not None and right.dtype == dtype:
+        return total.addmm_(left.to(dtype), right)
     if right.dtype != torch.float16:
         product = torch.mm(left.to(right.dtype), right)
-        return product.to(left.dtype) if total is None else total.add_(product)
+        return product.to(dtype) if total is None else total.add_(product)
     largest = torch.linalg.vector_norm(right, torch.inf, dtype=left.dtype).clamp(min=1)
     most = torch.linalg.vector_norm(left, 1, dim=1, keepdim=True).mul_(largest).clamp_(min=1e-30)
     scale = 2**15 / most

@@ -95,7 +95,7 @@ class Task:
         encode: examples, label names and room to encodings, in the order of the examples. Raises DataError for a gold
             label that is not among the names.
         targets: encodings of a batch and its longest sequence to what the model takes: ``labels``, or
-            ``start_positions`` and ``end_positions``.
+            ``start_positions``, ``end_positions`` and ``p_mask``.
         decode: an example, its encodings, each with its float32 logits, and the label names to a prediction. Logits are
             (labels,), (tokens, labels), (tokens, 2: start and end) or (choices,).
         statistics: examples with gold, predictions and label names to (rows, statistics) sums. Gold labels that are not
