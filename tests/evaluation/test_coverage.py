@@ -255,13 +255,19 @@ def simulate(name: str, rows: int, rounds: int) -> tuple[float, float | None]:
     return held, wrong
 
 
+_CAUTIOUS_OR_COARSE = {
+    ("accuracy 0.98", 50): (0.92, 0.98),  # one wrong row is expected: these are possible, and nothing between
+    ("accuracy, difference, 0.05 won, 0.05 lost", 50): (0.93, 0.98),  # five rows that differ are expected
+    ("Spearman, difference", 50): (0.93, 0.985),  # the error is some per cent too large, by every known formula
+}
+
+
 def check(name: str, rows: int, rounds: int) -> None:
     held, wrong = simulate(name, rows, rounds)
-    # One wrong row is expected of 50 at 0.98: coverage can be 0.92 or 0.98, and nothing between.
-    least, most = (0.92, 0.98) if (name, rows) == ("accuracy 0.98", 50) else (0.93, 0.97)
+    least, most = _CAUTIOUS_OR_COARSE.get((name, rows), (0.93, 0.97))
     noise = 1.5 * (0.05 * 0.95 / rounds) ** 0.5
     assert least - noise <= held <= most + noise, (held, wrong)
-    assert wrong is None or 0.03 - noise <= wrong <= 0.07 + noise, (held, wrong)
+    assert wrong is None or 1 - most - noise <= wrong <= 1 - least + noise, (held, wrong)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +282,7 @@ def test_a_few_intervals_hold_the_truth(name: str, rows: int) -> None:
 @pytest.mark.parametrize("rows", [50, 200, 1000])
 @pytest.mark.parametrize("name", CASES)
 def test_intervals_hold_the_truth_and_chance_is_seldom_significant(name: str, rows: int) -> None:
-    check(name, rows, 1000 if rows < 1000 else 250)
+    check(name, rows, 800 if rows < 1000 else 200)
 
 
 if __name__ == "__main__":
