@@ -19,7 +19,7 @@ from xmodular import (
     XmodForSequenceClassification,
     XmodForTokenClassification,
 )
-from xmodular.modeling import labels, lm
+from xmodular.modeling import lm
 
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
 
@@ -370,7 +370,7 @@ def test_transformers_trainer_has_the_plain_loss(head: str, batch_size: int, acc
 def test_labels_that_only_the_caller_counts_are_told(cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """At padding they do not count, but Trainer counted them."""
     told: list[str] = []
-    monkeypatch.setattr(labels.logger, "warning_once", told.append, raising=False)
+    monkeypatch.setattr("xmodular.modeling.labels.logger.warning_once", told.append, raising=False)
     model = tiny_model(cls, is_decoder=cls is XmodForCausalLM, num_labels=99)
     batch = sequences()
     model(**batch, labels=batch["input_ids"])
