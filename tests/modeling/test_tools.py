@@ -261,3 +261,23 @@ def test_zero_shot_classification_speaks_the_language_too() -> None:
     assert found["de"] != found["sw"]
     with model.language("sw"):
         assert pipe("The doctor", ["house", "river"])["scores"] == pytest.approx(found["sw"], abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_peft_as_for_other_encoders() -> None:
+    """LoRA takes effect on adapters too, and a prefix trains; `lang_ids` go through."""
+    peft = pytest.importorskip("peft")
+    batch = ragged_batch()
+    labels = torch.tensor([0, 1, 0, 1])
+    base = tiny_model(xmodular.XmodForSequenceClassification, "sdpa")
+    lora = peft.LoraConfig(r=2, target_modules=["query", "dense1"], init_lora_weights=False)
+    wrapped = peft.get_peft_model(base, lora).eval()
+    changed = wrapped(**batch).logits
+    with wrapped.disable_adapter():
+        assert (wrapped(**batch).logits - changed).abs().max() > 0.01
+    torch.testing.assert_close(wrapped.merge_and_unload()(**batch).logits, changed, atol=1e-4, rtol=0)
+    base = tiny_model(xmodular.XmodForSequenceClassification, "sdpa")
+    shape = {"num_layers": 2, "num_attention_heads": 4, "token_dim": 32}
+    prefixed = peft.get_peft_model(base, peft.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3, **shape))
+    prefixed(**batch, labels=labels).loss.backward()
+    assert prefixed.prompt_encoder["default"].embedding.weight.grad.any()
