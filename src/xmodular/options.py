@@ -620,7 +620,7 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
         if not isinstance(parts, (list, tuple)):
             raise ConfigurationError(f"{name} is a list, or text with commas; not {value!r}.")
         return tuple(
-            _coerce(name, arguments[0], part.strip() if isinstance(part, str) else part) for part in parts if part != ""
+            _coerce(name, arguments[0], part.strip() if type(part) is str else part) for part in parts if part != ""
         )
     if origin is not None and issubclass(origin, Mapping):
         return _coerce_mapping(name, value, text=arguments[1] is str)
@@ -628,6 +628,8 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
         if hint is bool and isinstance(value, bool):
             return value
         raise ConfigurationError(f"{name} is {'true or false' if hint is bool else hint.__name__}; not {value!r}.")
+    if hint is str and isinstance(value, str):
+        return value  # as it is: the name of rows in memory carries them
     try:
         if hint is int and isinstance(value, float) and not value.is_integer():
             raise ValueError

@@ -21,6 +21,7 @@ from xmodular.prediction.lines import SUFFIXES, bad_lines, write_as
 from xmodular.prediction.parts import Parts, discard, fingerprint, lines_in, read_journal, sync
 from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.work import Work
+from xmodular.rows import InMemory
 from xmodular.tasks import given_model, hash_of
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
@@ -48,14 +49,13 @@ class Predicted:
     bad_rows: Path | None
 
 
-def predict(
-    model: XmodPreTrainedModel | str | Path, input: str | Path, output: str | Path, **options: Any
-) -> Predicted:
+def predict(model: XmodPreTrainedModel | str | Path, input: Any, output: str | Path, **options: Any) -> Predicted:
     """Add a model's predictions to the rows of a file.
 
     Args:
         model: a fine-tuned model, as an object, a folder or a name on the Hub.
-        input: a file of rows, "-" for JSON lines on standard input, or "hub:<data set>:<configuration>:<split>".
+        input: a file of rows, "-" for JSON lines on standard input, or "hub:<data set>:<configuration>:<split>"; or the
+            rows themselves, as for `finetune`.
         output: .jsonl, .csv, .tsv or .parquet; "-" for JSON lines on standard output; with `shard_rows` a folder.
         options: the other fields of `PredictOptions`.
 
@@ -66,7 +66,9 @@ def predict(
         ConfigurationError, DataError, LanguageError: before any work is lost; rows done so far are kept.
     """
     given, source = given_model(model)
-    made = build(PredictOptions, {"model": source, "input": str(input), "output": str(output), **options})
+    if not isinstance(input, str):
+        input = str(input) if isinstance(input, Path) else InMemory("<input>", input)
+    made = build(PredictOptions, {"model": source, "input": input, "output": str(output), **options})
     return _predict(made, given)
 
 
@@ -81,9 +83,10 @@ def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pred
             )
         if output.exists() and not options.overwrite and not (read_journal(_beside(output)) or {}).get("complete"):
             raise ConfigurationError(f"{output} is there already; --overwrite replaces it.")
-    if not to_stdout:
+    if not to_stdout and not isinstance(options.input, InMemory):
         _check_apart(Path(options.input).resolve(), output.resolve())
-    if options.input != "-" and not options.input.startswith("hub:") and not Path(options.input).exists():
+    is_file = options.input != "-" and not options.input.startswith("hub:") and not isinstance(options.input, InMemory)
+    if is_file and not Path(options.input).exists():
         raise DataError(f"There is no input {options.input}.")
     predictor = Predictor(
         given if given is not None else options.model,

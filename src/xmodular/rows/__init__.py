@@ -1,6 +1,10 @@
-"""Files and data sets → rows, each with its place; rows that are wrong are reported, and none is lost silently."""
+"""Files, data sets and rows in memory → rows, each with its place.
+
+Rows that are wrong are reported, and none is lost silently.
+"""
 
 from xmodular.rows.hub import hub_sources
+from xmodular.rows.memory import InMemory, hash_of_rows, memory_rows, sources_of
 from xmodular.rows.reading import FORMATS, SUFFIXES, format_of, read_rows
 from xmodular.rows.row import BadRows, Knows, Row, columns_of, half_surrogate, language_of
 
@@ -8,12 +12,16 @@ __all__ = [
     "FORMATS",
     "SUFFIXES",
     "BadRows",
+    "InMemory",
     "Knows",
     "Row",
     "columns_of",
     "format_of",
     "half_surrogate",
+    "hash_of_rows",
     "hub_sources",
     "language_of",
+    "memory_rows",
     "read_rows",
+    "sources_of",
 ]

@@ -12,6 +12,7 @@ from xmodular.rows.conll import conll, conllu
 from xmodular.rows.hub import hub_rows
 from xmodular.rows.json_rows import json_file, json_lines
 from xmodular.rows.lines import name_of, opened
+from xmodular.rows.memory import InMemory, memory_rows
 from xmodular.rows.parquet import parquet_rows
 from xmodular.rows.row import BadRows, Knows, Row, language_of
 from xmodular.rows.tables import csv_rows, tsv_rows
@@ -47,8 +48,8 @@ def read_rows(
 
     Args:
         source: a file whose suffix says what it is, also with ``.gz`` behind it; "-" for the standard input; an open
-            file; or ``hub:<data set>:<configuration>:<split>``, of which the last two may be left out where the data
-            set has only one.
+            file; rows in memory; or ``hub:<data set>:<configuration>:<split>``, of which the last two may be left out
+            where the data set has only one.
         bad: told of rows that are wrong.
         format: one of `FORMATS`, where the suffix does not say it; JSON Lines for the standard input and open files.
         knows: whether the model has a language of a name; decides about the file's (see `language_of`).
@@ -59,6 +60,8 @@ def read_rows(
     """
     if format is not None and format not in FORMATS:
         raise DataError(f"There is no format {format!r}; there are {', '.join(FORMATS)}.")
+    if isinstance(source, InMemory):
+        return memory_rows(source.rows, bad, f"{source} ")
     if isinstance(source, str) and source.startswith("hub:"):
         if format is not None:
             raise DataError(f"A data set has its own format: {source} is not read as {format}.")
