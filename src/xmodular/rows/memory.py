@@ -61,14 +61,22 @@ def sources_of(given: Any, name: str) -> list[str]:
 def _held(rows: Any, name: str) -> InMemory:
     """Rows that can be read more than once: what gives them only once is kept as a list."""
     _check(rows, name)
-    return InMemory(name, list(rows) if isinstance(rows, Iterator) else rows)
+    if isinstance(rows, Iterator):
+        if hasattr(rows, "__arrow_c_stream__"):
+            import pyarrow
+
+            return InMemory(name, pyarrow.table(rows))
+        return InMemory(name, list(rows))
+    return InMemory(name, rows)
 
 
 def _is_collection(value: Any) -> bool:
     """Whether a value holds rows, rather than being one."""
     if isinstance(value, list):
         return bool(value) and isinstance(value[0], Mapping)
-    return not isinstance(value, (Mapping, tuple)) and (_is_table(value) or hasattr(value, "features"))
+    if isinstance(value, (Mapping, tuple)) or _is_of(value, "pandas", "Series", "Index"):
+        return False
+    return _is_table(value) or hasattr(value, "features")
 
 
 def hash_of_rows(source: InMemory) -> str:
