@@ -172,3 +172,9 @@ def test_a_run_goes_on_with_the_same_rows(topic: Path, tmp_path: Path, monkeypat
     predict(topic, rows, tmp_path / "parts", default_language="en", window=2, shard_rows=2)
     parts = sorted((tmp_path / "parts").glob("part-*"))
     assert "".join(part.read_text() for part in parts) == whole.read_text()
+
+
+def test_perplexity_reads_files_only(folders: dict[str, Path]) -> None:
+    for data in ([{"text": "a"}], {"en": [{"text": "a"}]}):
+        with pytest.raises(DataError, match="rows in memory; perplexity reads files of text"):
+            evaluate(folders["XmodForMaskedLM"], data)

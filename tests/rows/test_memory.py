@@ -350,3 +350,21 @@ def test_the_hash_is_of_values_and_order() -> None:
     assert len(set(hashes.values())) == 1
     changed = ([*reversed(rows)], rows[:1], [{**rows[0], "label": "z"}, rows[1]])
     assert hashes["list"] not in {hash_of_rows(InMemory("<x>", each)) for each in changed}
+
+
+def test_tables_of_polars() -> None:
+    polars = pytest.importorskip(
+        "polars", reason="polars is not installed; a stand-in with its protocol is tested above"
+    )
+    frame = polars.DataFrame({"text": ["a b", "c"], "words": [["a", "b"], ["c"]], "label": ["x", None]})
+    expected = [
+        {"text": "a b", "words": ["a", "b"], "label": "x"},
+        {"text": "c", "words": ["c"], "label": None},
+    ]
+    assert [row.values for row in memory_rows(frame, BadRows())] == expected
+    assert [row.values for row in memory_rows(frame["text"], BadRows(), texts=True)] == [
+        {"text": "a b"},
+        {"text": "c"},
+    ]
+    with pytest.raises(InputError, match="a table of an unknown kind"):
+        list(memory_rows(frame.lazy(), BadRows()))
