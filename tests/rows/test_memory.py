@@ -353,9 +353,7 @@ def test_the_hash_is_of_values_and_order() -> None:
 
 
 def test_tables_of_polars() -> None:
-    polars = pytest.importorskip(
-        "polars", reason="polars is not installed; a stand-in with its protocol is tested above"
-    )
+    polars = pytest.importorskip("polars", reason="polars is not installed; a stand-in is tested above")
     frame = polars.DataFrame({"text": ["a b", "c"], "words": [["a", "b"], ["c"]], "label": ["x", None]})
     expected = [
         {"text": "a b", "words": ["a", "b"], "label": "x"},
