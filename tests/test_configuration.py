@@ -1,16 +1,18 @@
 """The configuration: the page's defaults, what it refuses, the presets, and its way through JSON."""
 
+import copy
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import PretrainedConfig
+from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig
 from transformers.models.xmod import XmodConfig as PeerConfig
 
 from tests.support import tiny_config, tiny_options
-from xmodular import XmodConfig
+from xmodular import XmodConfig, XmodForMaskedLM, pretrain, register
 from xmodular.configuration import read_config
 from xmodular.errors import ConfigurationError
 
@@ -190,3 +192,147 @@ def test_a_name_of_one_word_is_a_folder_and_not_looked_up(name, hub, tmp_path, m
     monkeypatch.setattr(XmodConfig, "from_pretrained", None)
     with pytest.raises(ConfigurationError, match=rf"no folder {name}; on the Hub, models have names such as {hub}\."):
         read_config(name)
+
+
+UNKNOWN = [
+    ("hiden_size", "did you mean 'hidden_size'?"),
+    ("num_layers", "did you mean 'num_hidden_layers'?"),
+    ("language", "did you mean 'languages'?"),
+    ("num_label", "did you mean 'num_labels'?"),
+    ("max_length", "it is a setting of generation, which belongs in model.generation_config"),
+    ("frobnicate", "XmodConfig's documentation lists them"),
+]
+
+
+@pytest.mark.parametrize(("name", "hint"), UNKNOWN)
+@pytest.mark.parametrize("way", ["class", "preset", "release"])
+def test_an_unknown_name_is_refused_and_the_nearest_is_given(way: str, name: str, hint: str) -> None:
+    make = {
+        "class": XmodConfig,
+        "preset": lambda **fields: XmodConfig.preset("tiny", **fields),
+        "release": lambda **fields: XmodConfig.preset("xmod-base", **fields),
+    }[way]
+    with pytest.raises(ConfigurationError) as caught:
+        make(**{name: 3})
+    assert f"{name} is no field: {hint}" in str(caught.value)
+
+
+def test_an_unknown_override_ends_pretraining_before_it_starts(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="hiden_size is no field: did you mean 'hidden_size'"):
+        pretrain(text=corpus / "text", output_dir=tmp_path / "run", overrides="hiden_size=32")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_name_stands_beside_the_other_problems() -> None:
+    with pytest.raises(ConfigurationError, match=r"(?s)hiden_size is no field.*languages has duplicates"):
+        tiny_config(hiden_size=30, languages=["en_XX", "en_XX"])
+
+
+@pytest.mark.parametrize("load", [XmodConfig.from_pretrained, AutoConfig.from_pretrained])
+def test_an_unknown_name_is_refused_when_loading(tmp_path: Path, load: Any) -> None:
+    register()
+    tiny_config().save_pretrained(tmp_path)
+    with pytest.raises(ConfigurationError, match="hiden_size is no field: did you mean 'hidden_size'"):
+        load(tmp_path, hiden_size=3)
+    again = load(tmp_path, hidden_size=64, num_labels=3, attn_implementation="eager", revision="main", token=None)
+    assert (again.hidden_size, again.num_labels, again._attn_implementation) == (64, 3, "eager")
+    assert again.vocab_size == 99
+
+
+@pytest.mark.parametrize("cls", [XmodForMaskedLM, AutoModelForMaskedLM])
+def test_a_model_is_not_loaded_with_an_unknown_name(tmp_path: Path, cls: Any) -> None:
+    register()
+    XmodForMaskedLM(tiny_config()).save_pretrained(tmp_path)
+    with pytest.raises(ConfigurationError, match="hiden_dropout_prob is no field: did you mean 'hidden_dropout_prob'"):
+        cls.from_pretrained(tmp_path, hiden_dropout_prob=0.3)
+    model = cls.from_pretrained(tmp_path, hidden_dropout_prob=0.3, dtype=torch.float32, low_cpu_mem_usage=True)
+    assert model.config.hidden_dropout_prob == 0.3
+
+
+FOREIGN = {
+    "hiden_size": 3,
+    "auto_map": {"AutoConfig": "configuration_other.OtherConfig"},
+    "torch_dtype": "float32",
+    "transformers_version": "4.28.0",
+    "tokenizer_class": "XLMRobertaTokenizer",
+    "num_beams": 4,
+    "max_length": 20,
+    "gradient_checkpointing": False,
+    "position_biased_input": True,
+    "a_field_of_the_future": {"deep": [1, 2]},
+    "id2label": {"0": "calm", "1": "glad", "2": "sad"},
+}
+
+
+def test_unknown_fields_of_files_load_and_stay(tmp_path: Path) -> None:
+    register()
+    tiny_config().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    fields = json.loads(path.read_text()) | FOREIGN
+    path.write_text(json.dumps(fields))
+    loaded = [
+        XmodConfig.from_pretrained(tmp_path),
+        AutoConfig.from_pretrained(tmp_path),
+        XmodConfig.from_json_file(path),
+        XmodConfig.from_dict(fields),
+        XmodConfig.from_dict({name: value for name, value in fields.items() if name != "model_type"}),
+        XmodConfig(**fields),
+    ]
+    for config in loaded:
+        assert (config.hidden_size, config.num_labels, config.id2label[2]) == (32, 3, "sad")
+        assert config.a_field_of_the_future == {"deep": [1, 2]}
+        assert config.hiden_size == 3
+        for again in (
+            copy.copy(config),
+            copy.deepcopy(config),
+            pickle.loads(pickle.dumps(config)),
+            XmodConfig(**config.to_dict()),
+            XmodConfig.from_dict(config.to_dict()),
+            XmodConfig.from_dict(config.to_diff_dict()),
+        ):
+            ignored = {"_name_or_path": ""}  # transformers leaves it out of the short form
+            assert again.to_dict() | ignored == config.to_dict() | ignored
+    config = loaded[0]
+    config.a_note = "set on the object"  # as Trainer, PEFT and others do
+    config.save_pretrained(tmp_path / "again")
+    assert XmodConfig.from_pretrained(tmp_path / "again").a_note == "set on the object"
+    _, unused = XmodConfig.from_pretrained(tmp_path, foo=False, hidden_size=64, return_unused_kwargs=True)
+    assert unused == {"foo": False}
+
+
+def test_a_released_file_of_version_4_loads() -> None:
+    """The config.json of facebook/xmod-base, but for its languages, with all fields as they stand there."""
+    fields = {
+        "_name_or_path": "xmod-base",
+        "adapter_layer_norm": False,
+        "adapter_reduction_factor": 2,
+        "adapter_reuse_layer_norm": True,
+        "architectures": ["XmodForMaskedLM"],
+        "attention_probs_dropout_prob": 0.1,
+        "bos_token_id": 0,
+        "classifier_dropout": None,
+        "default_language": None,
+        "eos_token_id": 2,
+        "languages": ["en_XX", "id_ID"],
+        "ln_before_adapter": True,
+        "max_position_embeddings": 514,
+        "model_type": "xmod",
+        "output_past": True,
+        "pre_norm": False,
+        "sep_token_id": 2,
+        "torch_dtype": "float32",
+        "transformers_version": "4.28.0.dev0",
+        "type_vocab_size": 1,
+        "use_cache": True,
+        "vocab_size": 250002,
+    }
+    config = XmodConfig.from_dict(fields)
+    assert config.output_past is True
+    assert (config.vocab_size, config.dtype) == (250002, torch.float32)
+
+
+def test_every_keyword_of_the_peer_is_taken() -> None:
+    fields = {name: value for name, value in PeerConfig().to_dict().items() if name not in ("model_type",)}
+    assert XmodConfig(**fields).to_dict().keys() >= fields.keys()
+    more = {"num_labels": 3, "name_or_path": "x", "torch_dtype": "float32", "attn_implementation": "eager"}
+    assert XmodConfig(**more, output_attentions=True).num_labels == 3

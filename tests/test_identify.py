@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import unicodedata
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from xmodular.catalogue import RELEASES
 from xmodular.demo.corpus import LANGUAGES, sentences
 from xmodular.errors import InputError, LanguageError
 from xmodular.identify import THRESHOLD, Identified, Identifier
+from xmodular.vocabulary import train_tokenizer
 
 ALL = RELEASES["xmod-base"].languages
 DATA = Path(__file__).parents[2] / "shared" / "data" / "sib200"
@@ -199,3 +201,60 @@ def test_the_tool_is_loaded_on_first_use_and_without_torch() -> None:
         "Identifier(['de_DE']); assert 'py3langid' in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def full_width(text: str) -> str:
+    return "".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in text)
+
+
+WAYS_TO_SPELL = {
+    "full-width letters": full_width,
+    "mathematical letters": lambda text: "".join(
+        chr(0x1D400 + ord(char) - 65)
+        if "A" <= char <= "Z"
+        else chr(0x1D41A + ord(char) - 97)
+        if "a" <= char <= "z"
+        else char
+        for char in text
+    ),
+    "zero-width characters": lambda text: text.replace(" ", " \u200b\ufeff"),
+    "marks of direction": lambda text: f"\u200e{text}\u200f",
+    "control characters": lambda text: "\x07".join(text),
+    "mark-up": lambda text: f'<p class="the"><b>{text}</b></p><!-- and this is a comment in English -->',
+    "special tokens": lambda text: f"<s>{text}</s> <pad> <mask>",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_SPELL)
+@pytest.mark.parametrize("code", ["en_XX", "de_DE", "sw_KE", "ru_RU", "zh_CN", "fa_IR"])
+def test_a_text_is_identified_as_the_model_reads_it(code: str, way: str) -> None:
+    (plain, spelt) = of(*ALL)([SENTENCES[code], WAYS_TO_SPELL[way](SENTENCES[code])])
+    assert plain.language == spelt.language == code
+    assert spelt.confidence == pytest.approx(plain.confidence, abs=0.06)
+
+
+def test_mark_up_alone_tells_nothing() -> None:
+    assert of(*ALL)(["<mask>", "<div class='text'><br/></div>", "<s><pad></s>"]) == [Identified(None, 0.0)] * 3
+
+
+def test_what_only_looks_like_mark_up_counts() -> None:
+    (found,) = of(*ALL)(["<Wenn 5 < 7 ist und 8 > 3, dann stimmt die ganze Rechnung hier."])
+    assert found.language == "de_DE"
+
+
+def test_characters_are_read_as_the_normaliser_of_tokenizers_reads_them() -> None:
+    from xmodular.identify import _as_read
+
+    tokenizer = train_tokenizer({"en_XX": list(SENTENCES.values()) * 20}, 400)
+    normaliser = tokenizer.backend_tokenizer.normalizer
+    # Precompiled tables know no character that is newer, and spell these three in another order or not at all.
+    known = (chr(code) for code in range(1, 0x10000) if unicodedata.category(chr(code)) not in ("Cn", "Cs", "Co"))
+    known = [char for char in known if char not in "\u0344\uff5e" and unicodedata.ucd_3_2_0.name(char, "")]
+    read = [(char, _as_read(f"a{char}b"), normaliser.normalize_str(f"a{char}b")) for char in known]
+    assert [each for each in read if each[1] != each[2]] == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60))
+def test_normalising_a_text_first_changes_nothing(text: str) -> None:
+    assert of(*ALL)([unicodedata.normalize("NFKC", text)]) == of(*ALL)([text])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from xmodular import cli
 from xmodular.cli import app
 from xmodular.errors import ConfigurationError
 from xmodular.options import (
@@ -146,3 +147,111 @@ def test_every_option_has_help():
     for options in (TrainingOptions, PretrainOptions, FinetuneOptions, EvaluateOptions):
         for field in options.__dataclass_fields__.values():
             assert field.metadata["help"].endswith("."), field.name
+
+
+# Flags, and what the option is then. Each verb's function is replaced by one that keeps what it is given.
+SEVERAL = [
+    (("--train", "a.jsonl", "--train", "b.jsonl"), {"train": ("a.jsonl", "b.jsonl")}),
+    (("--train", "a.jsonl", "b.jsonl", "c.jsonl"), {"train": ("a.jsonl", "b.jsonl", "c.jsonl")}),
+    (
+        ("--train=a.jsonl", "b.jsonl", "--train", "c.jsonl,d.jsonl"),
+        {"train": ("a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl")},
+    ),
+    (("--train", "a", "--dev", "x", "y", "--train", "b"), {"train": ("a", "b"), "dev": ("x", "y")}),
+    (("--train", "a", "--seeds", "1", "2", "--seeds", "3"), {"seeds": (1, 2, 3)}),
+    (("--train", "a", "--adam-betas", "0.9", "0.95"), {"adam_betas": (0.9, 0.95)}),
+    (("--train", "a", "--columns", "text=x", "--columns", "label=y"), {"columns": {"text": "x", "label": "y"}}),
+    (("--train", "a", "--columns", "text=x", "label=y"), {"columns": {"text": "x", "label": "y"}}),
+    (("--train", "a", "--overwrite", "--overwrite"), {"overwrite": True}),
+    (("--train", "a", "--language", "-"), {"language": "-"}),
+]
+
+
+@pytest.fixture
+def finetuned(monkeypatch):
+    calls = []
+    monkeypatch.setattr("xmodular.training.finetune", lambda **options: calls.append(build(FinetuneOptions, options)))
+    return calls
+
+
+@pytest.mark.parametrize(("flags", "expected"), SEVERAL)
+def test_an_option_that_takes_several_may_be_repeated_or_listed(finetuned, flags, expected):
+    run = invoke("finetune", "--model", "m", "--output-dir", "o", *flags)
+    assert run.exit_code == 0, run.output
+    assert {name: getattr(finetuned[0], name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--language", "en", "--language", "de"), "--language takes one value; it is given 2: en, de."),
+        (("--language=en", "--language=de"), "--language takes one value; it is given 2: en, de."),
+        (("--language", "en", "de"), "--language takes one value; it is given 2: en, de."),
+        (("--model", "n"), "--model takes one value; it is given 2: m, n."),
+        (("--config", "a.yaml", "--config", "b.yaml"), "--config takes one value; it is given 2: a.yaml, b.yaml."),
+        (("--max-steps", "3", "--max-steps", "4"), "--max-steps takes one value; it is given 2: 3, 4."),
+        (("--overwrite", "--no-overwrite"), "--overwrite and --no-overwrite exclude each other."),
+        (("--columns", "text=x", "--columns", "text=y"), "columns has 'text' twice: x, y."),
+        (("--seeds", "1", "--seeds", "1"), "--seeds names a seed twice: 1, 1."),
+    ],
+)
+def test_an_option_that_takes_one_value_is_refused_two(finetuned, flags, message):
+    run = invoke("finetune", "--model", "m", "--output-dir", "o", "--train", "a", *flags)
+    assert run.exit_code == 2
+    assert " ".join(run.stderr.split()) == f"Error: {message}"
+    assert not finetuned
+
+
+ONE = {"pretrain": "--text", "extend": "--text", "predict": "--input", "evaluate": "--split", "pack save": "--language"}
+
+
+@pytest.mark.parametrize("verb", ONE)
+def test_no_verb_takes_the_last_of_two_values(verb):
+    for flags in ((ONE[verb], "a", ONE[verb], "b"), (ONE[verb], "a", "b")):
+        run = invoke(*verb.split(), *flags)
+        assert run.exit_code == 2
+        assert f"{ONE[verb]} takes one value; it is given 2: a, b." in run.stderr
+
+
+def test_every_flag_of_every_verb_says_how_many_values_it_takes():
+    """Flags that take several are given twice, and both arrive; all others are refused."""
+    for _, record, *_ in cli._VERBS:
+        for flag, takes in cli._takes(record).items():
+            if takes == "several":
+                assert cli._gathered([flag, "a=1", flag, "b=2"], record) == [f"{flag}=a=1,b=2"]
+            elif takes == "one":
+                with pytest.raises(ConfigurationError, match=f"{flag} takes one value"):
+                    cli._gathered([flag, "a=1", flag, "b=2"], record)
+
+
+def test_arguments_of_a_verb_stay_its_own(monkeypatch):
+    calls = []
+    monkeypatch.setattr("xmodular.certificate.diff", lambda **options: calls.append(options))
+    monkeypatch.setitem(cli._SHOWN, "diff", lambda answer: 0)
+    for words in (
+        ("diff", "--allow", "encoder", "one", "two", "--allow", "task head"),
+        ("diff", "one", "--allow", "encoder,task head", "two"),
+        ("diff", "--allow=encoder", "--allow=task head", "--", "one", "two"),
+    ):
+        run = invoke(*words)
+        assert run.exit_code == 0, run.output
+    assert [(call["a"], call["b"], call["allow"]) for call in calls] == [("one", "two", ("encoder", "task head"))] * 3
+
+
+def test_a_name_twice_in_yaml_is_refused(tmp_path):
+    path = tmp_path / "run.yaml"
+    for text, message in (
+        ("train: a\ntrain: b\n", "'train' is there twice"),
+        ("output-dir: a\noutput_dir: b\n", "output_dir is given twice, as 'a' and as 'b'"),
+        ("columns: {text: a, text: b}\n", "'text' is there twice"),
+        ('{"seed": 1, "seed": 2}', "'seed' is there twice"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigurationError, match=message):
+            read_config(path)
+    path.write_text("base: &base {a: 1, b: 2}\nmore: {<<: *base, b: 3}\n")
+    assert read_config(path)["more"] == {"a": 1, "b": 3}  # YAML's own way to override
+    with pytest.raises(ConfigurationError, match="output_dir is given twice"):
+        build(PretrainOptions, {"text": "t", "output_dir": "a", "output-dir": "b"})
+    with pytest.raises(ConfigurationError, match="overrides has 'hidden_size' twice: 32, 64"):
+        build(PretrainOptions, {"text": "t", "output_dir": "a", "overrides": "hidden_size=32,hidden_size=64"})

@@ -20,8 +20,9 @@ HEAD = """\
 Written by `python docs/reference/make_options.py` from the dataclasses in `xmodular.options`.
 
 The name in the first column is the keyword in Python and the key in a YAML file; the flag is the same with dashes
-(`--output-dir`), and dashes are as good in YAML. Lists are written with commas on the command line. Switches have a
-negative form (`--no-overwrite`). Options that several verbs share come last.
+(`--output-dir`), and dashes are as good in YAML. Lists are written with commas on the command line, or the flag is
+repeated, or the values follow each other (`--train data/*.jsonl`); a flag that takes one value may stand once. Switches
+have a negative form (`--no-overwrite`). Options that several verbs share come last.
 """
 
 

@@ -12,14 +12,16 @@ import inspect
 import sys
 import types
 import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Literal, NoReturn, Optional
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from xmodular import __version__
-from xmodular.errors import XmodularError
+from xmodular.errors import ConfigurationError, XmodularError
 from xmodular.options import (
     ConvertOptions,
     DemoOptions,
@@ -164,20 +166,98 @@ def _main(
     """Keeps the verbs as subcommands."""
 
 
+def _takes(options: type) -> dict[str, Literal["one", "several", "none"]]:
+    """How many values each flag of a verb takes."""
+    answer: dict[str, Literal["one", "several", "none"]] = {"--config": "one", "--help": "none"}
+    hints = typing.get_type_hints(options)
+    for field in dataclasses.fields(options):
+        if not field.metadata["positional"]:
+            flag, kind = f"--{field.name.replace('_', '-')}", _kind(hints[field.name])
+            origin = typing.get_origin(kind)
+            is_list = origin is tuple or (inspect.isclass(origin) and issubclass(origin, Mapping))
+            answer[flag] = "none" if kind is bool else "several" if is_list else "one"
+            if kind is bool:
+                answer[f"--no-{flag[2:]}"] = "none"
+    return answer
+
+
+def _gathered(words: Sequence[str], options: type) -> list[str]:
+    """The words of a command line, in which every flag stands once.
+
+    Values of a flag that takes several may follow each other (as a shell writes what ``*.jsonl`` stands for), or stand
+    behind a flag each; they are joined with commas. Words behind another flag's value, or behind that of any flag of a
+    verb with arguments of its own, stay where they are.
+
+    Raises:
+        ConfigurationError: a flag that takes one value has two, or a switch is turned on and off.
+    """
+    takes = _takes(options)
+    has_arguments = any(field.metadata["positional"] for field in dataclasses.fields(options))
+    given: dict[str, list[str]] = {}
+    rest: list[str] = []
+    last: str | None = None  # the flag whose values the words are
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        flag, is_joined, value = word.partition("=")
+        if word == "--":
+            rest += [word, *waiting]
+            break
+        if flag not in takes:  # a value, an argument of the verb, or a mistake that the parser names
+            if word.startswith("--"):
+                last = None
+            if last is None or has_arguments:
+                rest.append(word)
+            else:
+                given[last].append(word)
+            continue
+        last = None if takes[flag] == "none" else flag
+        if last is None:
+            given[flag] = []
+            rest.append(word)
+        elif is_joined or waiting:
+            given.setdefault(flag, []).append(value if is_joined else waiting.pop(0))
+        else:
+            rest.append(word)
+    for flag, values in given.items():
+        if len(values) > 1 and takes[flag] == "one":
+            raise ConfigurationError(f"{flag} takes one value; it is given {len(values)}: {', '.join(values):.200}.")
+        if f"--no-{flag[2:]}" in given:
+            raise ConfigurationError(f"{flag} and --no-{flag[2:]} exclude each other.")
+    gathered = [f"{flag}={','.join(values)}" for flag, values in given.items() if values]
+    return [*gathered, *rest]
+
+
+class _Verb(TyperCommand):
+    """A command whose flags are gathered before they are parsed."""
+
+    options: type
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            args = _gathered(args, self.options)
+        except XmodularError as error:
+            _fail(error)
+        return super().parse_args(ctx, args)
+
+
+def _fail(error: XmodularError) -> NoReturn:
+    typer.secho(f"Error: {error}", err=True, fg="red")
+    raise typer.Exit(2) from None
+
+
 def _command(options: type, target: str) -> Any:
     """A function with one optional parameter per option, which typer turns into a command."""
 
     def command(config: Path | None, **given: Any) -> None:
         try:
             values = read_config(config) if config is not None else {}
-            values = {name.replace("-", "_"): value for name, value in values.items()}
             values.update({name: value for name, value in given.items() if value is not None})
             made: Any = build(options, values)
             module, name = target.split(":")
             answer = getattr(importlib.import_module(module), name)(**vars(made))
         except XmodularError as error:
-            typer.secho(f"Error: {error}", err=True, fg="red")
-            raise typer.Exit(2) from None
+            _fail(error)
         if name in _SHOWN:
             raise typer.Exit(_SHOWN[name](answer))
 
@@ -218,9 +298,15 @@ def _declaration(field: dataclasses.Field[Any]) -> Any:
 
 def _flag_type(hint: Any) -> Any:
     """The type typer is to read: numbers and truth values as such, all else as text for `build`."""
+    kind = _kind(hint)
+    return Optional[kind if kind in (bool, int, float) else str]  # noqa: UP045
+
+
+def _kind(hint: Any) -> Any:
+    """The type of an option, None aside."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        hint = next(part for part in typing.get_args(hint) if part is not type(None))
-    return Optional[hint if hint in (bool, int, float) else str]  # noqa: UP045
+        return next(part for part in typing.get_args(hint) if part is not type(None))
+    return hint
 
 
 def _add_verbs() -> None:
@@ -231,7 +317,10 @@ def _add_verbs() -> None:
             groups[group] = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
             app.add_typer(groups[group], name=group, help=_GROUPS[group])
         home = groups[group] if group else app
-        home.command(name, help=f"{inspect.getdoc(options)}\n\nExample: {example}")(_command(options, target))
+        verb_class = type("Verb", (_Verb,), {"options": options})
+        home.command(name, cls=verb_class, help=f"{inspect.getdoc(options)}\n\nExample: {example}")(
+            _command(options, target)
+        )
 
 
 _add_verbs()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers.configuration_utils import PretrainedConfig
+from transformers.generation import GenerationConfig
 
 from xmodular.catalogue import RELEASES, SHAPES
 from xmodular.errors import ConfigurationError, XmodularError
@@ -32,6 +33,17 @@ _SWITCHES = (
     "adapter_reuse_layer_norm",
     "ln_before_adapter",
 )
+# Names beside the fields that are taken: transformers' own, of this and earlier versions, and what fine-tuning notes.
+_ALSO_TAKEN = (
+    *("attn_implementation", "auto_map", "cross_attention_hidden_size", "experts_implementation", "finetuning_task"),
+    *("name_or_path", "num_labels", "output_attentions", "per_layer_config", "prefix", "quantization_config"),
+    *("sep_token_id", "task_language", "task_max_length", "task_specific_params", "task_stride"),
+    *("tie_encoder_decoder", "tokenizer_class", "torch_dtype", "torchscript", "use_bfloat16"),
+)
+# What says how to load, and reaches `from_dict` too.
+_OF_LOADING = ("code_revision", "gguf_file", "resume_download", "use_auth_token")
+_OF_GENERATION = frozenset(GenerationConfig().to_dict())
+_MISSPELT = 0.88  # likeness of names; that of bos_token and bos_token_id, which both exist, is 0.86
 
 
 def _is_integer(value: object) -> bool:
@@ -80,8 +92,13 @@ class XmodConfig(PretrainedConfig):
             has its own tokenizer too.
         pruned_heads: attention heads that have been removed, by layer; written by `prune_heads`.
 
+    Other keywords of transformers' configurations (``num_labels``, ``id2label``, ``attn_implementation`` ...) are taken
+    too. What stands in a configuration file, or in a dictionary with ``model_type`` as `to_dict` gives, may have any
+    names: files of other versions load.
+
     Raises:
-        ConfigurationError: if the values do not fit together; every problem is named in one message.
+        ConfigurationError: if the values do not fit together, or a name is unknown; every problem is named in one
+            message.
     """
 
     model_type = "xmod"
@@ -119,6 +136,8 @@ class XmodConfig(PretrainedConfig):
     pruned_heads: dict[int, list[int]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        is_record = kwargs.pop("model_type", None) is not None
+        unknown = [] if is_record else [name for name in kwargs if not _is_taken(name)]
         if self.languages is None or (isinstance(self.languages, Iterable) and not isinstance(self.languages, str)):
             self.languages = list(self.languages or ())
         self.vocabularies = {} if self.vocabularies is None else self.vocabularies
@@ -127,7 +146,7 @@ class XmodConfig(PretrainedConfig):
             # JSON turns the layer numbers into strings.
             self.pruned_heads = {int(layer): sorted(set(heads)) for layer, heads in self.pruned_heads.items()}
         super().__post_init__(**kwargs)
-        if problems := list(self._problems()):
+        if problems := [*_unknown_names(unknown, self._names()), *self._problems()]:
             raise ConfigurationError("XmodConfig cannot be made:\n" + "\n".join(f"  - {p}" for p in problems))
 
     @classmethod
@@ -151,6 +170,38 @@ class XmodConfig(PretrainedConfig):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigurationError(f"there is no preset {name!r}: {hint}the presets are {', '.join(known)}.")
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """The configuration that a dictionary describes, whatever else is in it.
+
+        Args:
+            config_dict: fields, as in ``config.json``.
+            kwargs: fields to set otherwise; ``return_unused_kwargs=True`` gives back those that are no fields.
+
+        Raises:
+            ConfigurationError: as for the class; or a name in `kwargs` is unknown. Where other names are expected (for
+                a model, or by ``AutoConfig``), this is one that is nearly a field's.
+        """
+        asked = kwargs.pop("return_unused_kwargs", False)
+        lenient = asked or "_from_auto" in kwargs
+        record = {"model_type": cls.model_type, **config_dict}
+        config, unused = super().from_dict(record, return_unused_kwargs=True, **kwargs)
+        unknown = [name for name in unused if not _is_taken(name) and name not in _OF_LOADING]
+        unknown = [name for name in unknown if not lenient or _nearest(name, cls._names(), _MISSPELT)]
+        if problems := list(_unknown_names(unknown, cls._names())):
+            raise ConfigurationError(" ".join(problems))
+        return (config, unused) if asked else config
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike[Any]) -> Any:
+        """The configuration in a JSON file."""
+        return cls.from_dict(cls._dict_from_json_file(json_file))
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        """The names of all fields."""
+        return [*cls.__dataclass_fields__, *_ALSO_TAKEN]
 
     @property
     def bottleneck_size(self) -> int:
@@ -295,6 +346,34 @@ class XmodConfig(PretrainedConfig):
                 f"default_language is {self.default_language!r}{hint}, which is not among the languages: "
                 f"{', '.join(map(str, languages))}."
             )
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a keyword that is no field of the class has a meaning; transformers' internal names begin with "_"."""
+    return name in _ALSO_TAKEN or name.startswith("_")
+
+
+def _nearest(name: str, names: Sequence[str], likeness: float = 0.6) -> str | None:
+    """The name that another is most like, if there is one so like it; one with all of its words comes first."""
+    words = set(name.split("_"))
+    if len(words) > 1 and (longer := [each for each in names if words < set(each.split("_"))]):
+        return min(longer, key=len)
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=likeness)), None)
+
+
+def _unknown_names(unknown: Iterable[str], names: Sequence[str]) -> Iterable[str]:
+    """Yields one line for each name that means nothing."""
+    for name in unknown:
+        near = _nearest(name, names)
+        if name in _OF_GENERATION:
+            hint = "it is a setting of generation, which belongs in model.generation_config."
+        elif near is not None:
+            hint = f"did you mean {near!r}?"
+        else:
+            hint = (
+                "XmodConfig's documentation lists them; anything else can be set on the configuration once it is made."
+            )
+        yield f"{name} is no field: {hint}"
 
 
 def read_config(source: str | Path) -> XmodConfig:

@@ -1,13 +1,14 @@
 """Which of a model's languages a text is in, offline.
 
 The work is done by py3langid (naive Bayes over byte n-grams; Lui & Baldwin 2012, "langid.py: An Off-the-shelf Language
-Identification Tool"), whose model of 139 languages is inside its wheel. Here its labels become a model's codes, Chinese
-is told apart by its characters, and the probabilities become a language and a confidence. Why this tool, and its
-accuracy: docs/decisions/0006-language-identification.md.
+Identification Tool"), whose model of 139 languages is inside its wheel. Here texts are brought into the form in which
+a model reads them, its labels become a model's codes, Chinese is told apart by its characters, and the probabilities
+become a language and a confidence. Why this tool, and its accuracy: docs/decisions/0006-language-identification.md.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,14 @@ from xmodular.languages import names_of, resolve
 THRESHOLD = 0.3
 
 _READ = 1000  # characters: enough to be sure, and no line takes long
+# What SentencePiece's nmt_nfkc, XLM-R's normaliser, does besides NFKC: joiners, marks of direction and ends of lines
+# become spaces, other control characters go.
+_SPACES = (9, 10, 12, 13, 0x61C, 0x1680, 0x200B, 0x200C, 0x200E, 0x200F, 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD)
+_CONTROLS = (*range(1, 9), 0x0B, *range(0x0E, 0x20), 0x7F, 0x8F, 0x9F)
+_INVISIBLE: dict[int, str | None] = {**dict.fromkeys(_SPACES, " "), **dict.fromkeys(_CONTROLS)}
+_SPACE = re.compile(" {2,}")
+# Tags of HTML and XML, and special tokens, are the same in all languages.
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>|<!--.{0,500}?-->", re.DOTALL)
 # Labels of a language's varieties, which go to the language itself where a model has them not.
 _VARIETIES = {"arz": "ar", "ary": "ar", "bs": "hr", "nn": "no", "wuu": "zh", "yue": "zh"}
 # Labels whose text is in one of two scripts, which then decides: what a model may have for each script, best first.
@@ -98,6 +107,9 @@ class Identifier:
     def __call__(self, texts: Sequence[str]) -> list[Identified]:
         """The languages of texts, in their order. Of a long text the first 1,000 characters count.
 
+        A text is taken as models with XLM-R's vocabulary read it: in NFKC (full-width letters are letters), without
+        invisible characters. Tags of mark-up do not count.
+
         Args:
             texts: any strings.
 
@@ -111,7 +123,7 @@ class Identifier:
     def _identify(self, text: str, place: int) -> Identified:
         if not isinstance(text, str):
             raise InputError(f"texts[{place}] is {text!r:.80}, a {type(text).__name__}: a string is needed.")
-        text = text[: 2 * _READ].strip()[:_READ]
+        text = _as_read(text[: 2 * _READ])[:_READ]
         if not any(map(str.isalpha, text)):
             return _NOTHING
         ranked = self._tool.rank(text)
@@ -130,6 +142,13 @@ class Identifier:
                 found[code] += probability
         language = max(found, key=found.__getitem__, default=None)
         return _NOTHING if language is None else Identified(language, min(1.0, found[language]))
+
+
+def _as_read(text: str) -> str:
+    """A text in the form in which models read it, without tags of mark-up."""
+    if not text.isascii() or not text.isprintable():
+        text = unicodedata.normalize("NFKC", text.translate(_INVISIBLE))
+    return _SPACE.sub(" ", _TAG.sub(" ", text) if "<" in text else text).strip()
 
 
 @lru_cache(maxsize=1)

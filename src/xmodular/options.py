@@ -527,7 +527,7 @@ def build(options: type[T], values: Mapping[str, Any]) -> T:
     fields = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(options)
     given: dict[str, Any] = {}
-    named = {str(key).replace("-", "_"): value for key, value in values.items()}
+    named = _named(values)
     for name, value in (options.with_recipe(named) if issubclass(options, FinetuneOptions) else named).items():
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
@@ -544,19 +544,57 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read a YAML (or JSON) file of options.
 
     Raises:
-        ConfigurationError: no such file, or its content is not a table of names and values.
+        ConfigurationError: no such file, or its content is not a table of names and values; or a name is there twice.
     """
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(f"There is no configuration file {path}.") from None
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path} must hold names and values, one option a line; it holds {content!r:.60}.")
-    return content
+    try:
+        return _named(content)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+
+
+def _named(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Values by the names of fields, in which dashes are underscores.
+
+    Raises:
+        ConfigurationError: a name is there in both spellings.
+    """
+    named: dict[str, Any] = {}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name in named:
+            raise ConfigurationError(f"{name} is given twice, as {named[name]!r:.60} and as {value!r:.60}.")
+        named[name] = value
+    return named
+
+
+def _read_yaml(text: str) -> Any:
+    """What a YAML text says.
+
+    Raises:
+        yaml.YAMLError: it is not valid, or a table has a name twice, of which YAML's reader would take the last.
+    """
+    import yaml
+
+    class Reader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+                seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Reader)
 
 
 def as_record(options: Any) -> dict[str, Any]:
@@ -590,7 +628,7 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
         if not isinstance(parts, (list, tuple)):
             raise ConfigurationError(f"{name} is a list, or text with commas; not {value!r}.")
         return tuple(
-            _coerce(name, arguments[0], part.strip() if isinstance(part, str) else part) for part in parts if part != ""
+            _coerce(name, arguments[0], part.strip() if type(part) is str else part) for part in parts if part != ""
         )
     if origin is not None and issubclass(origin, Mapping):
         return _coerce_mapping(name, value, text=arguments[1] is str)
@@ -598,6 +636,8 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
         if hint is bool and isinstance(value, bool):
             return value
         raise ConfigurationError(f"{name} is {'true or false' if hint is bool else hint.__name__}; not {value!r}.")
+    if hint is str and isinstance(value, str):
+        return value  # as it is: the name of rows in memory carries them
     try:
         if hint is int and isinstance(value, float) and not value.is_integer():
             raise ValueError
@@ -615,12 +655,16 @@ def _coerce_mapping(name: str, value: Any, *, text: bool) -> dict[str, Any]:
         parts = [part.partition("=") for part in value.split(",") if part]
         if any(not separator for _, separator, _ in parts):
             raise ConfigurationError(f"{name} is written key=value,key=value; not {value!r}.")
-        value = {key.strip(): each.strip() for key, _, each in parts}
+        pairs = [(key.strip(), each.strip()) for key, _, each in parts]
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            twice = next(key for key, _ in pairs if [each for each, _ in pairs].count(key) > 1)
+            raise ConfigurationError(f"{name} has {twice!r} twice: {', '.join(v for k, v in pairs if k == twice)}.")
         if not text:
             import yaml
 
             try:
-                return {key: yaml.safe_load(each) for key, each in value.items()}
+                return {key: _read_yaml(each) for key, each in value.items()}
             except yaml.YAMLError as error:
                 raise ConfigurationError(
                     f"{name} is {value!r:.60}, which has a value that is no YAML: {error}"

@@ -22,6 +22,7 @@ from xmodular.evaluation.units import with_units
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions, build
 from xmodular.results import Results
+from xmodular.rows import InMemory, sources_of
 from xmodular.tasks import Room, Task, longest, read_labels, room_of, task_of
 from xmodular.tasks.heads import names_in
 from xmodular.tasks.qa import squad_statistics
@@ -31,7 +32,7 @@ _BLOCK = 128  # tokens of text, where nothing else is asked for
 
 def evaluate(
     model: XmodPreTrainedModel | str | Path | Sequence[XmodPreTrainedModel | str | Path],
-    data: Mapping[str, str | Path] | str | Path | Sequence[str | Path],
+    data: Any,
     **options: Any,
 ) -> Results:
     """Score one model or several on test data in many languages, all languages mixed in the batches.
@@ -40,10 +41,10 @@ def evaluate(
         model: a fine-tuned model as an object, a folder or a name on the Hub; the folder of a run with several seeds;
             a language model, for perplexities; or several of these with one task. The first is the baseline with
             which others are compared.
-        data: a file by language; or one or several of: folders or globs of ``<language>.<split>.<ext>`` files, of which
-            those in the models' languages are read, and with `fallback` those in their relatives too; files with a
-            column ``language``; ``<language>=<file>``; ``hub:<data set>:<configuration>:<split>`` with ``{language}``
-            in it.
+        data: a file, or rows as for `finetune`, by language; rows with a column ``language``; or one or several of:
+            folders or globs of ``<language>.<split>.<ext>`` files, of which those in the models' languages are read,
+            and with `fallback` those in their relatives too; files with a column ``language``; ``<language>=<file>``;
+            ``hub:<data set>:<configuration>:<split>`` with ``{language}`` in it.
         options: the other fields of `EvaluateOptions`.
 
     Returns:
@@ -57,18 +58,26 @@ def evaluate(
         str(each.config._name_or_path or "model") if isinstance(each, XmodPreTrainedModel) else str(each)
         for each in models
     ]
-    named = data if isinstance(data, Mapping) else None
+    named = None
     if isinstance(data, Mapping):
-        data = list(data.values())
-    places = [str(place) for place in ([data] if isinstance(data, (str, Path)) else data)]
+        named = {name: _source(name, place) for name, place in data.items()}
+    places = sources_of(data, "data") if named is None else list(named.values())
     made = build(EvaluateOptions, {"model": names, "data": places, **options})
     return _evaluate(made, models, named)
+
+
+def _source(name: str, place: Any) -> str:
+    """The file, or the rows, of one language."""
+    found = sources_of(place, name)
+    if len(found) != 1:
+        raise ConfigurationError(f"data has {len(found)} files for {name}: give one.")
+    return found[0]
 
 
 def _evaluate(
     options: EvaluateOptions,
     models: Sequence[XmodPreTrainedModel | str | Path],
-    named: Mapping[str, str | Path] | None,
+    named: Mapping[str, str] | None,
 ) -> Results:
     started = time.monotonic()
     if options.output_dir is not None:
@@ -114,11 +123,12 @@ def _evaluate(
     name = task.name if task is not None else "perplexity"
     rows, pooled = rows_of(name, subjects, scored, guesses, known.name)
     sources = {row.source for row in rows}
+    repeatable = named is None and not any(isinstance(place, InMemory) for place in options.data)
     results = Results(
         tuple(rows),
         sources.pop() if len(sources) == 1 else None,
         tuple(comparisons_of(name, pooled, {row.run: row.source for row in rows})),
-        about(options, subjects, found, rows, named is None, round(time.monotonic() - started, 1), warnings),
+        about(options, subjects, found, rows, repeatable, round(time.monotonic() - started, 1), warnings),
     )
     console.print(results.table())
     if options.output_dir is not None:

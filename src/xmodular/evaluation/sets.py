@@ -13,7 +13,7 @@ from xmodular.console import console
 from xmodular.errors import DataError
 from xmodular.languages import resolve, resolve_all
 from xmodular.options import EvaluateOptions
-from xmodular.rows import SUFFIXES, hub_sources
+from xmodular.rows import SUFFIXES, InMemory, hub_sources
 from xmodular.tasks import Example, Task
 from xmodular.tasks.labels import label_names_of, labelled, no_labels, some
 from xmodular.tasks.loading import content_hash, load
@@ -63,7 +63,7 @@ def find_sets(
     task: Task | None,
     languages: Sequence[str],
     code_of: CodeOf,
-    named: Mapping[str, str | Path] | None = None,
+    named: Mapping[str, str] | None = None,
     labels: Collection[str] = (),
 ) -> list[TestSet]:
     """All test data, read.
@@ -81,11 +81,13 @@ def find_sets(
         LanguageError: a language in `named` or `options.languages` that is not there.
     """
     if named is not None:
-        found = [_given(name, str(place), options, languages, code_of) for name, place in named.items()]
+        found = [_given(name, place, options, languages, code_of) for name, place in named.items()]
     else:
         found = []
         for part in options.data:
-            if (pair := _named(part, code_of)) is not None:
+            if isinstance(part, InMemory):
+                found.append(_Found(None, part))
+            elif (pair := _named(part, code_of)) is not None:
                 found.append(_given(*pair, options, languages, code_of))
             else:
                 found += _find(part, options, task, languages)
@@ -96,6 +98,8 @@ def find_sets(
         if each.name is None and task is not None:
             for one in _by_column(each.place, task, options, code_of, left_out, labels):
                 _add(sets, one)
+        elif task is None and isinstance(each.place, InMemory):
+            raise DataError(f"{each.place} are rows in memory; perplexity reads files of text.")
         elif each.name is None:
             raise DataError(
                 f"{each.place}: perplexity reads text from files called <language>.<anything>.txt, or named as "

@@ -11,7 +11,7 @@ from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks import Example
 
-_CHARACTERS = 4000  # of a text decide its language
+_CHARACTERS = 1000  # of a row decide its language
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Adapters:
         answer = [self.default if example.language is None else self._of_name(example.language) for example in examples]
         if self._identifier is not None:
             nameless = [index for index, example in enumerate(examples) if example.language is None]
-            texts = [" ".join(examples[index].texts)[:_CHARACTERS] for index in nameless]
+            texts = [_told_by(examples[index].texts) for index in nameless]
             for index, found in zip(nameless, self._identifier(texts) if texts else [], strict=True):
                 assert self.default is not None
                 code = found.language
@@ -127,3 +127,11 @@ class Adapters:
                 reading = Reading(name, resolve(name, self._codes, fallback=self._fallback))
             self._named[name] = reading
         return self._named[name]
+
+
+def _told_by(texts: tuple[str, ...]) -> str:
+    """The text that a row's language is identified from: each of its texts has an equal share, and counts once."""
+    longest = max(texts, key=len, default="")
+    once = [text for text in dict.fromkeys(texts) if text is longest or text not in longest]
+    shares = [text[: max(1, _CHARACTERS // len(once))] for text in once]
+    return " ".join(shares)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from xmodular.identify import THRESHOLD
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
 from xmodular.prediction.adapters import Adapters, Reading
-from xmodular.rows import BadRows, Row
+from xmodular.rows import BadRows, Row, memory_rows
 from xmodular.tasks import (
     Encoding,
     Example,
@@ -117,15 +118,17 @@ class Predictor:
 
     def __call__(
         self,
-        rows: Iterable[Any],
-        language: str | Sequence[str] | None = None,
+        rows: Any,
+        language: str | Iterable[str | None] | None = None,
         *,
         columns: Mapping[str, str] | None = None,
     ) -> list[dict[str, Any]]:
         """Predictions for rows.
 
         Args:
-            rows: texts, pairs of texts, lists of words (tagging), or mappings with the task's columns.
+            rows: a list, or another iterable, of texts, pairs of texts (tuples), lists of words (tagging), or mappings
+                with the task's columns; a table of pandas, polars or Arrow; or a data set of ``datasets``. What could
+                be misread is refused.
             language: of all rows, or one per row; a row's own column `language` goes first.
             columns: which column has which field.
 
@@ -137,23 +140,23 @@ class Predictor:
             numbers.
 
         Raises:
+            InputError: `rows` is no collection of rows, or there are more or fewer languages.
             DataError: a row is not what the task reads; the message names it.
         """
-        if isinstance(rows, (str, Mapping)):
-            raise InputError(f"rows is one row ({rows!r:.60}): give a list of rows.")
         if language is None or isinstance(language, str):
             return list(self.stream(rows, language, columns=columns))
-        listed = list(rows)
-        if len(listed) != len(language):
-            raise InputError(f"There are {len(listed)} rows and {len(language)} languages; give one per row.")
-        made = (as_row(row, number, name) for number, (row, name) in enumerate(zip(listed, language, strict=True)))
+        listed = list(memory_rows(rows, BadRows(), texts=True))
+        names = _names(language)
+        if len(listed) != len(names):
+            raise InputError(f"There are {len(listed)} rows and {len(names)} languages; give one per row.")
+        made = (replace(row, language=name) for row, name in zip(listed, names, strict=True))
         return list(self._stream(made, None, columns))
 
     def stream(
-        self, rows: Iterable[Any], language: str | None = None, *, columns: Mapping[str, str] | None = None
+        self, rows: Any, language: str | None = None, *, columns: Mapping[str, str] | None = None
     ) -> Iterator[dict[str, Any]]:
         """Predictions for an endless or long stream of rows, in order; as `__call__`, a window at a time."""
-        return self._stream((as_row(row, number, None) for number, row in enumerate(rows)), language, columns)
+        return self._stream(memory_rows(rows, BadRows(), texts=True), language, columns)
 
     def _stream(
         self, rows: Iterable[Row], language: str | None, columns: Mapping[str, str] | None
@@ -246,19 +249,15 @@ class Predictor:
         return self._tokenizers[vocabulary]
 
 
-def as_row(row: Any, number: int, language: str | None) -> Row:
-    """A row of Python objects: a text, a pair of texts, words, or a mapping of columns.
+def _names(languages: Iterable[Any]) -> list[str | None]:
+    """The languages of rows; None, also as pandas writes it, where there is none.
 
     Raises:
-        InputError: it is none of these.
+        InputError: one is no text.
     """
-    place = f"row {number}"
-    if isinstance(row, Mapping):
-        return Row(row, place, language)
-    if isinstance(row, str):
-        return Row({"text": row}, place, language)
-    if isinstance(row, tuple) and len(row) == 2:
-        return Row({"text1": row[0], "text2": row[1]}, place, language)
-    if isinstance(row, list):
-        return Row({"words": row}, place, language)
-    raise InputError(f"{place} is {row!r:.60}: give a text, a pair (a tuple of two), a list of words, or a mapping.")
+    column = ({"language": name} for name in languages)
+    names = [row.values["language"] for row in memory_rows(column, BadRows())]
+    for number, name in enumerate(names):
+        if not isinstance(name, str) and name is not None:
+            raise InputError(f"The language of row {number} is {name!r:.60}: a code or a name is needed.")
+    return names

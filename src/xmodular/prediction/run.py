@@ -31,7 +31,7 @@ from xmodular.prediction.parts import (
 )
 from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.work import Work
-from xmodular.rows import format_of, parquet_files, parquet_schema, parquet_tables
+from xmodular.rows import InMemory, format_of, parquet_files, parquet_schema, parquet_tables
 from xmodular.tasks import given_model, hash_of
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
@@ -59,15 +59,13 @@ class Predicted:
     bad_rows: Path | None
 
 
-def predict(
-    model: XmodPreTrainedModel | str | Path, input: str | Path, output: str | Path, **options: Any
-) -> Predicted:
+def predict(model: XmodPreTrainedModel | str | Path, input: Any, output: str | Path, **options: Any) -> Predicted:
     """Add a model's predictions to the rows of a file.
 
     Args:
         model: a fine-tuned model, as an object, a folder or a name on the Hub.
         input: a file of rows, a folder of Parquet files, "-" for JSON lines on standard input, or
-            "hub:<data set>:<configuration>:<split>".
+            "hub:<data set>:<configuration>:<split>"; or the rows themselves, as for `finetune`.
         output: .jsonl, .csv or .tsv (all also .gz) or .parquet; "-" for JSON lines on standard output; with
             `shard_rows` a folder, of Parquet files where the input is Parquet.
         options: the other fields of `PredictOptions`.
@@ -79,7 +77,9 @@ def predict(
         ConfigurationError, DataError, LanguageError: before any work is lost; rows done so far are kept.
     """
     given, source = given_model(model)
-    made = build(PredictOptions, {"model": source, "input": str(input), "output": str(output), **options})
+    if not isinstance(input, str):
+        input = str(input) if isinstance(input, Path) else InMemory("<input>", input)
+    made = build(PredictOptions, {"model": source, "input": input, "output": str(output), **options})
     return _predict(made, given)
 
 
@@ -89,9 +89,11 @@ def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pred
     # What appears at once, when all is done, has its parts beside it; else the parts themselves are the output.
     whole = options.shard_rows is None or bool(parquet_files(options.input))
     if not to_stdout:
-        _check_apart(Path(options.input).resolve(), output.resolve())
+        if not isinstance(options.input, InMemory):
+            _check_apart(Path(options.input).resolve(), output.resolve())
         _check_output(options, output, whole)
-    if options.input != "-" and not options.input.startswith("hub:") and not Path(options.input).exists():
+    is_file = options.input != "-" and not options.input.startswith("hub:") and not isinstance(options.input, InMemory)
+    if is_file and not Path(options.input).exists():
         raise DataError(f"There is no input {options.input}.")
     predictor = Predictor(
         given if given is not None else options.model,

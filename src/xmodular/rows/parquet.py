@@ -29,11 +29,11 @@ def parquet_rows(file: Any, place: str, language: str | None, bad: BadRows) -> I
             names = stored.schema_arrow.names
             if twice := [name for name in names if names.count(name) > 1]:
                 raise DataError(f"{place}: the column {twice[0]!r} is there twice.")
-            readers = class_readers(_features(stored.schema_arrow.metadata))
+            readers = class_readers(features_of(stored.schema_arrow.metadata))
             for batch in _batches(stored):
-                for values in _values(batch):
+                for values in values_of(batch):
                     number += 1
-                    yield from _row(values, f"{place} row {number}", language, bad, readers)
+                    yield from rows_of(values, f"{place} row {number}", language, bad, readers)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{place} cannot be read as Parquet: {error}") from error
 
@@ -86,7 +86,7 @@ def _batches(stored: Any) -> Iterator[Any]:
         yield from stored.iter_batches(_ROWS_A_STEP, row_groups=[group])
 
 
-def _values(batch: Any) -> Iterator[dict[str, Any] | str]:
+def values_of(batch: Any) -> Iterator[dict[str, Any] | str]:
     """The rows of a batch; for one that cannot be had in Python, the reason."""
     try:
         yield from batch.to_pylist()
@@ -106,7 +106,9 @@ def _values(batch: Any) -> Iterator[dict[str, Any] | str]:
             yield values
 
 
-def _row(values: dict[str, Any] | str, place: str, language: str | None, bad: BadRows, readers: Any) -> Iterator[Row]:
+def rows_of(
+    values: dict[str, Any] | str, place: str, language: str | None, bad: BadRows, readers: Any
+) -> Iterator[Row]:
     if isinstance(values, str):
         bad.report(place, values)
         return
@@ -119,7 +121,7 @@ def _row(values: dict[str, Any] | str, place: str, language: str | None, bad: Ba
         yield Row(values, place, language, none)
 
 
-def _features(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
+def features_of(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
     """The columns' types as the library ``datasets`` notes them in a file; empty if another program wrote it."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]

@@ -13,6 +13,7 @@ from xmodular.rows.conll import conll, conllu
 from xmodular.rows.hub import hub_rows
 from xmodular.rows.json_rows import json_file, json_lines
 from xmodular.rows.lines import name_of, opened
+from xmodular.rows.memory import InMemory, memory_rows
 from xmodular.rows.parquet import parquet_rows, parquet_schema
 from xmodular.rows.row import BadRows, Knows, Row, language_of
 from xmodular.rows.tables import csv_rows, header, tsv_rows
@@ -68,7 +69,7 @@ def read_rows(
 
     Args:
         source: a file whose suffix says what it is, also with ``.gz`` behind it; a folder of Parquet files, which are
-            read in the order of their names; "-" for the standard input; an open file; or
+            read in the order of their names; "-" for the standard input; an open file; rows in memory; or
             ``hub:<data set>:<configuration>:<split>``, of which the last two may be left out where the data set has
             only one.
         bad: told of rows that are wrong.
@@ -81,6 +82,8 @@ def read_rows(
     """
     if format is not None and format not in FORMATS:
         raise DataError(f"There is no format {format!r}; there are {', '.join(FORMATS)}.")
+    if isinstance(source, InMemory):
+        return memory_rows(source.rows, bad, f"{source} ")
     if isinstance(source, str) and source.startswith("hub:"):
         if format is not None:
             raise DataError(f"A data set has its own format: {source} is not read as {format}.")

@@ -21,6 +21,7 @@ from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.files import written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
+from xmodular.rows import sources_of
 from xmodular.tasks import (
     Task,
     fit_head,
@@ -47,13 +48,12 @@ from xmodular.training.stopping import Best, Progress
 from xmodular.training.supervised import Readings, Rows, commonest, read, readings, training_codes, validation_codes
 from xmodular.training.trainer import RoutedTrainer, training_arguments
 
-_Source = str | Path | Sequence[str | Path]
 # Options that decide what is trained here, though they do not elsewhere: the best weights are chosen among those that
 # were validated.
 _DECISIVE = ("eval_every",)
 
 
-def finetune(model: XmodPreTrainedModel | str | Path, train: _Source, **options: Any) -> Run:
+def finetune(model: XmodPreTrainedModel | str | Path, train: Any, **options: Any) -> Run:
     """Train a task in one language.
 
     Args:
@@ -61,7 +61,8 @@ def finetune(model: XmodPreTrainedModel | str | Path, train: _Source, **options:
             trained in place (its tokenizer is read from where it came from, or from the option `tokenizer`). With
             several `seeds` each starts from a copy of the object. A head that is there goes on, each label keeping its
             own row (see `fit_head`).
-        train: the training file or data set, or several.
+        train: the training file or data set, or several; or the rows themselves: mappings of columns, in a list or
+            another iterable, a table of pandas, polars or Arrow, or a data set of ``datasets``. So may be `dev`.
         options: `language`, `output_dir` and the other fields of `FinetuneOptions`.
 
     Returns:
@@ -75,20 +76,20 @@ def finetune(model: XmodPreTrainedModel | str | Path, train: _Source, **options:
         TrainingError: the loss is no finite number any more, or a checkpoint cannot be written.
     """
     given, source = given_model(model)
-    values = {"model": source, "train": _listed(train), **options}
+    values = {"model": source, "train": _listed(train, "train"), **options}
     if "dev" in values:
-        values["dev"] = _listed(values["dev"])
+        values["dev"] = _listed(values["dev"], "dev")
     made = build(FinetuneOptions, values)
     if made.seeds:
         return each_seed(made, given, _finetune, _DECISIVE)
     return _finetune(made, given)
 
 
-def _listed(sources: _Source | None) -> Any:
+def _listed(sources: Any, name: str) -> Any:
     """The sources as text, or as a list of text."""
     if sources is None or isinstance(sources, str):
         return sources or ()
-    return [str(each) for each in ([sources] if isinstance(sources, Path) else sources)]
+    return sources_of(sources, name)
 
 
 def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None) -> Run:

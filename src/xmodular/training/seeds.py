@@ -92,7 +92,9 @@ def _has_its_data(options: FinetuneOptions, weights: str | None) -> bool:
     """
     facts = json.loads((options.output_dir / "run.json").read_text(encoding="utf-8")).get("data", {})
     sources = [*facts.get("train", ()), *facts.get("dev", ())]
-    changed = [each["source"] for each in sources if source_hash(each["source"]) != each["sha256"]]
+    held = {str(source): source for source in (*options.train, *options.dev)}  # with the rows of those in memory
+    hashes = {name: source_hash(held.get(name, name)) for name in (each["source"] for each in sources)}
+    changed = [each["source"] for each in sources if hashes[each["source"]] != each["sha256"]]
     if facts.get(WEIGHTS) != weights:
         changed.append(WEIGHTS)
     if changed and not options.overwrite:

@@ -18,6 +18,7 @@ from xmodular.files import sha256_of
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions
+from xmodular.rows import InMemory, hash_of_rows
 from xmodular.tasks import Encoding, Example, Room, Task, collate, longest, predict_logits, tokenizer_of
 from xmodular.tasks.labels import labelled, no_labels
 from xmodular.tasks.loading import content_hash, load
@@ -83,7 +84,9 @@ def read(
 
 
 def source_hash(source: str) -> str | None:
-    """The SHA-256 of a file; None of what is no file, such as a data set on the Hub."""
+    """The SHA-256 of a file, or of rows in memory; None of what is neither, such as a data set on the Hub."""
+    if isinstance(source, InMemory):
+        return hash_of_rows(source)
     return sha256_of(Path(source)) if Path(source).is_file() else None
 
 
