@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xmodular.results.rows import GEOMETRIC
+
 _MOST = 2**24  # counts in memory at once: 128 MiB
 _TIE = 1e-12
 
@@ -73,13 +75,18 @@ def measure(
     return {name: Measured(float(value), np.asarray(resampled[name]), rows) for name, value in values.items()}
 
 
-def mean_of(parts: Sequence[Measured]) -> Measured:
-    """The mean of several: over the seeds of a run, on the same rows; or over languages, on all their rows."""
-    return Measured(
-        float(np.mean([part.value for part in parts])),
-        np.mean([part.resampled for part in parts], axis=0),
-        sum(part.rows for part in parts),
-    )
+def mean_of(parts: Sequence[Measured], metric: str | None = None) -> Measured:
+    """The mean of several: over the seeds of a run, on the same rows; or over languages, on all their rows.
+
+    Args:
+        parts: what is measured.
+        metric: its name; the mean of perplexities is the geometric one.
+    """
+    values, resampled = np.array([part.value for part in parts]), np.stack([part.resampled for part in parts])
+    rows = sum(part.rows for part in parts)
+    if metric in GEOMETRIC:
+        return Measured(float(np.exp(np.log(values).mean())), np.exp(np.log(resampled).mean(0)), rows)
+    return Measured(float(values.mean()), resampled.mean(0), rows)
 
 
 def compare(a: Measured, b: Measured) -> Difference:

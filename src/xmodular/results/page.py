@@ -23,7 +23,7 @@ from xmodular.report import (
     table,
 )
 from xmodular.report.charts import Sample, Shape
-from xmodular.results.rows import GUESSES, HEADINGS, LOWER_IS_BETTER, Comparison, Score
+from xmodular.results.rows import GEOMETRIC, GUESSES, HEADINGS, LOWER_IS_BETTER, Comparison, Score
 from xmodular.results.scores import Matrix, Scores
 from xmodular.results.tables import by_pair, compared_in, long, number, p_value, signed
 
@@ -98,7 +98,8 @@ def _card(scores: Scores, metric: str, run: str) -> str:
         figure, caption = (number(trained.value, metric), metric) if trained is not None else ("–", metric)
     else:
         other = "other " if source in codes else ""
-        caption = f"{metric}, mean over {len(others)} {other}language{'s' * (len(others) > 1)}"
+        kind = "geometric mean" if metric in GEOMETRIC else "mean"
+        caption = f"{metric}, {kind} over {len(others)} {other}language{'s' * (len(others) > 1)}"
         figure = number(mean, metric)
     return card(run, note, figure, caption, more)
 
@@ -227,7 +228,7 @@ def _run_table(scores: Scores, metric: str, run: str) -> str:
         ]
         lines.append([_language(code, source), Cell(f"{count:,}", key=count), *cells])
     means = [scores.mean(adapter, metric, run=run) for adapter in adapters]
-    foot = [Cell(scores.mean_name(run)), Cell("")]
+    foot = [Cell(scores.mean_name(run, metric=metric)), Cell("")]
     foot += [Cell("" if mean is None else number(mean, metric)) for mean in means]
     return table(["language", "rows", *(HEADINGS[a] for a in adapters)], lines, foot if len(lines) > 1 else ())
 
@@ -242,7 +243,11 @@ def _runs_table(scores: Scores, metric: str) -> str:
             cells = [_cell(score, metric, strong=place == best) for place, score in enumerate(found)]
             lines.append([_language(code, scores.source), Cell(f"{count:,}", key=count), *cells])
     means = [scores.transfer(metric, run=run) for run in runs]
-    foot = [Cell(scores.mean_name()), Cell(""), *(Cell("" if mean is None else number(mean, metric)) for mean in means)]
+    foot = [
+        Cell(scores.mean_name(metric=metric)),
+        Cell(""),
+        *(Cell("" if mean is None else number(mean, metric)) for mean in means),
+    ]
     return table(["language", "rows", *runs], lines, foot if len(lines) > 1 else ())
 
 
@@ -333,6 +338,8 @@ def _notes(scores: Scores) -> str:
         "uniform": "an answer drawn at random; no model",
     }
     listed = {HEADINGS[adapter]: meaning[adapter] for adapter in adapters}
+    if "perplexity" in scores.metrics():
+        listed["geometric mean"] = "of perplexities: e to the mean of the losses"
     listed["intervals"] = "95 %, by the percentile bootstrap over rows"
     if any(len(scores.seeds(run)) > 1 for run in scores.runs()):
         listed["±"] = "standard deviation over the seeds of a run; the interval is that of their mean"
