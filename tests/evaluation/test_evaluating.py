@@ -117,13 +117,33 @@ def test_tagging(base_run, corpus, tmp_path):
 
 def test_perplexity_with_and_without_switching(base_run, corpus):
     results = evaluate(base_run.model, corpus / "text", source="English", max_length=32, bootstrap=20)
-    assert results.metrics() == ["perplexity", "accuracy"]
+    assert results.metrics() == ["perplexity", "bits per character", "accuracy"]
     assert results.value("de_DE", "right").value != results.value("de_DE", "source").value
     assert results.value("en_XX", "source") is None
     assert results.value("de_DE", "uniform").value == len(base_run.tokenizer)
     alone = evaluate(base_run.model, corpus / "text", max_length=32, bootstrap=20)
     assert alone.value("de_DE", "source") is None
     assert alone.value("de_DE").value == pytest.approx(results.value("de_DE").value, rel=1e-4)
+
+
+def test_a_text_is_read_with_all_its_lines_and_what_is_lost_is_said(base_run, corpus, tmp_path, capsys):
+    (path,) = (corpus / "text").glob("de_DE*.txt")
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) < 30][:10]
+    (tmp_path / "de_DE.txt").write_text("\n".join([*lines, *lines[:1] * 90, "", "\x00"]), encoding="utf-8")
+    (tmp_path / "sw_KE.txt").write_text("ЖЖ mto\n" * 30, encoding="utf-8")
+    options = {"source": "English", "bootstrap": 5, "packing": "lines"}
+    results = evaluate(base_run.model, tmp_path, **options)
+    assert results.value("de_DE", "right").rows == 100
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("Lines") == 1  # not again for every adapter
+    assert "de_DE │ 102 │ 100 │ 2" in said
+    assert "the vocabulary does not suit sw_KE" in said
+    assert "does not suit de_DE" not in said
+    # What is unknown costs its bytes, so the other line is no worse than it.
+    (tmp_path / "sw_KE.txt").write_text("mto\n" * 30, encoding="utf-8")
+    known = evaluate(base_run.model, tmp_path, **options)
+    bits = [each.value("sw_KE", "right", "bits per character").value for each in (known, results)]
+    assert 3 * bits[1] == pytest.approx((bits[0] * 4 + 8 * len("ЖЖ".encode())) / 7 * 3, rel=0.35)
 
 
 def test_files_in_other_languages_are_left_out_aloud(topic_run, corpus, tmp_path, capsys):
