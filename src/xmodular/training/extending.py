@@ -287,7 +287,7 @@ def _pack(
             "metric": "bits_per_character",
             "adapter": adapter,
             "value": values["bits_per_character"],
-            "<unk>": f"{values['unknown']:.2%}",
+            "unknown tokens": f"{values['unknown']:.2%}",
         }
         for adapter, values in ((best, metrics["existing"][best]), (code, metrics["after"]))
     ]
