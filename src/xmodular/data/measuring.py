@@ -119,7 +119,7 @@ def say_unknown(texts: Iterable[MeasuredText]) -> None:
             console.print(
                 f"Warning: the vocabulary does not suit {text.language}. {text.unknown_share:.1%} of the tokens are "
                 f"<unk>, and {text.untold_share:.1%} of the characters cannot be told from the tokens; each of their "
-                "bytes in UTF-8 counts as 8 bits. `xmodular extend --new-vocabulary` gives a language a vocabulary."
+                "bytes in UTF-8 counts as 8 bits. `xmodular extend --new-vocabulary` gives a language one of its own."
             )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.console import console, progress
@@ -33,8 +35,8 @@ def score_text(
     jobs: Sequence[Job],
     block_size: int,
     options: EvaluateOptions,
-) -> tuple[dict[Reading, Scored], dict[str, int]]:
-    """Every reading once; and the size of the vocabulary in which each language is read first.
+) -> tuple[dict[Reading, Scored], dict[str, dict[str, float]]]:
+    """Every reading once; and what a blind draw from the vocabulary would get in which each language is read first.
 
     Args:
         model: masked or causal language model.
@@ -44,7 +46,7 @@ def score_text(
         options: packing, batch size, resamplings, seed, tokenizer.
     """
     found: dict[Reading, Scored] = {}
-    sizes: dict[str, int] = {}
+    blind: dict[str, dict[str, float]] = {}
     first = {job.reading.language: job.reading for job in reversed(jobs)}
     texts: dict[str | None, dict[str, MeasuredText]] = {}  # by vocabulary and language
     for vocabulary, adapted, part in by_pass(model, list(dict.fromkeys(job.reading for job in jobs))):
@@ -54,8 +56,18 @@ def score_text(
         known |= _read([sets[code] for code in codes], tokenizer, block_size, options)
         with without_adapters(model, left_out=not adapted):
             found |= _score(model, tokenizer, known, part, block_size, options)
-        sizes |= {reading.language: len(tokenizer) for reading in part if first[reading.language] == reading}
-    return found, sizes
+        for code in {reading.language for reading in part if first[reading.language] == reading}:
+            blind[code] = _blind(known[code], len(tokenizer), causal=isinstance(model, XmodForCausalLM))
+    return found, blind
+
+
+def _blind(text: MeasuredText, size: int, *, causal: bool) -> dict[str, float]:
+    """Perplexity and bits per character where every piece of a vocabulary is as likely."""
+    predicted = np.zeros((len(text.blocks), 3))
+    predicted[:, 2] = text.ordinary + (text.unknown if causal else 0)
+    predicted[:, 0] = predicted[:, 2] * math.log(size)
+    sums = text_statistics(text, np.arange(len(text.blocks)), predicted, causal=causal).sum(0)
+    return {name: float(value) for name, value in perplexity_metrics(sums).items() if name != "accuracy"}
 
 
 def _read(

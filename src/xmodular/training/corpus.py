@@ -20,7 +20,6 @@ from xmodular.data import (
     MeasuredText,
     TextFiles,
     measured_text,
-    say_unknown,
     word_starts,
 )
 from xmodular.errors import NoTextError
@@ -81,7 +80,6 @@ def measured_of(
                 found.append(measured_text(limited, tokenizer, block_size, options.packing, advance))
             except NoTextError:
                 console.print(f"No validation text for {lines.language}.")
-    say_unknown(found)
     return found
 
 

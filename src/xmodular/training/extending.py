@@ -27,6 +27,7 @@ from xmodular.data import (
     TextFiles,
     find_text,
     is_text,
+    say_unknown,
 )
 from xmodular.errors import ConfigurationError, DataError, TrainingError
 from xmodular.files import written_beside
@@ -102,6 +103,7 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     if len(read) < len(readers):
         raise DataError(f"There is no held-out text of {code}: raise --dev-fraction or give --dev-text.")
     dev, shared_dev = read[0], read[-1]
+    say_unknown([dev])
     with arguments.main_process_first(local=False, desc="the run's data"):
         check_data(options, {code: [blocks.tokens, len(blocks.blocks)]})
 

@@ -27,6 +27,7 @@ from xmodular.data import (
     find_text,
     language_shares,
     lines_table,
+    say_unknown,
 )
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import written_beside
@@ -104,6 +105,7 @@ def _pretrain(options: PretrainOptions) -> Run:
     if (table := lines_table({each.language: each.lines for each in blocks})) is not None:
         console.print(table)
     dev = measured_of(options, tokenizer, options.block_size, dev_text.values())
+    say_unknown(dev)
     with arguments.main_process_first(local=False, desc="the run's data"):
         check_data(options, {each.language: [each.tokens, len(each.blocks)] for each in blocks})
     shares, shares_end = _shares(blocks, options)
