@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import Unigram
 
+from tests.conftest import DEVELOPMENT_DATA
 from xmodular.data import TextFiles, measured_text, say_unknown
 from xmodular.errors import NoTextError
 from xmodular.vocabulary import from_json, train_tokenizer
@@ -147,3 +148,12 @@ def test_unknown_text_is_said(latin, tmp_path, capsys):
     said = " ".join(capsys.readouterr().err.split())
     assert f"Warning: the vocabulary does not suit xx. {many.unknown_share:.1%} of the tokens are <unk>" in said
     assert "--new-vocabulary" in said
+
+
+@pytest.mark.parametrize("language", ["hi_IN", "zh_CN", "tt"])
+def test_real_text_and_vocabulary(xlmr, language):
+    path = DEVELOPMENT_DATA / "text_dev" / f"{language}.txt"
+    text = measured_text(TextFiles(language, (path,), repeated=True), xlmr, 128)
+    assert text.characters.sum() == sum(len(line) + 1 for line in path.read_text(encoding="utf-8").splitlines())
+    assert 0 < text.unknown.sum() <= text.untold.sum()
+    assert text.untold_share < 0.002  # NFKC and the like change much more
