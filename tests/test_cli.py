@@ -33,7 +33,7 @@ def test_the_whole_road(corpus, tmp_path):
     assert "embeddings" in run.stderr  # the table of what trains
     run = invoke(
         *("evaluate", "--model", topic, "--data", corpus / "topic" / "*.test.jsonl", "--output-dir", topic / "eval"),
-        *("--adapter", "right", "--bootstrap", 20),
+        *("--adapter", "right"),
     )
     assert run.exit_code == 0, run.output
     rows = json.loads((topic / "eval" / "results.json").read_text())["rows"]

@@ -78,7 +78,10 @@ class LanguageModelOptions(TrainingOptions):
     max_line: int = _option("Characters a line; longer ones are cut at a space.", 100_000)
     dev_text: Path | None = _option("Folder of <language>.txt validation files; default: hold out lines.", None)
     dev_fraction: float = _option("Share of lines held out for validation where there is no --dev-text.", 0.01)
-    dev_blocks: int = _option("Validation reads at most so many blocks of a language.", 32)
+    dev_blocks: int = _option(
+        "Validation reads at most so many blocks of a language, at 4 bytes a token: the same lines for any vocabulary.",
+        32,
+    )
     block_size: int = _option("Tokens a block (a training sequence), the leading <s> included.", 256)
     packing: Packing = _option(
         "fill: blocks run across lines; documents: no block mixes documents; lines: a line has blocks of its own.",
@@ -320,12 +323,11 @@ class EvaluateOptions:
         "language, which is how XTREME scores XQuAD and TyDi QA.",
         "mlqa",
     )
-    bootstrap: int = _option("No longer of any effect: intervals and p-values need no resampling.", 1000)
     seed: int = _option("Seed of perplexity's masks.", 0)
     predictions: bool = _option("Also write every row's prediction, to predictions.jsonl in --output-dir.", False)
 
     def __post_init__(self) -> None:
-        for name in ("batch_tokens", "bootstrap"):
+        for name in ("batch_tokens",):
             _check_at_least(name, getattr(self, name), 1)
         _check_at_least("max_length", self.max_length, 8)
         _check_at_least("stride", self.stride, 0)

@@ -26,7 +26,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import is_missing_folder
-from xmodular.packs.tokenizer import problem
+from xmodular.packs.tokenizer import BYTE_SPELLING, problem
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
@@ -202,7 +202,7 @@ def from_sentencepiece(model: bytes) -> PreTrainedTokenizerFast:
     backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
     if bytes_too:
         # Text that spells <0x41> must not become the byte.
-        splits.append(pre_tokenizers.Split(Regex("<(?=0x[0-9A-F]{2}>)"), "isolated"))
+        splits.append(pre_tokenizers.Split(Regex(BYTE_SPELLING), "isolated"))
         backend.decoder = decoders.Sequence([decoders.ByteFallback(), backend.decoder])
     backend.pre_tokenizer = pre_tokenizers.Sequence(splits)
     backend.post_processor = processors.TemplateProcessing(

@@ -79,7 +79,7 @@ def test_jobs():
 
 def test_every_way_to_read_in_one_call(topic_run, corpus):
     before = copy.deepcopy(topic_run.model.state_dict())
-    results = evaluate(topic_run.model, corpus / "topic", adapter=("right", "source", "relative", "none"), bootstrap=20)
+    results = evaluate(topic_run.model, corpus / "topic", adapter=("right", "source", "relative", "none"))
     assert results.adapters() == ["right", "relative", "source", "none", "majority", "uniform"]
     assert results.value("en_XX", "relative").reader == "de_DE"
     assert results.value("de_DE", "none").reader is None
@@ -90,7 +90,7 @@ def test_every_way_to_read_in_one_call(topic_run, corpus):
 
 
 def test_perplexity_without_adapters(base_run, corpus):
-    results = evaluate(base_run.model, corpus / "text", adapter=("right", "none"), max_length=32, bootstrap=20)
+    results = evaluate(base_run.model, corpus / "text", adapter=("right", "none"), max_length=32)
     for language in results.languages():
         assert results.value(language, "none").value != results.value(language, "right").value
     assert {each.baseline_adapter for each in results.comparisons} == {"none"}

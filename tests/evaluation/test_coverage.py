@@ -207,7 +207,9 @@ def languages() -> Iterator[tuple[str, Case]]:
             own = random.normal(0, 0.7, shape)  # a row suits a model in all languages
             right = level + gain + shared + own + random.normal(0, 0.7, (12, rows)) > 0
             units = [place + (n * rows if kind == "apart" else 0) for n, place in enumerate(kept)]
-            sides.append(mean_of([accuracy(right[n][kept[n]], units[n]) for n in range(12)], languages=True))
+            sides.append(
+                mean_of([accuracy(right[n][kept[n]], units[n]) for n in range(12)], "accuracy", languages=True)
+            )
         return sides[0], sides[1]
 
     normal, wide = NormalDist(), np.sqrt(1 + 2 * 0.7**2)
@@ -232,7 +234,9 @@ def seeds() -> Iterator[tuple[str, Case]]:
         noise = random.random((6, rows)) * 0.5 - 0.25
 
         def side(levels: tuple[float, ...], first: int) -> Measured:
-            return mean_of([accuracy((hard + noise[first + n]) % 1.0 < level) for n, level in enumerate(levels)])
+            return mean_of(
+                [accuracy((hard + noise[first + n]) % 1.0 < level) for n, level in enumerate(levels)], "accuracy"
+            )
 
         return difference(side((0.66, 0.7, 0.74), 0), side((0.7, 0.69, 0.71), 3))
 

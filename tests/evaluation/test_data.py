@@ -35,8 +35,8 @@ def test_one_file_with_a_column_of_languages(model, feelings, tmp_path, capsys):
         rows += [{**json.loads(line), "lang": name} for line in lines]
     rows.sort(key=lambda row: row["id"])  # mixed
     path = write(tmp_path / "all.jsonl", rows)
-    results = evaluate(model, path, columns={"language": "lang"}, bootstrap=20)
-    apart = evaluate(model, feelings, languages=("de", "sw"), bootstrap=20)
+    results = evaluate(model, path, columns={"language": "lang"})
+    apart = evaluate(model, feelings, languages=("de", "sw"))
     assert set(results.languages()) == {"de_DE", "sw_KE"}
     for code in results.languages():
         assert results.value(code).value == apart.value(code).value
@@ -51,8 +51,8 @@ def test_several_places_and_kinds(model, feelings, tmp_path):
     lines = ["review,stars", *(f"{row['text']},{row['label']}" for row in rows)]
     (tmp_path / "csv" / "sw_KE.test.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     columns = {"text": "review", "label": "stars"}
-    results = evaluate(model, tmp_path / "csv", columns=columns, bootstrap=20)
-    both = evaluate(model, [feelings / "de_DE.test.jsonl", feelings / "sw*"], bootstrap=20)
+    results = evaluate(model, tmp_path / "csv", columns=columns)
+    both = evaluate(model, [feelings / "de_DE.test.jsonl", feelings / "sw*"])
     assert set(both.languages()) == {"de_DE", "sw_KE"}
     assert results.value("sw_KE") == both.value("sw_KE")
 
@@ -62,15 +62,15 @@ def test_suffixes_in_letters_of_any_size(model, feelings, tmp_path):
         packed = tmp_path / f"{path.name.split('.')[0]}.test.JSONL.GZ"
         packed.write_bytes(gzip.compress(path.read_bytes()))
     (tmp_path / "de_DE.latest.jsonl").write_text("no row")
-    assert evaluate(model, tmp_path, bootstrap=20).rows == evaluate(model, feelings, bootstrap=20).rows
+    assert evaluate(model, tmp_path).rows == evaluate(model, feelings).rows
     with pytest.raises(DataError, match=r"no files <language>\.dev\.jsonl \(or \.json, .*\.conllu\.gz\) in"):
         evaluate(model, tmp_path, split="dev")
 
 
 def test_a_language_named_beside_its_file(model, feelings, tmp_path, capsys):
     held = shutil.copy(feelings / "de_DE.test.jsonl", tmp_path / "held.jsonl")
-    results = evaluate(model, [f"German={held}", feelings / "sw_KE.test.jsonl"], bootstrap=20)
-    by_mapping = evaluate(model, {"de": held}, bootstrap=20)
+    results = evaluate(model, [f"German={held}", feelings / "sw_KE.test.jsonl"])
+    by_mapping = evaluate(model, {"de": held})
     assert set(results.languages()) == {"de_DE", "sw_KE"}
     assert results.value("de_DE") == by_mapping.value("de_DE")
     with pytest.raises(DataError, match=r"held.jsonl:1: the row has no language: name it as --data <language>=.*held"):
@@ -83,7 +83,7 @@ def test_a_language_named_beside_its_file(model, feelings, tmp_path, capsys):
         evaluate(model, f"Tamil={held}")
     with pytest.raises(DataError, match=r"There is no file absent\.jsonl"):
         evaluate(model, "de=absent.jsonl")
-    words = f"evaluate --model {model} --data German={held},{feelings / 'sw_KE.test.jsonl'} --bootstrap 20".split()
+    words = f"evaluate --model {model} --data German={held},{feelings / 'sw_KE.test.jsonl'}".split()
     done = CliRunner().invoke(app, [*words, "--output-dir", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     there = Results.from_json(tmp_path / "out" / "results.json")
@@ -96,10 +96,10 @@ def test_paths_with_an_equals_sign_are_paths(model, feelings, tmp_path, monkeypa
     for path in ("lang=de/de.test.jsonl", "de=x.jsonl/sw.test.jsonl", "sw=all.jsonl"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         write(tmp_path / path, [{"text": "gut", "label": "glad", "language": "en_XX"}] * (1 + len(path)))
-    both = evaluate(model, ["lang=de", "de=x.jsonl"], bootstrap=20)
+    both = evaluate(model, ["lang=de", "de=x.jsonl"])
     assert [(code, both.value(code).rows) for code in both.languages()] == [("de_DE", 22), ("sw_KE", 25)]
-    assert evaluate(model, "lang=*/de.*", bootstrap=20).languages() == ["de_DE"]
-    assert evaluate(model, "sw=all.jsonl", bootstrap=20).languages() == ["en_XX"]
+    assert evaluate(model, "lang=*/de.*").languages() == ["de_DE"]
+    assert evaluate(model, "sw=all.jsonl").languages() == ["en_XX"]
     with pytest.raises(DataError, match=r"There is no file or folder lang=sw/sw\.test\.jsonl"):
         evaluate(model, "lang=sw/sw.test.jsonl")
 
@@ -115,13 +115,13 @@ def test_a_data_set_with_some_of_the_languages(model, feelings, tmp_path, monkey
     header = "".join(f"- config_name: {code}\n  data_dir: {code}\n" for code in ("en", "sw"))
     (folder / "README.md").write_text(f"---\nconfigs:\n{header}---\n")
     place = f"hub:{folder}:{{subtag}}:test"
-    results = evaluate(model, place, bootstrap=20)
+    results = evaluate(model, place)
     assert results.languages() == ["en_XX", "sw_KE"]
-    assert results.value("sw_KE") == evaluate(model, feelings, bootstrap=20).value("sw_KE")
+    assert results.value("sw_KE") == evaluate(model, feelings).value("sw_KE")
     assert f"Leftout,notin{place}:de_DE" in "".join(capsys.readouterr().err.split())
-    assert evaluate(model, place, languages=("sw",), bootstrap=20).languages() == ["sw_KE"]
+    assert evaluate(model, place, languages=("sw",)).languages() == ["sw_KE"]
     both = [place, feelings / "de_DE.test.jsonl"]
-    assert evaluate(model, both, languages=("sw", "de"), bootstrap=20).languages() == ["sw_KE", "de_DE"]
+    assert evaluate(model, both, languages=("sw", "de")).languages() == ["sw_KE", "de_DE"]
     with pytest.raises(LanguageError, match=r"no language 'de' here.* there are: sw_KE"):
         evaluate(model, place, languages=("sw", "de"))
     with pytest.raises(DataError, match=r"has none of de; it has en, sw"):
@@ -136,7 +136,7 @@ def test_two_files_for_a_language(model, feelings, tmp_path):
 
 def test_one_row(model, tmp_path):
     path = write(tmp_path / "de.test.jsonl", [{"text": "gut", "label": "glad"}])
-    results = evaluate(model, {"de": path}, bootstrap=20, output_dir=tmp_path / "out")
+    results = evaluate(model, {"de": path}, output_dir=tmp_path / "out")
     score = results.value("de_DE")
     assert score.value in (0.0, 1.0)
     assert (score.low, score.high, score.rows) == (0.0, 1.0, 1)  # it says nothing of other rows
@@ -154,7 +154,7 @@ def test_what_is_wrong_with_files(model, feelings, tmp_path, capsys):
     bad = write(tmp_path / "sw.test.jsonl", [{"text": "mto", "label": "sad"}, {"text": "mto"}, {"label": "sad"}])
     with pytest.raises(DataError, match=r"sw.test.jsonl:2: the row does not say what is right"):
         evaluate(model, bad)
-    results = evaluate(model, bad, skip_bad_rows=True, bootstrap=20)
+    results = evaluate(model, bad, skip_bad_rows=True)
     assert results.value("sw_KE").rows == 1
     assert "2 bad rows were skipped" in capsys.readouterr().err.replace("\n", " ")
     with pytest.raises(LanguageError, match="Tamil"):
@@ -168,13 +168,13 @@ def test_names_of_files_that_are_no_language_of_the_model(model, feelings, tmp_p
     row = {"text": "gut", "label": "glad"}
     for name in ("mt", "gsw", "de"):
         write(tmp_path / "folder" / f"{name}.test.jsonl", [row])
-    assert evaluate(model, tmp_path / "folder", bootstrap=20).languages() == ["de_DE"]
+    assert evaluate(model, tmp_path / "folder").languages() == ["de_DE"]
     assert "Left out, not among the model's languages: gsw, mt" in capsys.readouterr().err
-    assert set(evaluate(model, tmp_path / "folder", bootstrap=20, fallback="relative").languages()) == {"gsw", "de_DE"}
+    assert set(evaluate(model, tmp_path / "folder", fallback="relative").languages()) == {"gsw", "de_DE"}
     assert "Left out, not among the model's languages: mt" in capsys.readouterr().err
-    assert evaluate(model, tmp_path / "folder" / "gsw.test.jsonl", bootstrap=20, fallback="relative").rows
+    assert evaluate(model, tmp_path / "folder" / "gsw.test.jsonl", fallback="relative").rows
     qa = write(tmp_path / "qa.jsonl", [{**row, "language": "de"}])
-    assert evaluate(model, qa, bootstrap=20).languages() == ["de_DE"]
+    assert evaluate(model, qa).languages() == ["de_DE"]
     for place in (write(qa, [row]), tmp_path / "folder" / "mt.test.jsonl"):
         with pytest.raises(DataError, match=rf"{place.name}:1: the row has no language: name it as --data <language>="):
             evaluate(model, place)
@@ -184,9 +184,7 @@ def test_names_of_files_that_are_no_language_of_the_model(model, feelings, tmp_p
 def test_labels_that_the_model_lacks_are_wrong(model, tmp_path, skip_bad_rows, capsys):
     rows = [{"text": "gut", "label": label} for label in ["calm", "glad", "sad", "proud", "shy", "proud"]]
     path = write(tmp_path / "de.test.jsonl", rows)
-    results = evaluate(
-        model, path, bootstrap=20, skip_bad_rows=skip_bad_rows, output_dir=tmp_path / "out", predictions=True
-    )
+    results = evaluate(model, path, skip_bad_rows=skip_bad_rows, output_dir=tmp_path / "out", predictions=True)
     made = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     gold, predicted = [row["gold"] for row in made[:6]], [row["prediction"]["label"] for row in made[:6]]
     assert gold == [row["label"] for row in rows]
@@ -205,7 +203,7 @@ def test_tags_that_the_model_lacks_are_missed(make_model, tmp_path, capsys):
     said = row["tags"]
     names = ([*said[:2], "B-PER"], ["B-MISC", "O", "O"], ["O", "B-MISC", "O"])
     rows = [{"words": ["gut", "Brot", "mag"], "tags": tags} for tags in names]
-    results = evaluate(model, write(tmp_path / "de.test.jsonl", rows), bootstrap=20)
+    results = evaluate(model, write(tmp_path / "de.test.jsonl", rows))
     recall = recall_score(list(names), [said] * 3, zero_division=0)
     assert results.value("de_DE", metric="recall").value == pytest.approx(recall)
     assert 0 <= recall < 1
@@ -215,7 +213,7 @@ def test_tags_that_the_model_lacks_are_missed(make_model, tmp_path, capsys):
     with pytest.raises(DataError, match=r"none of its labels .* It has B-MISC, O; tags has O, B-PER, I-PER"):
         evaluate(model, alien)
     plain = write(tmp_path / "en.test.jsonl", [{"words": ["gut"], "tags": ["O"]}])
-    assert evaluate(model, plain, bootstrap=20).value("en_XX").rows == 1
+    assert evaluate(model, plain).value("en_XX").rows == 1
 
 
 def test_what_is_wrong_with_options(model, feelings, tmp_path):
@@ -233,9 +231,7 @@ def test_room_is_that_of_the_fine_tuning(make_model, tmp_path):
     path = write(tmp_path / "de.test.jsonl", [{"text": "gut " * n, "label": "glad"} for n in range(1, 40)])
 
     def scores(model, **options):
-        results = evaluate(
-            model, path, adapter=("right",), bootstrap=5, output_dir=tmp_path / "o", predictions=True, **options
-        )
+        results = evaluate(model, path, adapter=("right",), output_dir=tmp_path / "o", predictions=True, **options)
         lines = (tmp_path / "o" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
         assert results.value("de_DE").rows == 39
         return [json.loads(line)["prediction"]["score"] for line in lines]
@@ -255,5 +251,5 @@ def test_an_output_folder_that_cannot_be_is_found_out_first(model, feelings, tmp
 def test_outputs_that_are_no_numbers_are_named(model, feelings, capsys):
     broken = load_saved(model)
     torch.nn.init.constant_(broken.classifier.out_proj.weight, float("nan"))
-    evaluate(broken, feelings, adapter=("right",), bootstrap=5)
+    evaluate(broken, feelings, adapter=("right",))
     assert "are infinite or no numbers for 90 of 90 inputs" in " ".join(capsys.readouterr().err.split())

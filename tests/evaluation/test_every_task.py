@@ -36,7 +36,6 @@ def test_from_file_to_page(task, make_model, tmp_path):
         models,
         tmp_path,
         adapter=("right", "source", "none"),
-        bootstrap=20,
         output_dir=tmp_path / "out",
         predictions=True,
     )
@@ -102,8 +101,8 @@ def test_what_predict_writes_as_a_table_is_read_back(task, suffix, make_model, t
     predict(model, source, table)
     there, back = (load(TASKS[task], path) for path in (source, table))
     assert [(each.texts, each.gold) for each in back] == [(each.texts, each.gold) for each in there]
-    rows, again = (evaluate(model, path, bootstrap=20).rows for path in (source, table))
+    rows, again = (evaluate(model, path).rows for path in (source, table))
     assert rows == again
     if task == "tag":  # measured against its own predictions, a model is right
-        own = evaluate(model, table, columns={"tags": "predicted_tags"}, bootstrap=20)
+        own = evaluate(model, table, columns={"tags": "predicted_tags"})
         assert own.value("de_DE", metric="accuracy").value == 1

@@ -116,18 +116,36 @@ def test_f1_is_as_sure_as_there_are_sentences_with_spans():
 
 def test_pulls_of_shared_rows_add_up_in_means_and_differences():
     right = answers(200, 0.5, 7)
-    alike, opposed = (mean_of([measured(right), measured(other)], languages=True) for other in (right, ~right))
+    alike, opposed = (
+        mean_of([measured(right), measured(other)], "accuracy", languages=True) for other in (right, ~right)
+    )
     assert alike.error == pytest.approx(measured(right).error)
     assert opposed.error == pytest.approx(0, abs=1e-12)
-    apart = mean_of([measured(right), measured(right, np.arange(200, 400))], languages=True)
+    apart = mean_of([measured(right), measured(right, np.arange(200, 400))], "accuracy", languages=True)
     assert apart.error == pytest.approx(measured(right).error / math.sqrt(2))
     # Of half the rows, half is shared; covariances by hand.
     half = measured(right[:100], np.arange(100))
     x, y = right - right.mean(), right[:100] - right[:100].mean()
     variance = (x @ x) / 200 / 199 + (y @ y) / 100 / 99 - 2 * (x[:100] @ y) / math.sqrt(200 * 199 * 100 * 99)
-    assert mean_of([measured(right), half]).error ** 2 == pytest.approx(
+    assert mean_of([measured(right), half], "accuracy").error ** 2 == pytest.approx(
         ((x @ x) / 200 / 199 + (y @ y) / 100 / 99) / 2 - variance / 4
     )
+
+
+def test_the_geometric_mean_moves_with_its_parts():
+    """Leaving a block of text out of one of two languages moves the mean of their perplexities by its pull."""
+    draw = np.random.default_rng(3)
+    texts = [np.stack([draw.gamma(5.0, scale, 4000), np.ones(4000)], 1) for scale in (0.3, 0.9)]
+
+    def perplexity(rows, units):
+        return measure(rows, lambda sums: {"perplexity": np.exp(sums[..., 0] / sums[..., 1])}, units)["perplexity"]
+
+    one, other = perplexity(texts[0], np.arange(4000)), perplexity(texts[1], np.arange(4000, 8000))
+    both = mean_of([one, other], "perplexity", languages=True)
+    assert both.value == pytest.approx(math.exp((texts[0][:, 0].mean() + texts[1][:, 0].mean()) / 2))
+    # The mean's logarithm is the mean of the losses, whose errors are known.
+    losses = [rows[:, 0].std(ddof=1) / math.sqrt(4000) for rows in texts]
+    assert both.error / both.value == pytest.approx(math.hypot(*losses) / 2, rel=1e-3)
 
 
 def test_holm():

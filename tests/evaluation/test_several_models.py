@@ -17,9 +17,9 @@ from xmodular.tasks import load_saved
 
 def test_two_models_are_compared_on_the_same_rows(make_model, feelings, tmp_path):
     one, other = make_model("one", 1), make_model("other", 2)
-    results = evaluate([one, other], feelings, bootstrap=200, output_dir=tmp_path / "out", predictions=True)
+    results = evaluate([one, other], feelings, output_dir=tmp_path / "out", predictions=True)
     assert results.runs() == ["one", "other"]
-    alone = evaluate(other, feelings, bootstrap=200)
+    alone = evaluate(other, feelings)
     for code in results.languages():
         assert results.value(code, run="other") == alone.value(code)
     found = {each.language: each for each in results.comparisons if each.run != each.baseline}
@@ -52,14 +52,14 @@ def test_two_models_are_compared_on_the_same_rows(make_model, feelings, tmp_path
 def test_a_model_does_not_differ_from_its_copy(make_model, feelings, tmp_path):
     one = make_model("one", 1)
     shutil.copytree(one, tmp_path / "copy")
-    results = evaluate([one, tmp_path / "copy"], feelings, bootstrap=50, adapter=("right",))
+    results = evaluate([one, tmp_path / "copy"], feelings, adapter=("right",))
     assert {(each.difference, each.p) for each in results.comparisons} == {(0.0, 1.0)}
 
 
 def test_what_is_scored_is_what_runs_in_a_precision(make_model, feelings, tmp_path):
     folder = make_model("one", 1)
     halves = load_saved(folder).to(torch.bfloat16)
-    options = {"tokenizer": str(folder), "bootstrap": 20, "predictions": True}
+    options = {"tokenizer": str(folder), "predictions": True}
     for name, model, more in (("a", folder, {"precision": "bf16"}), ("b", halves, {}), ("c", folder, {})):
         evaluate(model, feelings, output_dir=tmp_path / name, **options, **more)
     read = {name: (tmp_path / name / "predictions.jsonl").read_text() for name in ("a", "b", "c")}
@@ -71,8 +71,8 @@ def test_seeds_are_one_run(make_model, feelings, tmp_path):
     folders = {seed: make_model(f"runs/topic/seed-{seed}", seed, options={"seed": seed}) for seed in (3, 5, 8)}
     group = tmp_path / "runs" / "topic"
     (group / "seeds.json").write_text(json.dumps({"seeds": [3, 5, 8], "metrics": {}}))
-    results = evaluate(group, feelings, bootstrap=100)
-    alone = {seed: evaluate(folder, feelings, bootstrap=100) for seed, folder in folders.items()}
+    results = evaluate(group, feelings)
+    alone = {seed: evaluate(folder, feelings) for seed, folder in folders.items()}
     assert results.runs() == ["topic"]
     assert {row.seed for row in results.rows if row.adapter == "right"} == {3, 5, 8, None}
     for code in results.languages():
@@ -103,7 +103,7 @@ def test_seeds_that_are_not_listed_well(make_model, feelings, tmp_path):
 
 def test_a_matrix_of_languages(make_model, feelings, tmp_path):
     models = [make_model("en", 1), make_model("sw", 2, source="sw_KE"), make_model("sw again", 3, source="sw_KE")]
-    results = evaluate(models, feelings, bootstrap=20, output_dir=tmp_path / "out")
+    results = evaluate(models, feelings, output_dir=tmp_path / "out")
     matrix = results.matrix()
     assert results.source is None
     assert (matrix.sources, matrix.languages) == (("en_XX", "sw_KE"), ("en_XX", "sw_KE", "de_DE"))
@@ -121,16 +121,16 @@ def test_a_matrix_of_languages(make_model, feelings, tmp_path):
 
 def test_a_mean_difference_leaves_both_source_languages_out(make_model, feelings):
     models = [make_model("en", 1), make_model("sw", 2, source="sw_KE")]
-    results = evaluate(models, feelings, bootstrap=20, adapter=("right", "none"))
+    results = evaluate(models, feelings, adapter=("right", "none"))
     found = {(each.run, each.baseline, each.language): each for each in results.comparisons}
     between = found["sw", "en", None]
     assert (between.difference, between.languages) == (found["sw", "en", "de_DE"].difference, 1)
     within = statistics.fmean(found["sw", "sw", code].difference for code in ("en_XX", "de_DE"))
     assert found["sw", "sw", None].difference == pytest.approx(within)
-    alone = evaluate(models, feelings, bootstrap=20, languages=("en", "sw"), adapter=("right",))
+    alone = evaluate(models, feelings, languages=("en", "sw"), adapter=("right",))
     assert [each.language for each in alone.comparisons] == ["en_XX", "sw_KE"]  # there is no other language
     unknown = [make_model("one", 1, source=None), make_model("two", 2, source=None)]
-    results = evaluate(unknown, feelings, bootstrap=20, adapter=("right",))
+    results = evaluate(unknown, feelings, adapter=("right",))
     assert results.comparisons[-1].language is None
     assert results.comparisons[-1].languages == 3
 
@@ -148,9 +148,9 @@ def test_mean_differences_of_all_runs_are_over_the_same_languages(make_model, fe
 def test_labels_in_another_order_and_more_of_them(make_model, feelings):
     turned = make_model("turned", 2, id2label={0: "sad", 1: "glad", 2: "calm"})
     more = make_model("more", 3, id2label={0: "sad", 1: "glad", 2: "calm", 3: "odd"})
-    results = evaluate([make_model("one", 1), turned, more], feelings, bootstrap=20)
+    results = evaluate([make_model("one", 1), turned, more], feelings)
     assert results.value("de_DE", "uniform", run="more").value == 0.25
-    assert results.value("de_DE", run="turned") == evaluate(turned, feelings, bootstrap=20).value("de_DE")
+    assert results.value("de_DE", run="turned") == evaluate(turned, feelings).value("de_DE")
 
 
 def test_labels_that_are_all_unknown_to_a_later_model_stop_before_the_first(make_model, feelings, capsys):
@@ -163,19 +163,19 @@ def test_labels_that_are_all_unknown_to_a_later_model_stop_before_the_first(make
 
 def test_a_label_that_a_later_model_lacks_is_wrong_for_that_one_alone(make_model, feelings, capsys):
     models = [make_model("one"), make_model("two", id2label={0: "calm", 1: "glad"})]
-    results = evaluate(models, feelings, bootstrap=20)
+    results = evaluate(models, feelings)
     assert results.value("de_DE", "uniform", run="two").value == pytest.approx(1 / 3)
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("10 of 30 rows have labels that two lacks, which are scored as never predicted: sad") == 3
     assert "one lacks" not in said
     (feelings / "sw_KE.test.jsonl").write_text('{"text": "mto", "label": "sad"}\n')
     small = make_model("small", languages=["en_XX", "de_DE"], id2label={0: "calm", 1: "glad"})
-    evaluate([models[0], small], feelings, bootstrap=20)  # which does not read that file
+    evaluate([models[0], small], feelings)  # which does not read that file
 
 
 def test_languages_that_one_model_lacks_or_calls_otherwise(make_model, feelings, capsys):
     small = make_model("small", 1, languages=["en", "de"], source="en")
-    results = evaluate([make_model("one"), small], feelings, bootstrap=20)
+    results = evaluate([make_model("one"), small], feelings)
     assert results.languages() == ["en_XX", "de_DE", "sw_KE"]
     assert results.source == "en_XX"
     assert results.value("de_DE", run="small").reader == "de"

@@ -73,8 +73,8 @@ def test_types_stay(topic: Path, tmp_path: Path) -> None:
     assert [row["predicted_label"] for row in rows] == found["predicted_label"].to_pylist()
     assert found["score"].to_pylist() == pytest.approx([row["score"] for row in rows], abs=1e-6)
     assert [row["label"] for row in rows] == [("sad", "calm")[number % 2] for number in range(len(TEXTS))]
-    expected = evaluate(topic, tmp_path / "rows.parquet", bootstrap=20).rows
-    assert evaluate(topic, tmp_path / "out.parquet", bootstrap=20).rows == expected
+    expected = evaluate(topic, tmp_path / "rows.parquet").rows
+    assert evaluate(topic, tmp_path / "out.parquet").rows == expected
 
 
 def test_bad_rows_are_left_out_of_both_sides(topic: Path, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_shards_in_and_out(topic: Path, tmp_path: Path) -> None:
     # The shards are read again, as one; a run is only replaced where that is asked for.
     predict(topic, tmp_path / "out", tmp_path / "one.parquet")
     assert same(pq.read_table(tmp_path / "one.parquet"), whole)
-    assert evaluate(topic, {"de": tmp_path / "out"}, bootstrap=20).rows
+    assert evaluate(topic, {"de": tmp_path / "out"}).rows
     with pytest.raises(ConfigurationError, match="out is there already; --overwrite"):
         predict(topic, tmp_path / "shards", tmp_path / "out", shard_rows=100)
     predict(topic, tmp_path / "shards", tmp_path / "out", shard_rows=100, overwrite=True)

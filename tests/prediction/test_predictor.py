@@ -167,7 +167,7 @@ def test_rows_are_read_as_they_were_scored(topic: Path, tmp_path: Path) -> None:
     long = [{"text": f"{text} {text}", "label": "calm"} for text in TEXTS]
     source = tmp_path / "en.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in long), encoding="utf-8")
-    evaluate(model, source, tokenizer=str(topic), bootstrap=2, output_dir=tmp_path / "eval", predictions=True)
+    evaluate(model, source, tokenizer=str(topic), output_dir=tmp_path / "eval", predictions=True)
     scored = [json.loads(line) for line in (tmp_path / "eval" / "predictions.jsonl").read_text().splitlines()]
     served = Predictor(model, tokenizer)([row["text"] for row in long], "en")
     assert [row["prediction"]["score"] for row in scored] == [row["score"] for row in served]

@@ -181,9 +181,9 @@ def test_output_is_evaluated_as_the_input_is(folders: dict[str, Path], tmp_path:
     ]
     source = tmp_path / "rows.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    expected = evaluate(folders[head], source, bootstrap=20).rows
+    expected = evaluate(folders[head], source).rows
     for name in ("a.jsonl.GZ", "a.csv", "a.TSV.gz", "a.parquet"):
         for again in (source, tmp_path / name):  # predict reads its own output too
             predict(folders[head], again, tmp_path / f"twice-{name}", overwrite=True)
             (tmp_path / f"twice-{name}").replace(tmp_path / name)
-            assert evaluate(folders[head], tmp_path / name, bootstrap=20).rows == expected, (name, again)
+            assert evaluate(folders[head], tmp_path / name).rows == expected, (name, again)

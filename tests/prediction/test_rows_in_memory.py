@@ -64,7 +64,7 @@ def expected(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
         (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         predictor = Predictor(folders[HEADS[name]])
         predict(predictor.model, folder / "rows.jsonl", folder / "out.jsonl")
-        results = evaluate(predictor.model, folder / "rows.jsonl", bootstrap=5, source="en_XX")
+        results = evaluate(predictor.model, folder / "rows.jsonl", source="en_XX")
         found[name] = predictor, (folder / "out.jsonl").read_text(encoding="utf-8").splitlines(), results.rows
     return found
 
@@ -91,7 +91,7 @@ def test_predictions_and_scores_are_those_of_a_file(
     predict(predictor.model, KINDS[kind](rows), tmp_path / "out.jsonl")
     again = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert again == written
-    assert evaluate(predictor.model, KINDS[kind](rows), bootstrap=5, source="en_XX").rows == scores
+    assert evaluate(predictor.model, KINDS[kind](rows), source="en_XX").rows == scores
 
 
 def test_the_columns_of_a_table_are_no_rows(topic: Path) -> None:
@@ -117,10 +117,10 @@ def test_languages_beside_the_rows_may_be_a_column(topic: Path) -> None:
 def test_data_by_language_may_be_rows(topic: Path, tmp_path: Path) -> None:
     rows = ROWS["classify"]
     plain = {code: {"text": row["text"], "label": row["label"]} for code, row in zip(LANGUAGES, rows, strict=True)}
-    expected = evaluate(topic, rows, bootstrap=5).rows
+    expected = evaluate(topic, rows).rows
     by_language = {"en": [plain["en_XX"]], "de": pandas.DataFrame([plain["de_DE"]]), "sw": tmp_path / "sw.jsonl"}
     (tmp_path / "sw.jsonl").write_text(json.dumps(plain["sw_KE"]))
-    found = evaluate(topic, by_language, bootstrap=5)
+    found = evaluate(topic, by_language)
     assert sorted(map(str, found.rows)) == sorted(map(str, expected))
     assert "command" not in found.about  # no command line has these rows
 

@@ -33,6 +33,25 @@ def test_more_is_worse_of_perplexities():
     assert results.worst(1) == [("sw", 90.0)]
 
 
+def test_the_mean_of_perplexities_is_that_of_their_losses():
+    rows = [row(code, value, metric="perplexity") for code, value in (("en", 5.0), ("de", 10.0), ("sw", 1000.0))]
+    bits = [row(code, value, metric="bits per character") for code, value in (("en", 3.0), ("de", 2.0), ("sw", 4.0))]
+    results = Results((*rows, *bits))
+    assert results.mean() == pytest.approx((5 * 10 * 1000) ** (1 / 3))
+    assert results.transfer("bits per character") == pytest.approx(3)
+    assert "| geometric mean |  | 36.8 |" in results.markdown()
+    assert "| mean |  | 3.000 |" in results.markdown()
+    results = Results((*rows, *(replace(each, run="b", value=4 * each.value) for each in rows)), "en")
+    assert results.transfer() == pytest.approx(100)
+    assert results.gap() == pytest.approx(5 - 100)
+    assert "| geometric mean, others |  | 100.0 | 400.0 |" in results.markdown()
+    console = Console(width=200, record=True)
+    console.print(results.table())
+    assert "geometric mean, others" in console.export_text()
+    seeds = Results(tuple(row("de", value, metric="perplexity", seed=seed) for seed, value in enumerate((4.0, 9.0))))
+    assert seeds.value("de").value == pytest.approx(6)
+
+
 def test_seeds():
     apart = Results(tuple(row("de", value, seed=seed) for seed, value in enumerate((0.5, 0.7))))
     assert apart.value("de").value == pytest.approx(0.6)

@@ -58,7 +58,7 @@ def test_every_verb_knows_it(known, corpus, base_run, tmp_path):
     model = load_saved(tmp_path / "run")
     assert task_of(model) is RARITY
 
-    results = evaluate(tmp_path / "run", corpus / "topic", columns=columns, bootstrap=20)
+    results = evaluate(tmp_path / "run", corpus / "topic", columns=columns)
     right = []
     predictor = Predictor(tmp_path / "run")
     for line in (corpus / "topic" / "sw_KE.test.jsonl").read_text(encoding="utf-8").splitlines():

@@ -151,7 +151,7 @@ def test_rows_without_a_label_are_left_out_and_counted(mark, base_run, tmp_path,
     line = said(capsys)
     assert "b.jsonl: 2 of 3 rows have no label ('-' or -1) and are left out." in line.replace("\n", "")
     assert "1 of 4 rows have no label" in line
-    results = evaluate(run.model, {"en": dev}, bootstrap=5)
+    results = evaluate(run.model, {"en": dev})
     assert results.rows[0].rows == 3
     assert "1 of 4 rows have no label" in said(capsys)
     with pytest.raises(DataError, match="has no row with a label: all 2 say '-' or -1"):
@@ -178,7 +178,7 @@ def test_classes_and_choices_without_a_label(base_run, tmp_path, capsys):
     run = finetune(base_run.output_dir, classes, output_dir=tmp_path / "a", **options)
     assert run.model.config.id2label == {0: "no", 1: "yes"}
     assert "1 of 4 rows have no label" in said(capsys)
-    evaluate(run.model, {"en": classes}, bootstrap=5)
+    evaluate(run.model, {"en": classes})
     assert "1 of 4 rows have no label" in said(capsys)
     rows = [{"context": "a", "choices": ["b", "c"], "label": label} for label in (0, 1, -1)]
     choices = write(tmp_path / "c.jsonl", rows)
@@ -253,7 +253,7 @@ def test_a_run_says_it_all_and_keeps_it(base_run, tmp_path, capsys):
     ]
     for sentence in warnings:
         assert line.count(sentence) == card.count(sentence) == 1
-    results = evaluate(tmp_path / "run", {"en": dev, "sw": write(tmp_path / "sw.jsonl", rows[:3])}, bootstrap=5)
+    results = evaluate(tmp_path / "run", {"en": dev, "sw": write(tmp_path / "sw.jsonl", rows[:3])})
     first, second = (each["warning"] for each in results.about["warnings"])
     assert first == f"{dev} has the rows that run was trained on: it says nothing about new text."
     assert second == "run: 1 of 11 rows are cut to 32 tokens (--max-length)."
@@ -271,13 +271,13 @@ def test_weights_chosen_by_the_test_rows(base_run, tmp_path, capsys):
     train, dev = write(tmp_path / "a.jsonl", rows[:3]), write(tmp_path / "b.jsonl", rows[3:])
     run = finetune(base_run.output_dir, train, dev=dev, language="en", output_dir=tmp_path / "run", max_steps=1)
     assert "training rows too" not in said(capsys)
-    evaluate(run.output_dir, {"en": dev}, bootstrap=5)
+    evaluate(run.output_dir, {"en": dev})
     assert "by which run's weights were chosen: new text may do worse." in said(capsys)
     again = finetune(run.output_dir, dev, language="en", output_dir=tmp_path / "again", max_steps=1)
     for file in (train, dev):  # what it was trained on before counts too
-        evaluate(again.model, {"en": file}, bootstrap=5)
+        evaluate(again.model, {"en": file})
         assert "again was trained on" in said(capsys)
-    evaluate(again.model, {"en": write(tmp_path / "c.jsonl", rows[2:4])}, bootstrap=5)
+    evaluate(again.model, {"en": write(tmp_path / "c.jsonl", rows[2:4])})
     assert "again" not in said(capsys).split("Saved")[0].replace("Evaluating again", "")
 
 

@@ -97,6 +97,43 @@ def test_with_a_vocabulary_of_its_own(base_run, text, tmp_path, method):
     assert_same_state(model.state_dict(), run.model.state_dict())
 
 
+def test_a_vocabulary_that_knows_nothing_is_no_better(base_run, tmp_path, capsys):
+    """Greek by letters that the base has none of, and by a vocabulary of its own; both on the same text."""
+    draw = random.Random(5)
+    greek = str.maketrans("abcdefghijklmnopqrstuvwxyz", "αβγδεζηθικλμνξοπρστυφχψωάέ")
+    path = tmp_path / "el.txt"
+    path.write_text("".join(sentence("en_XX", draw).translate(greek) + "\n" for _ in range(300)), encoding="utf-8")
+    options = {**SMALL, "init_from": "en", "max_steps": 30}
+    wrong = extend(base_run.output_dir, "el_GR", path, output_dir=tmp_path / "wrong", **options)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the vocabulary does not suit el_GR" in said
+    assert "--new-vocabulary" in said
+    own = extend(base_run.output_dir, "el_GR", path, output_dir=tmp_path / "own", new_vocabulary=150, **options)
+    twin = extend(
+        *(base_run.output_dir, "el_GR", path),
+        output_dir=tmp_path / "bytes",
+        new_vocabulary=150 + 256,
+        byte_fallback=True,
+        **options,
+    )
+    bits = [run.metrics["after"]["bits_per_character"] for run in (own, twin, wrong)]
+    assert bits[0] < bits[1] * 1.2 < bits[2]
+    assert bits[2] > 8
+    assert wrong.metrics["after"]["unknown"] > 0.2
+    assert own.metrics["after"]["unknown"] < 0.01
+    # Before, the base's vocabulary read the same text in both runs.
+    for run in (own, twin):
+        assert run.metrics["existing"] == wrong.metrics["existing"]
+    card = (tmp_path / "wrong" / "pack" / "README.md").read_text(encoding="utf-8")
+    assert f"{wrong.metrics['after']['unknown']:.2%}" in card
+
+
+def test_before_and_after_are_of_one_precision(base_run, text, tmp_path):
+    options = {**SMALL, "max_steps": 2, "learning_rate": 1e-12}
+    run = extend(base_run.output_dir, "gsw", text, output_dir=tmp_path, init_from="de", precision="bf16", **options)
+    assert run.metrics["after"]["loss"] == pytest.approx(run.metrics["existing"]["de_DE"]["loss"], rel=1e-6)
+
+
 def test_everything_may_train(base_run, text, tmp_path):
     run = extend(base_run.output_dir, "gsw", text, output_dir=tmp_path / "all", trainable="all", **SMALL)
     certificate = diff(base_run.output_dir, run.output_dir)

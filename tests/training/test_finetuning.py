@@ -226,6 +226,18 @@ HEADS = {
 }
 
 
+def test_after_mixed_precision_the_model_computes_as_it_is_saved(corpus, base_run, tmp_path):
+    path = corpus / "topic" / "en_XX.train.jsonl"
+    options = {"language": "en", "dev": path, "max_steps": 3, "batch_size": 8, "precision": "bf16"}
+    run = finetune(base_run.output_dir, path, output_dir=tmp_path, **options)
+    saved = load_saved(tmp_path).eval()
+    ids = torch.tensor([[0, *range(4, 20), 2]])
+    with torch.no_grad():
+        one, other = (model(ids, lang_ids=torch.tensor([1])).logits for model in (run.model, saved))
+    torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+    assert "forward" not in vars(run.model)
+
+
 @pytest.mark.parametrize("task", HEADS)
 def test_accumulated_batches_count_as_one(task, tasks, base_run, tmp_path, monkeypatch):
     """Rows have unequal numbers of labels and windows, so this holds only if losses are summed over all of them."""

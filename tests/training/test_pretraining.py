@@ -11,6 +11,7 @@ import torch
 
 from tests.conftest import LANGUAGES, MINIATURE
 from xmodular import XmodForCausalLM, XmodForMaskedLM, evaluate
+from xmodular.data import TextFiles
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.options import PretrainOptions, build
 from xmodular.training import pretrain
@@ -104,7 +105,11 @@ def test_a_causal_model_learns_and_is_validated_exactly(corpus, base_run, tmp_pa
         assert values["loss"] < short.metrics["validation"][language]["loss"] - 0.3
         assert values["perplexity"] == pytest.approx(math.exp(values["loss"]))
     # The validation loss, from the model's own loss over the same blocks.
-    ids = torch.from_numpy(kept_blocks(tmp_path / "long", "sw_KE-dev")[0])
+    lines = list(TextFiles("sw_KE", tuple((corpus / "text").glob("sw_KE*")), "dev", QUICK["dev_fraction"]))
+    stream = [index for line in lines for index in [*run.tokenizer(line, add_special_tokens=False)["input_ids"], 2]]
+    assert 3 not in stream
+    rows = [[0, *stream[start : start + 31]] for start in range(0, len(stream), 31)]
+    ids = torch.tensor([row + [1] * (32 - len(row)) for row in rows])
     real = ids != run.tokenizer.pad_token_id
     labels = ids.masked_fill(~real, -100)
     with torch.no_grad():
@@ -112,9 +117,29 @@ def test_a_causal_model_learns_and_is_validated_exactly(corpus, base_run, tmp_pa
     values = run.metrics["validation"]["sw_KE"]
     assert values["loss"] == pytest.approx(loss.item(), abs=1e-5)
     # Bits: all nats, over the characters of the text with a line end a line.
-    text = "".join(run.tokenizer.decode(row, skip_special_tokens=True) + " " for row in ids)
-    bits = loss.item() * int(real[:, 1:].sum()) / len(text) / math.log(2)
-    assert values["bits_per_character"] == pytest.approx(bits, rel=0.05)
+    bits = loss.item() * len(stream) / sum(len(line) + 1 for line in lines) / math.log(2)
+    assert values["bits_per_character"] == pytest.approx(bits, rel=1e-5)
+
+
+def test_short_lines_have_no_more_masks_than_long_ones(corpus, base_run, tmp_path):
+    options = dict(QUICK, tokenizer=base_run.output_dir, overrides=MINIATURE, max_steps=1)
+    dev = tmp_path / "dev"
+    dev.mkdir()
+    (dev / "en_XX.txt").write_text("the\n" * 200, encoding="utf-8")
+    run = pretrain(corpus / "text", dev_text=dev, output_dir=tmp_path / "run", packing="lines", **options)
+    tokens = 200 * len(run.tokenizer("the", add_special_tokens=False)["input_ids"])
+    assert run.metrics["validation"]["en_XX"]["masked_tokens"] == round(0.15 * tokens)
+
+
+@pytest.mark.parametrize("objective", ["mlm", "clm"])
+def test_after_mixed_precision_the_model_computes_as_it_is_saved(corpus, base_run, tmp_path, objective):
+    options = dict(QUICK, tokenizer=base_run.output_dir, overrides=MINIATURE, objective=objective, max_steps=2)
+    run = pretrain(corpus / "text", output_dir=tmp_path, precision="bf16", **options)
+    saved = type(run.model).from_pretrained(tmp_path).eval()
+    ids = torch.tensor([[0, *range(4, 20), 2]])
+    with torch.no_grad():
+        one, other = (model(ids, lang_ids=torch.tensor([1])).logits for model in (run.model, saved))
+    torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(

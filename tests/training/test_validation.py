@@ -1,48 +1,69 @@
-"""Characters of pieces, and what is counted for bits per character."""
+"""Validation of a language model against figures worked out from its lines one by one."""
 
 import math
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import Unigram
+import torch
 
-from xmodular.data import LanguageBlocks, MaskedLMCollator
-from xmodular.tasks import piece_characters
+from xmodular.data import MaskedLMCollator, TextFiles, measured_text
 from xmodular.training.validation import Validation
-from xmodular.vocabulary import from_json
 
 
-def test_characters_of_pieces():
-    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁the", "s", "▁", "<0x41>", "<0xC3>", "<0xA4>", "<mask>"]
-    made = from_json(Tokenizer(Unigram([(piece, 0.0) for piece in pieces], unk_id=3)).to_str(), len(pieces))
-    assert piece_characters(made).tolist() == [0, 0, 0, 1, 4, 1, 1, 1, 1, 0, 0]
-
-
-def test_bits_per_character_count_all_tokens_and_characters(base_run, tokenizer):
-    text = ["the house sees bread 12.", "a doctor opens the market"]
-    special = tokenizer.all_special_ids
-    rows = [[0, *tokenizer.encode(line, add_special_tokens=False), 2] for line in text]
-    length = max(map(len, rows)) + 1
-    blocks = np.array([row + [1] * (length - len(row)) for row in rows])
-    counted = LanguageBlocks.__dataclass_fields__
-    facts = {"language": "en_XX", "blocks": blocks, "tokens": 9, "lines": None}
-    collator = MaskedLMCollator(special_ids=special, mask_id=special[-1], pad_id=1, vocab_size=len(tokenizer))
-    validation = Validation(
-        base_run.model,
-        [LanguageBlocks(**{name: facts.get(name) for name in counted})],
-        {"en_XX": 1},
-        collator,
-        characters=piece_characters(tokenizer),
-        special_ids=special,
+def validation_of(run, path, *, block_size, packing, probability=0.15):
+    tokenizer = run.tokenizer
+    collator = MaskedLMCollator(
+        special_ids=tokenizer.all_special_ids,
+        mask_id=tokenizer.mask_token_id,
         pad_id=1,
-        batch_size=2,
-        most=5,
+        vocab_size=len(tokenizer),
+        probability=probability,
     )
+    text = measured_text(TextFiles("en_XX", (path,), repeated=True), tokenizer, block_size, packing)
+    return Validation(run.model, [text], {"en_XX": 1}, collator, unk_id=tokenizer.unk_token_id, batch_size=2)
+
+
+@pytest.mark.parametrize("packing", ["fill", "lines"])
+def test_bits_per_character_count_all_tokens_and_characters(base_run, tmp_path, packing):
+    lines = ["the house sees bread 12.", "a doctor opens the Μάρκετ", "the house sees bread 12.", "ЖЖЖ"]
+    (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")
+    validation = validation_of(base_run, tmp_path / "a.txt", block_size=32, packing=packing)
     values = validation.per_language()["en_XX"]
-    tokens = sum(len(row) - 2 for row in rows)
-    known = sum(len(line) + 1 for line in text)  # with a space before the line's first word
-    if all(3 not in row for row in rows):
-        assert validation.characters["en_XX"] == known
-        assert values["bits_per_character"] == pytest.approx(values["loss"] * tokens / known / math.log(2))
-    assert validation.tokens["en_XX"] == sum(token not in special for row in rows for token in row)
+    ids = [base_run.tokenizer(line, add_special_tokens=False)["input_ids"] for line in lines]
+    unknown = sum(line.count(3) for line in ids)
+    tokens = sum(map(len, ids))
+    hidden = [character for line in lines for character in line if not character.isascii()]
+    assert unknown == 2
+    assert values["unknown"] == pytest.approx(unknown / tokens)
+    assert values["masked_tokens"] == round(0.15 * (tokens - unknown))
+    assert values["perplexity"] == pytest.approx(math.exp(values["loss"]))
+    predicted = validation._sums().sum(0)
+    nats = predicted[0] / predicted[2] * (tokens - unknown) + 8 * math.log(2) * len("".join(hidden).encode())
+    assert values["loss"] == pytest.approx(nats / tokens)
+    characters = sum(len(line) + 1 for line in lines)
+    assert values["bits_per_character"] == pytest.approx(nats / math.log(2) / characters)
+
+
+def test_masks_in_lines_of_all_lengths_against_every_mask_in_turn(base_run, tmp_path):
+    """Where one token of a text is masked, all its tokens in turn give what many seeds give in the mean."""
+    (tmp_path / "a.txt").write_text("bread\nthe river finds a mountain\n", encoding="utf-8")
+    validation = validation_of(base_run, tmp_path / "a.txt", block_size=32, packing="lines", probability=0.05)
+    (text,) = validation.texts
+    ordinary = ~np.isin(text.blocks, base_run.tokenizer.all_special_ids)
+    losses = []
+    for row, column in np.argwhere(ordinary):
+        ids = torch.from_numpy(text.blocks[row : row + 1].astype(np.int64))
+        masked = ids.clone()
+        masked[0, column] = base_run.tokenizer.mask_token_id
+        with torch.no_grad():
+            logits = base_run.model(masked, attention_mask=(ids != 1).long(), lang_ids=torch.tensor([1])).logits
+        losses.append(-torch.log_softmax(logits[0, column], -1)[ids[0, column]].item())
+    assert len(losses) * 0.05 < 1.5  # one mask
+    counts = np.zeros(text.blocks.shape)
+    for seed in range(400):
+        validation.collator.seed = seed
+        chosen = validation.collator.choose(text.blocks)
+        assert chosen.sum() == 1
+        counts += chosen
+    found = (counts[ordinary] * np.array(losses)).sum() / 400
+    assert found == pytest.approx(np.mean(losses), abs=4 * np.std(losses) / 20)

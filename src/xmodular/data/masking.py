@@ -63,22 +63,52 @@ class MaskedLMCollator:
         """Collate.
 
         Args:
-            rows: each with ``input_ids`` (sequence,), ``lang_id`` and ``draw``.
+            rows: each with ``input_ids`` (sequence,), ``lang_id`` and ``draw``; with ``chosen`` (sequence,) bool it
+                is decided which tokens are predicted, as `choose` does it.
 
         Returns:
             ``input_ids``, ``attention_mask`` and ``labels`` (batch, sequence) int64, labels -100 where nothing is
             predicted; ``lang_ids`` (batch,) int64; ``sparse_prediction`` True.
         """
         ids = np.stack([row["input_ids"] for row in rows]).astype(np.int64)  # (batch, sequence)
-        inputs, labels = self.mask(ids, [np.random.default_rng([self.seed, row["draw"]]) for row in rows])
+        randoms = [np.random.default_rng([self.seed, row["draw"]]) for row in rows]
+        chosen = np.stack([row["chosen"] for row in rows]) if "chosen" in rows[0] else None
+        inputs, labels = self.mask(ids, randoms, chosen)
         return _batch(rows, ids, inputs, labels, self.pad_id)
 
-    def mask(self, ids: np.ndarray, randoms: Sequence[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
+    def choose(self, blocks: np.ndarray) -> np.ndarray:
+        """Which tokens to predict to measure a model on a whole text; one at least, if any can be.
+
+        All tokens (with `word_starts`, all words) have the same chance, and a short row may be without: if every row
+        had to have one, tokens of short rows would be predicted too often.
+
+        Args:
+            blocks: (blocks, sequence) ids.
+
+        Returns:
+            (blocks, sequence) bool, a function of the seed and of the blocks. Tokens that are chosen one by one are
+            `probability` of all, to the nearest whole number.
+        """
+        places = np.flatnonzero(~self.is_special[blocks])
+        chosen = np.zeros(blocks.shape, dtype=bool)
+        if self.word_starts is not None:
+            for number, row in enumerate(blocks):
+                chosen[number] = self._choose(row, np.random.default_rng([self.seed, 1, number]))
+        if len(places) and not chosen.any():
+            count = max(1, round(self.probability * len(places))) if self.word_starts is None else 1
+            random = np.random.default_rng([self.seed, 2, len(places)])
+            chosen.flat[random.choice(places, count, replace=False)] = True
+        return chosen
+
+    def mask(
+        self, ids: np.ndarray, randoms: Sequence[np.random.Generator], chosen: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and labels for token ids (batch, sequence) int64, each row by its generator; both have that shape."""
-        chosen = np.stack([self._choose(row, random) for row, random in zip(ids, randoms, strict=True)])
-        if not chosen.any() and len(places := np.flatnonzero(~self.is_special[ids])):
-            # A short batch may have no chosen token, and then no loss.
-            chosen.flat[places[randoms[0].integers(len(places))]] = True
+        if chosen is None:
+            chosen = np.stack([self._choose(row, random) for row, random in zip(ids, randoms, strict=True)])
+            if not chosen.any() and len(places := np.flatnonzero(~self.is_special[ids])):
+                # A short batch may have no chosen token, and then no loss.
+                chosen.flat[places[randoms[0].integers(len(places))]] = True
         labels = np.where(chosen, ids, -100)
         fate = np.stack([random.random(ids.shape[1]) for random in randoms])
         instead = np.stack([random.integers(len(self.ordinary), size=ids.shape[1]) for random in randoms])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 from xmodular.data.counts import DROPPED, LineCounts
@@ -28,7 +30,8 @@ class TextFiles:
     """The clean lines of one language's text: iterate over it as often as you like.
 
     Lines are stripped and NFC-normalised and lose their control characters; empty, repeated and unreadable ones are
-    dropped and counted. Repetitions are found by a 64-bit hash, in 12 to 24 bytes of memory a line.
+    dropped and counted. Repetitions are found by a 64-bit hash, in 12 to 24 bytes of memory a line. A text to measure a
+    model on keeps its repeated lines (`repeated`): they are part of it.
 
     Args:
         language: the language's code.
@@ -38,6 +41,8 @@ class TextFiles:
         text_field: field of JSON Lines, column of Parquet that has the text.
         max_line: characters a line; longer ones are cut.
         strict: whether it is an error that most lines cannot be read.
+        repeated: keep lines that were there before.
+        most: bytes of the text at most, line ends counted: its first lines, at least one; None takes all.
     """
 
     language: str
@@ -47,6 +52,8 @@ class TextFiles:
     text_field: str = "text"
     max_line: int = 100_000
     strict: bool = False
+    repeated: bool = False
+    most: int | None = None
     counts: LineCounts = field(default_factory=LineCounts, compare=False)
 
     def __iter__(self) -> Iterator[str]:
@@ -68,22 +75,31 @@ class TextFiles:
         """
         self.counts.reset()
         seen = SeenHashes()
+        left = math.inf if self.most is None else self.most  # bytes
         for unit in self._documents() if documents else ([line] for line in self._clean() if line is not None):
             hashed = int.from_bytes(hashlib.blake2b("\n".join(unit).encode(), digest_size=8).digest(), "big")
-            if not seen.add(hashed):
+            if not self.repeated and not seen.add(hashed):
                 self.counts.duplicate += len(unit)
             elif self.part != "all" and (hashed < self.dev_fraction * 2**64) != (self.part == "dev"):
                 self.counts.other_part += len(unit)
             else:
-                self.counts.kept += len(unit)
-                yield unit
+                kept = unit
+                if self.most is not None:
+                    ends = list(accumulate(len(line.encode()) + 1 for line in unit))
+                    kept = unit[: max(sum(end <= left for end in ends), 0 if self.counts.kept else 1)]
+                    left -= ends[-1]
+                self.counts.kept += len(kept)
+                if kept:
+                    yield kept
+                if left < 0:
+                    break
         if self.strict and self.counts.lost > self.counts.kept + self.counts.other_part + self.counts.duplicate:
             raise DataError(self._lost())
 
     def content(self) -> list[object]:
         """All that decides the lines, files by a hash of their content: JSON-able, for a cache's key."""
         files = [each.content() if isinstance(each, HubText) else digest(each) for each in self.files]
-        return [files, self.part, self.dev_fraction, self.text_field, self.max_line]
+        return [files, self.part, self.dev_fraction, self.text_field, self.max_line, self.repeated, self.most]
 
     def _lost(self) -> str:
         """What to say where most lines could not be read."""

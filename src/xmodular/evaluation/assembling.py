@@ -80,7 +80,7 @@ def _row(run: str, task: str, job: Job, metric: str, seed: int | None, source: s
 
 def _mean(parts: Sequence[Scored]) -> Scored:
     """The mean over a run's seeds, which were measured on the same rows."""
-    metrics = {name: mean_of([part.metrics[name] for part in parts]) for name in parts[0].metrics}
+    metrics = {name: mean_of([part.metrics[name] for part in parts], name) for name in parts[0].metrics}
     rows = {name: measured.rows for name, measured in parts[0].metrics.items()}
     return Scored({name: replace(each, rows=rows[name]) for name, each in metrics.items()}, parts[0].rows)
 
@@ -133,7 +133,8 @@ def _compared(
     languages: list[str | None] = [*pairs]
     others = {code: side for code, side in zip(pairs, sides, strict=True) if code in averaged}
     if len(pairs) > 1 and others:
-        found.append(compare(*(mean_of(side, languages=True) for side in zip(*others.values(), strict=True))))
+        means = [mean_of(side, metric, languages=True) for side in zip(*others.values(), strict=True)]
+        found.append(compare(*means))
         corrected.append(None)
         languages.append(None)
     pair = (one[0], one[1][0], other[0], other[1][0], task, metric)

@@ -115,10 +115,10 @@ def _evaluate(
             if subject.run not in guesses:
                 guesses[subject.run] = {code: guess(task, each, read_labels(model)) for code, each in sets.items()}
         else:
-            by_reading, sizes = score_text(
+            by_reading, blind = score_text(
                 model, sets, work[place], longest(model, options.max_length or _BLOCK), options
             )
-            guesses[subject.run] = {code: {"uniform": {"perplexity": float(size)}} for code, size in sizes.items()}
+            guesses[subject.run] = {code: {"uniform": values} for code, values in blind.items()}
         scored.append({job: by_reading[job.reading] for job in work[place]})
     name = task.name if task is not None else "perplexity"
     rows, pooled = rows_of(name, subjects, scored, guesses, known.name)

@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from xmodular.results.rows import LOWER_IS_BETTER
+from xmodular.results.rows import GEOMETRIC, LOWER_IS_BETTER
 
 Scale = Literal["share", "correlation", "positive"]
 _CORRELATIONS = ("Pearson", "Spearman")
@@ -138,12 +138,23 @@ def _pulls(value: float, without: np.ndarray, alone: np.ndarray) -> tuple[np.nda
     return telling, moved[telling] * math.sqrt((count - 1) / count) if count > 1 else np.full(count, np.nan)
 
 
-def mean_of(parts: Sequence[Measured], *, languages: bool = False) -> Measured:
-    """The mean of several: over the seeds of a run, on the same rows; or over languages, on all their rows."""
+def mean_of(parts: Sequence[Measured], metric: str, *, languages: bool = False) -> Measured:
+    """The mean of several: over the seeds of a run, on the same rows; or over languages, on all their rows.
+
+    Args:
+        parts: what is measured.
+        metric: its name; the mean of perplexities is the geometric one.
+        languages: whether they are of several languages.
+    """
     numbers = [part.joined if languages else part.units for part in parts]
-    units, first, pulls = _sum(numbers, [part.pulls / len(parts) for part in parts])
+    values = [part.value for part in parts]
+    value, weights = float(np.mean(values)), np.ones(len(parts))
+    if metric in GEOMETRIC:
+        value = float(np.exp(np.mean(np.log(values))))
+        weights = value / np.array(values)  # the derivative by each, times their number
+    pulled = [part.pulls * weight / len(parts) for part, weight in zip(parts, weights, strict=True)]
+    units, first, pulls = _sum(numbers, pulled)
     joined = units if languages else np.concatenate([part.joined for part in parts])[first]
-    value = float(np.mean([part.value for part in parts]))
     return Measured(value, units, joined, pulls, sum(part.rows for part in parts), parts[0].scale)
 
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.console import progress
-from xmodular.data import BlockCache, CausalLMCollator, MaskedLMCollator, TextFiles
+from xmodular.console import console, progress
+from xmodular.data import (
+    CausalLMCollator,
+    MaskedLMCollator,
+    MeasuredText,
+    TextFiles,
+    lines_table,
+    measured_text,
+    say_unknown,
+)
 from xmodular.evaluation.conditions import Job, Reading, without_adapters
 from xmodular.evaluation.intervals import measure
 from xmodular.evaluation.rows import Scored, by_pass
 from xmodular.evaluation.sets import TestSet
 from xmodular.modeling import XmodForCausalLM, XmodPreTrainedModel
 from xmodular.options import EvaluateOptions
-from xmodular.tasks import block_statistics, perplexity_metrics, tokenizer_of
+from xmodular.tasks import block_statistics, perplexity_metrics, text_statistics, to_predict, tokenizer_of
 
 
 def score_text(
@@ -27,8 +35,8 @@ def score_text(
     jobs: Sequence[Job],
     block_size: int,
     options: EvaluateOptions,
-) -> tuple[dict[Reading, Scored], dict[str, int]]:
-    """Every reading once; and the size of the vocabulary in which each language is read first.
+) -> tuple[dict[Reading, Scored], dict[str, dict[str, float]]]:
+    """Every reading once; and what a blind draw from the vocabulary would get in which each language is read first.
 
     Args:
         model: masked or causal language model.
@@ -38,20 +46,49 @@ def score_text(
         options: packing, batch size, seed, tokenizer.
     """
     found: dict[Reading, Scored] = {}
-    sizes: dict[str, int] = {}
+    blind: dict[str, dict[str, float]] = {}
     first = {job.reading.language: job.reading for job in reversed(jobs)}
+    texts: dict[str | None, dict[str, MeasuredText]] = {}  # by vocabulary and language
     for vocabulary, adapted, part in by_pass(model, list(dict.fromkeys(job.reading for job in jobs))):
         tokenizer = tokenizer_of(model, options.tokenizer, vocabulary)
+        known = texts.setdefault(vocabulary, {})
+        codes = [code for code in dict.fromkeys(reading.language for reading in part) if code not in known]
+        known |= _read([sets[code] for code in codes], tokenizer, block_size, options)
         with without_adapters(model, left_out=not adapted):
-            found |= _score(model, tokenizer, sets, part, block_size, options)
-        sizes |= {reading.language: len(tokenizer) for reading in part if first[reading.language] == reading}
-    return found, sizes
+            found |= _score(model, tokenizer, known, part, block_size, options)
+        for code in {reading.language for reading in part if first[reading.language] == reading}:
+            blind[code] = _blind(known[code], len(tokenizer), causal=isinstance(model, XmodForCausalLM))
+    return found, blind
+
+
+def _blind(text: MeasuredText, size: int, *, causal: bool) -> dict[str, float]:
+    """Perplexity and bits per character where every piece of a vocabulary is as likely."""
+    predicted = np.zeros((len(text.blocks), 3))
+    predicted[:, 2] = text.ordinary + (text.unknown if causal else 0)
+    predicted[:, 0] = predicted[:, 2] * math.log(size)
+    sums = text_statistics(text, np.arange(len(text.blocks)), predicted, causal=causal).sum(0)
+    return {name: float(value) for name, value in perplexity_metrics(sums).items() if name != "accuracy"}
+
+
+def _read(
+    sets: Sequence[TestSet], tokenizer: PreTrainedTokenizerFast, block_size: int, options: EvaluateOptions
+) -> dict[str, MeasuredText]:
+    """Texts as one vocabulary reads them, every line as often as it is there; and say what of them is lost."""
+    texts = {}
+    for each in sets:
+        text = TextFiles(each.language, tuple(map(Path, each.files)), repeated=True)
+        with progress(f"tokenising {each.language}, lines", None) as advance:
+            texts[each.language] = measured_text(text, tokenizer, block_size, options.packing, advance)
+    if (table := lines_table({code: text.lines for code, text in texts.items()})) is not None:
+        console.print(table)
+    say_unknown(texts.values())
+    return texts
 
 
 def _score(
     model: XmodPreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    sets: Mapping[str, TestSet],
+    texts: Mapping[str, MeasuredText],
     readings: Sequence[Reading],
     block_size: int,
     options: EvaluateOptions,
@@ -68,28 +105,31 @@ def _score(
             vocab_size=len(tokenizer),
             seed=options.seed,
         )
-    codes = list(dict.fromkeys(reading.language for reading in readings))
-    with tempfile.TemporaryDirectory() as folder:
-        cache = BlockCache(Path(folder), tokenizer, block_size, options.packing)
-        blocks = {
-            code: np.array(cache.get(TextFiles(code, tuple(map(Path, sets[code].files)))).blocks) for code in codes
-        }
-    rows = [(reading, number) for reading in readings for number in range(len(blocks[reading.language]))]
+    chosen = {code: to_predict(text, collator) for code, text in texts.items()}  # alike under either adapter
+    rows = [
+        (reading, int(number), each)
+        for reading in readings
+        for number, each in zip(*chosen[reading.language], strict=True)
+    ]
     with progress("reading", len(rows)) as advance:
-        sums = block_statistics(
+        predicted = block_statistics(
             model,
-            [blocks[reading.language][number] for reading, number in rows],
-            [model.languages.index(reading.reader) for reading, _ in rows],
-            [number for _, number in rows],  # the same masks under either adapter
+            [texts[reading.language].blocks[number] for reading, number, _ in rows],
+            [model.languages.index(reading.reader) for reading, _, _ in rows],
+            [number for _, number, _ in rows],
             collator,
+            chosen=[each for _, _, each in rows],
+            unk_id=tokenizer.unk_token_id,
             batch_size=max(1, options.batch_tokens // block_size),
             advance=advance,
         )
     found = {}
     for reading in readings:
-        own = sums[[each == reading for each, _ in rows]]
-        metrics = measure(own, perplexity_metrics, _units(len(own)))
-        digest = hashlib.sha256(blocks[reading.language].tobytes()).hexdigest()
+        text, blocks = texts[reading.language], chosen[reading.language][0]
+        own = predicted[[each == reading for each, _, _ in rows]]
+        sums = text_statistics(text, blocks, own, causal=isinstance(model, XmodForCausalLM))
+        metrics = measure(sums, perplexity_metrics, _units(len(sums)))
+        digest = hashlib.sha256(text.blocks.tobytes()).hexdigest()
         found[reading] = Scored(metrics, (reading.language, len(tokenizer), digest))
     return found
 

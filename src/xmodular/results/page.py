@@ -23,7 +23,7 @@ from xmodular.report import (
     table,
 )
 from xmodular.report.charts import Sample, Shape
-from xmodular.results.rows import GUESSES, HEADINGS, LOWER_IS_BETTER, Comparison, Score
+from xmodular.results.rows import GEOMETRIC, GUESSES, HEADINGS, LOWER_IS_BETTER, Comparison, Score
 from xmodular.results.scores import Matrix, Scores
 from xmodular.results.tables import by_pair, compared_in, long, means_over, not_parallel, number, p_value, signed
 
@@ -99,7 +99,8 @@ def _card(scores: Scores, metric: str, run: str) -> str:
         figure, caption = (number(trained.value, metric), metric) if trained is not None else ("–", metric)
     else:
         other = "other " if source in codes else ""
-        caption = f"{metric}, mean over {len(others)} {other}language{'s' * (len(others) > 1)}"
+        kind = "geometric mean" if metric in GEOMETRIC else "mean"
+        caption = f"{metric}, {kind} over {len(others)} {other}language{'s' * (len(others) > 1)}"
         figure = number(mean, metric)
     return card(run, note, figure, caption, more)
 
@@ -228,7 +229,7 @@ def _run_table(scores: Scores, metric: str, run: str) -> str:
         ]
         lines.append([_language(code, source), Cell(f"{count:,}", key=count), *cells])
     means = [scores.mean(adapter, metric, run=run) for adapter in adapters]
-    foot = [Cell(scores.mean_name(run), means_over(scores.others(run, metric=metric))), Cell("")]
+    foot = [Cell(scores.mean_name(run, metric=metric), means_over(scores.others(run, metric=metric))), Cell("")]
     foot += [Cell("" if mean is None else number(mean, metric)) for mean in means]
     return table(["language", "rows", *(HEADINGS[a] for a in adapters)], lines, foot if len(lines) > 1 else ())
 
@@ -244,7 +245,7 @@ def _runs_table(scores: Scores, metric: str) -> str:
             lines.append([_language(code, scores.source), Cell(f"{count:,}", key=count), *cells])
     others = scores.others(metric=metric)
     means = [scores.transfer(metric, run=run, languages=others) for run in runs]
-    foot = [Cell(scores.mean_name(), means_over(others) if others else ""), Cell("")]
+    foot = [Cell(scores.mean_name(metric=metric), means_over(others) if others else ""), Cell("")]
     foot += [Cell("" if mean is None else number(mean, metric)) for mean in means]
     return table(["language", "rows", *runs], lines, foot if len(lines) > 1 else ())
 
@@ -336,6 +337,8 @@ def _notes(scores: Scores) -> str:
         "uniform": "an answer drawn at random; no model",
     }
     listed = {HEADINGS[adapter]: meaning[adapter] for adapter in adapters}
+    if "perplexity" in scores.metrics():
+        listed["geometric mean"] = "of perplexities: e to the mean of the losses"
     listed["intervals"] = (
         "95 %, of these models: what they would do on other test rows. Rows about one paragraph, and translations of a "
         "row, count as one"

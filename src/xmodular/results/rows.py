@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 # How a language was read, in the order of columns. The last two need no model: always the file's commonest answer, and
@@ -17,7 +19,14 @@ HEADINGS = {
     "uniform": "blind draw",
 }
 # Metrics that are no shares; less of them is better.
-LOWER_IS_BETTER = frozenset({"perplexity", "RMSE"})
+LOWER_IS_BETTER = frozenset({"perplexity", "bits per character", "RMSE"})
+# Their mean is the geometric one: of perplexities that is e to the mean loss.
+GEOMETRIC = frozenset({"perplexity"})
+
+
+def mean(values: Sequence[float], metric: str) -> float:
+    """The mean of a metric's values: the geometric one of perplexities, else the arithmetic one."""
+    return statistics.geometric_mean(values) if metric in GEOMETRIC else statistics.fmean(values)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from xmodular.results.rows import ADAPTERS, GUESSES, LOWER_IS_BETTER, Comparison, Row, Score
+from xmodular.results.rows import ADAPTERS, GEOMETRIC, GUESSES, LOWER_IS_BETTER, Comparison, Row, Score, mean
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,16 @@ class Scores:
         name = self._run(run)
         return next((row.source for row in self.rows if row.run == name and row.source), self.source)
 
-    def mean_name(self, *runs: str) -> str:
-        """What a mean of some runs is called, of all runs unless said: whether it leaves a source language out."""
+    def mean_name(self, *runs: str, metric: str | None = None) -> str:
+        """What a mean of some runs is called, of all runs unless said: whether it leaves a source language out.
+
+        Args:
+            runs: their names.
+            metric: the main one unless said; the mean of perplexities is the geometric one.
+        """
         sources = {self.source_of(run) for run in runs or self.runs()}
-        return "mean, others" if sources & set(self.languages()) else "mean"
+        kind = "geometric mean" if (metric or self._metric) in GEOMETRIC else "mean"
+        return f"{kind}, others" if sources & set(self.languages()) else kind
 
     def value(
         self, language: str, adapter: str = "right", metric: str | None = None, *, run: str | None = None
@@ -91,8 +97,8 @@ class Scores:
         spread = statistics.stdev(row.value for row in seeds) if len(seeds) > 1 else None
         pooled = next((row for row in rows if row.seed is None), rows[0] if len(rows) == 1 else None)
         if pooled is None:  # seeds that were never brought together
-            mean = statistics.fmean(row.value for row in rows)
-            return Score(mean, None, None, rows[0].rows, len(rows), spread, rows[0].reader)
+            value = mean([row.value for row in rows], rows[0].metric)
+            return Score(value, None, None, rows[0].rows, len(rows), spread, rows[0].reader)
         return Score(
             pooled.value, pooled.low, pooled.high, pooled.rows, max(1, len(seeds)), spread, reader=pooled.reader
         )
@@ -124,13 +130,15 @@ class Scores:
     ) -> float | None:
         """Mean over the languages that are given, else the run's without its source if `transfer`; None if one of them
         lacks the value.
+
+        Of perplexities it is the geometric mean.
         """
         source = self.source_of(run)
         codes = [code for code in self._codes(run) if not (transfer and code == source)]
         codes = codes if languages is None else list(languages)
         found = [self.value(code, adapter, metric, run=run) for code in codes]
         values = [score.value for score in found if score is not None]
-        return statistics.fmean(values) if values and len(values) == len(codes) else None
+        return mean(values, metric or self._metric) if values and len(values) == len(codes) else None
 
     def transfer(
         self, metric: str | None = None, *, run: str | None = None, languages: Sequence[str] | None = None
@@ -141,7 +149,7 @@ class Scores:
         """
         codes = self.others(self._run(run), metric=metric) if languages is None else languages
         values = [score.value for code in codes if (score := self.own(code, metric, run=run))]
-        return statistics.fmean(values) if values else None
+        return mean(values, metric or self._metric) if values else None
 
     def gap(
         self, metric: str | None = None, *, run: str | None = None, languages: Sequence[str] | None = None
@@ -175,7 +183,7 @@ class Scores:
 
         def cell(runs: list[str], code: str) -> float | None:
             found = [score.value for run in runs if (score := self.own(code, name, run=run))]
-            return statistics.fmean(found) if found else None
+            return mean(found, name) if found else None
 
         values = tuple(tuple(cell(runs, code) for code in order) for runs in by_source.values())
         return Matrix(name, tuple(by_source), tuple(order), values)

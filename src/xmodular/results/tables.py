@@ -20,7 +20,7 @@ def number(value: float, metric: str) -> str:
     """A value as it is shown: shares in per cent."""
     if not math.isfinite(value):
         return str(value)
-    if metric == "RMSE":
+    if metric in ("RMSE", "bits per character"):
         return f"{value:.3f}"
     return f"{value:.1f}" if metric in LOWER_IS_BETTER else f"{100 * value:.1f}"
 
@@ -98,7 +98,7 @@ def terminal(scores: Scores, metric: str, run: str | None = None) -> Table:
         captions.append(f"{lines[-1][0]}: {means_over(others)}")
     table.caption = Text("\n".join(captions)) if captions else None
     for line in lines:
-        table.add_row(*map(Text, line), style="bold" if line[0].startswith("mean") else None)
+        table.add_row(*map(Text, line), style="bold" if line[0].startswith(("mean", "geometric mean")) else None)
     return table
 
 
@@ -153,7 +153,7 @@ def adapter_lines(
             lines.append([_named(code, source), str(count), *(cell(score, metric) for score in found)])
     means = [scores.mean(adapter, metric, run=run) for adapter in adapters]
     if any(mean is not None for mean in means) and len(lines) > 1:
-        name = scores.mean_name(scores.rows[0].run if run is None else run)
+        name = scores.mean_name(scores.rows[0].run if run is None else run, metric=metric)
         lines.append([name, "", *("" if mean is None else number(mean, metric) for mean in means)])
     return heading, lines
 
@@ -170,7 +170,9 @@ def run_lines(scores: Scores, metric: str, cell: Callable[[Score | None, str], s
     others = scores.others(metric=metric)  # one run's own would be other languages than another's
     means = [scores.transfer(metric, run=run, languages=others) for run in runs]
     if len(lines) > 1:
-        lines.append([scores.mean_name(), "", *("" if mean is None else number(mean, metric) for mean in means)])
+        lines.append(
+            [scores.mean_name(metric=metric), "", *("" if mean is None else number(mean, metric) for mean in means)]
+        )
     return ["language", "rows", *runs], lines
 
 
@@ -191,7 +193,7 @@ def summary_lines(scores: Scores, metric: str) -> _Lines | None:
                 worst,
             ]
         )
-    heading = ["run", "source", scores.mean_name(), "transfer gap", "worst languages"]
+    heading = ["run", "source", scores.mean_name(metric=metric), "transfer gap", "worst languages"]
     return (heading, lines) if any(line[2] for line in lines) else None
 
 
@@ -222,7 +224,7 @@ def compared_in(scores: Scores, each: Comparison) -> tuple[str, str]:
         return each.language, ""
     if each.languages is None:  # written by an earlier version
         return "mean", ""
-    name = scores.mean_name(each.run, each.baseline)
+    name = scores.mean_name(each.run, each.baseline, metric=each.metric)
     return name, f"{each.languages} language{'s' * (each.languages > 1)}"
 
 

@@ -18,7 +18,7 @@ from xmodular.tasks.models import (
     to_run,
     tokenizer_of,
 )
-from xmodular.tasks.perplexity import block_statistics, perplexity_metrics, piece_characters
+from xmodular.tasks.perplexity import block_statistics, perplexity_metrics, text_statistics, to_predict
 from xmodular.tasks.qa import QA
 from xmodular.tasks.regress import REGRESS
 from xmodular.tasks.tag import TAG
@@ -72,13 +72,14 @@ __all__ = [
     "load_saved",
     "longest",
     "perplexity_metrics",
-    "piece_characters",
     "predict_logits",
     "read_labels",
     "room_of",
     "task_for",
     "task_named",
     "task_of",
+    "text_statistics",
+    "to_predict",
     "to_run",
     "tokenizer_of",
 ]

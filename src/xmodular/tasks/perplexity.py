@@ -1,14 +1,20 @@
 """Perplexity of a text: how well a model restores masked tokens, or predicts each next one.
 
-With a loss in nats per predicted token, over all tokens that a text has and its characters, bits per character are
-loss * tokens / characters / ln 2. For a causal model that is the length of the text as the model would code it. For a
-masked one it is a pseudo-measure, as every token is predicted with most of its neighbours on both sides in sight; it
-compares models with different vocabularies on the same text, and nothing else.
+A model's mean loss at predicted tokens, in nats, stands for all that it could predict. To it comes what no token tells,
+``<unk>`` above all: its UTF-8 bytes at 8 bits each, so that a vocabulary does not gain by what it does not know. From
+the sum of both over a text,
+
+    perplexity = exp(nats / tokens)        bits per character = nats / ln 2 / characters
+
+with the characters of the text as it was read. For a causal model that is the length of the text as the model would
+code it. For a masked one it is a pseudo-measure, as every token is predicted with most of its neighbours on both sides
+in sight; it compares models with different vocabularies on the same text, and nothing else. A perplexity is one of
+tokens, and compares models with the same vocabulary.
 """
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,12 +22,31 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedTokenizerFast
 
-from xmodular.data import CausalLMCollator, MaskedLMCollator
+from xmodular.data import CausalLMCollator, MaskedLMCollator, MeasuredText
 from xmodular.modeling import XmodForCausalLM
 
 _MOST_LOGITS = 2**27  # of a causal model's forward pass: 512 MiB in fp32
+
+
+def to_predict(
+    text: MeasuredText, collator: MaskedLMCollator | CausalLMCollator
+) -> tuple[np.ndarray, list[np.ndarray | None]]:
+    """What a model is to predict of a text: a function of the collator's seed and of the text's tokens.
+
+    Args:
+        text: the text.
+        collator: suits the model.
+
+    Returns:
+        Numbers of the blocks in which something is predicted; of each of these (block_size,) bool, which tokens, or
+        None of a causal model, which predicts all.
+    """
+    if isinstance(collator, CausalLMCollator):
+        return np.arange(len(text.blocks)), [None] * len(text.blocks)
+    chosen = collator.choose(text.blocks)
+    blocks = np.flatnonzero(chosen.any(1))
+    return blocks, list(chosen[blocks])
 
 
 @torch.no_grad()
@@ -32,20 +57,24 @@ def block_statistics(
     draws: Sequence[int],
     collator: MaskedLMCollator | CausalLMCollator,
     *,
+    chosen: Sequence[np.ndarray | None],
+    unk_id: int,
     batch_size: int = 32,
     advance: Callable[[int], None] = lambda blocks: None,
 ) -> np.ndarray:
     """Loss of predicted tokens, block by block.
 
-    A block's masks are a function of the collator's seed and the block's draw, not of `lang_ids` or batch size, so
-    that runs with other adapters compare like with like.
+    What becomes of the chosen tokens is a function of the collator's seed and the block's draw, not of `lang_ids` or
+    batch size, so that runs with other adapters compare like with like.
 
     Args:
         model: masked or causal language model.
         blocks: (tokens,) ids each, all of one length.
         lang_ids: each block's language, as the model's id.
-        draws: each block's number, which decides its masks.
-        collator: chooses what is predicted, to suit the model.
+        draws: each block's number.
+        collator: makes the batches, to suit the model.
+        chosen: (tokens,) bool each, the tokens to predict (some at least); None of a causal model, which predicts all.
+        unk_id: id of ``<unk>``, which is never predicted exactly: it does not say what was there.
         batch_size: blocks a forward pass; languages are mixed. A causal model with many logits takes fewer.
         advance: told how many blocks were done, again and again.
 
@@ -60,21 +89,24 @@ def block_statistics(
         batch_size = max(1, min(batch_size, _MOST_LOGITS // (len(blocks[0]) * model.config.vocab_size)))
     for start in range(0, len(blocks), batch_size):
         places = range(start, min(start + batch_size, len(blocks)))
-        batches = [
-            collator([{"input_ids": blocks[place], "lang_id": lang_ids[place], "draw": draws[place]}])
+        rows = [
+            {
+                "input_ids": blocks[place],
+                "lang_id": lang_ids[place],
+                "draw": draws[place],
+                "chosen": chosen[place],
+            }
             for place in places
         ]
-        batch = {
-            name: torch.cat([each[name] for each in batches]).to(device)
-            for name in ("input_ids", "attention_mask", "lang_ids", "labels")
-        }
-        rows, columns = torch.nonzero(batch["labels"] != -100, as_tuple=True)
-        labels = batch["labels"][rows, columns]
-        logits = _logits(model, batch, rows, columns)  # (predicted tokens, vocabulary)
+        made = collator(rows)
+        batch = {name: made[name].to(device) for name in ("input_ids", "attention_mask", "lang_ids", "labels")}
+        at, columns = torch.nonzero(batch["labels"] != -100, as_tuple=True)
+        labels = batch["labels"][at, columns]
+        logits = _logits(model, batch, at, columns)  # (predicted tokens, vocabulary)
         losses = cross_entropy(logits.float(), labels, reduction="none").double().cpu().numpy()
-        right = (logits.argmax(-1) == labels).cpu().numpy()
+        right = ((logits.argmax(-1) == labels) & (labels != unk_id)).cpu().numpy()
         for column, values in enumerate((losses, right, np.ones_like(losses))):
-            np.add.at(sums[:, column], start + rows.cpu().numpy(), values)
+            np.add.at(sums[:, column], start + at.cpu().numpy(), values)
         advance(len(places))
     model.train(was_training)
     return sums
@@ -87,26 +119,36 @@ def _logits(model: nn.Module, batch: dict[str, Tensor], rows: Tensor, columns: T
     return model(**inputs, use_cache=False).logits[rows, columns - 1]
 
 
-def perplexity_metrics(sums: np.ndarray) -> dict[str, np.ndarray]:
-    """Perplexity and accuracy of predicted tokens, from (..., 3) sums."""
-    predicted = np.maximum(sums[..., 2], 1)
-    return {"perplexity": np.exp(sums[..., 0] / predicted), "accuracy": sums[..., 1] / predicted}
+def text_statistics(text: MeasuredText, blocks: np.ndarray, predicted: np.ndarray, *, causal: bool) -> np.ndarray:
+    """What the measures of a text are made of, block by block.
 
+    Args:
+        text: the text.
+        blocks: numbers of the blocks in which something was predicted.
+        predicted: (these, 3) sums, as `block_statistics` has them.
+        causal: whether the model is: it predicts ``<unk>`` and line ends too.
 
-def piece_characters(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """Characters that each piece stands for, (vocabulary,) int64.
-
-    The space before a word counts as one, so that the first word's stands for the line's end. Special tokens have
-    none, ``<unk>`` counts as one; of a character in bytes, the first byte is one and the others are none.
+    Returns:
+        (blocks, 7) sums: the three; tokens that the model could predict; tokens that it never does; characters; bytes
+        that no token tells.
     """
-    special = set(tokenizer.all_special_ids)
-    counts = []
-    for index, piece in enumerate(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))):
-        byte = re.fullmatch("<0x([0-9A-F]{2})>", piece)
-        if index in special:
-            counts.append(int(index == tokenizer.unk_token_id))
-        elif byte:
-            counts.append(int(not 0x80 <= int(byte[1], 16) < 0xC0))
-        else:
-            counts.append(len(piece))
-    return np.array(counts, dtype=np.int64)
+    sums = np.zeros((len(text.blocks), 7))
+    sums[blocks, :3] = predicted
+    sums[:, 3] = sums[:, 2] if causal else text.ordinary
+    sums[:, 4] = 0 if causal else text.unknown
+    sums[:, 5], sums[:, 6] = text.characters, text.untold_bytes
+    return sums
+
+
+def perplexity_metrics(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Perplexity, bits per character and accuracy, from (..., 7) sums, as `text_statistics` has them."""
+    losses, right, predicted, known, unknown, characters, untold = np.moveaxis(sums, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # nothing was predicted: no number
+        share = np.where(known > 0, known / predicted, 0.0)  # of what was predicted, to all that could be
+        nats = losses * share + untold * math.log(256)
+    tokens = np.maximum(known + unknown, 1)
+    return {
+        "perplexity": np.exp(nats / tokens),
+        "bits per character": nats / math.log(2) / np.maximum(characters, 1),
+        "accuracy": right * share / tokens,
+    }

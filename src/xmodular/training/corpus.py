@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,19 @@ from xmodular.data import (
     CausalLMCollator,
     HubText,
     LanguageBlocks,
+    LineCounts,
     MaskedLMCollator,
+    MeasuredText,
     TextFiles,
     lines_table,
+    measured_text,
     word_starts,
 )
 from xmodular.errors import NoTextError
 from xmodular.options import LanguageModelOptions, Schedule
 from xmodular.training.trainer import training_arguments
+
+_BYTES_A_TOKEN = 4  # of validation text: near the truth for large vocabularies, and the same for all
 
 
 def arguments_of(options: LanguageModelOptions) -> TrainingArguments:
@@ -48,30 +54,43 @@ def text_of(
     return TextFiles(language, sources, part, fraction, options.text_field, options.max_line, strict=True)
 
 
-def print_lines(blocks: Sequence[LanguageBlocks], title: str = "Lines") -> None:
+def print_lines(texts: Iterable[LanguageBlocks | MeasuredText], title: str = "Lines") -> None:
     """Say what became of the lines, where any was dropped, mended or cut."""
-    if (table := lines_table({each.language: each.lines for each in blocks}, title)) is not None:
+    if (table := lines_table({each.language: each.lines for each in texts}, title)) is not None:
         console.print(table)
 
 
-def blocks_of(
-    cache: BlockCache, text: dict[str, TextFiles], description: str, *, may_be_empty: bool = False
-) -> list[LanguageBlocks]:
+def blocks_of(cache: BlockCache, text: dict[str, TextFiles], description: str) -> list[LanguageBlocks]:
     """The blocks of each language, made or found in the cache.
 
     Raises:
-        DataError: a language has no text, unless it may be empty.
+        DataError: a language has no text.
     """
     blocks = []
     for number, (code, lines) in enumerate(text.items(), start=1):
         with progress(f"{description}, {code} ({number} of {len(text)}), lines", None) as advance:
-            try:
-                blocks.append(cache.get(lines, advance))
-            except NoTextError:
-                if not may_be_empty:
-                    raise
-                console.print(f"No validation text for {code}.")
+            blocks.append(cache.get(lines, advance))
     return blocks
+
+
+def measured_of(
+    options: LanguageModelOptions, tokenizer: PreTrainedTokenizerFast, block_size: int, text: Iterable[TextFiles]
+) -> list[MeasuredText]:
+    """Validation text as a vocabulary reads it: of each language the same lines, whatever the vocabulary.
+
+    As many lines as `dev_blocks` hold at 4 bytes a token. Text that is given keeps its repeated lines; held-out text is
+    part of a corpus that lost them.
+    """
+    most = _BYTES_A_TOKEN * options.dev_blocks * options.block_size
+    found = []
+    for lines in text:
+        limited = replace(lines, most=most, repeated=lines.part == "all", counts=LineCounts())
+        with progress(f"tokenising validation text, {lines.language}, lines", None) as advance:
+            try:
+                found.append(measured_text(limited, tokenizer, block_size, options.packing, advance))
+            except NoTextError:
+                console.print(f"No validation text for {lines.language}.")
+    return found
 
 
 def collator(

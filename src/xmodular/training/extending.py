@@ -23,20 +23,22 @@ from xmodular.data import (
     BlockCache,
     LanguageBlocks,
     LanguageSampler,
+    MeasuredText,
     MixedBlocks,
     TextFiles,
     find_text,
     is_text,
+    say_unknown,
 )
-from xmodular.errors import ConfigurationError, DataError, NoTextError, TrainingError
+from xmodular.errors import ConfigurationError, DataError, TrainingError
 from xmodular.files import written_beside
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.modeling.languages import check_new_code, donor_weights
 from xmodular.options import ExtendOptions, build
-from xmodular.tasks import given_model, load_saved, piece_characters, tokenizer_of
+from xmodular.tasks import given_model, load_saved, tokenizer_of
 from xmodular.training.checkpoints import checkpoint_step, saving
-from xmodular.training.corpus import arguments_of, blocks_of, collator, print_lines, schedule, text_of
+from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
 from xmodular.training.log import RunLog
 from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer
@@ -96,20 +98,18 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     size = min(options.block_size, longest)
     folder = options.cache_dir or options.output_dir / "blocks"
 
-    def make(reader: PreTrainedTokenizerFast, text: TextFiles, what: str) -> LanguageBlocks:
-        return blocks_of(BlockCache(folder, reader, size, options.packing), {code: text}, what)[0]
-
     with arguments.main_process_first(local=False, desc="tokenizer and blocks"):
         tokenizer = own or _trained_tokenizer(options, train_text, start, model.config) or known
-        blocks = make(tokenizer, train_text, "tokenising")
-        try:
-            dev = make(tokenizer, dev_text, "tokenising validation text")
-        except NoTextError:
-            raise DataError(f"There is no held-out text of {code}: raise --dev-fraction or give --dev-text.") from None
-        shared_dev = dev if tokenizer is known else make(known, dev_text, "tokenising validation text")
+        (blocks,) = blocks_of(BlockCache(folder, tokenizer, size, options.packing), {code: train_text}, "tokenising")
+    readers = [tokenizer] if tokenizer is known else [tokenizer, known]
+    read = [each for reader in readers for each in measured_of(options, reader, size, [dev_text])]
+    if len(read) < len(readers):
+        raise DataError(f"There is no held-out text of {code}: raise --dev-fraction or give --dev-text.")
+    dev, shared_dev = read[0], read[-1]
     print_lines([blocks])
     if options.dev_text is not None:
         print_lines([dev], "Lines of --dev-text")
+    say_unknown([dev])
     with arguments.main_process_first(local=False, desc="the run's data"):
         check_data(options, {code: [blocks.tokens, len(blocks.blocks)]})
 
@@ -258,7 +258,7 @@ def _batches(options: ExtendOptions, blocks: LanguageBlocks, arguments: Training
 
 def _validation(
     model: XmodForMaskedLM,
-    dev: LanguageBlocks,
+    dev: MeasuredText,
     tokenizer: PreTrainedTokenizerFast,
     lang_id: int,
     options: ExtendOptions,
@@ -268,16 +268,13 @@ def _validation(
         [dev],
         {dev.language: lang_id},
         collator(options, tokenizer, seed=options.seed + 1),
-        characters=piece_characters(tokenizer),
-        special_ids=tokenizer.all_special_ids,
-        pad_id=tokenizer.pad_token_id,
+        unk_id=tokenizer.unk_token_id,
         batch_size=options.batch_size,
-        most=options.dev_blocks,
     )
 
 
 def _existing(
-    model: XmodForMaskedLM, dev: LanguageBlocks, tokenizer: PreTrainedTokenizerFast, options: ExtendOptions
+    model: XmodForMaskedLM, dev: MeasuredText, tokenizer: PreTrainedTokenizerFast, options: ExtendOptions
 ) -> dict[str, _Scores]:
     """The held-out text under every adapter that the model has (those with a vocabulary of their own aside)."""
     scores = {}
@@ -297,7 +294,12 @@ def _pack(
 ) -> None:
     best = metrics["best_existing"]
     scores = [
-        {"metric": "bits_per_character", "adapter": adapter, "value": values["bits_per_character"]}
+        {
+            "metric": "bits_per_character",
+            "adapter": adapter,
+            "value": values["bits_per_character"],
+            "unknown tokens": f"{values['unknown']:.2%}",
+        }
         for adapter, values in ((best, metrics["existing"][best]), (code, metrics["after"]))
     ]
     start = f"started from {', '.join(options.init_from)}" if options.init_from else "started at random"
@@ -314,9 +316,8 @@ def _pack(
 
 def _print_scores(code: str, metrics: dict[str, Any]) -> None:
     best = metrics["best_existing"]
-    table = Table(
-        "adapter", "loss", "perplexity", "bits a character", title=f"Held-out text of {code}", title_justify="left"
-    )
+    columns = ("adapter", "loss", "perplexity", "bits a character", "<unk>")
+    table = Table(*columns, title=f"Held-out text of {code}", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for name, values in (
@@ -325,7 +326,11 @@ def _print_scores(code: str, metrics: dict[str, Any]) -> None:
         (f"{code}, after", metrics["after"]),
     ):
         table.add_row(
-            name, f"{values['loss']:.3f}", f"{values['perplexity']:.1f}", f"{values['bits_per_character']:.3f}"
+            name,
+            f"{values['loss']:.3f}",
+            f"{values['perplexity']:.1f}",
+            f"{values['bits_per_character']:.3f}",
+            f"{values['unknown']:.2%}",
         )
     console.print(table)
 

@@ -24,14 +24,15 @@ from xmodular.data import (
     find_dataset,
     find_text,
     language_shares,
+    say_unknown,
 )
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import written_beside
 from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.options import PretrainOptions, build
-from xmodular.tasks import load_saved, piece_characters
+from xmodular.tasks import load_saved
 from xmodular.training.checkpoints import checkpoint_step, saving
-from xmodular.training.corpus import arguments_of, blocks_of, collator, print_lines, schedule, text_of
+from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
 from xmodular.training.log import RunLog
 from xmodular.training.runs import Run, Start, begin, check_data, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer
@@ -99,9 +100,10 @@ def _pretrain(options: PretrainOptions) -> Run:
                 train_text[code] = text_of(options, code, paths, "train")
                 dev_text[code] = text_of(options, code, paths, "dev")
         blocks = blocks_of(cache, train_text, "tokenising")
-        dev_blocks = blocks_of(cache, dev_text, "tokenising validation text", may_be_empty=True)
+    dev = measured_of(options, tokenizer, options.block_size, dev_text.values())
     print_lines(blocks)
-    print_lines([each for each in dev_blocks if each.language in dev_files], "Lines of --dev-text")
+    print_lines([each for each in dev if each.language in dev_files], "Lines of --dev-text")
+    say_unknown(dev)
     with arguments.main_process_first(local=False, desc="the run's data"):
         check_data(options, {each.language: [each.tokens, len(each.blocks)] for each in blocks})
     shares, shares_end = _shares(blocks, options)
@@ -120,14 +122,11 @@ def _pretrain(options: PretrainOptions) -> Run:
         setattr(arguments, name, value)
     validation = Validation(
         model,
-        dev_blocks,
+        dev,
         lang_ids,
         collator(options, tokenizer, seed=options.seed + 1, causal=causal),
-        characters=piece_characters(tokenizer),
-        special_ids=None if causal else tokenizer.all_special_ids,
-        pad_id=tokenizer.pad_token_id,
+        unk_id=tokenizer.unk_token_id,
         batch_size=options.batch_size,
-        most=options.dev_blocks,
     )
     batches = _batches(options, dataset, arguments)
     trainer = RoutedTrainer(
@@ -357,9 +356,10 @@ def _print_read(blocks: list[LanguageBlocks], read: dict[str, int]) -> None:
 
 
 def _print_validation(per_language: dict[str, dict[str, float]]) -> None:
-    table = Table(
-        "language", "loss", "perplexity", "bits a character", "accuracy", title="Validation", title_justify="left"
-    )
+    columns = ("language", "loss", "perplexity", "bits a character", "accuracy", "<unk>")
+    table = Table(*columns, title="Validation", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
     for code, values in per_language.items():
         table.add_row(
             code,
@@ -367,5 +367,6 @@ def _print_validation(per_language: dict[str, dict[str, float]]) -> None:
             f"{values['perplexity']:.1f}",
             f"{values['bits_per_character']:.3f}",
             f"{values['accuracy']:.1%}",
+            f"{values['unknown']:.2%}",
         )
     console.print(table)

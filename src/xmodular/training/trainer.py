@@ -293,9 +293,20 @@ class RoutedTrainer(Trainer):
         return sums
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Train, from a checkpoint if one is given."""
+        """Train, from a checkpoint if one is given. Afterwards the model computes in its own precision again."""
         self.resumed = Path(resume_from_checkpoint) if isinstance(resume_from_checkpoint, str) else None
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        try:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            self._unwrap()
+
+    def _unwrap(self) -> None:
+        """Take off what accelerate puts around `forward`: autocast, and outputs turned into fp32."""
+        original = self.model.__dict__.pop("_original_forward", None)
+        if original is not None:
+            del self.model.forward
+            if getattr(original, "__func__", None) is not type(self.model).forward:  # somebody had set it before
+                self.model.forward = original
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"

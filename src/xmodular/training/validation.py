@@ -11,68 +11,65 @@ import torch.distributed as dist
 from torch import nn
 
 from xmodular.console import progress
-from xmodular.data import CausalLMCollator, LanguageBlocks, MaskedLMCollator
-from xmodular.tasks import block_statistics, perplexity_metrics
+from xmodular.data import CausalLMCollator, MaskedLMCollator, MeasuredText
+from xmodular.tasks import block_statistics, perplexity_metrics, text_statistics, to_predict
 
 
 class Validation:
-    """Validation loss of each language on its first blocks, always under the same masks.
+    """Validation loss of each language on its text, always under the same masks.
 
     The blocks are divided among the processes, and all of them get the result.
 
     Args:
         model: the model to start with; `model` may be set to another later.
-        blocks: the languages' validation blocks.
+        texts: the languages' validation text.
         lang_ids: the model's id of each language.
-        collator: chooses what is predicted.
-        special_ids: ids of special tokens, which masks never cover; None for a causal model, which predicts all but
-            padding and the first.
-        characters: (vocabulary,) characters of each piece.
-        pad_id: id of ``<pad>``.
+        collator: makes the batches; it decides whether all tokens are predicted or masked ones.
+        unk_id: id of ``<unk>``.
         batch_size: blocks a forward pass.
-        most: blocks of a language at most.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        blocks: Sequence[LanguageBlocks],
+        texts: Sequence[MeasuredText],
         lang_ids: Mapping[str, int],
         collator: MaskedLMCollator | CausalLMCollator,
         *,
-        characters: np.ndarray,
-        special_ids: Sequence[int] | None,
-        pad_id: int,
+        unk_id: int,
         batch_size: int,
-        most: int,
     ) -> None:
         self.model = model
+        self.texts = texts
         self.lang_ids = lang_ids
         self.collator = collator
+        self.unk_id = unk_id
         self.batch_size = batch_size
-        self.rows = [(each.language, block) for each in blocks for block in each.blocks[:most]]
-        self.tokens: dict[str, int] = {}
-        self.characters: dict[str, int] = {}
-        for each in blocks:
-            ids = np.asarray(each.blocks[:most])
-            counted = ~np.isin(ids, special_ids) if special_ids is not None else ids != pad_id
-            counted[:, 0] = False
-            self.tokens[each.language] = int(counted.sum())
-            self.characters[each.language] = int(characters[ids].sum())
+        self.rows: list[tuple[MeasuredText, int, np.ndarray | None]] = []  # text, number of the block, what to predict
+        for text in texts:
+            blocks, chosen = to_predict(text, collator)
+            self.rows += [(text, int(block), each) for block, each in zip(blocks, chosen, strict=True)]
 
     def per_language(self) -> dict[str, dict[str, float]]:
-        """Loss (nats a predicted token), bits per character, perplexity, accuracy and predicted tokens by language."""
+        """Loss (nats a token), perplexity, bits per character, accuracy, predicted tokens, share of ``<unk>``.
+
+        By language. What ``<unk>`` stands for is counted in all of them, as in `xmodular.tasks.perplexity`.
+        """
         sums = self._sums()
+        causal = isinstance(self.collator, CausalLMCollator)
         answer = {}
-        for language in dict.fromkeys(language for language, _ in self.rows):
-            own = sums[[row[0] == language for row in self.rows]].sum(0)
-            loss = float(own[0] / max(own[2], 1))
-            bits = loss * self.tokens[language] / max(self.characters[language], 1) / math.log(2)
-            answer[language] = {
-                "loss": loss,
-                **{name: float(value) for name, value in perplexity_metrics(own).items()},
-                "bits_per_character": bits,
-                "masked_tokens": int(own[2]),
+        for text in self.texts:
+            own = [row for row, (of, _, _) in enumerate(self.rows) if of is text]
+            blocks = np.array([self.rows[row][1] for row in own], dtype=np.int64)
+            total = text_statistics(text, blocks, sums[own], causal=causal).sum(0)
+            metrics = {name: float(value) for name, value in perplexity_metrics(total).items()}
+            answer[text.language] = {
+                "loss": math.log(metrics["perplexity"]),
+                "perplexity": metrics["perplexity"],
+                "accuracy": metrics["accuracy"],
+                "bits_per_character": metrics["bits per character"],
+                "masked_tokens": int(total[2]),
+                "unknown": text.unknown_share,
             }
         return answer
 
@@ -91,10 +88,12 @@ class Validation:
         with progress("validating", len(padded)) as advance:
             part = block_statistics(
                 self.model,
-                [self.rows[row][1] for row in padded],
-                [self.lang_ids[self.rows[row][0]] for row in padded],
+                [self.rows[row][0].blocks[self.rows[row][1]] for row in padded],
+                [self.lang_ids[self.rows[row][0].language] for row in padded],
                 padded,
                 self.collator,
+                chosen=[self.rows[row][2] for row in padded],
+                unk_id=self.unk_id,
                 batch_size=self.batch_size,
                 advance=advance,
             )
