@@ -65,7 +65,10 @@ def first_tokens(attention_mask: Tensor | None, length: int) -> Tensor | None:
 
 def first_states(states: Tensor, first: Tensor | None) -> Tensor:
     """*Shape: (B, S, hidden)* to *(B, hidden)*: the states of the first tokens."""
-    return states[:, 0] if first is None else states.take_along_dim(first[:, None, None].to(states.device), 1)[:, 0]
+    if first is None:
+        return states[:, 0]
+    places = first.to(states.device)[:, None, None].expand(-1, 1, states.shape[2])
+    return states.gather(1, places).squeeze(1)  # take_along_dim would tie a graph to the sizes of its sample
 
 
 def counted_labels(labels: Tensor, attention_mask: Tensor | None) -> Tensor:

@@ -212,7 +212,8 @@ class XmodLM(XmodPreTrainedModel):
         """Ties what is to be tied; if a file has two biases, the one that worked there counts."""
         super().tie_weights(*args, **kwargs)
         head = self.lm_head
-        if head.bias is not head.decoder.bias and head.decoder.bias is not None:
+        working = head.decoder.bias
+        if head.bias is not working and working is not None and not working.is_meta:  # meta: no file has it
             head.bias = head.decoder.bias
             target = next(name for name in self._tied_weights_keys if name.endswith("bias"))
             self.all_tied_weights_keys[target] = self._tied_weights_keys[target]

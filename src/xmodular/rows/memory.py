@@ -49,6 +49,8 @@ def sources_of(given: Any, name: str) -> list[str]:
     """
     if isinstance(given, (str, Path)):
         return [given if isinstance(given, str) else str(given)]
+    if isinstance(given, (list, tuple)) and not given:
+        return []
     parts = list(given) if isinstance(given, (list, tuple)) else []
     if parts and all(isinstance(each, (str, Path)) for each in parts):
         return [each if isinstance(each, str) else str(each) for each in parts]
