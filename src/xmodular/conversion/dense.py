@@ -82,7 +82,9 @@ def recognise(source: str, content: Mapping[str, Any], *, head: bool) -> Dense:
     kind = str(content.get("model_type"))
     if kind not in FAMILIES:
         why = f": {UNFIT[kind]}" if kind in UNFIT else ""
-        raise ConfigurationError(f"{source} is a {kind} model, which X-MOD cannot hold exactly{why}. It can: {SUPPORTED}.")
+        raise ConfigurationError(
+            f"{source} is a {kind} model, which X-MOD cannot hold exactly{why}. It can: {SUPPORTED}."
+        )
     family = FAMILIES[kind]
     names = content.get("architectures") or list(family.classes)[:1]
     name = names[0] if isinstance(names, list) and len(names) == 1 else None

@@ -135,7 +135,9 @@ def _of_dense(
         torch.manual_seed(options.seed)
         bare = dense.architecture == "XmodModel"
         pooled = any("pooler." in name for name in stored.names)
-        model = getattr(xmodular.modeling, dense.architecture)(config, **({"add_pooling_layer": pooled} if bare else {}))
+        model = getattr(xmodular.modeling, dense.architecture)(
+            config, **({"add_pooling_layer": pooled} if bare else {})
+        )
         model.to(_widest(stored.dtype(name) for name in stored.names))
         for code in codes:
             make_neutral(model, code)
