@@ -69,7 +69,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
 
 def _settle_roles(tokenizer: PreTrainedTokenizerFast, source: str | Path) -> None:
-    """Gives a tokenizer both names of the tokens around a text: BERT's know ``cls`` and ``sep``, others ``bos`` and ``eos``.
+    """Gives the tokens around a text both of their names: BERT's are ``cls`` and ``sep``, others' ``bos`` and ``eos``.
 
     Raises:
         DataError: a special token is missing, or has two purposes.

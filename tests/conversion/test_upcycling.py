@@ -88,7 +88,7 @@ def results(model: PreTrainedModel, inputs: dict[str, Tensor], **more: Any) -> l
 
 
 def assert_same(source: PreTrainedModel, modular: PreTrainedModel, *, types: bool = False) -> None:
-    """Equal answers in every language and in a batch of several, in double precision: no rounding hides a difference."""
+    """Equal answers in every language and in a batch of several, in double precision, so that rounding hides nothing."""
     source, modular = source.double(), modular.double()
     inputs = batch(source.config.pad_token_id, types=types)
     choice = "MultipleChoice" in type(modular).__name__
@@ -274,7 +274,7 @@ def test_what_does_not_fit_is_refused_by_name(kind: str, reason: str, tmp_path: 
 
 def test_a_head_that_xmod_lacks(tmp_path: Path) -> None:
     dense("Bert", "ForNextSentencePrediction").save_pretrained(tmp_path / "dense")
-    with pytest.raises(ConfigurationError, match="BertForNextSentencePrediction.*--no-head"):
+    with pytest.raises(ConfigurationError, match=r"BertForNextSentencePrediction.*--no-head"):
         upcycle(tmp_path / "dense", ["de"], output_dir=tmp_path / "modular")
     converted = upcycle(tmp_path / "dense", ["de"], output_dir=tmp_path / "modular", head=False)
     assert converted.ignored["cls.seq_relationship.weight"]

@@ -110,8 +110,8 @@ def our_name(name: str, family: Family, architecture: str) -> str:
     Args:
         name: its name in the source's file; bare encoders are written with the prefix and without.
     """
-    for pattern, plain in _OLD:
-        name = pattern.sub(plain, name)
+    for old, plain in _OLD:
+        name = old.sub(plain, name)
     if name.startswith(f"{family.prefix}."):
         name = f"roberta.{name[len(family.prefix) + 1 :]}"
     elif name.startswith(("embeddings.", "encoder.", "pooler.", "LayerNorm.")):

@@ -57,7 +57,8 @@ def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Pa
     console.print(f"Upcycling {made.model}; output goes to {made.output_dir}")
     tokenizer = _tokenizer_of(made)
     if content.get("model_type") == XmodConfig.model_type:
-        modular, left = _of_modular(made, codes), {}
+        modular = _of_modular(made, codes)
+        left: dict[str, str] = {}
     else:
         modular, left = _of_dense(made, codes, content, tokenizer)
     rows = modular.config.vocab_size
