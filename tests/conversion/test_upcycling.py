@@ -88,7 +88,7 @@ def results(model: PreTrainedModel, inputs: dict[str, Tensor], **more: Any) -> l
 
 
 def assert_same(source: PreTrainedModel, modular: PreTrainedModel, *, types: bool = False) -> None:
-    """Equal answers in every language and in a batch of several, in double precision, so that rounding hides nothing."""
+    """Equal answers in every language and in a batch of several, in double precision: rounding hides nothing."""
     source, modular = source.double(), modular.double()
     inputs = batch(source.config.pad_token_id, types=types)
     choice = "MultipleChoice" in type(modular).__name__

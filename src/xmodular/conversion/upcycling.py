@@ -134,11 +134,10 @@ def _of_dense(
     config = to_config(dense, codes, tokenizer, options.reduction)
     with open_weights(options.model) as stored, torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(options.seed)
-        bare = dense.architecture == "XmodModel"
-        pooled = any("pooler." in name for name in stored.names)
-        model = getattr(xmodular.modeling, dense.architecture)(
-            config, **({"add_pooling_layer": pooled} if bare else {})
-        )
+        more: dict[str, Any] = {}
+        if dense.architecture == "XmodModel":
+            more["add_pooling_layer"] = any("pooler." in name for name in stored.names)
+        model = getattr(xmodular.modeling, dense.architecture)(config, **more)
         model.to(_widest(stored.dtype(name) for name in stored.names))
         for code in codes:
             make_neutral(model, code)
@@ -152,6 +151,8 @@ def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrained
     there = {code: same_language(code, config.languages) for code in codes}
     kept = [code for code in there.values() if code is not None] or list(config.languages[:1])
     name = (config.architectures or ["XmodModel"])[0] if options.head else "XmodModel"
+    if name not in xmodular.modeling.__all__:
+        raise ConfigurationError(f"{options.model} names no X-MOD model class in its config.json; it has {name!r:.80}.")
     with quiet_transformers(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(options.seed)
         model = getattr(xmodular.modeling, name).from_pretrained(options.model, languages=kept)
