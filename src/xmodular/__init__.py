@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from xmodular.catalogue import models
     from xmodular.certificate import diff
     from xmodular.configuration import XmodConfig
-    from xmodular.conversion import convert
+    from xmodular.conversion import convert, upcycle
     from xmodular.evaluation import evaluate
     from xmodular.identify import Identifier
     from xmodular.modeling import (
@@ -57,6 +57,7 @@ _HOMES = {
     "predict": "prediction",
     "pretrain": "training",
     "register": "modeling",
+    "upcycle": "conversion",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

@@ -39,6 +39,7 @@ from xmodular.options import (
     PredictOptions,
     PretrainOptions,
     RecipesOptions,
+    UpcycleOptions,
     build,
     read_config,
 )
@@ -112,6 +113,12 @@ _VERBS: tuple[tuple[str, type, str, str], ...] = (
         ConvertOptions,
         "xmodular.conversion:convert",
         "xmodular convert xmod.base/model.pt --output-dir xmod-base",
+    ),
+    (
+        "upcycle",
+        UpcycleOptions,
+        "xmodular.conversion:upcycle",
+        "xmodular upcycle --model intfloat/multilingual-e5-base --languages de,sw,mt --output-dir e5-modular",
     ),
     ("recipes", RecipesOptions, "xmodular.recipes:recipes", "xmodular recipes xnli"),
     ("models", ModelsOptions, "xmodular.catalogue:models", "xmodular models --language gsw"),

@@ -489,6 +489,20 @@ class ConvertOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class UpcycleOptions:
+    """Make a modular model of a dense encoder: the same states in every language, an adapter for each to train."""
+
+    model: str = _option("A BERT, RoBERTa, XLM-R, CamemBERT or X-MOD model: a folder or a name on the Hub.")
+    languages: tuple[str, ...] = _option("Languages that get an adapter, such as de,sw,mt.")
+    output_dir: Path = _option("Where the modular model goes.")
+    tokenizer: str | None = _option("Folder or name of the tokenizer; default: the one beside the weights.", None)
+    reduction: float = _option("The encoder's width divided by the adapters'.", 2.0)
+    head: bool = _option("Bring the head along, where the model has one.", True)
+    seed: int = _option("Seed of the adapters' first matrices; the second are zero.", 0)
+    overwrite: bool = _option("Replace a model in --output-dir.", False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RecipesOptions:
     """Recipes for fine-tuning: named presets of its options, with their sources."""
 

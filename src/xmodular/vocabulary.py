@@ -28,6 +28,10 @@ from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import is_missing_folder
 from xmodular.packs.tokenizer import BYTE_SPELLING, problem
 
+_OTHER_FILES = (
+    "vocab.txt",
+    "vocab.json",
+)  # of WordPiece and of byte-level BPE, which transformers turns into a fast form
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 
@@ -46,9 +50,10 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         return from_sentencepiece(path.read_bytes())
     if path.is_dir() and not (path / "tokenizer.json").is_file():
         model = path / "sentencepiece.bpe.model"
-        if not model.is_file():
+        if model.is_file():
+            return from_sentencepiece(model.read_bytes())
+        if not any((path / name).is_file() for name in _OTHER_FILES):
             raise DataError(f"No tokenizer in {path}: it has neither tokenizer.json nor sentencepiece.bpe.model.")
-        return from_sentencepiece(model.read_bytes())
     if is_missing_folder(source):
         raise DataError(f"No tokenizer at {source}: there is no such folder.")
     if not path.exists() and len(path.parts) == 1:
@@ -60,14 +65,27 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         raise DataError(f"No tokenizer at {source}, neither as a path nor on the Hub: {error}") from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise DataError(f"The tokenizer at {source} ({type(tokenizer).__name__}) has no fast form (tokenizer.json).")
-    names = ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token")
+    _settle_roles(tokenizer, source)
+    return tokenizer
+
+
+def _settle_roles(tokenizer: PreTrainedTokenizerFast, source: str | Path) -> None:
+    """Gives the tokens around a text both of their names: BERT's are ``cls`` and ``sep``, others' ``bos`` and ``eos``.
+
+    Raises:
+        DataError: a special token is missing, or has two purposes.
+    """
+    for one, other in (("cls_token", "bos_token"), ("sep_token", "eos_token")):
+        for name, twin in ((one, other), (other, one)):
+            if getattr(tokenizer, name) is None and getattr(tokenizer, twin) is not None:
+                setattr(tokenizer, name, getattr(tokenizer, twin))
+    names = ("cls_token", "pad_token", "sep_token", "unk_token", "mask_token")
     for name in names:
         if getattr(tokenizer, name) is None:
             raise DataError(f"The tokenizer at {source} has no {name}; X-MOD needs one.")
     if len({getattr(tokenizer, name) for name in names}) < len(names):
         tokens = ", ".join(f"{name} {getattr(tokenizer, name)}" for name in names)
         raise DataError(f"The tokenizer at {source} uses one token for two purposes ({tokens}); X-MOD needs five.")
-    return tokenizer
 
 
 def _ask_hub(name: str) -> None:

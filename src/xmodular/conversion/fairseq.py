@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from xmodular.console import console
-from xmodular.conversion.outcome import Converted
+from xmodular.conversion.outcome import Converted, say
 from xmodular.conversion.reading import from_fairseq
 from xmodular.conversion.writing import write_fairseq
 from xmodular.options import ConvertOptions, build
@@ -35,12 +34,9 @@ def convert(source: str | Path, *, output_dir: str | Path, **options: Any) -> Co
     """
     made = build(ConvertOptions, {"source": str(source), "output_dir": output_dir, **options})
     converted = from_fairseq(made) if made.to == "xmodular" else write_fairseq(made)
-    console.print(
+    say(
+        converted,
         f"Converted {converted.weights} weights of {converted.architecture} with {len(converted.config.languages)} "
-        f"languages to {converted.output_dir} ({', '.join(converted.files)})"
+        f"languages to {converted.output_dir} ({', '.join(converted.files)})",
     )
-    for line in converted.derived:
-        console.print(f"  derived: {line}")
-    for name, reason in converted.ignored.items():
-        console.print(f"  left behind: {name} ({reason})")
     return converted

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xmodular.configuration import XmodConfig
+from xmodular.console import console
 from xmodular.errors import ConfigurationError
-from xmodular.options import ConvertOptions
+from xmodular.options import ConvertOptions, UpcycleOptions
 
 WORDS = "roberta.embeddings.word_embeddings.weight"
 POSITIONS = "roberta.embeddings.position_embeddings.weight"
@@ -40,7 +41,7 @@ class Converted:
     files: tuple[str, ...]
 
 
-def check_target(options: ConvertOptions, source: Path) -> bool:
+def check_target(options: ConvertOptions | UpcycleOptions, source: Path) -> bool:
     """Whether there is a folder to replace; raises ConfigurationError where none may be made."""
     target, inside = options.output_dir.resolve(), source.resolve()
     if target == inside or target in inside.parents:
@@ -61,3 +62,12 @@ def listed(lines: Sequence[str], most: int = 40) -> str:
     """Problems as the lines of a message."""
     more = [f"and {len(lines) - most} more"] if len(lines) > most else []
     return "".join(f"\n  - {line}" for line in [*lines[:most], *more])
+
+
+def say(converted: Converted, headline: str) -> None:
+    """Prints what was converted, what was derived, and what was left behind."""
+    console.print(headline)
+    for line in converted.derived:
+        console.print(f"  derived: {line}")
+    for name, reason in converted.ignored.items():
+        console.print(f"  left behind: {name} ({reason})")

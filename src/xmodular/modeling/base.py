@@ -36,6 +36,19 @@ _WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision"
 _UPLOAD = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
 
 
+def _check_modular(source: Any, where: Mapping[str, Any]) -> None:
+    """Raises ConfigurationError where config.json says that the weights are another architecture's."""
+    try:
+        content, _ = XmodConfig.get_config_dict(source, **where)
+    except (OSError, ValueError):  # there is none, or the loading itself says what is wrong
+        return
+    if (kind := content.get("model_type", XmodConfig.model_type)) != XmodConfig.model_type:
+        raise ConfigurationError(
+            f"{source} is a {kind} model, which has no adapters. Make it modular first: "
+            f"xmodular upcycle --model {source} --languages en,de --output-dir modular"
+        )
+
+
 class XmodPreTrainedModel(PreTrainedModel):
     """Base class of the X-MOD models: weights, loading and saving, languages, what trains."""
 
@@ -86,8 +99,11 @@ class XmodPreTrainedModel(PreTrainedModel):
 
         Raises:
             LanguageError: if the checkpoint has no such language, or the default is not among `languages`.
+            ConfigurationError: if it is no X-MOD; a dense encoder has no adapters to read.
         """
         source = pretrained_model_name_or_path
+        if source is not None:
+            _check_modular(source, {name: kwargs[name] for name in _WHERE if name in kwargs})
         if languages is not None:
             config = kwargs.pop("config", None)
             if not isinstance(config, XmodConfig):

@@ -124,6 +124,14 @@ def add_language(model: Any, code: str, init_from: InitFrom | None) -> None:
         _give_vocabulary(model, code, vocabulary)
 
 
+def make_neutral(model: Any, code: str) -> None:
+    """Sets the second matrix of a language's adapters to zero, so that they add nothing until they are trained."""
+    for adapters in adapters_by_layer(model):
+        for name, parameter in adapters[code].named_parameters():
+            if name.startswith("dense2."):
+                nn.init.zeros_(parameter)
+
+
 def _own_vocabulary(model: Any, shares: Mapping[str, float]) -> _Vocabulary | None:
     """A copy of the vocabulary of a donor that has its own; its adapters are of use with them only.
 

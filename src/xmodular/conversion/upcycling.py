@@ -1,0 +1,172 @@
+"""Make a modular model of a trained encoder: the same states in every language, and an adapter for each to train."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
+
+import xmodular.modeling
+from xmodular.catalogue import RELEASES
+from xmodular.configuration import XmodConfig
+from xmodular.console import console, quiet_transformers
+from xmodular.conversion.dense import fill, recognise, to_config
+from xmodular.conversion.outcome import Converted, check_target, say
+from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
+from xmodular.files import folder_beside, is_missing_folder
+from xmodular.languages import code_problem, names_of, resolve
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling.languages import make_neutral, same_language
+from xmodular.options import UpcycleOptions, build
+from xmodular.vocabulary import load_tokenizer, save_tokenizer
+from xmodular.weights import open_weights
+
+_TOKENIZER_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "vocab.txt", "vocab.json", "tokenizer_config.json")
+
+
+def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Path, **options: Any) -> Converted:
+    """Make an X-MOD of a dense encoder, with equal states and an adapter per language that adds nothing yet.
+
+    BERT, RoBERTa, XLM-RoBERTa, CamemBERT and RoBERTa-PreLayerNorm encoders, bare or with a head, become X-MODs whose
+    states at real tokens are those of the source in every language (sparse upcycling: Komatsuzaki et al. 2023). Of an
+    X-MOD, the shared weights and the adapters of languages that it has are kept.
+
+    Args:
+        model: a folder or a name on the Hub.
+        languages: codes, tags or names of the languages that are to have an adapter, in the order of their ids.
+        output_dir: the folder to make.
+        options: the other fields of `UpcycleOptions`.
+
+    Returns:
+        What was made.
+
+    Raises:
+        ConfigurationError: X-MOD cannot compute what the source does; the part that it lacks is named.
+        DataError: weights are missing, unknown or of the wrong shape, or the tokenizer is not the model's.
+        LanguageError: a language is named twice, or ambiguous.
+    """
+    given = {"model": str(model), "languages": languages, "output_dir": output_dir, **options}
+    made = build(UpcycleOptions, given)
+    codes = _codes(made.languages)
+    replace = check_target(made, Path(made.model))
+    content = _config_of(made.model)
+    console.print(f"Upcycling {made.model}; output goes to {made.output_dir}")
+    tokenizer = _tokenizer_of(made)
+    if content.get("model_type") == XmodConfig.model_type:
+        modular = _of_modular(made, codes)
+        left: dict[str, str] = {}
+    else:
+        modular, left = _of_dense(made, codes, content, tokenizer)
+    rows = modular.config.vocab_size
+    if tokenizer is not None and len(tokenizer) > rows:
+        raise DataError(f"The tokenizer has {len(tokenizer)} pieces, {made.model} {rows} embeddings: not of one model.")
+    with folder_beside(made.output_dir, overwrite=replace) as folder, quiet_transformers():
+        if tokenizer is not None:
+            save_tokenizer(tokenizer, folder, modular.config)
+        modular.save_pretrained(folder)
+        files = tuple(sorted(each.name for each in folder.iterdir()))
+    notes = () if tokenizer is not None else ("no tokenizer: there is none beside the weights",)
+    name, count = type(modular).__name__, len(modular.state_dict())
+    converted = Converted(made.output_dir, name, modular.config, count, left, notes, files)
+    say(converted, f"Made a {name} with adapters for {', '.join(codes)} in {made.output_dir}")
+    return converted
+
+
+def _codes(names: Sequence[str]) -> list[str]:
+    """X-MOD's codes where its first releases have the language, else the code or the tag of the name given."""
+    first = [release for release in RELEASES.values() if release.fairseq_name is not None]
+    known = list(dict.fromkeys(code for release in first for code in release.languages))
+    codes: list[str] = []
+    for name in names:
+        try:
+            code = resolve(name, known)
+        except AmbiguousLanguageError:
+            raise
+        except LanguageError:
+            tag = names_of(name)["bcp47"]
+            code = tag if tag and len(name) > len(tag) else name
+        if wrong := code_problem(code):
+            raise LanguageError(f"a language cannot be called {wrong}")
+        if code in codes:
+            raise LanguageError(f"{name!r} means {code}, which is named twice in {', '.join(names)}.")
+        codes.append(code)
+    if not codes:
+        raise LanguageError("no language is named: --languages de,sw gives each an adapter.")
+    return codes
+
+
+def _config_of(source: str) -> dict[str, Any]:
+    """The content of the source's config.json; nothing in it runs.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if is_missing_folder(source):
+        raise ConfigurationError(f"There is no folder {source}.")
+    try:
+        content, _ = PretrainedConfig.get_config_dict(source)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"No config.json at {source}, neither as a folder nor on the Hub: {error}") from error
+    if not content:
+        raise ConfigurationError(f"{source} has no config.json, which says what kind of model it is.")
+    return dict(content)
+
+
+def _tokenizer_of(options: UpcycleOptions) -> PreTrainedTokenizerFast | None:
+    """The tokenizer asked for, or that beside the weights, if there is one."""
+    if options.tokenizer is not None:
+        return load_tokenizer(options.tokenizer)
+    source = Path(options.model)
+    if source.is_dir() and not any((source / name).is_file() for name in _TOKENIZER_FILES):
+        return None
+    return load_tokenizer(options.model)
+
+
+def _of_dense(
+    options: UpcycleOptions, codes: Sequence[str], content: dict[str, Any], tokenizer: PreTrainedTokenizerFast | None
+) -> tuple[XmodPreTrainedModel, dict[str, str]]:
+    """A dense encoder with adapters that add nothing, and the weights that stay behind."""
+    dense = recognise(options.model, content, head=options.head)
+    config = to_config(dense, codes, tokenizer, options.reduction)
+    with open_weights(options.model) as stored, torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(options.seed)
+        more: dict[str, Any] = {}
+        if dense.architecture == "XmodModel":
+            more["add_pooling_layer"] = any("pooler." in name for name in stored.names)
+        model = getattr(xmodular.modeling, dense.architecture)(config, **more)
+        model.to(_widest(stored.dtype(name) for name in stored.names))
+        for code in codes:
+            make_neutral(model, code)
+        left = fill(model, dense, stored)
+    return model.eval(), left
+
+
+def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrainedModel:
+    """An X-MOD with another set of languages: those that it has as they are, others with adapters that add nothing."""
+    config = XmodConfig.from_pretrained(options.model)
+    there = {code: same_language(code, config.languages) for code in codes}
+    kept = [code for code in there.values() if code is not None] or list(config.languages[:1])
+    name = (config.architectures or ["XmodModel"])[0] if options.head else "XmodModel"
+    if name not in xmodular.modeling.__all__:
+        raise ConfigurationError(f"{options.model} names no X-MOD model class in its config.json; it has {name!r:.80}.")
+    with quiet_transformers(), torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(options.seed)
+        model = getattr(xmodular.modeling, name).from_pretrained(options.model, languages=kept)
+        for code, found in there.items():
+            if found is None:
+                model.add_language(code)
+                make_neutral(model, code)
+            elif found != code:
+                model.rename_language(found, code)
+        model.keep_languages(list(codes))
+    return model
+
+
+def _widest(dtypes: Iterable[torch.dtype]) -> torch.dtype:
+    """The floating-point type that holds all of these exactly."""
+    floats = [dtype for dtype in dtypes if dtype.is_floating_point] or [torch.float32]
+    return functools.reduce(torch.promote_types, floats)
