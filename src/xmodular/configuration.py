@@ -17,6 +17,7 @@ from xmodular.errors import ConfigurationError, XmodularError
 from xmodular.files import is_missing_folder
 from xmodular.languages import code_problem
 
+POOLINGS = ("first", "mean")
 POSITION_TYPES = ("absolute", "relative_key", "relative_key_query")
 LAYOUTS = ("packed", "grid")
 
@@ -79,6 +80,8 @@ class XmodConfig(PretrainedConfig):
         use_cache: whether a decoder returns its keys and values.
         tie_word_embeddings: whether the language-model head shares the word embeddings.
         classifier_dropout: dropout of the task heads; None means `hidden_dropout_prob`.
+        classifier_pooling: what `XmodForSequenceClassification` reads: "first", the state of the first token, as the
+            released models do; or "mean", the mean of the states of all real tokens, as sentence encoders are trained.
         pre_norm: LayerNorm before each block instead of after it, and one after the last layer.
         adapter_reduction_factor: `hidden_size` divided by the width of the adapters' bottleneck.
         adapter_layer_norm: a new LayerNorm before the adapters, shared by the languages.
@@ -124,6 +127,7 @@ class XmodConfig(PretrainedConfig):
     use_cache: bool = True
     tie_word_embeddings: bool = True
     classifier_dropout: float | None = None
+    classifier_pooling: str = "first"
     pre_norm: bool = False
     adapter_reduction_factor: int | float = 2
     adapter_layer_norm: bool = False
@@ -259,6 +263,8 @@ class XmodConfig(PretrainedConfig):
         if not bad_sizes:
             yield from self._size_problems(check_pruning=not pruning)
         yield from self._language_problems()
+        if self.classifier_pooling not in POOLINGS:
+            yield f"classifier_pooling is {self.classifier_pooling!r:.40}: allowed are 'first' and 'mean'."
         if self.position_embedding_type not in POSITION_TYPES:
             allowed = ", ".join(map(repr, POSITION_TYPES))
             yield f"position_embedding_type is {self.position_embedding_type!r}: allowed are {allowed}."

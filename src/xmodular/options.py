@@ -28,6 +28,7 @@ Packing = Literal["fill", "documents", "lines"]
 WeightPrecision = Literal["keep", "fp32", "bf16", "fp16"]
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as torch calls them
 Fallback = Literal["relative"]
+Pooling = Literal["first", "mean"]
 StartRows = Literal["pieces", "random"]
 Schedule = Literal["linear", "polynomial", "cosine", "wsd", "constant"]
 
@@ -271,6 +272,10 @@ class FinetuneOptions(TrainingOptions):
     adam_betas: tuple[float, ...] = _option("AdamW's two decay rates.", (0.9, 0.98))
     adam_epsilon: float = _option("AdamW's epsilon.", 1e-6)
     classifier_dropout: float | None = _option("Dropout in the task head; default: the model's.", None)
+    pooling: Pooling | None = _option(
+        "What the head of classify and regress reads: the first token's state, or all states' mean; default: the model's.",
+        None,
+    )
     seeds: tuple[int, ...] = _option("Train once for each of these seeds, in <output-dir>/seed-<seed>.", ())
     eval_every: int | None = _option("Validate every so many steps; default: after each pass.", None)
     save_every: int | None = _option(
@@ -542,6 +547,11 @@ class UpcycleOptions:
     output_dir: Path = _option("Where the modular model goes.")
     tokenizer: str | None = _option("Folder or name of the tokenizer; default: the one beside the weights.", None)
     reduction: float = _option("The encoder's width divided by the adapters'.", 2.0)
+    pooling: Pooling | None = _option(
+        "What a classification head is to read: the first token's state, or the mean of all, as sentence encoders are "
+        "trained; default: mean where 1_Pooling/config.json says so, else first.",
+        None,
+    )
     head: bool = _option("Bring the head along, where the model has one.", True)
     seed: int = _option("Seed of the adapters' first matrices; the second are zero.", 0)
     overwrite: bool = _option("Replace a model in --output-dir.", False)

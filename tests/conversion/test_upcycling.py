@@ -321,3 +321,34 @@ def test_a_dense_checkpoint_is_not_loaded_with_adapters_drawn_at_random(tmp_path
             cls.from_pretrained(tmp_path / "dense")
         with pytest.raises(ConfigurationError, match=r"xlm-roberta.*xmodular upcycle"):
             cls.from_pretrained(tmp_path / "dense", languages=["en"])
+
+
+@pytest.mark.parametrize(
+    ("content", "pooling"),
+    [
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
+        ({"pooling_mode": "mean"}, "mean"),
+        ({"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}, "first"),
+        (None, "first"),
+    ],
+)
+def test_sentence_encoders_say_what_a_classifier_is_to_read(content: Any, pooling: str, tmp_path: Path) -> None:
+    dense("Bert").save_pretrained(tmp_path / "dense")
+    if content is not None:
+        (tmp_path / "dense" / "1_Pooling").mkdir()
+        (tmp_path / "dense" / "1_Pooling" / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    converted = upcycle(tmp_path / "dense", ["de"], output_dir=tmp_path / "modular")
+    assert converted.config.classifier_pooling == pooling
+    other = "first" if pooling == "mean" else "mean"
+    upcycle(tmp_path / "dense", ["de"], output_dir=tmp_path / "other", pooling=other)
+    assert XmodForSequenceClassification.from_pretrained(tmp_path / "other").config.classifier_pooling == other
+
+
+def test_a_trained_classifier_goes_on_reading_the_first_token(tmp_path: Path) -> None:
+    dense("Bert", "ForSequenceClassification").save_pretrained(tmp_path / "dense")
+    with pytest.raises(ConfigurationError, match=r"trained to read 'first'.*--no-head"):
+        upcycle(tmp_path / "dense", ["de"], output_dir=tmp_path / "modular", pooling="mean")
+    (tmp_path / "dense" / "1_Pooling").mkdir()
+    (tmp_path / "dense" / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}', encoding="utf-8")
+    converted = upcycle(tmp_path / "dense", ["de"], output_dir=tmp_path / "modular")
+    assert converted.config.classifier_pooling == "first"

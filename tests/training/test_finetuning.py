@@ -372,3 +372,14 @@ def test_errors_come_before_work(corpus, base_run, tmp_path):
     one.write_text('{"text": "a", "label": "x"}\n')
     with pytest.raises(ConfigurationError, match=r"one label only \('x'\)"):
         finetune(base_run.output_dir, one, language="en", output_dir=tmp_path)
+
+
+def test_what_the_head_reads_is_an_option(corpus, base_run, tmp_path):
+    train, tags = corpus / "topic" / "en_XX.train.jsonl", corpus / "tag" / "en_XX.train.conll"
+    finetune(base_run.output_dir, train, output_dir=tmp_path / "run", max_steps=1, pooling="mean")
+    again = XmodForSequenceClassification.from_pretrained(tmp_path / "run")
+    assert again.config.classifier_pooling == "mean"
+    on = finetune(again, train, output_dir=tmp_path / "on", max_steps=1)
+    assert on.model.config.classifier_pooling == "mean"
+    with pytest.raises(ConfigurationError, match="--pooling mean is for classify and regress"):
+        finetune(base_run.output_dir, tags, task="tag", output_dir=tmp_path / "tag", pooling="mean")

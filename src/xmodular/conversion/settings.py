@@ -274,6 +274,7 @@ def problems(config: XmodConfig) -> list[str]:
         "add_cross_attention": False,
         "position_embedding_type": "absolute",
         "hidden_act": "gelu",
+        "classifier_pooling": "first",
         "type_vocab_size": 1,
         "layer_norm_eps": 1e-5,
         "pad_token_id": PAD,

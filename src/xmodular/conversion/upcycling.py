@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
+from transformers.utils import cached_file
 
 import xmodular.modeling
 from xmodular.catalogue import RELEASES
@@ -19,7 +21,7 @@ from xmodular.conversion.outcome import Converted, check_target, say
 from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
 from xmodular.files import folder_beside, is_missing_folder
 from xmodular.languages import code_problem, names_of, resolve
-from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.modeling.languages import make_neutral, same_language
 from xmodular.options import UpcycleOptions, build
 from xmodular.vocabulary import load_tokenizer, save_tokenizer
@@ -61,6 +63,7 @@ def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Pa
         left: dict[str, str] = {}
     else:
         modular, left = _of_dense(made, codes, content, tokenizer)
+    _set_pooling(modular, made)
     rows = modular.config.vocab_size
     if tokenizer is not None and len(tokenizer) > rows:
         raise DataError(f"The tokenizer has {len(tokenizer)} pieces, {made.model} {rows} embeddings: not of one model.")
@@ -143,6 +146,40 @@ def _of_dense(
             make_neutral(model, code)
         left = fill(model, dense, stored)
     return model.eval(), left
+
+
+def _set_pooling(model: XmodPreTrainedModel, options: UpcycleOptions) -> None:
+    """Say what a classification head is to read; one that is there goes on reading what it was trained on.
+
+    Raises:
+        ConfigurationError: it was trained on something else.
+    """
+    there = model.config.classifier_pooling
+    if isinstance(model, XmodForSequenceClassification):
+        if options.pooling not in (None, there):
+            raise ConfigurationError(
+                f"--pooling {options.pooling}: the classification head of {options.model} was trained to read "
+                f"{there!r}; --no-head leaves it behind."
+            )
+    elif options.pooling is not None:
+        model.config.classifier_pooling = options.pooling
+    elif _is_pooled_by_mean(options.model):
+        model.config.classifier_pooling = "mean"
+
+
+def _is_pooled_by_mean(source: str) -> bool:
+    """Whether the files that sentence-transformers keeps beside an encoder say that it takes the mean."""
+    quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    path = cached_file(source, "1_Pooling/config.json", **quietly)
+    if path is None:
+        return False
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"1_Pooling/config.json of {source} cannot be read ({error}); give --pooling.") from error
+    return isinstance(content, dict) and (
+        content.get("pooling_mode") == "mean" or content.get("pooling_mode_mean_tokens") is True
+    )
 
 
 def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrainedModel:

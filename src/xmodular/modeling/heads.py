@@ -26,6 +26,7 @@ from xmodular.modeling.labels import (
     first_states,
     first_tokens,
     in_full,
+    mean_states,
     number_of_items,
     shape_of,
     summed_cross_entropy,
@@ -60,17 +61,28 @@ def _only_first(
 
 
 class XmodClassificationHead(nn.Module):
-    """Dense layer with tanh and a projection, over the state of the first token."""
+    """Dense layer with tanh and a projection, over the state of the first token or the mean of all states."""
 
     def __init__(self, config: XmodConfig) -> None:
         super().__init__()
+        self.config = config
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.dropout = head_dropout(config)
         self.out_proj = nn.Linear(config.hidden_size, number_of_labels(config))
 
-    def forward(self, states: Tensor, first: Tensor | None = None) -> Tensor:
-        """*Shape: (B, S, hidden)* to *(B, num_labels)*; `first` (B,) is where the first tokens are, 0 if None."""
-        pooled = torch.tanh(self.dense(self.dropout(first_states(states, first))))
+    def forward(self, states: Tensor, first: Tensor | None = None, attention_mask: Tensor | None = None) -> Tensor:
+        """*Shape: (B, S, hidden)* to *(B, num_labels)*.
+
+        Args:
+            states: the last ones.
+            first: *Shape: (B,)*, where the first tokens are; 0 if None.
+            attention_mask: *Shape: (B, S)*, the tokens of a mean; all if None.
+        """
+        if self.config.classifier_pooling == "mean":
+            read = mean_states(states, attention_mask)
+        else:
+            read = first_states(states, first)
+        pooled = torch.tanh(self.dense(self.dropout(read)))
         return self.out_proj(self.dropout(pooled))
 
 
@@ -129,10 +141,10 @@ class XmodForSequenceClassification(XmodPreTrainedModel):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
-            kept_positions=kept,
+            kept_positions=kept if self.config.classifier_pooling == "first" else None,
             **kwargs,
         )
-        logits = self.classifier(outputs.last_hidden_state, first)
+        logits = self.classifier(outputs.last_hidden_state, first, attention_mask)
         loss = None
         if labels is not None:
             loss = self._loss(logits, labels.to(logits.device), num_items_in_batch)

@@ -71,6 +71,16 @@ def first_states(states: Tensor, first: Tensor | None) -> Tensor:
     return states.gather(1, places).squeeze(1)  # take_along_dim would tie a graph to the sizes of its sample
 
 
+def mean_states(states: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """*Shape: (B, S, hidden)* to *(B, hidden)*: the mean over the real tokens; zeros where there are none."""
+    real = real_positions(attention_mask)
+    if real is None:
+        return states.mean(1)
+    share = real[:, -states.shape[1] :, None].to(states.device)
+    summed = in_full(states).masked_fill(~share, 0).sum(1)
+    return (summed / share.sum(1).clamp(min=1)).to(states.dtype)
+
+
 def counted_labels(labels: Tensor, attention_mask: Tensor | None) -> Tensor:
     """The labels, -100 at padding: what stands there does not count."""
     real = real_positions(attention_mask)

@@ -19,7 +19,7 @@ from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console, quiet_transformers
 from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.files import written_beside
-from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
+from xmodular.modeling import ParameterGroup, XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
 from xmodular.rows import sources_of
 from xmodular.tasks import (
@@ -103,6 +103,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     model = _with_head(given, task, labels) if given is not None else load_model(options.model, task, labels)
     labels = read_labels(model) if labels else labels
     _set_dropout(model, options.classifier_dropout)
+    _set_pooling(model, options.pooling)
     codes = training_codes(rows, options.language, model)
     tokenizer = tokenizer_of(model, options.tokenizer)  # a language's own one is saved with its weights
     data = readings(task, rows.examples, codes, labels, model, options)
@@ -313,6 +314,19 @@ def _set_dropout(model: XmodPreTrainedModel, share: float | None) -> None:
     for part in (model, getattr(model, "classifier", None)):
         if isinstance(dropout := getattr(part, "dropout", None), nn.Dropout):
             dropout.p = share
+
+
+def _set_pooling(model: XmodPreTrainedModel, pooling: str | None) -> None:
+    """Set what the classification head reads.
+
+    Raises:
+        ConfigurationError: the task has no head that reads a whole text.
+    """
+    if pooling is None:
+        return
+    if not isinstance(model, XmodForSequenceClassification):
+        raise ConfigurationError(f"--pooling {pooling} is for classify and regress, whose heads read a whole text.")
+    model.config.classifier_pooling = pooling
 
 
 def _facts(rows: Rows, dev: Rows | None, weights: str | None) -> dict[str, Any]:
