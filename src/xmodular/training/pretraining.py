@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback, TrainingArgum
 from transformers.integrations import TensorBoardCallback
 
 from xmodular.configuration import XmodConfig
-from xmodular.console import console, quiet_transformers
+from xmodular.console import compact, console, quiet_transformers
 from xmodular.data import (
     Batches,
     BlockCache,
@@ -364,7 +364,7 @@ def _print_validation(per_language: dict[str, dict[str, float]]) -> None:
         table.add_row(
             code,
             f"{values['loss']:.3f}",
-            f"{values['perplexity']:.1f}",
+            compact(values["perplexity"]),
             f"{values['bits_per_character']:.3f}",
             f"{values['accuracy']:.1%}",
             f"{values['unknown']:.2%}",
