@@ -30,6 +30,7 @@ _CORRELATIONS = ("Pearson", "Spearman")
 _NORMAL = NormalDist()
 _Z = _NORMAL.inv_cdf(0.975)
 _NOISE = 1e-12  # of sums in floating point
+_FAR = 500.0  # on the logarithmic scale: there is no end to an interval that reaches beyond
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class Measured:
         wide = quantile(len(self.units) - 1) * self.error / slope
         if not math.isfinite(wide):
             return least, most
-        return back(turn(self.value) - wide), back(min(turn(self.value) + wide, 700.0))
+        middle = turn(self.value)
+        return back(middle - wide), back(middle + wide) if middle + wide < _FAR else most
 
     def _share(self) -> tuple[float, float]:
         value, count = self.value, len(self.units)
@@ -187,6 +189,8 @@ def _between(a: Measured, b: Measured, error: float) -> tuple[float, float]:
 
     def reach(one: float, other: float) -> float:
         far = max(one, other)
+        if math.isinf(far):
+            return far
         near = min(one, other) / far if far > 0 else 0.0
         return far * math.sqrt(max(0.0, 1 + near * near - 2 * correlation * near))
 
