@@ -13,6 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 console = Console(stderr=True, markup=False, emoji=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
+def compact(value: float) -> str:
+    """A number with one decimal place; one that is very large by its power of ten."""
+    return f"{value:.1f}" if abs(value) < 1e6 else f"{value:.2e}"
+
+
 def progress_bar() -> Progress:
     """A progress display in this project's form, not yet started."""
     return Progress(

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,20 @@ def is_missing_folder(source: str | Path) -> bool:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, beside and then renamed."""
     with written_beside(path.parent) as folder:
-        text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-        (folder / path.name).write_text(text, encoding="utf-8")
+        (folder / path.name).write_text(json_text(content, indent=2), encoding="utf-8")
+
+
+def json_text(content: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+    """`content` as JSON with a line end; null stands for NaN and infinite numbers, for which JSON has no form.
+
+    Args:
+        content: what to write.
+        indent: spaces a level; None writes one line.
+        default: makes what JSON has no form for into what it has one for, as for `json.dumps`.
+    """
+    text = json.dumps(content, ensure_ascii=False, default=default)
+    plain = json.loads(text, parse_constant=lambda name: None)
+    return json.dumps(plain, ensure_ascii=False, indent=indent) + "\n"
 
 
 @contextmanager

@@ -273,7 +273,8 @@ class FinetuneOptions(TrainingOptions):
     adam_epsilon: float = _option("AdamW's epsilon.", 1e-6)
     classifier_dropout: float | None = _option("Dropout in the task head; default: the model's.", None)
     pooling: Pooling | None = _option(
-        "What the head of classify and regress reads: the first token's state, or all states' mean; default: the model's.",
+        "What the head of classify and regress reads: the first token's state, or the mean of all. Default: as the model "
+        "says.",
         None,
     )
     seeds: tuple[int, ...] = _option("Train once for each of these seeds, in <output-dir>/seed-<seed>.", ())

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tests.conftest import DEVELOPMENT_DATA
 from xmodular.data import CausalLMCollator, MaskedLMCollator, word_starts
-from xmodular.data.masking import begins_word
+from xmodular.data.masking import is_word
 from xmodular.data.packing import Packer
 from xmodular.data.tokenising import Encoder
+from xmodular.errors import ConfigurationError
 from xmodular.vocabulary import train_tokenizer
 
 SPECIAL, MASK, PAD, VOCABULARY = (0, 1, 2, 3, 999), 999, 1, 1000
@@ -171,11 +173,37 @@ def test_long_runs_mask_rows_as_evenly_as_tokens(letters, packing):
     assert_no_wider(packed(lines[:100], spelled, packing), spelled)
 
 
-def test_pieces_of_scripts_without_spaces_begin_words():
+def test_pieces_of_scripts_without_spaces_are_words():
     for text in (THAI, HAN, KANA, KHMER, "ກຂຄງຈ", "ကခဂဃင", "ཀཁགངཅ་", "々〆ㄅ", "꒐ꀀ"):
-        assert all(begins_word(character) for character in text), text
+        assert all(is_word(character) for character in text), text
     for text in ("abcäß", "абв", "αβγ", "אבג", "ابت", "कखग", "தமி", "가나다", "ა", "አ", "12.,-/"):
-        assert not any(begins_word(character) for character in text), text
+        assert not any(is_word(character) for character in text), text
+
+
+def fast(model, before, **more):
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = before
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **more)
+
+
+def test_words_begin_where_a_tokenizer_of_another_kind_begins_them():
+    pieces = ["<unk>", "O", "f", "Ġc", "our", "se", "Ġthe"]
+    merges = [("Ġ", "c"), ("o", "u"), ("ou", "r"), ("s", "e"), ("t", "h"), ("th", "e"), ("Ġ", "the")]
+    letters = sorted({letter for pair in merges for letter in pair} | {"ou", "th", "the"})
+    names = {piece: number for number, piece in enumerate(dict.fromkeys([*pieces, *letters]))}
+    byte_level = fast(models.BPE(names, merges), pre_tokenizers.ByteLevel(add_prefix_space=False), unk_token="<unk>")
+    ids = byte_level("Of course the", add_special_tokens=False)["input_ids"]
+    assert byte_level.convert_ids_to_tokens(ids) == ["O", "f", "Ġc", "our", "se", "Ġthe"]
+    assert word_starts(byte_level)[ids].tolist() == [False, False, True, False, False, True]
+
+    names = {piece: number for number, piece in enumerate(["[UNK]", "of", "cour", "##se", ".", "天"])}
+    word_piece = fast(models.WordPiece(names, unk_token="[UNK]"), pre_tokenizers.BertPreTokenizer(), unk_token="[UNK]")
+    ids = word_piece("of course.", add_special_tokens=False)["input_ids"]
+    assert word_starts(word_piece)[ids].tolist() == [True, True, False, True]
+
+    words = fast(models.WordLevel({"[UNK]": 0, "of": 1}, "[UNK]"), pre_tokenizers.Whitespace(), unk_token="[UNK]")
+    with pytest.raises(ConfigurationError, match="do not show where a word begins"):
+        word_starts(words)
 
 
 def test_causal_labels_are_the_tokens():

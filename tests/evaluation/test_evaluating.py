@@ -214,6 +214,9 @@ def test_errors(topic_run, base_run, corpus, tmp_path):
         evaluate(topic_run.model, tmp_path)
     with pytest.raises(ConfigurationError, match="does not say which language it was trained in; --source does"):
         evaluate(base_run.model, corpus / "text", adapter=("source",))
+    (tmp_path / "de.txt").write_bytes(b"gut\n" + "schön wär's\n".encode("latin1") * 9)
+    with pytest.raises(DataError, match=r"9 of 10 lines of de_DE cannot be read \(9 are not UTF-8\), in .*de\.txt"):
+        evaluate(base_run.model, tmp_path / "de.txt")
 
 
 def test_a_vocabulary_of_its_own_is_read_by_its_own_tokenizer(strong, results, corpus):

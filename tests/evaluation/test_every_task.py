@@ -1,12 +1,15 @@
 """Every task from file to page, all ways to read."""
 
 import json
+import math
 
 import pytest
+import torch
 
 from xmodular import evaluate
 from xmodular.prediction import predict
-from xmodular.tasks import TASKS
+from xmodular.results import Results
+from xmodular.tasks import TASKS, load_saved
 from xmodular.tasks.answers import f1
 from xmodular.tasks.loading import load
 
@@ -71,6 +74,34 @@ def test_answers_are_normalised_as_asked_and_the_report_says_how(make_model, tmp
             assert ("SQuAD in every language" in (out / name).read_text()) is (answers == "squad")
             assert ("as in MLQA, by language" in (out / name).read_text()) is (answers == "mlqa")
     assert found["mlqa"] != found["squad"]
+
+
+@pytest.mark.parametrize("task", [*_ROWS, "perplexity"])
+def test_what_a_diverged_model_leaves_can_be_read(task, make_model, tmp_path):
+    more = {"packing": "lines"} if task == "perplexity" else {"predictions": True}
+    for code in ("en_XX", "sw_KE"):
+        if task == "perplexity":  # two blocks: the intervals have no end
+            (tmp_path / f"{code}.txt").write_text("the doctor opens the old house\nshe likes bread\n")
+        else:
+            lines = "".join(json.dumps(row) + "\n" for row in _ROWS[task])
+            (tmp_path / f"{code}.test.jsonl").write_text(lines, encoding="utf-8")
+    models = [make_model(f"model {seed}", seed, **_MODELS.get(task, {"cls": "XmodForMaskedLM"})) for seed in (0, 1)]
+    diverged = load_saved(models[1])
+    with torch.no_grad():
+        for parameter in diverged.parameters():
+            parameter.fill_(math.nan)
+    diverged.save_pretrained(models[1])
+    results = evaluate(models, tmp_path, output_dir=tmp_path / "out", **more)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    for name in ("results.json", *(["predictions.jsonl"] if "predictions" in more else [])):
+        text = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        for part in [text] if name == "results.json" else text.splitlines():
+            json.loads(part, parse_constant=refuse)
+    assert Results.from_json(tmp_path / "out" / "results.json").markdown() == results.markdown()
+    assert {row.run for row in results.rows} == {"model 0", "model 1"}
 
 
 _ODD_ROWS = {

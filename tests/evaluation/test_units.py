@@ -46,6 +46,12 @@ def test_translations_have_one_id(capsys):
 def test_order_does_not_matter_where_there_are_ids():
     de, sw = with_units(TOPIC, sets_of(TOPIC, topics, de=range(10), sw=range(9, -1, -1)))
     assert de.joined == sw.joined[::-1]
+    # ... also where both stand in the order of their labels, so that the gold answers are the same in order
+    draw = np.random.default_rng(1)
+    by_label = [sorted(draw.permutation(30).tolist(), key=lambda number: number % 3) for _ in range(2)]
+    de, sw = with_units(TOPIC, sets_of(TOPIC, topics, de=by_label[0], sw=by_label[1]))
+    assert dict(zip(by_label[0], de.joined, strict=True)) == dict(zip(by_label[1], sw.joined, strict=True))
+    assert de.parallel
 
 
 def test_without_ids_equal_gold_answers_in_order_are_translations(capsys):

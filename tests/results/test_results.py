@@ -1,6 +1,8 @@
 """Results: questions to rows, formats of the file, tables."""
 
 import json
+import math
+import re
 import statistics
 from dataclasses import replace
 
@@ -47,7 +49,7 @@ def test_the_mean_of_perplexities_is_that_of_their_losses():
     assert "| geometric mean, others |  | 100.0 | 400.0 |" in results.markdown()
     console = Console(width=200, record=True)
     console.print(results.table())
-    assert "geometric mean, others" in console.export_text()
+    assert "geometric mean, others: over 2 languages: de, sw" in console.export_text()
     seeds = Results(tuple(row("de", value, metric="perplexity", seed=seed) for seed, value in enumerate((4.0, 9.0))))
     assert seeds.value("de").value == pytest.approx(6)
 
@@ -163,6 +165,59 @@ def test_means_of_several_runs_are_over_the_same_languages(tmp_path):
     nothing = Results(tuple(each for each in results.rows if each.language in ("en_XX", "sw_KE")))
     assert "| mean, others |  |  |  |  |" in nothing.markdown()
     nothing.report(tmp_path / "n.html")
+
+
+def test_a_mean_says_over_what_it_is_also_where_no_own_adapter_was_read(tmp_path):
+    rows = [row(code, value, "source", source="en") for code, value in (("en", 0.9), ("de", 0.6), ("sw", 0.4))]
+    results = Results(tuple(rows), "en")
+    assert "| mean, others |  | 50.0 |" in results.markdown()
+    assert "Mean over 2 languages: de, sw." in results.markdown()
+    assert str(results.table().caption) == "mean, others: over 2 languages: de, sw"
+    results.report(tmp_path / "r.html")
+    assert "over 2 languages: de, sw" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_huge_perplexities_are_short(tmp_path):
+    rows = [row(code, value, metric="perplexity") for code, value in (("en", 812.34), ("zh", 1.234e64))]
+    results = Results(tuple(rows))
+    assert "| zh | 10 | 1.23e+64 |" in results.markdown()
+    assert "| en | 10 | 812.3 |" in results.markdown()
+    results.report(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "0" * 20 not in page
+    assert page.count('class="grid"') < 20  # marks of the axis, in each of two lines
+
+
+@pytest.mark.parametrize("metric", ["perplexity", "RMSE", "accuracy"])
+@pytest.mark.parametrize("values", [(math.nan, math.nan), (math.inf, 3.0), (0.5, math.nan)])
+def test_values_that_are_no_numbers_are_shown_and_kept(tmp_path, metric, values):
+    rows = [
+        row(code, value, metric=metric, run=run, source=source, seed=seed)
+        for run, source in (("a", "en_XX"), ("b", "de_DE"))
+        for code, value in (("en_XX", values[0]), ("de_DE", values[1]), ("sw_KE", values[1]))
+        for seed in (0, 1, None)
+    ]
+    pair = ("b", "right", "a", "right", "perplexity", metric)
+    unknown = Comparison(*pair, "sw_KE", math.nan, None, None, 1.0, 1.0, 5)
+    wide = Comparison(*pair, None, 2.0, None, 3.0, 0.5, None, 5, languages=1, over=("sw_KE",))
+    results = Results(tuple(rows), None, (unknown, wide))
+    results.save(tmp_path)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    content = json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
+    written = [each["value"] for each in content["rows"]]
+    assert written == [each.value if math.isfinite(each.value) else None for each in rows]
+    back = Results.from_json(tmp_path / "results.json")
+    assert back.comparisons[1] == wide
+    assert math.isnan(back.comparisons[0].difference)
+    for each in (results, back):
+        text = each.markdown()
+        assert "| sw_KE | 5 | nan | [\N{MINUS SIGN}inf, +inf] | 1.000 | 1.000 |" in text
+        each.report(tmp_path / "again.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not re.findall(r'(?:x|x1|x2|cx|width|left|--v)[=:]"?(?:nan|inf)', page)
 
 
 def test_pictures(tmp_path):

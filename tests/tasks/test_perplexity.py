@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from xmodular.data import MaskedLMCollator, TextFiles, measured_text
-from xmodular.tasks import block_statistics, perplexity_metrics, text_statistics, to_predict
+from xmodular.tasks import block_statistics, loss_a_token, perplexity_metrics, text_statistics, to_predict
 from xmodular.vocabulary import train_tokenizer
 
 GREEK = ["σπίτι", "ποτάμι", "ψωμί", "βουνό", "γιατρός", "αγορά", "βλέπει", "βρίσκει", "ανοίγει", "πλένει", "μικρό"]
@@ -126,6 +126,15 @@ def test_unknown_text_alone_has_figures_too(vocabularies, tmp_path):
     metrics = perplexity_metrics(sums_of(Scorer(None), text, tokenizer).sum(0))
     assert metrics["bits per character"] == pytest.approx(8 * 6 / 3)
     assert metrics["accuracy"] == 0
+
+
+def test_the_loss_is_a_number_where_the_perplexity_is_none():
+    """Of a line of a hundred characters that are one <unk>."""
+    sums = np.array([0.0, 0.0, 0.0, 0.0, 1.0, 101.0, 300.0])
+    assert loss_a_token(sums) == pytest.approx(300 * math.log(256))
+    metrics = perplexity_metrics(sums)
+    assert metrics["perplexity"] == math.inf
+    assert metrics["bits per character"] == pytest.approx(2400 / 101)
 
 
 def test_to_predict_unknown_is_never_right():

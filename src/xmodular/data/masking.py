@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from xmodular.errors import ConfigurationError
+
 _LONGEST_WORD = 10  # pieces; what is longer is a web address, a number or a line without spaces
 # How Unicode's names of characters begin in scripts that put no spaces between words.
 _NO_SPACES = re.compile(
@@ -157,18 +159,26 @@ class CausalLMCollator:
 def word_starts(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
     """Which pieces begin a word, (vocabulary,) bool.
 
-    Those with SentencePiece's mark of a space before them; and those in a script without spaces, such as Chinese or
-    Thai, where a piece is as good a guess at a word as there is.
+    Those with the mark of a space before them, SentencePiece's or byte-level BPE's; of WordPiece those without the mark
+    of a continuation; and those in a script without spaces, such as Chinese or Thai, where a piece is as good a guess
+    at a word as there is.
+
+    Raises:
+        ConfigurationError: the pieces have none of these marks.
     """
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    return np.array([begins_word(piece) for piece in pieces])
+    marked = {mark: np.array([piece.startswith(mark) for piece in pieces]) for mark in ("▁", "Ġ", "##")}
+    mark = max(marked, key=lambda each: int(marked[each].sum()))
+    if not marked[mark].any():
+        raise ConfigurationError("--whole-words: the tokenizer's pieces do not show where a word begins.")
+    return ~marked[mark] if mark == "##" else marked[mark] | np.array([is_word(piece) for piece in pieces])
 
 
-def begins_word(piece: str) -> bool:
-    """Whether a piece begins a word."""
+def is_word(piece: str) -> bool:
+    """Whether a piece is in a script without spaces, so that it is taken for a word."""
     if byte := _BYTE.fullmatch(piece):
         return 0xE3 <= int(byte[1], 16) <= 0xE9  # the first byte of Chinese and Japanese characters
-    return piece[:1] == "▁" or _NO_SPACES.match(unicodedata.name(piece[:1] or " ", "")) is not None
+    return _NO_SPACES.match(unicodedata.name(piece[:1] or " ", "")) is not None
 
 
 def _batch(

@@ -68,7 +68,7 @@ def rows_of(
 
 def _row(run: str, task: str, job: Job, metric: str, seed: int | None, source: str | None, scored: Scored) -> Row:
     measured = scored.metrics[metric]
-    low, high = (end if math.isfinite(end) else None for end in measured.interval())
+    low, high = map(_end, measured.interval())
     reader = job.reading.reader if job.reading.adapted else None
     return Row(
         *(run, task, job.reading.language, metric, job.condition, measured.value, low, high, measured.rows),
@@ -76,6 +76,11 @@ def _row(run: str, task: str, job: Job, metric: str, seed: int | None, source: s
         source=source,
         reader=reader,
     )
+
+
+def _end(value: float) -> float | None:
+    """An end of an interval; None where it has none."""
+    return value if math.isfinite(value) else None
 
 
 def _mean(parts: Sequence[Scored]) -> Scored:
@@ -140,7 +145,7 @@ def _compared(
     pair = (one[0], one[1][0], other[0], other[1][0], task, metric)
     return [
         Comparison(
-            *(*pair, code, d.value, d.low, d.high, d.p, p, d.rows),
+            *(*pair, code, d.value, _end(d.low), _end(d.high), d.p, p, d.rows),
             languages=len(others) if code is None else None,
             over=tuple(others) if code is None else None,
         )

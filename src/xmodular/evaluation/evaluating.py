@@ -237,8 +237,9 @@ def _announce(subjects: Sequence[Subject], task: Task | None, sets: Mapping[str,
         f"Evaluating {models} ({task.name if task else 'perplexity'}) in {len(sets)} languages"
         + (f"; source language {', '.join(sources)}" if sources else "")
     )
+    said: dict[str, None] = {}  # once for all seeds of a run
     for place, subject in enumerate(subjects):
-        which = f" of {subject.run}" if len(subjects) > 1 else ""
+        which = f" of {subject.run}" if len(runs) > 1 else ""
         lacking = []
         for language, each in sets.items():
             reader = known.reader(place, language)
@@ -246,6 +247,8 @@ def _announce(subjects: Sequence[Subject], task: Task | None, sets: Mapping[str,
                 lacking.append(language)
             elif not reader.own:
                 name = Path(each.files[0]).name
-                console.print(f"{name} is read by the adapter{which} of {reader.code}, the nearest relative.")
+                said[f"{name} is read by the adapter{which} of {reader.code}, the nearest relative."] = None
         if lacking:
-            console.print(f"{subject.run} lacks {', '.join(lacking)}.")
+            said[f"{subject.run} lacks {', '.join(lacking)}."] = None
+    for sentence in said:
+        console.print(sentence)

@@ -8,7 +8,9 @@ in a difference. So rows that two values share count as shared, in sets of any s
 Student's t with one degree of freedom less than there are units gives the width, on a scale that suits the metric:
 shares have Wilson's interval (1927) with as many rows as would give the same variance (Korn and Graubard 1998),
 correlations are taken through Fisher's z, what has no upper end through the logarithm. A difference of shares counts
-half a row more of each kind of outcome (Agresti and Min 2005), without which few rows that differ look too sure.
+half a row more of each kind of outcome (Agresti and Min 2005), without which few rows that differ look too sure. What
+has no upper end is compared by its ratio, and the interval of the difference comes from the intervals of the two and
+how they move together (Zou and Donner 2008).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ _CORRELATIONS = ("Pearson", "Spearman")
 _NORMAL = NormalDist()
 _Z = _NORMAL.inv_cdf(0.975)
 _NOISE = 1e-12  # of sums in floating point
+_FAR = 500.0  # on the logarithmic scale: there is no end to an interval that reaches beyond
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class Measured:
         wide = quantile(len(self.units) - 1) * self.error / slope
         if not math.isfinite(wide):
             return least, most
-        return back(turn(self.value) - wide), back(min(turn(self.value) + wide, 700.0))
+        middle = turn(self.value)
+        return back(middle - wide), back(middle + wide) if middle + wide < _FAR else most
 
     def _share(self) -> tuple[float, float]:
         value, count = self.value, len(self.units)
@@ -167,12 +171,36 @@ def compare(a: Measured, b: Measured) -> Difference:
         return Difference(value, math.nan, math.nan, 1.0, a.rows)
     if len(units) < 2 or not math.isfinite(error):
         return Difference(value, -most, most, 1.0, a.rows)
+    if a.scale == "positive" and min(a.value, b.value) > 0:
+        return Difference(value, *_between(a, b, error), _p_of_ratio(a, b), a.rows)
     middle = value
     if a.scale == "share":
         middle, error = _with_half_a_row_more(value, error, a.rows)
     wide = quantile(len(units) - 1) * error
     low, high = min(value, max(middle - wide, -most)), max(value, min(middle + wide, most))
     return Difference(value, low, high, p_of(middle, error, len(units) - 1), a.rows)
+
+
+def _between(a: Measured, b: Measured, error: float) -> tuple[float, float]:
+    """95 % of a's value less b's, whose difference has that standard error, from the ends of their own intervals."""
+    (a_low, a_high), (b_low, b_high) = a.interval(), b.interval()
+    both = 2 * a.error * b.error
+    correlation = (a.error**2 + b.error**2 - error**2) / both if both > 0 else 0.0
+
+    def reach(one: float, other: float) -> float:
+        far = max(one, other)
+        if math.isinf(far):
+            return far
+        near = min(one, other) / far if far > 0 else 0.0
+        return far * math.sqrt(max(0.0, 1 + near * near - 2 * correlation * near))
+
+    value = a.value - b.value
+    return value - reach(a.value - a_low, b_high - b.value), value + reach(a_high - a.value, b.value - b_low)
+
+
+def _p_of_ratio(a: Measured, b: Measured) -> float:
+    units, _, pulls = _sum([a.units, b.units], [a.pulls / a.value, -b.pulls / b.value])
+    return p_of(math.log(a.value / b.value), float(np.sqrt((pulls**2).sum())), len(units) - 1)
 
 
 def _with_half_a_row_more(value: float, error: float, rows: int) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from xmodular.evaluation.conditions import Job
 from xmodular.evaluation.rows import Scored
 from xmodular.evaluation.sets import TestSet
 from xmodular.evaluation.subjects import Subject
-from xmodular.files import written_beside
+from xmodular.files import json_text, written_beside
 from xmodular.options import EvaluateOptions, as_record, build
 from xmodular.results import Row
 from xmodular.tasks.qa import ANSWERS
@@ -102,7 +101,7 @@ def write_predictions(
                         "gold": example.gold,
                         "prediction": dict(prediction),
                     }
-                    file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
+                    file.write(json_text(row, default=_plain))
 
 
 def _plain(value: Any) -> Any:

@@ -76,7 +76,7 @@ def _read(
     """Texts as one vocabulary reads them, every line as often as it is there; and say what of them is lost."""
     texts = {}
     for each in sets:
-        text = TextFiles(each.language, tuple(map(Path, each.files)), repeated=True)
+        text = TextFiles(each.language, tuple(map(Path, each.files)), strict=True, repeated=True)
         with progress(f"tokenising {each.language}, lines", None) as advance:
             texts[each.language] = measured_text(text, tokenizer, block_size, options.packing, advance)
     if (table := lines_table({code: text.lines for code, text in texts.items()})) is not None:

@@ -29,12 +29,14 @@ def with_units(task: Task, sets: Sequence[TestSet]) -> list[TestSet]:
     links = _Links()
     for each in sets:
         names, topics = _names(each.examples), [(each.language, task.topic(example)) for example in each.examples]
-        tried = links.copy()
-        for topic, own in zip(topics, names, strict=True):
-            for name in own:
-                tried.join(topic, name)
-        if len({tried.of(topic) for topic in topics}) >= _LEAST * len(set(topics)):
-            links = tried
+        for known in (names, [own[:1] for own in names]):  # ids alone where places contradict them
+            tried = links.copy()
+            for topic, own in zip(topics, known, strict=True):
+                for name in own:
+                    tried.join(topic, name)
+            if len({tried.of(topic) for topic in topics}) >= _LEAST * len(set(topics)):
+                links = tried
+                break
     numbers: dict[Hashable, int] = {}
     found = []
     for each in sets:

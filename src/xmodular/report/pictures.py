@@ -107,8 +107,10 @@ def heat_picture(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     grid = np.array([[np.nan if value is None else value for value in line] for line in values], dtype=float)
+    grid[~np.isfinite(grid)] = np.nan
     image = axes.imshow(grid, cmap="Blues", aspect="auto")
-    low, high = np.nanmin(grid), np.nanmax(grid)
+    there = grid[~np.isnan(grid)]
+    low, high = (there.min(), there.max()) if there.size else (0.0, 1.0)
     for (line, column), value in np.ndenumerate(grid):
         colour = "white" if value > low + 0.6 * (high - low) else "black"
         axes.text(column, line, texts[line][column], ha="center", va="center", fontsize=8, color=colour)

@@ -41,12 +41,13 @@ class Scale:
 
     @classmethod
     def log(cls, values: Iterable[float]) -> Scale:
-        """A logarithmic axis that holds the positive values, from a power of ten to one."""
+        """A logarithmic axis that holds the positive values, from a power of ten to one, with at most seven marks."""
         there = [value for value in values if math.isfinite(value) and value > 0] or [1.0, 10.0]
         first, last = math.floor(math.log10(min(there))), math.ceil(math.log10(max(there)))
         last = max(last, first + 1)
-        ticks = tuple(10.0**power for power in range(first, last + 1))
-        return cls(ticks[0], ticks[-1], ticks, True)
+        step = math.ceil((last - first) / 6)
+        ticks = tuple(10.0**power for power in range(first, last + 1, step))
+        return cls(ticks[0], 10.0**last, ticks, True)
 
     def at(self, value: float) -> float:
         """The place of a value in per cent of the axis; what lies outside stands at its end."""

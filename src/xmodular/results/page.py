@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from xmodular.languages import english_name
@@ -25,7 +26,17 @@ from xmodular.report import (
 from xmodular.report.charts import Sample, Shape
 from xmodular.results.rows import GEOMETRIC, GUESSES, HEADINGS, LOWER_IS_BETTER, Comparison, Score
 from xmodular.results.scores import Matrix, Scores
-from xmodular.results.tables import by_pair, compared_in, long, means_over, not_parallel, number, p_value, signed
+from xmodular.results.tables import (
+    by_pair,
+    compared_in,
+    interval,
+    long,
+    means_over,
+    not_parallel,
+    number,
+    p_value,
+    signed,
+)
 
 _MARKS: dict[str, tuple[str, Shape]] = {
     "relative": ("c3", "square"),
@@ -229,7 +240,7 @@ def _run_table(scores: Scores, metric: str, run: str) -> str:
         ]
         lines.append([_language(code, source), Cell(f"{count:,}", key=count), *cells])
     means = [scores.mean(adapter, metric, run=run) for adapter in adapters]
-    foot = [Cell(scores.mean_name(run, metric=metric), means_over(scores.others(run, metric=metric))), Cell("")]
+    foot = [Cell(scores.mean_name(run, metric=metric), means_over(scores.averaged(run))), Cell("")]
     foot += [Cell("" if mean is None else number(mean, metric)) for mean in means]
     return table(["language", "rows", *(HEADINGS[a] for a in adapters)], lines, foot if len(lines) > 1 else ())
 
@@ -263,13 +274,15 @@ def _language(code: str, source: str | None) -> Cell:
 
 
 def _matrix(matrix: Matrix) -> str:
-    values = [value for line in matrix.values for value in line if value is not None]
-    low, high = min(values), max(values)
+    values = [value for line in matrix.values for value in line if value is not None and math.isfinite(value)]
+    low, high = min(values, default=0.0), max(values, default=0.0)
     span = (high - low) or 1.0
     less = matrix.metric in LOWER_IS_BETTER
 
     def share(value: float | None) -> float | None:
-        return None if value is None else 0.05 + 0.9 * ((high - value) if less else (value - low)) / span
+        if value is None or not math.isfinite(value):
+            return None
+        return 0.05 + 0.9 * ((high - value) if less else (value - low)) / span
 
     content = Heat(
         "trained in ↓  tested in →",
@@ -299,16 +312,15 @@ def _differences(scores: Scores) -> str:
 
 def _difference(scores: Scores, comparisons: Sequence[Comparison]) -> str:
     metric = comparisons[0].metric
-    reach = [value for each in comparisons for value in (each.low, each.high, each.difference)]
-    scale = Scale.of(reach, low=min(0.0, *reach), high=max(0.0, *reach))
+    ends = [end for each in comparisons for end in (each.low, each.high, each.difference) if end is not None]
+    scale = Scale.of(ends, low=min(0.0, *ends), high=max(0.0, *ends))
     lines, rows = [], []
     for each in sorted(comparisons, key=lambda c: (c.language is not None, -c.difference)):
         p = each.p if each.p_holm is None else each.p_holm
         better = (each.difference < 0) == (metric in LOWER_IS_BETTER)
         colour = "c7" if p >= _SIGNIFICANT else "c1" if better else "c5"
-        low, high = signed(each.low, metric), signed(each.high, metric)
         code, over = compared_in(scores, each)
-        text = f"{code}: {signed(each.difference, metric)} [{low}, {high}], p {p_value(p)}"
+        text = f"{code}: {signed(each.difference, metric)} {interval(each)}, p {p_value(p)}"
         mark = Mark(colour, each.difference, text, "circle", each.low, each.high)
         note = (means_over(each.over) if each.over else over) if each.language is None else _name(code)
         lines.append(Line(code, note, (), (mark,), signed(each.difference, metric)))
@@ -316,7 +328,7 @@ def _difference(scores: Scores, comparisons: Sequence[Comparison]) -> str:
             [
                 Cell(code, note),
                 Cell(f"{each.rows:,}", key=each.rows),
-                Cell(signed(each.difference, metric), f"{low} to {high}", each.difference, p < _SIGNIFICANT),
+                Cell(signed(each.difference, metric), interval(each, "{} to {}"), each.difference, p < _SIGNIFICANT),
                 Cell(p_value(each.p), key=each.p),
                 Cell("", key="") if each.p_holm is None else Cell(p_value(each.p_holm), key=each.p_holm),
             ]

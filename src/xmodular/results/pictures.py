@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,8 +39,10 @@ def draw(scores: Scores, path: Path, metric: str | None = None) -> None:
         }
         title = f"{runs[0]}: {scores.rows[0].task}"
     values = [point.value for _, points in series.values() for point in points if point is not None]
-    limits = (min(0.0, *values), 1.0) if name not in LOWER_IS_BETTER else (0.0, 1.05 * max(values) or 1.0)
-    bar_picture(path, title, languages, series, axis=name, limits=None if name == "perplexity" else limits)
+    limits: tuple[float, float] | None = (min([0.0, *values]), 1.0)
+    if values and name in LOWER_IS_BETTER:
+        limits = None if name == "perplexity" else (0.0, 1.05 * max(values) or 1.0)
+    bar_picture(path, title, languages, series, axis=name, limits=limits)
 
 
 def draw_matrix(matrix: Matrix, path: Path) -> None:
@@ -52,4 +55,8 @@ def draw_matrix(matrix: Matrix, path: Path) -> None:
 
 
 def _points(scores: Sequence[Score | None]) -> list[Point | None]:
-    return [None if score is None else Point(score.value, score.low, score.high) for score in scores]
+    """What can be drawn: values that are numbers, and not infinite."""
+    return [
+        None if score is None or not math.isfinite(score.value) else Point(score.value, score.low, score.high)
+        for score in scores
+    ]

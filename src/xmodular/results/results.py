@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,18 @@ from xmodular.results.scores import Scores
 _FORMAT = 2
 
 
+def _row(content: dict[str, Any]) -> Row:
+    return Row(**{**content, "value": _value(content["value"])})
+
+
 def _comparison(content: dict[str, Any]) -> Comparison:
-    over = content.get("over")
-    return Comparison(**{**content, "over": None if over is None else tuple(over)})
+    over, difference = content.get("over"), _value(content["difference"])
+    return Comparison(**{**content, "difference": difference, "over": None if over is None else tuple(over)})
+
+
+def _value(number: float | None) -> float:
+    """JSON has null where a value is no number."""
+    return math.nan if number is None else number
 
 
 class Results(Scores):
@@ -56,9 +66,9 @@ class Results(Scores):
             if content.get("format", 1) not in (1, _FORMAT):
                 raise ValueError(f"format {content['format']!r}; known are 1 and {_FORMAT}")
             return cls(
-                tuple(Row(**row) for row in content["rows"]),
+                tuple(map(_row, content["rows"])),
                 content["source"],
-                tuple(_comparison(comparison) for comparison in content.get("comparisons", ())),
+                tuple(map(_comparison, content.get("comparisons", ()))),
                 dict(content.get("about", {})),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

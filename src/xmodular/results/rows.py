@@ -40,7 +40,7 @@ class Row:
         metric: such as "accuracy".
         adapter: "right" (the language's own), "relative" (the nearest relative's), "source" (the training language's),
             "none" (the bottlenecks add nothing), "majority" or "uniform" (no model).
-        value: of the metric; shares lie in [0, 1].
+        value: of the metric; shares lie in [0, 1]; NaN if it is no number, null in JSON.
         low, high: 95 % interval; None where there is no chance in it, or no end to it.
         rows: how many rows were read.
         seed: of the model's training; None where it is unknown, and where the value is the mean over a run's seeds.
@@ -91,8 +91,8 @@ class Comparison:
         baseline, baseline_adapter: with what; the difference is the run's value less the baseline's.
         task, metric: as of a `Row`.
         language: code; None for the mean over languages that neither side was trained in.
-        difference: of the metric.
-        low, high: its 95 % interval, of these models on other rows.
+        difference: of the metric; NaN if one side is no number.
+        low, high: its 95 % interval, of these models on other rows; None where there is no end to it.
         p: two-sided, by Student's t over the rows.
         p_holm: corrected for the number of languages (Holm 1979); None for the mean.
         rows: how many rows were read.
@@ -108,8 +108,8 @@ class Comparison:
     metric: str
     language: str | None
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
     p_holm: float | None
     rows: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,7 +95,7 @@ class Scores:
         if not rows:
             return None
         seeds = [row for row in rows if row.seed is not None]
-        spread = statistics.stdev(row.value for row in seeds) if len(seeds) > 1 else None
+        spread = _deviation([row.value for row in seeds]) if len(seeds) > 1 else None
         pooled = next((row for row in rows if row.seed is None), rows[0] if len(rows) == 1 else None)
         if pooled is None:  # seeds that were never brought together
             value = mean([row.value for row in rows], rows[0].metric)
@@ -119,6 +120,11 @@ class Scores:
             if code not in trained and all(self.own(code, metric, run=run) is not None for run in names)
         ]
 
+    def averaged(self, run: str | None = None) -> list[str]:
+        """The languages of a run's `mean`: all of its own but the source."""
+        source = self.source_of(run)
+        return [code for code in self._codes(run) if code != source]
+
     def mean(
         self,
         adapter: str = "right",
@@ -133,9 +139,7 @@ class Scores:
 
         Of perplexities it is the geometric mean.
         """
-        source = self.source_of(run)
-        codes = [code for code in self._codes(run) if not (transfer and code == source)]
-        codes = codes if languages is None else list(languages)
+        codes = languages if languages is not None else self.averaged(run) if transfer else self._codes(run)
         found = [self.value(code, adapter, metric, run=run) for code in codes]
         values = [score.value for score in found if score is not None]
         return mean(values, metric or self._metric) if values and len(values) == len(codes) else None
@@ -213,3 +217,8 @@ class Scores:
         for row in self.rows:
             found.setdefault((row.run, row.language, row.adapter, row.metric), []).append(row)
         return found
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """Standard deviation (with n - 1); NaN if a value is infinite or no number."""
+    return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan

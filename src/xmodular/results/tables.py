@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Column, Table
 from rich.text import Text
 
+from xmodular.console import compact
 from xmodular.results.rows import HEADINGS, LOWER_IS_BETTER, Comparison, Score
 from xmodular.results.scores import Matrix, Scores
 
@@ -22,13 +23,19 @@ def number(value: float, metric: str) -> str:
         return str(value)
     if metric in ("RMSE", "bits per character"):
         return f"{value:.3f}"
-    return f"{value:.1f}" if metric in LOWER_IS_BETTER else f"{100 * value:.1f}"
+    return compact(value) if metric in LOWER_IS_BETTER else f"{100 * value:.1f}"
 
 
 def signed(value: float, metric: str) -> str:
     """A difference as it is shown."""
     text = number(abs(value), metric)
     return text if math.isnan(value) or not float(text) else f"{'+' if value > 0 else _MINUS}{text}"
+
+
+def interval(each: Comparison, form: str = "[{}, {}]") -> str:
+    """A difference's interval as it is shown; an end that it has not is infinite."""
+    low, high = -math.inf if each.low is None else each.low, math.inf if each.high is None else each.high
+    return form.format(signed(low, each.metric), signed(high, each.metric))
 
 
 def p_value(p: float) -> str:
@@ -84,7 +91,7 @@ def terminal(scores: Scores, metric: str, run: str | None = None) -> Table:
         title = f"{scores.rows[0].task}: {metric}, {HEADINGS['right']}"
     else:
         heading, lines = adapter_lines(scores, metric, short, run)
-        others = scores.others(run or scores.runs()[0], metric=metric)
+        others = scores.averaged(run)
         title = f"{scores.rows[0].task}: {metric}" + (f", {run}" if run is not None else "")
     cells = "".join(cell for line in lines for cell in line)
     seeds = any(len(scores.seeds(each)) > 1 for each in scores.runs())
@@ -94,11 +101,11 @@ def terminal(scores: Scores, metric: str, run: str | None = None) -> Table:
     captions = []
     if "±" in cells:
         captions.append(f"±: {'standard deviation over seeds, else ' if seeds else ''}half the 95 % interval")
-    if lines[-1][0].startswith("mean") and any(lines[-1][2:]):
+    if _has_mean(lines):
         captions.append(f"{lines[-1][0]}: {means_over(others)}")
     table.caption = Text("\n".join(captions)) if captions else None
     for line in lines:
-        table.add_row(*map(Text, line), style="bold" if line[0].startswith(("mean", "geometric mean")) else None)
+        table.add_row(*map(Text, line), style="bold" if _is_mean(line) else None)
     return table
 
 
@@ -109,12 +116,12 @@ def markdown(scores: Scores) -> str:
     for metric in scores.metrics():
         title = f"{scores.rows[0].task}: {metric}"
         if len(runs) > 1:
-            lines = _markdown_table(run_lines(scores, metric, long))
-            parts += [f"### {title}\n", *lines, *_said_over(scores.others(metric=metric))]
+            lines = run_lines(scores, metric, long)
+            parts += [f"### {title}\n", *_markdown_table(lines), *_said_over(scores.others(metric=metric), lines)]
         for run in runs:
             name = f"{title}, {run}" if len(runs) > 1 else title
-            lines = _markdown_table(adapter_lines(scores, metric, long, run))
-            parts += [f"### {name}\n", *lines, *_said_over(scores.others(run, metric=metric))]
+            lines = adapter_lines(scores, metric, long, run)
+            parts += [f"### {name}\n", *_markdown_table(lines), *_said_over(scores.averaged(run), lines)]
     main = scores.metrics()[0]
     if heads := summary_lines(scores, main):
         parts += [f"### Transfer: {main}\n", *_markdown_table(heads), *_said_over(scores.others(metric=main))]
@@ -135,8 +142,9 @@ def reading(scores: Scores) -> list[str]:
     return notes
 
 
-def _said_over(codes: Sequence[str]) -> list[str]:
-    return [f"Mean {means_over(codes)}.\n"] if codes else []
+def _said_over(codes: Sequence[str], lines: _Lines | None = None) -> list[str]:
+    """A sentence on the means, if there are any, at the end of a table where one is given."""
+    return [f"Mean {means_over(codes)}.\n"] if codes and (lines is None or _has_mean(lines[1])) else []
 
 
 def adapter_lines(
@@ -235,13 +243,21 @@ def comparison_lines(scores: Scores, comparisons: Iterable[Comparison]) -> _Line
             "{} ({})".format(*names) if (names := compared_in(scores, each))[1] else names[0],
             str(each.rows),
             signed(each.difference, each.metric),
-            f"[{signed(each.low, each.metric)}, {signed(each.high, each.metric)}]",
+            interval(each),
             p_value(each.p),
             "" if each.p_holm is None else p_value(each.p_holm),
         ]
         for each in comparisons
     ]
     return ["language", "rows", "difference", "95 % interval", "p", "p (Holm)"], lines
+
+
+def _is_mean(line: Sequence[str]) -> bool:
+    return line[0].startswith(("mean", "geometric mean"))
+
+
+def _has_mean(lines: Sequence[Sequence[str]]) -> bool:
+    return bool(lines) and _is_mean(lines[-1]) and any(lines[-1][2:])
 
 
 def _named(code: str, source: str | None) -> str:

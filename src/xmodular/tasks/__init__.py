@@ -18,7 +18,7 @@ from xmodular.tasks.models import (
     to_run,
     tokenizer_of,
 )
-from xmodular.tasks.perplexity import block_statistics, perplexity_metrics, text_statistics, to_predict
+from xmodular.tasks.perplexity import block_statistics, loss_a_token, perplexity_metrics, text_statistics, to_predict
 from xmodular.tasks.qa import QA
 from xmodular.tasks.regress import REGRESS
 from xmodular.tasks.tag import TAG
@@ -71,6 +71,7 @@ __all__ = [
     "load_model",
     "load_saved",
     "longest",
+    "loss_a_token",
     "perplexity_metrics",
     "predict_logits",
     "read_labels",

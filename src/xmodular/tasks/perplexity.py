@@ -140,15 +140,21 @@ def text_statistics(text: MeasuredText, blocks: np.ndarray, predicted: np.ndarra
     return sums
 
 
+def loss_a_token(sums: np.ndarray) -> np.ndarray:
+    """Nats a token (...), from (..., 7) sums, as `text_statistics` has them; NaN where nothing was predicted."""
+    losses, _, predicted, known, unknown, _, untold = np.moveaxis(sums, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        told = np.where(known > 0, losses / predicted * known, 0.0)  # what was predicted stands for all that could be
+    return (told + untold * math.log(256)) / np.maximum(known + unknown, 1)
+
+
 def perplexity_metrics(sums: np.ndarray) -> dict[str, np.ndarray]:
     """Perplexity, bits per character and accuracy, from (..., 7) sums, as `text_statistics` has them."""
-    losses, right, predicted, known, unknown, characters, untold = np.moveaxis(sums, -1, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):  # nothing was predicted: no number
-        share = np.where(known > 0, known / predicted, 0.0)  # of what was predicted, to all that could be
-        nats = losses * share + untold * math.log(256)
-    tokens = np.maximum(known + unknown, 1)
-    return {
-        "perplexity": np.exp(nats / tokens),
-        "bits per character": nats / math.log(2) / np.maximum(characters, 1),
-        "accuracy": right * share / tokens,
-    }
+    _, right, predicted, known, unknown, characters, _ = np.moveaxis(sums, -1, 0)
+    tokens, loss = np.maximum(known + unknown, 1), loss_a_token(sums)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return {
+            "perplexity": np.exp(loss),
+            "bits per character": loss * tokens / math.log(2) / np.maximum(characters, 1),
+            "accuracy": np.where(known > 0, right / predicted * known, 0.0) / tokens,
+        }

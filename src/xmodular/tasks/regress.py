@@ -126,7 +126,7 @@ def _correlation(rows: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """From sums of x, y, x², y² and xy: (n Σxy - Σx Σy) / √((n Σx² - (Σx)²) (n Σy² - (Σy)²))."""
     x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
     spread_x, spread_y = rows * xx - x * x, rows * yy - y * y
-    # A resample of equal rows leaves rounding errors in place of zeros.
+    # Equal rows leave rounding errors in place of zeros.
     real = (spread_x > 1e-12 * rows * xx) & (spread_y > 1e-12 * rows * yy)
     product = np.where(real, spread_x * spread_y, 1.0)
     return np.where(real, np.clip((rows * xy - x * y) / np.sqrt(product), -1, 1), 0.0)

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from xmodular.certificate import Certificate, diff
 from xmodular.configuration import XmodConfig
-from xmodular.console import console, quiet_transformers
+from xmodular.console import compact, console, quiet_transformers
 from xmodular.data import (
     Batches,
     BlockCache,
@@ -342,7 +342,7 @@ def _print_scores(code: str, metrics: dict[str, Any]) -> None:
         table.add_row(
             name,
             f"{values['loss']:.3f}",
-            f"{values['perplexity']:.1f}",
+            compact(values["perplexity"]),
             f"{values['bits_per_character']:.3f}",
             f"{values['unknown']:.2%}",
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from xmodular.files import written_beside
+from xmodular.files import json_text, written_beside
 from xmodular.training.checkpoints import saving
 
 _NAMES = ("loss", "grad_norm", "learning_rate")
@@ -40,7 +40,7 @@ class RunLog(TrainerCallback):
         values |= {name: value for name, value in logs.items() if name.startswith("eval_")}
         if values:
             with saving("A line of the log", self.path.parent), self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **values}) + "\n")
+                file.write(json_text({"step": state.global_step, **values}))
 
     def _lines(self) -> list[str]:
         return self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.is_file() else []

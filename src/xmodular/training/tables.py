@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from xmodular.console import console
+from xmodular.console import compact, console
 from xmodular.data import LanguageBlocks, Share
 
 _Scores = Mapping[str, Mapping[str, float]]
@@ -63,6 +63,6 @@ def print_validation(after: _Scores, before: _Scores) -> None:
             was = before[code]
             cells = [f"{was['loss']:.3f}", *cells, f"{was['bits_per_character']:.3f}", bits]
         else:
-            cells += [f"{values['perplexity']:.1f}", bits, f"{values['accuracy']:.1%}"]
+            cells += [compact(values["perplexity"]), bits, f"{values['accuracy']:.1%}"]
         table.add_row(code, *cells, f"{values['unknown']:.2%}")
     console.print(table)

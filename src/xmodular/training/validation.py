@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import nn
 
 from xmodular.console import progress
 from xmodular.data import CausalLMCollator, MaskedLMCollator, MeasuredText
-from xmodular.tasks import block_statistics, perplexity_metrics, text_statistics, to_predict
+from xmodular.tasks import block_statistics, loss_a_token, perplexity_metrics, text_statistics, to_predict
 
 
 class Validation:
@@ -64,7 +63,7 @@ class Validation:
             total = text_statistics(text, blocks, sums[own], causal=causal).sum(0)
             metrics = {name: float(value) for name, value in perplexity_metrics(total).items()}
             answer[text.language] = {
-                "loss": math.log(metrics["perplexity"]),
+                "loss": float(loss_a_token(total)),
                 "perplexity": metrics["perplexity"],
                 "accuracy": metrics["accuracy"],
                 "bits_per_character": metrics["bits per character"],
