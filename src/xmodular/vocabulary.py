@@ -133,10 +133,15 @@ def train_tokenizer(
 
     Raises:
         ConfigurationError: the vocabulary is too small for the characters of the text.
-        DataError: there is no text.
+        DataError: there is no text, or it is no collection of lines.
     """
     characters, lines = {}, {}
     for language, language_lines in text.items():
+        if isinstance(language_lines, (str, bytes, Mapping, Iterator)) or hasattr(language_lines, "columns"):
+            raise DataError(
+                f"The text of {language} is a {type(language_lines).__name__}: give a list of lines, or another "
+                "collection of them that can be read twice."
+            )
         lengths = [len(line) for line in language_lines]
         characters[language], lines[language] = sum(lengths), len(lengths)
     repeats = repetitions(characters, alpha)
