@@ -13,6 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 console = Console(stderr=True, markup=False, emoji=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things in words, as "1 row" or "1,200 rows"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def progress_bar() -> Progress:
     """A progress display in this project's form, not yet started."""
     return Progress(

@@ -51,7 +51,10 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...] |
     given, gold = listed(values.get("words")), listed(values.get("tags"))
     if given is None:
         if "text" not in values:
-            raise ValueError("no words; a row has 'words', or a 'text' to be split into words.")
+            raise ValueError(
+                "no words; a row has 'words', or a 'text' to be split into words; --columns words=... names another "
+                "column"
+            )
         if gold is not None:
             raise ValueError("tags belong to 'words', a list, and there are none.")
         text = text_of(values, "text")

@@ -32,8 +32,8 @@ def doubts(train: Sequence[Example], dev: Sequence[Example] | None) -> list[str]
         again = sum(each in known for each in row_hashes(dev))
         if again >= _AGAIN * len(dev):
             found.append(
-                f"{again:,} of {len(dev):,} validation rows are training rows too: how well they are read says little "
-                "about new text."
+                f"{again:,} of {len(dev):,} validation rows are training rows too: their scores say little about new "
+                "text."
             )
     return found
 
@@ -63,7 +63,7 @@ def _label_doubts(examples: Sequence[Example]) -> list[str]:
     for name in sorted(names):
         groups.setdefault(_folded(name), []).append(name)
     if twins := [", ".join(map(repr, group)) for group in groups.values() if len(group) > 1]:
-        found.append(f"Labels that differ only in how they are spelled are several labels: {'; '.join(twins)}.")
+        found.append(f"Labels that differ only in spelling count as different labels: {'; '.join(twins)}.")
     return found
 
 
@@ -139,13 +139,13 @@ def learned_nothing(
         if not value or any(scores.get(metric, math.inf) > value[metric] + _CLOSE for metric in list(value)[:2]):
             return None
         return (
-            f"Nothing was learned that shows in validation: its {name} is {scores[name]:.3f}, and {value[name]:.3f} "
-            f"by {guess}. {advice}"
+            f"Validation shows nothing learned: {name} is {scores[name]:.3f}; {guess} would give {value[name]:.3f}. "
+            f"{advice}"
         )
     loss, of_a_guess = metrics["train_loss"], _entropy(train)
     if not of_a_guess or loss < _ITS_LOSS * of_a_guess:
         return None
-    return f"Nothing was learned: the training loss is {loss:.3f}, and that of a guess is {of_a_guess:.3f}. {advice}"
+    return f"Nothing was learned: the training loss is {loss:.3f}, and guessing would give {of_a_guess:.3f}. {advice}"
 
 
 def _best_guess(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> tuple[str, str, Mapping[str, float]]:
@@ -155,7 +155,7 @@ def _best_guess(task: Task, examples: Sequence[Example], labels: Sequence[str]) 
         return "", "", {}
     metric = next(iter(next(iter(found.values()))))
     best = max(found, key=lambda name: found[name].get(metric, -math.inf))
-    return metric, {"majority": "always the same guess", "uniform": "a blind draw"}.get(best, best), found[best]
+    return metric, {"majority": "always the same answer", "uniform": "drawing at random"}.get(best, best), found[best]
 
 
 def _entropy(examples: Sequence[Example]) -> float:
