@@ -99,6 +99,11 @@ def test_doubts_about_labels(labels, expected):
         (["B-X B-x"], ["'B-X', 'B-x'"]),
         ([" ".join(f"lemma{n}" for n in range(60)), "lemma1 lemma2"], ["There are 60 tags for 62 words"]),
         ([" ".join(f"T{n}" for n in range(60))] * 5, []),
+        (["O PER O", "O O LOC"], ["The tags (LOC, PER) do not mark spans"]),
+        (["B_PER I_PER", "O"], ["The tags (B_PER, I_PER) do not mark spans"]),
+        (["b-per i-per o"], ["do not mark spans as B-PER"]),
+        (["0 3 4"], ["The tags (0, 3, 4) do not mark spans"]),
+        (["V O N", "N V"], []),  # a part of speech may be called O
     ],
 )
 def test_doubts_about_tags(sentences, expected):

@@ -18,6 +18,7 @@ _FRACTION = re.compile(r"[-+]?[0-9]*[.,][0-9]*[1-9][0-9]*")
 _WHOLE = re.compile(r"[-+]?[0-9]+([.,]0*)?")
 _POINT_ZERO = re.compile(r"(?<=[0-9])[.,]0*$")
 _MARKED = re.compile("([BIESLUM])-.+")  # M as in BMES, L and U as in BILOU
+_OTHERWISE = re.compile("o|[BIESLUM][-_].+|[0-9]+", re.IGNORECASE)  # what is near to IOB2, and numbers of classes
 _AGAIN = 0.1  # a share of validation rows that are training rows
 _MANY_TAGS, _WORDS_A_TAG = 50, 4  # tags, and words a tag, that make a column look like one of lemmas
 _CLOSE = 0.01  # to a guess
@@ -81,7 +82,7 @@ def _tag_doubts(examples: Sequence[Example]) -> list[str]:
     marks = {match[1] for name in names if (match := _MARKED.fullmatch(name))}
     others = {name for name in names if not _MARKED.fullmatch(name)}
     if not marks & {"B", "I"} or 2 * len(others) >= len(names):
-        return []
+        return _unmarked(label_counts(tagged))
     if others:
         first = next(each.place for each in tagged if others.intersection(each.gold))
         return [
@@ -99,6 +100,19 @@ def _tag_doubts(examples: Sequence[Example]) -> list[str]:
     if count:
         found.append(f"{count:,} tags do not fit the ones beside them in BIOES ({where}).")
     return found
+
+
+def _unmarked(counts: Counter[str]) -> list[str]:
+    """Whether tags that mark no spans look like such as should: PER beside many O, B_PER, b-per, numbers."""
+    names = set(counts) - {"O"}
+    outside = bool(names) and counts.most_common(1)[0][0] == "O"
+    spelled = bool(names) and all(_OTHERWISE.fullmatch(name) for name in names)
+    if not outside and not spelled:
+        return []
+    return [
+        f"The tags ({some(names)}) do not mark spans as B-PER and I-PER do: the score is the accuracy of words, not F1 "
+        "of spans."
+    ]
 
 
 def _faults(tags: Sequence[str], *, simple: bool) -> int:
