@@ -230,7 +230,7 @@ def test_nothing_learned_shows_in_the_training_loss(task, examples, guess):
     def say(loss):
         return learned_nothing(TASKS[task], examples, None, [], {"train_loss": loss}, options_of(max_steps=7))
 
-    assert f"the training loss is {guess:.3f}, and guessing would give {guess:.3f}" in say(guess)
+    assert f"the training loss is {guess:.3f} at the end, and guessing would give {guess:.3f}" in say(guess)
     assert "Raise --learning-rate (it was 2e-05) or --max-steps (7)." in say(guess)
     assert say(0.9 * guess) is None
 
@@ -316,3 +316,15 @@ def test_snli_says_its_label_in_a_column_of_its_own(base_run, tmp_path):
     assert "predicted_label" in header  # so that the gold is read again
     again = evaluate(run.output_dir, {"en": tmp_path / "out.csv"}).rows
     assert again == evaluate(run.output_dir, {"en": tmp_path / "a.jsonl"}).rows
+
+
+def test_what_the_first_steps_cost_is_not_held_against_a_run(base_run, tmp_path, capsys):
+    """The mean loss of a run whose head begins far from the labels' shares is above that of a guess for long."""
+    rows = [{"words": ["the"] * 7 + ["river"], "tags": ["O"] * 7 + ["B-X"]}] * 8
+    options = {"task": "tag", "learning_rate": 1e-2, "max_steps": 16, "log_every": 4, "schedule": "constant"}
+    train = write(tmp_path / "en_XX.train.jsonl", rows)
+    run = finetune(base_run.output_dir, train, output_dir=tmp_path / "run", **options)
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    guess = -sum(share * math.log(share) for share in (7 / 8, 1 / 8))
+    assert logged[-1]["loss"] < 0.9 * guess < run.metrics["train_loss"]
+    assert "was learned" not in said(capsys)

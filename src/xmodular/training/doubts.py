@@ -141,7 +141,7 @@ def learned_nothing(
         train: its training rows.
         dev: its validation rows, if there are any: then they decide, else the training loss does.
         labels: the model's.
-        metrics: ``train_loss``, in nats, and the scores of validation as ``dev``.
+        metrics: ``train_loss``, in nats, at the end, and the scores of validation as ``dev``.
         options: of the run.
     """
     longer = "--epochs" if options.max_steps is None else "--max-steps"
@@ -159,7 +159,10 @@ def learned_nothing(
     loss, of_a_guess = metrics["train_loss"], _entropy(train)
     if not of_a_guess or loss < _ITS_LOSS * of_a_guess:
         return None
-    return f"Nothing was learned: the training loss is {loss:.3f}, and guessing would give {of_a_guess:.3f}. {advice}"
+    return (
+        f"Little or nothing was learned: the training loss is {loss:.3f} at the end, and guessing would give "
+        f"{of_a_guess:.3f}. {advice}"
+    )
 
 
 def _best_guess(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> tuple[str, str, Mapping[str, float]]:

@@ -6,6 +6,7 @@ adapter is then used beside another's.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -142,13 +143,22 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         metrics["best_step"] = reached.best
         metrics["stopped_early"] = reached.step < batches.steps
         metrics["dev"] = dev.scores(model, labels)
-    if said := learned_nothing(task, data.examples, None if dev is None else dev.examples, labels, metrics, options):
+    at_the_end = {**metrics, "train_loss": _last_loss(options.output_dir, reached)}
+    if said := learned_nothing(task, data.examples, None if dev is None else dev.examples, labels, at_the_end, options):
         console.print(said)
         warnings.append(said)
     run = Run(model, tokenizer, options.output_dir, metrics)
     if arguments.process_index == 0:
         _save(run, options, list(dict.fromkeys(codes)), rows, dev_rows, groups, warnings)
     return run
+
+
+def _last_loss(folder: Path, reached: Progress) -> float:
+    """The last training loss that was logged; in a run too short for that, the mean one."""
+    log = folder / "log.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    losses = [float(entry["loss"]) for line in lines if "loss" in (entry := json.loads(line))]
+    return losses[-1] if losses else reached.train_loss
 
 
 def _rows(task: Task, options: FinetuneOptions, config: XmodConfig) -> tuple[Rows, Rows | None, list[str]]:
