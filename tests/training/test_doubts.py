@@ -159,7 +159,7 @@ def test_rows_without_a_label_are_left_out_and_counted(mark, base_run, tmp_path,
     results = evaluate(run.model, {"en": dev})
     assert results.rows[0].rows == 3
     assert "1 of 4 rows have no label" in said(capsys)
-    with pytest.raises(DataError, match="has no row with a label: all 2 say '-' or -1"):
+    with pytest.raises(DataError, match="has no row with a label: all 2 have '-' or -1"):
         evaluate(run.model, {"en": write(tmp_path / "none.jsonl", unlabelled * 2)})
 
 
