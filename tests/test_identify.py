@@ -9,6 +9,7 @@ import unicodedata
 from functools import lru_cache
 from pathlib import Path
 
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -258,3 +259,10 @@ def test_characters_are_read_as_the_normaliser_of_tokenizers_reads_them() -> Non
 @given(st.text(max_size=60))
 def test_normalising_a_text_first_changes_nothing(text: str) -> None:
     assert of(*ALL)([unicodedata.normalize("NFKC", text)]) == of(*ALL)([text])
+
+
+@pytest.mark.parametrize("table", [pandas.DataFrame({"text": ["Das ist ein Haus."]}), {"text": ["Das ist ein Haus."]}])
+def test_the_columns_of_a_table_are_no_texts(table):
+    with pytest.raises(InputError, match=rf"texts is a {type(table).__name__}: give one of its columns"):
+        Identifier(["de_DE", "en_XX"])(table)
+    assert Identifier(["de_DE", "en_XX"])(table["text"])[0].language == "de_DE"

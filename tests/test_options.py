@@ -79,12 +79,12 @@ def test_saved_options_make_the_same_run(base_run):
         ({"alpah": 0.3}, "Unknown option 'alpah' for PretrainOptions; did you mean 'alpha'"),
         ({"zzz": 1}, "Unknown option 'zzz' for PretrainOptions; the options are: output_dir, "),
         ({}, r"Missing: output_dir, text \(Where the model"),
-        ({"max_steps": "many"}, "max_steps is a whole number; not 'many'"),
-        ({"max_steps": 1.5}, "max_steps is a whole number; not 1.5"),
-        ({"max_steps": True}, "max_steps is int; not True"),
-        ({"alpha": "x"}, "alpha is a number; not 'x'"),
+        ({"max_steps": "many"}, "max_steps must be a whole number; got 'many'"),
+        ({"max_steps": 1.5}, "max_steps must be a whole number; got 1.5"),
+        ({"max_steps": True}, "max_steps must be a whole number; got True"),
+        ({"alpha": "x"}, "alpha must be a number; got 'x'"),
         ({"alpha": 1.5}, "alpha must be between 0.0 and 1.0; got 1.5"),
-        ({"resume": "yes"}, "resume is true or false; not 'yes'"),
+        ({"resume": "yes"}, "resume must be true or false; got 'yes'"),
         ({"languages": 3}, "languages is a list, or text with commas; not 3"),
         ({"precision": "fp8"}, "precision is one of auto, fp32, bf16, fp16; not 'fp8'"),
         ({"overrides": "hidden_size"}, "overrides is written key=value,key=value; not 'hidden_size'"),
@@ -193,9 +193,13 @@ def test_an_option_that_takes_several_may_be_repeated_or_listed(finetuned, flags
         (("--overwrite", "--no-overwrite"), "--overwrite and --no-overwrite exclude each other."),
         (("--columns", "text=x", "--columns", "text=y"), "columns has 'text' twice: x, y."),
         (("--seeds", "1", "--seeds", "1"), "--seeds names a seed twice: 1, 1."),
+        (("--recipe", "--overwrite"), "--recipe needs a value; --overwrite follows it."),
+        (("--dev", "--train", "x"), "--dev needs a value; --train follows it."),
+        (("--dev", "--train=x"), "--dev needs a value; --train=x follows it."),
+        (("--dev",), "--dev needs a value."),
     ],
 )
-def test_an_option_that_takes_one_value_is_refused_two(finetuned, flags, message):
+def test_an_option_that_takes_one_value_is_refused_two_or_none(finetuned, flags, message):
     run = invoke("finetune", "--model", "m", "--output-dir", "o", "--train", "a", *flags)
     assert run.exit_code == 2
     assert " ".join(run.stderr.split()) == f"Error: {message}"

@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+import pandas
 import pytest
 import sentencepiece
 from tokenizers import Tokenizer
@@ -230,3 +231,12 @@ def test_text_is_read_without_cutting_or_filling_and_with_users_own_tokens(token
     spelled = text_backend(own).encode("the <sep> house", add_special_tokens=False).ids
     assert own.convert_tokens_to_ids("<sep>") not in spelled
     assert own.backend_tokenizer.truncation is not None  # as the user left it
+
+
+@pytest.mark.parametrize(
+    "lines", ["a text", b"a text", {"text": ENGLISH}, iter(ENGLISH), pandas.DataFrame({"text": ENGLISH})]
+)
+def test_what_is_no_collection_of_lines_is_refused(lines):
+    """A string gives letters, a table the names of its columns, an iterator nothing when it is read again."""
+    with pytest.raises(DataError, match=rf"text of en is a {type(lines).__name__}: give a list of lines"):
+        train_tokenizer({"en": lines}, 150)

@@ -196,7 +196,7 @@ def _gathered(words: Sequence[str], options: type) -> list[str]:
     verb with arguments of its own, stay where they are.
 
     Raises:
-        ConfigurationError: a flag that takes one value has two, or a switch is turned on and off.
+        ConfigurationError: a flag that takes one value has two, one has none, or a switch is turned on and off.
     """
     takes = _takes(options)
     has_arguments = any(field.metadata["positional"] for field in dataclasses.fields(options))
@@ -222,10 +222,10 @@ def _gathered(words: Sequence[str], options: type) -> list[str]:
         if last is None:
             given[flag] = []
             rest.append(word)
-        elif is_joined or waiting:
+        elif is_joined or (waiting and waiting[0].partition("=")[0] not in takes):
             given.setdefault(flag, []).append(value if is_joined else waiting.pop(0))
-        else:
-            rest.append(word)
+        else:  # the parser would take the next flag for the value
+            raise ConfigurationError(f"{flag} needs a value{f'; {waiting[0]} follows it' if waiting else ''}.")
     for flag, values in given.items():
         if len(values) > 1 and takes[flag] == "one":
             raise ConfigurationError(f"{flag} takes one value; it is given {len(values)}: {', '.join(values):.200}.")

@@ -18,6 +18,11 @@ def compact(value: float) -> str:
     return f"{value:.1f}" if abs(value) < 1e6 else f"{value:.2e}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things in words, as "1 row" or "1,200 rows"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def progress_bar() -> Progress:
     """A progress display in this project's form, not yet started."""
     return Progress(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -114,10 +114,12 @@ class Identifier:
             texts: any strings.
 
         Raises:
-            InputError: if `texts` is one string, or holds something else than strings.
+            InputError: if `texts` is one string or a table, or holds something else than strings.
         """
         if isinstance(texts, str):
             raise InputError(f"texts is the string {texts!r:.80}: give a list of texts.")
+        if isinstance(texts, Mapping) or hasattr(texts, "columns"):  # iterating over it gives names
+            raise InputError(f"texts is a {type(texts).__name__}: give one of its columns, or a list of texts.")
         return [self._identify(text, place) for place, text in enumerate(texts)]
 
     def _identify(self, text: str, place: int) -> Identified:

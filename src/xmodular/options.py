@@ -26,6 +26,13 @@ Trainable = Literal["shared", "all", "adapters", "head", "all-but-adapters"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Packing = Literal["fill", "documents", "lines"]
 WeightPrecision = Literal["keep", "fp32", "bf16", "fp16"]
+_KINDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+}
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as torch calls them
 Fallback = Literal["relative"]
 Pooling = Literal["first", "mean"]
@@ -273,8 +280,8 @@ class FinetuneOptions(TrainingOptions):
     adam_epsilon: float = _option("AdamW's epsilon.", 1e-6)
     classifier_dropout: float | None = _option("Dropout in the task head; default: the model's.", None)
     pooling: Pooling | None = _option(
-        "What the head of classify and regress reads: the first token's state, or the mean of all. Default: as the model "
-        "says.",
+        "What the head of classify and regress reads: the first token's state, or the mean of all; default: what the "
+        "model says.",
         None,
     )
     seeds: tuple[int, ...] = _option("Train once for each of these seeds, in <output-dir>/seed-<seed>.", ())
@@ -707,7 +714,7 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
     if hint is bool or isinstance(value, bool):
         if hint is bool and isinstance(value, bool):
             return value
-        raise ConfigurationError(f"{name} is {'true or false' if hint is bool else hint.__name__}; not {value!r}.")
+        raise ConfigurationError(f"{name} must be {_KINDS[hint]}; got {value!r:.60}.")
     if hint is str and isinstance(value, str):
         return value  # as it is: the name of rows in memory carries them
     try:
@@ -717,8 +724,8 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
             raise ValueError
         return hint(value)
     except (TypeError, ValueError):
-        kind = {int: "a whole number", float: "a number", str: "text", Path: "a path"}[hint]
-        raise ConfigurationError(f"{name} is {kind}; not {value!r}.") from None
+        shown = " ".join(f"{value!r}".split())  # that of a table has several lines
+        raise ConfigurationError(f"{name} must be {_KINDS[hint]}; got {shown:.60}.") from None
 
 
 def _coerce_mapping(name: str, value: Any, *, text: bool) -> dict[str, Any]:

@@ -133,10 +133,15 @@ def train_tokenizer(
 
     Raises:
         ConfigurationError: the vocabulary is too small for the characters of the text.
-        DataError: there is no text.
+        DataError: there is no text, or it is no collection of lines.
     """
     characters, lines = {}, {}
     for language, language_lines in text.items():
+        if isinstance(language_lines, (str, bytes, Mapping, Iterator)) or hasattr(language_lines, "columns"):
+            raise DataError(
+                f"The text of {language} is a {type(language_lines).__name__}: give a list of lines, or another "
+                "collection of them that can be read twice."
+            )
         lengths = [len(line) for line in language_lines]
         characters[language], lines[language] = sum(lengths), len(lengths)
     repeats = repetitions(characters, alpha)
@@ -318,12 +323,16 @@ def positions_of(config: XmodConfig) -> int:
     return config.max_position_embeddings - config.pad_token_id - 1
 
 
-def text_backend(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
+def text_backend(tokenizer: PreTrainedTokenizerFast, but: str | None = None) -> Tokenizer:
     """The fast core of a tokenizer as it reads text, in which ``<s>`` or ``<mask>`` are characters like any others.
 
     What is spelled like a special token never becomes one. Nothing is cut or filled up, whatever the tokenizer was set
     to; special tokens are still put around a text where they are asked for. Making it takes less than a millisecond:
     it shares the tokenizer's model, and leaves the tokenizer as it is.
+
+    Args:
+        tokenizer: the tokenizer.
+        but: a special token that stays one where a text spells it.
     """
     backend = tokenizer.backend_tokenizer
     reader = Tokenizer(backend.model)
@@ -333,6 +342,8 @@ def text_backend(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
         backend.decoder,
     )
     added = backend.get_added_tokens_decoder()
+    for token in added.values():
+        token.special = token.special and token.content != but
     reader.add_tokens([added[index] for index in sorted(added)])
     reader.encode_special_tokens = True
     # The special tokens may be pieces of the model too: it must not see one in full.

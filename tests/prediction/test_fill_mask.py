@@ -6,6 +6,7 @@ import torch
 from tests.support import with_own_vocabulary
 from xmodular import fill_mask
 from xmodular.errors import ConfigurationError, InputError, LanguageError
+from xmodular.vocabulary import text_backend
 
 
 def test_fill_mask(base_run):
@@ -43,3 +44,26 @@ def test_masks_are_filled_in_the_languages_own_vocabulary(base_run):
     plain = fill_mask(base_run.model, "nyumba <mask> mto", language="sw", top_k=3)
     own = fill_mask(with_own_vocabulary(base_run), "nyumba <mask> mto", language="sw", top_k=3)
     assert [(filling.text, filling.piece) for filling in own] == [(filling.text, filling.piece) for filling in plain]
+
+
+@pytest.mark.parametrize(
+    "text", ["the <mask> a", "<mask>", "a<mask>b", " x \n<mask>\ty<mask><mask> z", "\u6771<mask>\u4eac"]
+)
+def test_only_masks_are_special(base_run, text):
+    tokenizer = base_run.tokenizer
+    assert text_backend(tokenizer, but="<mask>").encode(text).ids == tokenizer(text)["input_ids"]
+    special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
+    for name in ("<s>", "</s>", "<pad>", "\uff1cmask\uff1e"):
+        ids = text_backend(tokenizer, but="<mask>").encode(f"{text} {name}").ids
+        assert special.intersection(ids[1:-1]) == {tokenizer.mask_token_id}
+        assert ids.count(tokenizer.mask_token_id) == text.count("<mask>")
+
+
+def test_what_is_spelled_like_a_special_token_is_text(base_run):
+    model, tokenizer, text = base_run.model, base_run.tokenizer, "the <mask> </s> a"
+    ids = text_backend(tokenizer, but="<mask>").encode(text).ids
+    with torch.no_grad():
+        logits = model(torch.tensor([ids]), lang_ids=model.lang_ids("en")).logits[0, ids.index(tokenizer.mask_token_id)]
+    logits[tokenizer.all_special_ids] = -torch.inf
+    (found,) = fill_mask(model, text, language="en", top_k=1)
+    assert found.probability == pytest.approx(float(logits.softmax(-1).max()), abs=1e-6)

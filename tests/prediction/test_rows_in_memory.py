@@ -9,7 +9,7 @@ from typing import Any
 import pandas
 import pytest
 
-from tests.rows.test_memory import KINDS, combinations
+from tests.rows.test_memory import KINDS, in_turn
 from xmodular import Predictor, evaluate, predict
 from xmodular.errors import DataError, InputError, XmodularError
 
@@ -69,16 +69,7 @@ def expected(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     return found
 
 
-EVERY_DAY = ("generator", "pandas", "pandas rows", "pyarrow reader", "another library's table", "streamed data set")
-
-
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        pytest.param(kind, name, marks=() if kind in EVERY_DAY or name == "classify" else pytest.mark.slow)
-        for kind, name in combinations()
-    ],
-)
+@pytest.mark.parametrize(("kind", "name"), in_turn())
 def test_predictions_and_scores_are_those_of_a_file(
     expected: dict[str, Any], tmp_path: Path, kind: str, name: str
 ) -> None:

@@ -282,3 +282,9 @@ def test_real_files():
         "O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"
     }  # fmt: skip
     assert len(values(DEVELOPMENT_DATA / "pos" / "ar_AR.test.conllu")) == 250
+
+
+def test_byte_order_marks_of_files_that_were_put_together(tmp_path):
+    path = tmp_path / "a.conll"
+    path.write_text("\ufeffAda B-PER\n\n\ufeffHier O\n\n\ufeff-DOCSTART- O\n\n\ufeff# a comment\nda O\n")
+    assert [row.values["words"] for row in read_rows(path, BadRows())] == [["Ada"], ["Hier"], ["da"]]

@@ -126,6 +126,17 @@ def combinations() -> list[tuple[str, str]]:
     ]
 
 
+def in_turn() -> list[Any]:
+    """All combinations; by default each kind of collection with one task, in turn, and the others where time is."""
+    turns = {}
+    for number, kind in enumerate(KINDS):
+        tasks = [rows for each, rows in combinations() if each == kind]
+        turns[kind] = tasks[number % len(tasks)]
+    return [
+        pytest.param(kind, rows, marks=() if turns[kind] == rows else pytest.mark.slow) for kind, rows in combinations()
+    ]
+
+
 def as_examples(rows: Any, task: str, gold: bool = True) -> list[Any]:
     """What a task makes of rows, without their places."""
     found = examples(TASKS[task], rows, BadRows(), gold=gold)

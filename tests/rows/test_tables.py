@@ -34,11 +34,11 @@ def test_each_wrong_record_is_reported_and_spoils_no_other(tmp_path: Path, suffi
     if suffix == "csv":
         assert [row.values for row in rows] == [*good, {"a": 'x"y', "b": None}]
         assert noted == [
-            (f"{path}:3", "1 fields where the header has 2 columns"),
+            (f"{path}:3", "1 field where the header has 2 columns"),
             (f"{path}:5", "3 fields where the header has 2 columns"),
             (f"{path}:7", "'b' is not UTF-8"),
             (f"{path}:9", "its quotes are not in order (',' expected after '\"', in lines 9 to 11)"),
-            (f"{path}:13", "1 fields where the header has 2 columns"),
+            (f"{path}:13", "1 field where the header has 2 columns"),
         ]
     else:
         more = [{"a": "y", "b": "2"}, {"a": "9", "b": "10"}, {"a": 'x"y', "b": None}]
@@ -157,3 +157,11 @@ def test_carriage_returns_that_end_no_line(tmp_path: Path):
     path.write_bytes(b"a,b\r1,2\r")
     with pytest.raises(DataError, match="but a carriage return stands alone in it; lines end in"):
         values(path)
+
+
+def test_words_in_a_file_that_is_called_tsv(tmp_path):
+    """So is GermEval 2014's."""
+    path = tmp_path / "NER-de-train.tsv"
+    path.write_text("#\thttp://de.wikipedia.org/wiki/Ada\t[2009-10-17]\n1\tAda\tB-PER\tO\n")
+    with pytest.raises(DataError, match=r"4 fields .* 3 columns; if its lines are words, .* ends in \.conll"):
+        list(read_rows(path, BadRows()))

@@ -103,8 +103,11 @@ def test_a_mapped_column_that_is_not_there_is_an_error_at_the_first_row(tmp_path
         ('{"text": 5, "label": "x"}', "'text' must be a text"),
         ('{"text": "\\ud800", "label": "x"}', "'text' has half a surrogate pair"),
         ('{"premise": "a", "label": "x"}', "'hypothesis' must be a text that is not empty; it is None"),
-        ('{"text": "a", "label": null}', r"the row does not say what is right; it has 'text', 'label' \(null\)"),
-        ('{"text": "a"}', "the row does not say what is right; it has 'text'"),
+        (
+            '{"text": "a", "label": null}',
+            r"what is right \(in 'label' or 'gold_label'; .* another column\); it has 'text', 'label' \(null\)",
+        ),
+        ('{"text": "a"}', r"the row does not say what is right \(in 'label' .*\); it has 'text'"),
         ('{"text": "a", "label": 0.5}', "'label' must be a name or a whole number; it is 0.5"),
         ('{"text": "a", "label": NaN}', "'label' must be a name or a whole number; it is nan"),
         ('{"text": "a", "label": "x", "language": 5}', "'language' must be a code or a name; it is 5"),

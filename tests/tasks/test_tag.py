@@ -46,6 +46,7 @@ def test_rows():
     ("row", "reason"),
     [
         ({"tags": ["O"]}, "no words; a row has 'words', or a 'text'"),
+        ({"words": ["a", "b"], "tags": [3, -100]}, "'tags' has -100 in it, which stands for no tag"),
         ({"words": []}, "'words' is empty"),
         ({"words": "Ada"}, "'words' must be a list; it is 'Ada'"),
         ({"words": ["Ada", ""]}, "'words' has an empty one in it"),

@@ -70,7 +70,7 @@ FINE = ["a", "b"] * 10
         (["v2.5", "2.5"] * 5, None),
         (["Sport", "sport", "news"] * 5, "'Sport', 'sport'"),
         (["New York", "NewYork", "new  york"] * 5, "'New York', 'NewYork', 'new  york'"),
-        (["caf\u00e9", "cafe\u0301", "tea"] * 5, "several labels"),
+        (["caf\u00e9", "cafe\u0301", "tea"] * 5, "different labels"),
         (["s\u200bport", "sport", "\u00a0news", "news"] * 5, "sport"),
         (["Sport", "sports"] * 5, None),
     ],
@@ -99,6 +99,11 @@ def test_doubts_about_labels(labels, expected):
         (["B-X B-x"], ["'B-X', 'B-x'"]),
         ([" ".join(f"lemma{n}" for n in range(60)), "lemma1 lemma2"], ["There are 60 tags for 62 words"]),
         ([" ".join(f"T{n}" for n in range(60))] * 5, []),
+        (["O PER O", "O O LOC"], ["The tags (LOC, PER) do not mark spans"]),
+        (["B_PER I_PER", "O"], ["The tags (B_PER, I_PER) do not mark spans"]),
+        (["b-per i-per o"], ["do not mark spans as B-PER"]),
+        (["0 3 4"], ["The tags (0, 3, 4) do not mark spans"]),
+        (["V O N", "N V"], []),  # a part of speech may be called O
     ],
 )
 def test_doubts_about_tags(sentences, expected):
@@ -154,7 +159,7 @@ def test_rows_without_a_label_are_left_out_and_counted(mark, base_run, tmp_path,
     results = evaluate(run.model, {"en": dev})
     assert results.rows[0].rows == 3
     assert "1 of 4 rows have no label" in said(capsys)
-    with pytest.raises(DataError, match="has no row with a label: all 2 say '-' or -1"):
+    with pytest.raises(DataError, match="has no row with a label: all 2 have '-' or -1"):
         evaluate(run.model, {"en": write(tmp_path / "none.jsonl", unlabelled * 2)})
 
 
@@ -208,7 +213,7 @@ def test_nothing_learned_shows_in_validation(scores, learned):
     sentence = learned_nothing(CLASSIFY, rows, rows, ["a", "b"], {"train_loss": 9, "dev": scores}, options_of())
     assert (sentence is None) == learned
     if not learned:
-        assert f"its accuracy is {scores['accuracy']:.3f}, and 0.500 by always the same guess" in sentence
+        assert f"accuracy is {scores['accuracy']:.3f}; always the same answer would give 0.500" in sentence
         assert "Raise --learning-rate (it was 2e-05) or --epochs (5)." in sentence
 
 
@@ -225,7 +230,7 @@ def test_nothing_learned_shows_in_the_training_loss(task, examples, guess):
     def say(loss):
         return learned_nothing(TASKS[task], examples, None, [], {"train_loss": loss}, options_of(max_steps=7))
 
-    assert f"the training loss is {guess:.3f}, and that of a guess is {guess:.3f}" in say(guess)
+    assert f"the training loss is {guess:.3f} at the end, and guessing would give {guess:.3f}" in say(guess)
     assert "Raise --learning-rate (it was 2e-05) or --max-steps (7)." in say(guess)
     assert say(0.9 * guess) is None
 
@@ -249,7 +254,7 @@ def test_a_run_says_it_all_and_keeps_it(base_run, tmp_path, capsys):
         "8 of 8 validation rows are training rows too",
         "1 of 8 training rows are cut to 32 tokens.",
         "1 of 8 validation rows are cut to 32 tokens.",
-        "Nothing was learned that shows in validation",
+        "Validation shows nothing learned",
     ]
     for sentence in warnings:
         assert line.count(sentence) == card.count(sentence) == 1
@@ -260,7 +265,7 @@ def test_a_run_says_it_all_and_keeps_it(base_run, tmp_path, capsys):
     line = said(capsys)
     assert line.count("was trained on") == line.count("rows are cut to 32 tokens") == 1
     predict(tmp_path / "run", train, tmp_path / "out.jsonl")
-    assert "1 rows were cut to 32 tokens (--max-length)." in said(capsys)
+    assert "1 row was cut to 32 tokens (--max-length)." in said(capsys)
     predictor = Predictor(tmp_path / "run")
     predictor([row["text"] for row in rows], "en")
     assert predictor.cut == 1
@@ -285,3 +290,41 @@ def test_one_label_only_is_refused_whatever_is_missing(base_run, tmp_path):
     path = write(tmp_path / "a.jsonl", [{"text": "a", "label": "x"}] * 2)
     with pytest.raises(ConfigurationError, match="one label only"):
         finetune(base_run.output_dir, path, language="en", output_dir=tmp_path / "run")
+
+
+def test_files_with_the_same_rows_are_named(base_run, tmp_path, capsys):
+    rows = [{"text": f"text {n}", "label": label} for n, label in enumerate("xyxy")]
+    train = [
+        write(tmp_path / name, part)
+        for name, part in (("a.jsonl", rows), ("b.jsonl", rows[::-1]), ("c.jsonl", rows[:3]))
+    ]
+    finetune(base_run.output_dir, train, language="en", output_dir=tmp_path / "run", max_steps=1)
+    line = f"These have the same rows, which count each time: {train[0]}, {train[1]}."
+    assert line in said(capsys)
+    assert line in " ".join((tmp_path / "run" / "README.md").read_text(encoding="utf-8").split())
+
+
+def test_snli_says_its_label_in_a_column_of_its_own(base_run, tmp_path):
+    names = ("neutral", "entailment", "-")
+    rows = [{"gold_label": name, "sentence1": f"a {name}", "sentence2": "b", "label1": "neutral"} for name in names]
+    run = finetune(
+        base_run.output_dir, write(tmp_path / "a.jsonl", rows), language="en", output_dir=tmp_path / "run", max_steps=1
+    )
+    assert list(run.model.config.label2id) == ["entailment", "neutral"]
+    done = predict(run.output_dir, tmp_path / "a.jsonl", tmp_path / "out.csv", language="en")
+    header, *_ = done.output.read_text(encoding="utf-8").splitlines()
+    assert "predicted_label" in header  # so that the gold is read again
+    again = evaluate(run.output_dir, {"en": tmp_path / "out.csv"}).rows
+    assert again == evaluate(run.output_dir, {"en": tmp_path / "a.jsonl"}).rows
+
+
+def test_what_the_first_steps_cost_is_not_held_against_a_run(base_run, tmp_path, capsys):
+    """The mean loss of a run whose head begins far from the labels' shares is above that of a guess for long."""
+    rows = [{"words": ["the"] * 7 + ["river"], "tags": ["O"] * 7 + ["B-X"]}] * 8
+    options = {"task": "tag", "learning_rate": 1e-2, "max_steps": 16, "log_every": 4, "schedule": "constant"}
+    train = write(tmp_path / "en_XX.train.jsonl", rows)
+    run = finetune(base_run.output_dir, train, output_dir=tmp_path / "run", **options)
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    guess = -sum(share * math.log(share) for share in (7 / 8, 1 / 8))
+    assert logged[-1]["loss"] < 0.9 * guess < run.metrics["train_loss"]
+    assert "was learned" not in said(capsys)

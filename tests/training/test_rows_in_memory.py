@@ -10,7 +10,7 @@ import datasets
 import pandas
 import pytest
 
-from tests.rows.test_memory import KINDS, ROWS, TASK_OF, combinations
+from tests.rows.test_memory import KINDS, ROWS, TASK_OF, in_turn
 from tests.support import assert_same_state
 from xmodular.errors import ConfigurationError, DataError, XmodularError
 from xmodular.options import FinetuneOptions, build
@@ -36,12 +36,10 @@ def test_weights_are_those_of_a_file(base_run: Run, corpus: Path, rows: list[dic
     expected = train(base_run, file, tmp_path / "file", dev=file)
     given = {
         "generator": (row for row in rows),
-        "pandas": pandas.DataFrame(rows),
-        "data set": datasets.Dataset.from_list(rows),
-        "several": [rows[:half], pandas.DataFrame(rows[half:])],
+        "several": [datasets.Dataset.from_list(rows[:half]), pandas.DataFrame(rows[half:])],
     }
     for name, data in given.items():
-        run = train(base_run, data, tmp_path / name, dev=rows if name == "pandas" else file)
+        run = train(base_run, data, tmp_path / name, dev=rows if name == "generator" else file)
         assert_same_state(run.model.state_dict(), expected.model.state_dict())
         assert run.metrics["dev"] == expected.metrics["dev"]
     saved = json.loads((tmp_path / "several" / "options.json").read_text())
@@ -50,7 +48,7 @@ def test_weights_are_those_of_a_file(base_run: Run, corpus: Path, rows: list[dic
     assert [(each["rows"], each["sha256"] is None) for each in facts] == [(half, False), (len(rows) - half, False)]
 
 
-@pytest.mark.parametrize(("kind", "name"), combinations())
+@pytest.mark.parametrize(("kind", "name"), in_turn())
 def test_training_rows_are_those_of_a_file(tmp_path: Path, kind: str, name: str) -> None:
     task, path = TASKS[TASK_OF.get(name, name)], tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS[name]), encoding="utf-8")

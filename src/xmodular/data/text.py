@@ -105,7 +105,7 @@ class TextFiles:
         """What to say where most lines could not be read."""
         counts = self.counts
         ways = {
-            "undecodable": "convert them to UTF-8, for instance with iconv -f LATIN1 -t UTF-8",
+            "undecodable": "convert them from their encoding to UTF-8, as from Latin-2 with iconv -f LATIN2 -t UTF-8",
             "no_text": "choose the field with --text-field",
             "broken": "a .jsonl file has a JSON object a line",
             "too_long": "no row may be that long",

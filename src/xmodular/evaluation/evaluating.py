@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xmodular.console import console
+from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError
 from xmodular.evaluation.assembling import comparisons_of, rows_of
 from xmodular.evaluation.conditions import Job, Reader, Reading, jobs_of, reader_of
@@ -234,7 +234,7 @@ def _announce(subjects: Sequence[Subject], task: Task | None, sets: Mapping[str,
     sources = list(dict.fromkeys(subject.source for subject in subjects if subject.source))
     models = f"{', '.join(runs)} ({len(subjects)} models)" if len(subjects) > len(runs) else ", ".join(runs)
     console.print(
-        f"Evaluating {models} ({task.name if task else 'perplexity'}) in {len(sets)} languages"
+        f"Evaluating {models} ({task.name if task else 'perplexity'}) in {counted(len(sets), 'language')}"
         + (f"; source language {', '.join(sources)}" if sources else "")
     )
     said: dict[str, None] = {}  # once for all seeds of a run

@@ -13,6 +13,7 @@ from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.options import FillMaskOptions, build
 from xmodular.tasks import given_model, to_run, tokenizer_of
+from xmodular.vocabulary import text_backend
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def fill_mask(model: XmodPreTrainedModel | str | Path, text: str, **options: Any
 
     Args:
         model: a masked language model, as an object, a folder or a name on the Hub.
-        text: with one or more ``<mask>``.
+        text: with one or more ``<mask>``; what else in it is spelled like a special token is text.
         options: `language` and the other fields of `FillMaskOptions`.
 
     Returns:
@@ -54,7 +55,7 @@ def _fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None = Non
         )
     language = resolve(options.language, model.languages, fallback=options.fallback)
     tokenizer = tokenizer_of(model, options.tokenizer, language)
-    ids = tokenizer(options.text, return_tensors="pt")["input_ids"].to(model.device)
+    ids = torch.tensor([text_backend(tokenizer, but=tokenizer.mask_token).encode(options.text).ids]).to(model.device)
     longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
     if ids.shape[1] > longest:
         raise InputError(f"The text has {ids.shape[1]} tokens; this model reads {longest} at most.")

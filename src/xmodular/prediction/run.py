@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from xmodular.console import console, progress_bar
+from xmodular.console import console, counted, progress_bar
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import write_json
 from xmodular.modeling import XmodPreTrainedModel
@@ -139,9 +139,9 @@ def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pred
                 parts.finish(rows, bad)
         finally:
             parts.leave()
-    console.print(f"Saved {rows:,} rows in {output}")
+    console.print(f"Saved {counted(rows, 'row')} in {output}")
     if bad:
-        console.print(f"{bad:,} rows could not be read; with place and reason they are in {bad_rows}")
+        console.print(f"{counted(bad, 'row')} could not be read; which, and why, is in {bad_rows}")
     _say_doubts(predictor)
     return Predicted(output, rows, bad, bad_rows if bad else None)
 
@@ -300,10 +300,14 @@ def _say_doubts(predictor: Predictor) -> None:
     adapters = predictor.adapters
     if adapters.unsure and adapters.default is not None:
         console.print(
-            f"{adapters.unsure:,} texts told no language surely; the adapter of {adapters.default.adapter} read them."
+            f"The language of {counted(adapters.unsure, 'text')} stayed unsure; read with the adapter of "
+            f"{adapters.default.adapter}."
         )
     if predictor.cut:
-        console.print(f"{predictor.cut:,} rows were cut to {predictor.room.max_length} tokens (--max-length).")
+        were = "was" if predictor.cut == 1 else "were"
+        console.print(
+            f"{counted(predictor.cut, 'row')} {were} cut to {predictor.room.max_length} tokens (--max-length)."
+        )
     if predictor.strange:
         console.print(
             f"{predictor.strange:,} rows have no prediction: the model's outputs for them are infinite or no numbers."
@@ -333,4 +337,4 @@ def _speed(predictor: Predictor, work: Work) -> Iterator[Callable[[float], None]
 
         yield advance
     if work.rows:
-        console.print(f"Predicted {work.rows:,} rows, {speed(work.rows)}")
+        console.print(f"Predicted {counted(work.rows, 'row')}, {speed(work.rows)}")

@@ -229,7 +229,7 @@ def _decoded(file: Any) -> Iterator[tuple[int, str, str]]:
             yield number, "", TOO_LONG
             continue
         try:
-            line = raw.decode("utf-8").rstrip("\r\n")
+            line = raw.decode("utf-8").rstrip("\r\n").lstrip("\ufeff")  # files that were put together have several
             yield number, line, LONE_RETURN if "\r" in line else ""
         except UnicodeDecodeError as error:
             yield number, "", not_utf8(error)

@@ -139,12 +139,15 @@ def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> 
     nameless = names.count("")
     if nameless < 2:  # spreadsheets write several, with nothing in them
         nameless = 0
+    # GermEval 2014 is called .tsv: its first line is a comment.
+    hint = "; if its lines are words, give it a name that ends in .conll" if names[0] == "#" else ""
     while (record := records.read(len(names))) is not None:
         here = f"{place}:{record.line}"
         if record.wrong:
             bad.report(here, record.wrong)
         elif len(record.fields) != len(names):
-            bad.report(here, f"{len(record.fields)} fields where the header has {len(names)} columns")
+            fields = "1 field" if len(record.fields) == 1 else f"{len(record.fields)} fields"
+            bad.report(here, f"{fields} where the header has {len(names)} columns{hint}")
         else:
             values = {name: value or None for name, value in zip(names, record.fields, strict=True)}
             if nameless and any(value for name, value in zip(names, record.fields, strict=True) if not name):

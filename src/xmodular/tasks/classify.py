@@ -96,7 +96,7 @@ def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Seq
 CLASSIFY = Task(
     name="classify",
     architecture="XmodForSequenceClassification",
-    fields={**TEXT_FIELDS, "label": ("label",)},
+    fields={**TEXT_FIELDS, "label": ("label", "gold_label")},
     parse=parse,
     label_names=label_names,
     encode=encode,

@@ -62,7 +62,7 @@ def labelled(examples: Sequence[Example], source: str, marks: Collection[str] = 
     """
     found = [each for each in examples if each.gold is not None and not (marks and each.gold in marks)]
     if not found:
-        raise DataError(f"{source} has no row with a label: all {len(examples):,} say '-' or -1, which is none.")
+        raise DataError(f"{source} has no row with a label: all {len(examples):,} have '-' or -1, which is none.")
     if count := len(examples) - len(found):
         console.print(f"{source}: {count:,} of {len(examples):,} rows have no label ('-' or -1) and are left out.")
     return found

@@ -152,7 +152,11 @@ def _example(task: Task, row: Row, names: Mapping[str, tuple[str, ...]], languag
     field = list(task.fields)[-1]
     none = any(name in row.without_class for name in names.get(field, ())) or is_no_label(values.get(field))
     if gold and right is None and not none:
-        raise ValueError(f"the row does not say what is right; it has {columns_of(row.values)}")
+        where = " or ".join(map(repr, names[field]))
+        raise ValueError(
+            f"the row does not say what is right (in {where}; --columns {field}=... names another column); it has "
+            f"{columns_of(row.values)}"
+        )
     return Example(texts, right, row.place, own_id, own_language or language or row.language)
 
 

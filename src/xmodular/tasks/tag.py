@@ -45,13 +45,18 @@ _UNSPACED = {
     }.items()
 }
 
+_IGNORED = "-100"  # in data sets whose tags are the labels of tokens
+
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     """The sentence and its words, and the tags. A ``text`` without words is split (see `split`) and has no tags."""
     given, gold = listed(values.get("words")), listed(values.get("tags"))
     if given is None:
         if "text" not in values:
-            raise ValueError("no words; a row has 'words', or a 'text' to be split into words.")
+            raise ValueError(
+                "no words; a row has 'words', or a 'text' to be split into words; --columns words=... names another "
+                "column"
+            )
         if gold is not None:
             raise ValueError("tags belong to 'words', a list, and there are none.")
         text = text_of(values, "text")
@@ -92,6 +97,8 @@ def _strings(given: Any, field: str) -> tuple[str, ...]:
             raise ValueError(f"{field!r} has {each!r:.60} in it, which is no text.")
         if not str(each).strip():
             raise ValueError(f"{field!r} has an empty one in it.")
+        if field == "tags" and str(each).strip() == _IGNORED:
+            raise ValueError(f"'tags' has {_IGNORED} in it, which stands for no tag; each word has one.")
     return tuple(str(each).strip() if field == "tags" else each for each in given)
 
 

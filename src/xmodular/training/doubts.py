@@ -18,6 +18,7 @@ _FRACTION = re.compile(r"[-+]?[0-9]*[.,][0-9]*[1-9][0-9]*")
 _WHOLE = re.compile(r"[-+]?[0-9]+([.,]0*)?")
 _POINT_ZERO = re.compile(r"(?<=[0-9])[.,]0*$")
 _MARKED = re.compile("([BIESLUM])-.+")  # M as in BMES, L and U as in BILOU
+_OTHERWISE = re.compile("o|[BIESLUM][-_].+|[0-9]+", re.IGNORECASE)  # what is near to IOB2, and numbers of classes
 _AGAIN = 0.1  # a share of validation rows that are training rows
 _MANY_TAGS, _WORDS_A_TAG = 50, 4  # tags, and words a tag, that make a column look like one of lemmas
 _CLOSE = 0.01  # to a guess
@@ -32,8 +33,8 @@ def doubts(train: Sequence[Example], dev: Sequence[Example] | None) -> list[str]
         again = sum(each in known for each in row_hashes(dev))
         if again >= _AGAIN * len(dev):
             found.append(
-                f"{again:,} of {len(dev):,} validation rows are training rows too: how well they are read says little "
-                "about new text."
+                f"{again:,} of {len(dev):,} validation rows are training rows too: their scores say little about new "
+                "text."
             )
     return found
 
@@ -63,7 +64,7 @@ def _label_doubts(examples: Sequence[Example]) -> list[str]:
     for name in sorted(names):
         groups.setdefault(_folded(name), []).append(name)
     if twins := [", ".join(map(repr, group)) for group in groups.values() if len(group) > 1]:
-        found.append(f"Labels that differ only in how they are spelled are several labels: {'; '.join(twins)}.")
+        found.append(f"Labels that differ only in spelling count as different labels: {'; '.join(twins)}.")
     return found
 
 
@@ -81,7 +82,7 @@ def _tag_doubts(examples: Sequence[Example]) -> list[str]:
     marks = {match[1] for name in names if (match := _MARKED.fullmatch(name))}
     others = {name for name in names if not _MARKED.fullmatch(name)}
     if not marks & {"B", "I"} or 2 * len(others) >= len(names):
-        return []
+        return _unmarked(label_counts(tagged))
     if others:
         first = next(each.place for each in tagged if others.intersection(each.gold))
         return [
@@ -99,6 +100,19 @@ def _tag_doubts(examples: Sequence[Example]) -> list[str]:
     if count:
         found.append(f"{count:,} tags do not fit the ones beside them in BIOES ({where}).")
     return found
+
+
+def _unmarked(counts: Counter[str]) -> list[str]:
+    """Whether tags that mark no spans look like such as should: PER beside many O, B_PER, b-per, numbers."""
+    names = set(counts) - {"O"}
+    outside = bool(names) and counts.most_common(1)[0][0] == "O"
+    spelled = bool(names) and all(_OTHERWISE.fullmatch(name) for name in names)
+    if not outside and not spelled:
+        return []
+    return [
+        f"The tags ({some(names)}) do not mark spans as B-PER and I-PER do: the score is the accuracy of words, not F1 "
+        "of spans."
+    ]
 
 
 def _faults(tags: Sequence[str], *, simple: bool) -> int:
@@ -127,7 +141,7 @@ def learned_nothing(
         train: its training rows.
         dev: its validation rows, if there are any: then they decide, else the training loss does.
         labels: the model's.
-        metrics: ``train_loss``, in nats, and the scores of validation as ``dev``.
+        metrics: ``train_loss``, in nats, at the end, and the scores of validation as ``dev``.
         options: of the run.
     """
     longer = "--epochs" if options.max_steps is None else "--max-steps"
@@ -139,13 +153,16 @@ def learned_nothing(
         if not value or any(scores.get(metric, math.inf) > value[metric] + _CLOSE for metric in list(value)[:2]):
             return None
         return (
-            f"Nothing was learned that shows in validation: its {name} is {scores[name]:.3f}, and {value[name]:.3f} "
-            f"by {guess}. {advice}"
+            f"Validation shows nothing learned: {name} is {scores[name]:.3f}; {guess} would give {value[name]:.3f}. "
+            f"{advice}"
         )
     loss, of_a_guess = metrics["train_loss"], _entropy(train)
     if not of_a_guess or loss < _ITS_LOSS * of_a_guess:
         return None
-    return f"Nothing was learned: the training loss is {loss:.3f}, and that of a guess is {of_a_guess:.3f}. {advice}"
+    return (
+        f"Little or nothing was learned: the training loss is {loss:.3f} at the end, and guessing would give "
+        f"{of_a_guess:.3f}. {advice}"
+    )
 
 
 def _best_guess(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> tuple[str, str, Mapping[str, float]]:
@@ -155,7 +172,7 @@ def _best_guess(task: Task, examples: Sequence[Example], labels: Sequence[str]) 
         return "", "", {}
     metric = next(iter(next(iter(found.values()))))
     best = max(found, key=lambda name: found[name].get(metric, -math.inf))
-    return metric, {"majority": "always the same guess", "uniform": "a blind draw"}.get(best, best), found[best]
+    return metric, {"majority": "always the same answer", "uniform": "drawing at random"}.get(best, best), found[best]
 
 
 def _entropy(examples: Sequence[Example]) -> float:

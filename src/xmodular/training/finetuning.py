@@ -6,6 +6,7 @@ adapter is then used beside another's.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import nn
 from transformers import TrainingArguments, set_seed
 
 from xmodular.configuration import XmodConfig, read_config
-from xmodular.console import console, quiet_transformers
+from xmodular.console import console, counted, quiet_transformers
 from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.files import written_beside
 from xmodular.modeling import ParameterGroup, XmodForSequenceClassification, XmodPreTrainedModel
@@ -125,10 +126,11 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         facts = _facts(rows, dev_rows, weights)
         start = begin(options, arguments.world_size, decisive=_DECISIVE, data=facts)
     console.print(
-        f"Fine-tuning {task.name} in {', '.join(dict.fromkeys(codes))}: {len(rows.examples)} rows"
-        f"{f', {len(labels)} labels' if labels else ''}, {batches.steps} steps; output goes to {options.output_dir}"
+        f"Fine-tuning {task.name} in {', '.join(dict.fromkeys(codes))}: {counted(len(rows.examples), 'row')}"
+        f"{f', {len(labels)} labels' if len(labels) > 1 else ''}, {counted(batches.steps, 'step')}; output goes to "
+        f"{options.output_dir}"
     )
-    warnings = _describe(model, data, dev, options)
+    warnings = _describe(model, rows, data, dev, options)
     if start.goes_on:
         console.print(start.said)
     groups = model.set_trainable(options.trainable)
@@ -142,13 +144,22 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         metrics["best_step"] = reached.best
         metrics["stopped_early"] = reached.step < batches.steps
         metrics["dev"] = dev.scores(model, labels)
-    if said := learned_nothing(task, data.examples, None if dev is None else dev.examples, labels, metrics, options):
+    at_the_end = {**metrics, "train_loss": _last_loss(options.output_dir, reached)}
+    if said := learned_nothing(task, data.examples, None if dev is None else dev.examples, labels, at_the_end, options):
         console.print(said)
         warnings.append(said)
     run = Run(model, tokenizer, options.output_dir, metrics)
     if arguments.process_index == 0:
         _save(run, options, list(dict.fromkeys(codes)), rows, dev_rows, groups, warnings)
     return run
+
+
+def _last_loss(folder: Path, reached: Progress) -> float:
+    """The last training loss that was logged; in a run too short for that, the mean one."""
+    log = folder / "log.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    losses = [float(entry["loss"]) for line in lines if "loss" in (entry := json.loads(line))]
+    return losses[-1] if losses else reached.train_loss
 
 
 def _rows(task: Task, options: FinetuneOptions, config: XmodConfig) -> tuple[Rows, Rows | None, list[str]]:
@@ -167,7 +178,17 @@ def _rows(task: Task, options: FinetuneOptions, config: XmodConfig) -> tuple[Row
     return rows, dev_rows, labels
 
 
-def _describe(model: XmodPreTrainedModel, data: Readings, dev: Readings | None, options: FinetuneOptions) -> list[str]:
+def _repeated(rows: Rows) -> list[str]:
+    """Sources that have the same rows, a sentence for each group."""
+    names: dict[str, list[str]] = {}
+    for source, content in zip(rows.sources, rows.contents, strict=True):
+        names.setdefault(content, []).append(source["source"])
+    return [f"These have the same rows, which count each time: {', '.join(n)}." for n in names.values() if len(n) > 1]
+
+
+def _describe(
+    model: XmodPreTrainedModel, rows: Rows, data: Readings, dev: Readings | None, options: FinetuneOptions
+) -> list[str]:
     """Say what the rows are, and what looks wrong with them; gives back the latter."""
     for name, part in (("Training", data), ("Validation", dev)):
         if part is not None and (gold := spread(part.examples)):
@@ -175,7 +196,7 @@ def _describe(model: XmodPreTrainedModel, data: Readings, dev: Readings | None, 
     tokens = longest(model, options.max_length)
     if tokens < options.max_length:
         console.print(f"The model has positions for {tokens} tokens, fewer than --max-length {options.max_length}.")
-    warnings = doubts(data.examples, None if dev is None else dev.examples)
+    warnings = [*_repeated(rows), *doubts(data.examples, None if dev is None else dev.examples)]
     for name, part in (("training", data), ("validation", dev)):
         if part is not None and part.cut:
             warnings.append(f"{part.cut:,} of {len(part.examples):,} {name} rows are cut to {tokens} tokens.")
