@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from xmodular.pieces import Notation
+
 _LONGEST_WORD = 10  # pieces; what is longer is a web address, a number or a line without spaces
 # How Unicode's names of characters begin in scripts that put no spaces between words.
 _NO_SPACES = re.compile(
     "(HALFWIDTH )?(CJK|IDEOGRAPHIC|HIRAGANA|KATAKANA|BOPOMOFO|YI|THAI|LAO|KHMER|MYANMAR|TIBETAN|TAI|NEW TAI|JAVANESE|"
     "BALINESE)[ -]"
 )
-_BYTE = re.compile("<0x([0-9A-F]{2})>")
+# The first byte of Chinese and Japanese characters, as `Spelled` has it.
+_FIRST_BYTES = "".join(chr(0xDC00 + byte) for byte in range(0xE3, 0xEA))
 
 
 class MaskedLMCollator:
@@ -157,18 +160,18 @@ class CausalLMCollator:
 def word_starts(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
     """Which pieces begin a word, (vocabulary,) bool.
 
-    Those with SentencePiece's mark of a space before them; and those in a script without spaces, such as Chinese or
-    Thai, where a piece is as good a guess at a word as there is.
+    Those that follow a space, or that WordPiece does not mark as continuing a word; and those in a script without
+    spaces, such as Chinese or Thai, where a piece is as good a guess at a word as there is.
     """
+    notation = Notation(tokenizer.backend_tokenizer)
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    return np.array([begins_word(piece) for piece in pieces])
+    return np.array([begins or begins_word(text) for begins, text in map(notation.read, pieces)])
 
 
-def begins_word(piece: str) -> bool:
-    """Whether a piece begins a word."""
-    if byte := _BYTE.fullmatch(piece):
-        return 0xE3 <= int(byte[1], 16) <= 0xE9  # the first byte of Chinese and Japanese characters
-    return piece[:1] == "▁" or _NO_SPACES.match(unicodedata.name(piece[:1] or " ", "")) is not None
+def begins_word(text: str) -> bool:
+    """Whether what a piece spells begins a word wherever it stands, by its first character."""
+    first = text[:1] or " "
+    return first in _FIRST_BYTES or _NO_SPACES.match(unicodedata.name(first, "")) is not None
 
 
 def _batch(

@@ -26,11 +26,11 @@ class Filling:
 
 
 def fill_mask(model: XmodPreTrainedModel | str | Path, text: str, **options: Any) -> list[Filling]:
-    """The likeliest pieces for every ``<mask>`` in a text.
+    """The likeliest pieces for every mask in a text.
 
     Args:
         model: a masked language model, as an object, a folder or a name on the Hub.
-        text: with one or more ``<mask>``.
+        text: with one or more ``<mask>``, or the tokenizer's own, such as ``[MASK]``.
         options: `language` and the other fields of `FillMaskOptions`.
 
     Returns:
@@ -38,7 +38,7 @@ def fill_mask(model: XmodPreTrainedModel | str | Path, text: str, **options: Any
 
     Raises:
         ConfigurationError: the model is no masked language model.
-        InputError: there is no ``<mask>`` in the text, or the text is too long.
+        InputError: there is no mask in the text, or the text is too long.
         LanguageError: the model has no such language, nor, with `fallback`, a relative of it.
     """
     given, source = given_model(model)
@@ -54,7 +54,8 @@ def _fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None = Non
         )
     language = resolve(options.language, model.languages, fallback=options.fallback)
     tokenizer = tokenizer_of(model, options.tokenizer, language)
-    ids = tokenizer(options.text, return_tensors="pt")["input_ids"].to(model.device)
+    text = options.text.replace("<mask>", tokenizer.mask_token)
+    ids = tokenizer(text, return_tensors="pt")["input_ids"].to(model.device)
     longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
     if ids.shape[1] > longest:
         raise InputError(f"The text has {ids.shape[1]} tokens; this model reads {longest} at most.")
@@ -66,6 +67,7 @@ def _fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None = Non
     # Labels choose where the head works; what they say decides the loss only.
     logits = model(ids, lang_ids=model.lang_ids(language), labels=labels, sparse_prediction=True).logits
     logits[:, tokenizer.all_special_ids] = -torch.inf
+    logits[:, 1 + max(tokenizer.get_vocab().values()) :] = -torch.inf  # rows that fill up a table
     best = logits.float().softmax(-1).topk(min(options.top_k, logits.shape[1]))
     answer = []
     for mask, place in enumerate(places):
