@@ -217,14 +217,14 @@ def models(name: str | None = None, *, language: str | None = None) -> Catalogue
 
 
 def released_as(config: Mapping[str, Any]) -> Release | None:
-    """A released checkpoint that has the vocabulary and the languages of a configuration; None if there is none.
+    """The released checkpoint whose vocabulary a model has, also with other languages; None if there is none.
 
     Args:
-        config: the content of a model's ``config.json``.
+        config: the content of the model's ``config.json``.
     """
     for release in RELEASES.values():
         same = all(config.get(name) == release.fields[name] for name in ("vocab_size", "hidden_size"))
-        if same and config.get("languages") == list(release.languages):
+        if same and not set(release.languages).isdisjoint(config.get("languages") or ()):
             return release
     return None
 

@@ -48,7 +48,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     Raises:
         DataError: there is no tokenizer, or it lacks one of the special tokens.
     """
-    source = _home(source)
+    asked, source = source, _home(source)
     path = Path(source)
     if path.is_file():
         return from_sentencepiece(path.read_bytes())
@@ -66,7 +66,8 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         # The class is the one that the files name; released checkpoints name XLM-R's, which knows its special tokens.
         tokenizer: Any = AutoTokenizer.from_pretrained(str(source))
     except Exception as error:  # the libraries have no class of their own for damaged files
-        raise DataError(f"No tokenizer at {source}, neither as a path nor on the Hub: {error}") from error
+        of = "" if asked == source else f", where that of {asked} is"
+        raise DataError(f"No tokenizer at {source}{of}, neither as a path nor on the Hub: {error}") from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise DataError(f"The tokenizer at {source} ({type(tokenizer).__name__}) has no fast form (tokenizer.json).")
     _settle_roles(tokenizer, source)
@@ -338,6 +339,7 @@ def suited(tokenizer: PreTrainedTokenizerFast, config: XmodConfig) -> PreTrained
         return tokenizer
     tokenizer = copy.copy(tokenizer)
     tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != _TYPES]
+    tokenizer.init_kwargs = {**tokenizer.init_kwargs, "model_input_names": tokenizer.model_input_names}  # to be saved
     return tokenizer
 
 
