@@ -60,8 +60,8 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
             raise DataError(f"No tokenizer in {path}: it has neither tokenizer.json nor sentencepiece.bpe.model.")
     if is_missing_folder(source):
         raise DataError(f"No tokenizer at {source}: there is no such folder.")
-    if (path / "tokenizer.json").is_file() and not (path / "tokenizer_config.json").exists():
-        return _alone(path / "tokenizer.json")
+    if not (path / "tokenizer_config.json").exists() and (alone := _alone(path)) is not None:
+        return alone
     if not path.exists() and len(path.parts) == 1:
         _ask_hub(str(source))
     try:
@@ -76,26 +76,21 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _alone(file: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a ``tokenizer.json`` as it stands: no other file says what class it has.
-
-    Raises:
-        DataError: it is none, or a special token is missing.
-    """
+def _alone(folder: Path) -> PreTrainedTokenizerFast | None:
+    """The tokenizer of a ``tokenizer.json`` as it stands, where no other file says of what class and roles it is."""
     try:
-        backend = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library has no class of its own for damaged files
-        raise DataError(f"{file} is no tokenizer: {error!s:.200}") from error
-    if missing := [token for token in special_tokens(backend) if backend.token_to_id(token) is None]:
-        raise DataError(f"{file} has no {', '.join(missing)}; X-MOD needs five special tokens.")
-    return _with_special_tokens(backend)
+        backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception:  # damaged: the library, which has no class for it, says so again
+        return None
+    complete = all(backend.token_to_id(token) is not None for token in special_tokens(backend))
+    return _with_special_tokens(backend) if complete else None
 
 
 def _is_camembert(folder: Path) -> bool:
     """Whether the pieces of a folder's SentencePiece model have CamemBERT's ids, which are not XLM-R's."""
     said = []
     for name, key in (("tokenizer_config.json", "tokenizer_class"), ("config.json", "model_type")):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             said.append(str(json.loads((folder / name).read_text(encoding="utf-8")).get(key)))
     return any(name.casefold().startswith("camembert") for name in said)
 
@@ -116,7 +111,7 @@ def _home(source: str | Path) -> str | Path:
     if not path.exists():
         known = next((release for release in RELEASES.values() if release.hub_id == str(source)), None)
     elif path.is_dir() and not _has_files(path):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             known = released_as(json.loads((path / "config.json").read_text(encoding="utf-8")))
     return source if known is None else known.tokenizer
 
