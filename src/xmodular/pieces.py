@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -39,16 +40,23 @@ class Spelled(NamedTuple):
     text: str
 
 
+@dataclass(frozen=True)
 class Notation:
     """The way in which a tokenizer writes its pieces.
 
-    Args:
-        tokenizer: whose pieces they are.
+    Attributes:
+        of_bytes: whether a character stands for a byte.
+        continues: what marks a piece that continues a word; None where what follows a space is marked.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.of_bytes = "ByteLevel" in set(_types(tokenizer))
-        self.continues: str | None = getattr(tokenizer.model, "continuing_subword_prefix", None) or None
+    of_bytes: bool
+    continues: str | None
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Notation:
+        """That of a tokenizer."""
+        prefix = getattr(tokenizer.model, "continuing_subword_prefix", None)
+        return cls("ByteLevel" in set(_types(tokenizer)), prefix or None)
 
     def read(self, piece: str) -> Spelled:
         """What a piece spells."""
@@ -133,7 +141,7 @@ class _Speller:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, known: PreTrainedTokenizerFast) -> None:
         self._ids, self._model = known.get_vocab(), known.backend_tokenizer.model
         self._normalizer, self._special = known.backend_tokenizer.normalizer, set(known.all_special_ids)
-        self._theirs, self._ours = Notation(tokenizer.backend_tokenizer), Notation(known.backend_tokenizer)
+        self._theirs, self._ours = Notation.of(tokenizer.backend_tokenizer), Notation.of(known.backend_tokenizer)
         roles = [(getattr(tokenizer, f"{role}_token_id"), getattr(known, f"{role}_token_id")) for role in ROLES]
         self._by_role = dict(roles)
 
@@ -141,15 +149,25 @@ class _Speller:
         """The known piece that is the same as a new one, which has this id; None if there is none."""
         if index in self._by_role:
             return self._by_role[index]
-        written = self._ours.write(self._theirs.read(piece))
-        return self._ids.get(piece, self._ids.get(written))
+        written = self._ids.get(self._ours.write(self._theirs.read(piece)))
+        # Written in another way, the same letters may say another thing: "und" within a word, and "und" before "##e".
+        return self._ids.get(piece, written) if self._theirs == self._ours else written
 
     def parts(self, piece: str) -> list[int]:
         """The known pieces that spell a new one."""
         begins, text = self._theirs.read(piece)
-        if self._normalizer is not None:
+        byte_alone = any("\udc80" <= character <= "\udcff" for character in text)
+        if byte_alone and not self._ours.of_bytes:
+            return []
+        if self._normalizer is not None and not byte_alone:
             text = self._normalizer.normalize_str(text).strip()
         if not text:
             return []
-        tokens = self._model.tokenize(self._ours.write(Spelled(begins, text)))
+        found = self._tokens(Spelled(begins, text))
+        if not found and self._ours.continues is not None:  # WordPiece may have a letter at one of both places only
+            found = self._tokens(Spelled(not begins, text))
+        return found
+
+    def _tokens(self, spelled: Spelled) -> list[int]:
+        tokens = self._model.tokenize(self._ours.write(spelled))
         return [token.id for token in tokens if token.id not in self._special]

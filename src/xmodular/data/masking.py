@@ -163,7 +163,7 @@ def word_starts(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
     Those that follow a space, or that WordPiece does not mark as continuing a word; and those in a script without
     spaces, such as Chinese or Thai, where a piece is as good a guess at a word as there is.
     """
-    notation = Notation(tokenizer.backend_tokenizer)
+    notation = Notation.of(tokenizer.backend_tokenizer)
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return np.array([begins or begins_word(text) for begins, text in map(notation.read, pieces)])
 
