@@ -392,6 +392,17 @@ def test_a_language_with_the_base_vocabulary_and_its_pack(kind: str, tmp_path: P
     assert results.rows
 
 
+def test_an_encoder_without_a_head_goes_on_learning(kind: str, tmp_path: Path) -> None:
+    folder = modular(kind, "Model", tmp_path)
+    (tmp_path / "text").mkdir()
+    for code in ("en_XX", "de_DE"):
+        long_text(tmp_path / "text" / f"{code}.txt", code)
+    small = {"block_size": 32, "dev_fraction": 0.2, "whole_words": True, **FAST}
+    pretrain(tmp_path / "text", model=folder, trainable="head", output_dir=tmp_path / "run", **small)
+    assert fingerprint(load_tokenizer(tmp_path / "run")) == fingerprint(load_tokenizer(folder))
+    assert len(fill_mask(tmp_path / "run", "Alle Menschen <mask> frei", language="de")) == 5
+
+
 def test_a_language_with_a_new_vocabulary(kind: str, tmp_path: Path) -> None:
     """Its padding is the base's, its frame too, and its special tokens and known words have the base's rows."""
     folder = modular(kind, "ForMaskedLM", tmp_path)

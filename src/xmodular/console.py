@@ -23,6 +23,7 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        speed_estimate_period=600,  # seconds: a step may take more than the 30 by default
         disable=not console.is_terminal,
     )
 

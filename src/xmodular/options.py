@@ -115,8 +115,15 @@ class LanguageModelOptions(TrainingOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PretrainOptions(LanguageModelOptions):
-    """Pretrain a modular masked language model from text files."""
+    """Pretrain a modular masked language model from text files, from scratch or from a model that is there."""
 
+    model: str | None = _option(
+        "Go on training this X-MOD model, a folder or a name on the Hub: its shape, languages and tokenizer stay.", None
+    )
+    trainable: Trainable = _option("What trains; anything but all needs --model.", "all")
+    head_steps: int | None = _option(
+        "Train the masked-LM head alone for so many steps first; a --model without a head gets a new one.", None
+    )
     text: Path = _option("Folder of <language>.<anything>.txt, .jsonl (also .gz) or .parquet; or hub:<data set>.")
     languages: tuple[str, ...] = _option("Only these languages, comma-separated; default: all in the folder.", ())
     dataset_config: str | None = _option(
@@ -125,11 +132,17 @@ class PretrainOptions(LanguageModelOptions):
     dataset_split: str = _option("Split of the data set; {language} and {subtag} as above.", "train")
     dataset_streaming: bool = _option("Read the data set from afar in every pass instead of downloading it.", False)
     dataset_rows: int | None = _option("Read so many rows of each language; default: all.", None)
-    tokenizer: str | None = _option("Tokenizer folder or sentencepiece.bpe.model; default: train one.", None)
-    vocab_size: int = _option("Size of the trained vocabulary, special tokens included.", 32_000)
+    tokenizer: str | None = _option(
+        "Tokenizer folder or sentencepiece.bpe.model; default: that of --model, else train one.", None
+    )
+    vocab_size: int | None = _option("Size of the trained vocabulary, special tokens included; default: 32000.", None)
     byte_fallback: bool = _option("Spell unknown characters in bytes (256 pieces of the vocabulary).", False)
-    preset: str = _option("Model shape: tiny, mini, small, base, large-prenorm, or a released checkpoint.", "small")
-    overrides: Mapping[str, Any] | None = _option("Changes to the preset, as name=value,name=value.", None)
+    preset: str | None = _option(
+        "Model shape: tiny, mini, small, base, large-prenorm, or a released checkpoint; default: small.", None
+    )
+    overrides: Mapping[str, Any] | None = _option(
+        "Changes to the preset, as name=value,name=value; with --model, its dropout may change.", None
+    )
     alpha: float = _option("Smoothing of language shares: q proportional to p^alpha.", 0.3)
     alpha_end: float | None = _option("Alpha of the last draw, on a line from --alpha; default: the same.", None)
     mixing: Literal["tokens", "batch"] = _option(
@@ -137,7 +150,10 @@ class PretrainOptions(LanguageModelOptions):
     )
     batch_tokens: int | None = _option("Tokens per device and forward pass, in place of --batch-size.", None)
     shared: bool = _option("One adapter for all languages: the dense model of the same active size.", False)
-    objective: Literal["mlm", "clm"] = _option("mlm: restore masked tokens; clm: predict each next token.", "mlm")
+    objective: Literal["mlm", "clm"] | None = _option(
+        "mlm: restore masked tokens; clm: predict each next token; default: what --model was trained for, else mlm.",
+        None,
+    )
     fsdp: bool = _option("Shard weights, gradients and optimiser over the processes (torchrun).", False)
     report_to: Literal["none", "tensorboard"] = _option(
         "tensorboard: losses also go to <output-dir>/tensorboard.", "none"
@@ -148,7 +164,13 @@ class PretrainOptions(LanguageModelOptions):
         for name in ("alpha", "alpha_end"):
             if (value := getattr(self, name)) is not None:
                 _check_range(name, value, 0.0, 1.0)
+        if self.model is None:
+            for name, value in (("vocab_size", 32_000), ("preset", "small"), ("objective", "mlm")):
+                if getattr(self, name) is None:
+                    object.__setattr__(self, name, value)
+        self._check_model()
         _check_at_least("vocab_size", self.vocab_size, 8)
+        _check_at_least("head_steps", self.head_steps, 0)
         if self.dataset_rows is not None:
             _check_at_least("dataset_rows", self.dataset_rows, 1)
         if self.batch_tokens is not None:
@@ -157,6 +179,28 @@ class PretrainOptions(LanguageModelOptions):
                 raise ConfigurationError("--batch-tokens needs --mixing tokens; with --mixing batch, set --batch-size.")
         if self.objective == "clm" and self.whole_words:
             raise ConfigurationError("--whole-words chooses what to mask; --objective clm masks nothing.")
+
+    def _check_model(self) -> None:
+        """Raises ConfigurationError if options contradict --model, or make no sense without it."""
+        if self.model is None:
+            if self.trainable != "all" or self.head_steps is not None:
+                flag = "--head-steps" if self.trainable == "all" else f"--trainable {self.trainable}"
+                raise ConfigurationError(f"{flag} needs --model: in a model from scratch, everything has to train.")
+            return
+        for name, value in (("preset", self.preset), ("vocab_size", self.vocab_size)):
+            if value is not None:
+                flag = name.replace("_", "-")
+                raise ConfigurationError(
+                    f"--{flag} {value} describes a new model; {self.model} keeps its own shape and vocabulary."
+                )
+        for name in ("shared", "byte_fallback"):
+            if getattr(self, name):
+                flag = name.replace("_", "-")
+                raise ConfigurationError(
+                    f"--{flag} describes a new model; {self.model} keeps its own adapters and vocabulary."
+                )
+        if self.trainable == "head" and self.head_steps is not None:
+            raise ConfigurationError("--trainable head trains nothing but the head: --max-steps says how long.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,7 +211,8 @@ class ExtendOptions(LanguageModelOptions):
     language: str = _option("Code of the new language, such as gsw or rm_CH.")
     text: Path = _option("Its text: a .txt, .jsonl (also .gz) or .parquet file, or a folder of <language>.* files.")
     init_from: tuple[str, ...] = _option(
-        "Start from these languages' adapters: one, several (averaged), or with weights (de=2,nl=1); default: random.",
+        "Start from these languages' adapters: one, several (averaged), or with weights (de=2,nl=1); neutral: adds "
+        "nothing at first; default: random.",
         (),
     )
     new_vocabulary: int | None = _option("Train it a vocabulary of its own, of so many pieces.", None)

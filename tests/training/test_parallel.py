@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import MINIATURE
+from xmodular import upcycle
 from xmodular.training.checkpoints import last_checkpoint
 
 # Without dropout, whose draws are each process's own. So few rows a step that languages are often absent from a rank,
@@ -125,6 +126,36 @@ def test_a_language_that_no_process_sees_does_not_move(run, corpus, tmp_path):
     }
     assert all(moved["en_XX"])
     assert not any(moved["sw_KE"])
+
+
+def test_two_processes_go_on_with_a_model_as_one(corpus, base_run, tmp_path, nursery):
+    """A new head first, then the adapters of two of three languages; also in shards."""
+    encoder = tmp_path / "encoder"
+    upcycle(base_run.output_dir, ["en", "de", "sw"], output_dir=encoder, head=False)
+    common = {**OPTIONS, "text": str(corpus / "text"), "model": str(encoder), "languages": ["en", "de"]}
+    common |= {"max_steps": 6, "save_every": None, "cache_dir": str(tmp_path / "cache"), "preset": None}
+    common |= {"overrides": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}}
+    common |= {"trainable": "adapters", "head_steps": 4, "log_every": 2}
+    kinds = {"one": (1, {"accumulation": 2}), "ddp": (2, {}), "fsdp": (2, {"fsdp": True})}
+    for name, (ranks, more) in kinds.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({**common, **more, "output_dir": str(tmp_path / name)}))
+        nursery.run("pretrain", "--config", str(tmp_path / f"{name}.json"), ranks=ranks, port=free_port())
+    states = {name: load_file(tmp_path / name / "model.safetensors") for name in kinds}
+    heads = {name: load_file(tmp_path / name / "head" / "model.safetensors") for name in kinds}
+    metrics = {name: json.loads((tmp_path / name / "metrics.json").read_text()) for name in kinds}
+    start = load_file(encoder / "model.safetensors")
+    for name in ("ddp", "fsdp"):
+        for mine, its in ((states["one"], states[name]), (heads["one"], heads[name])):
+            assert mine.keys() == its.keys()
+            for weight, tensor in mine.items():
+                torch.testing.assert_close(tensor, its[weight], atol=1e-5, rtol=0, msg=lambda m, n=weight: f"{n}: {m}")
+        for weight, tensor in start.items():
+            if weight.startswith(("embeddings", "encoder")):
+                trained = ".adapter_modules.en_XX." in weight or ".adapter_modules.de_DE." in weight
+                assert torch.equal(tensor, states[name][f"roberta.{weight}"]) is not trained, weight
+        for when in ("before", "validation"):
+            for language, values in metrics["one"][when].items():
+                assert values == pytest.approx(metrics[name][when][language], abs=1e-4)
 
 
 @pytest.mark.parametrize("task", ["tag", "qa"])

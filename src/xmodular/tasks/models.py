@@ -75,12 +75,13 @@ def read_labels(model: XmodPreTrainedModel) -> list[str]:
     return names_in(model.config)
 
 
-def load_saved(source: str | Path, precision: WeightPrecision = "keep") -> XmodPreTrainedModel:
+def load_saved(source: str | Path, precision: WeightPrecision = "keep", **fields: Any) -> XmodPreTrainedModel:
     """A model as it was saved: its class is the one that its configuration names.
 
     Args:
         source: model folder or Hub repository.
         precision: of the weights; "keep" takes that of the files.
+        fields: of the configuration, in place of those that were saved, where no weight depends on them.
 
     Raises:
         ConfigurationError: there is no X-MOD model, or it names no class with a head.
@@ -88,7 +89,7 @@ def load_saved(source: str | Path, precision: WeightPrecision = "keep") -> XmodP
     names = read_config(source).architectures or []
     if not isinstance(names, list) or len(names) != 1 or names[0] not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{source} names no X-MOD model class in its config.json; it has {names}.")
-    return _load(names[0], source, **({} if precision == "keep" else {"dtype": PRECISIONS[precision]}))[0]
+    return _load(names[0], source, **fields, **({} if precision == "keep" else {"dtype": PRECISIONS[precision]}))[0]
 
 
 def to_run(model: XmodPreTrainedModel | str | Path, precision: WeightPrecision = "keep") -> XmodPreTrainedModel:

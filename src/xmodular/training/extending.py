@@ -33,8 +33,8 @@ from xmodular.data import (
 from xmodular.errors import ConfigurationError, DataError, TrainingError
 from xmodular.files import written_beside
 from xmodular.languages import resolve
-from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
-from xmodular.modeling.languages import check_new_code, check_tokenizer, donor_weights
+from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
+from xmodular.modeling.languages import check_new_code, check_tokenizer, donor_weights, make_neutral
 from xmodular.options import ExtendOptions, build
 from xmodular.pieces import start_rows
 from xmodular.tasks import given_model, load_saved, tokenizer_of
@@ -47,6 +47,7 @@ from xmodular.training.validation import Validation
 from xmodular.vocabulary import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
 
 _Scores = dict[str, float]
+_NEUTRAL = "neutral"  # in place of languages to start from: adds nothing at first
 
 
 def extend(model: XmodPreTrainedModel | str | Path, language: str, text: str | Path, **options: Any) -> Run:
@@ -73,12 +74,19 @@ def extend(model: XmodPreTrainedModel | str | Path, language: str, text: str | P
 
 def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) -> Run:
     model = given if given is not None else load_saved(options.model)
+    if isinstance(model, XmodModel):
+        raise ConfigurationError(
+            f"{options.model} has no masked-LM head, which a new language learns by. Train one first, on text of "
+            f"languages that it has: xmodular pretrain --model {options.model} --text <folder> --trainable head "
+            "--output-dir with-head"
+        )
     if not isinstance(model, XmodForMaskedLM):
         raise ConfigurationError(
             f"A language is added to a masked language model; {options.model} is a {type(model).__name__}. Add it to "
             "the model that this one was fine-tuned from, and install the pack here."
         )
-    code, donors = options.language, _donors(options.init_from)
+    code, neutral = options.language, options.init_from == (_NEUTRAL,)
+    donors = None if neutral else _donors(options.init_from)
     check_new_code(model, code)
     if donors is not None:
         donor_weights(donors, model.languages)
@@ -122,6 +130,8 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     best = min(existing, key=lambda other: existing[other]["bits_per_character"])
     set_seed(options.seed)
     model.add_language(code, donors)
+    if neutral:
+        make_neutral(model, code)
     if tokenizer is not known:
         words = model.roberta.embeddings.word_embeddings.weight
         rows, bias, counts = start_rows(
@@ -198,6 +208,8 @@ def _donors(init_from: Sequence[str]) -> dict[str, float] | list[str] | None:
     """
     if not init_from:
         return None
+    if _NEUTRAL in init_from:
+        raise ConfigurationError(f"init_from is {','.join(init_from)!r}: neutral adds nothing, and stands alone.")
     named = [each.partition("=") for each in init_from]
     if not any(sign for _, sign, _ in named):
         return [name.strip() for name, _, _ in named]
@@ -313,6 +325,8 @@ def _pack(
         for adapter, values in ((best, metrics["existing"][best]), (code, metrics["after"]))
     ]
     start = f"started from {', '.join(options.init_from)}" if options.init_from else "started at random"
+    if options.init_from == (_NEUTRAL,):
+        start = "started with a second matrix of zeros"
     model.save_language(
         code,
         options.output_dir / "pack",

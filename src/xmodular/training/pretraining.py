@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
 from transformers import PreTrainedTokenizerFast, TrainerCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 
@@ -19,6 +20,7 @@ from xmodular.data import (
     HubText,
     LanguageBlocks,
     LanguageSampler,
+    MeasuredText,
     MixedBlocks,
     Share,
     find_dataset,
@@ -27,113 +29,212 @@ from xmodular.data import (
     say_unknown,
 )
 from xmodular.errors import ConfigurationError, DataError
-from xmodular.files import written_beside
-from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodPreTrainedModel
+from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.options import PretrainOptions, build
-from xmodular.tasks import load_saved
+from xmodular.tasks import given_model, hash_of, load_saved
+from xmodular.training.bases import (
+    HEAD_RATE,
+    Base,
+    certify,
+    moving_parts,
+    piece_shares,
+    with_new_head,
+)
 from xmodular.training.checkpoints import checkpoint_step, saving
 from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
+from xmodular.training.fresh import check_overrides, config_of, own_tokenizer
 from xmodular.training.log import RunLog
-from xmodular.training.runs import Run, Start, begin, check_data, print_trainable, save_run
+from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable, save_run
+from xmodular.training.seeds import WEIGHTS
+from xmodular.training.tables import print_read, print_shares, print_validation
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
-from xmodular.vocabulary import load_tokenizer, train_tokenizer
+from xmodular.vocabulary import load_tokenizer, positions_of
 
 _Sources = Mapping[str, tuple[Path | HubText, ...]]
 _SHARED = "shared"  # the one adapter of a dense model, while it trains
+_HEAD = "head"  # folder of the run that trains the head first, within that of the whole run
 _TRIAL = 50_000  # draws from which to tell how many fill a budget of tokens
-_DECIDED = {"languages", "pad_token_id", "bos_token_id", "eos_token_id", "is_decoder"}  # not for `overrides`
 
 
 def pretrain(text: str | Path, **options: Any) -> Run:
-    """Pretrain a model from scratch: text → tokenizer → blocks → masked LM, languages mixed in every batch.
+    """Pretrain from scratch (text → tokenizer → blocks → masked LM), or go on with a model; batches mix languages.
 
     Args:
         text: folder of ``<language>.<anything>.txt``, ``.jsonl`` or ``.parquet`` files, or ``hub:<data set>``.
-        options: `output_dir` and the other fields of `PretrainOptions`.
+        options: `output_dir` and the other fields of `PretrainOptions`. The option `model` may also be a model object,
+            which stays as it is.
 
     Returns:
         The model with its tokenizer, saved in `output_dir` with ``options.json`` and ``metrics.json`` (training
-        loss; validation loss and perplexity of each language).
+        loss; validation loss and perplexity of each language). With the option `model` the metrics also have the
+        validation ``before`` training, and ``certificate.json`` says what moved.
 
     Raises:
         ConfigurationError, DataError, LanguageError: before any work is lost.
+        TrainingError: the loss is no finite number any more, a checkpoint cannot be written, or a weight moved that
+            should not have.
     """
-    return _pretrain(build(PretrainOptions, {"text": text, **options}))
+    given, source = (None, None) if options.get("model") is None else given_model(options["model"])
+    return _pretrain(build(PretrainOptions, {"text": text, **options, "model": source}), given)
 
 
-def _pretrain(options: PretrainOptions) -> Run:
-    files = _sources(options)
-    dev_files = _dev_files(options, files)
-    _check_overrides(options)
-    XmodConfig.preset(options.preset, **{"languages": list(files), **(options.overrides or {})})  # refuses bad ones
-    given_tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer is not None else None
+@dataclass(frozen=True)
+class _Data:
+    """What a run reads, by its tokenizer: blocks to train on, validation text, the languages' ids in the model."""
+
+    tokenizer: PreTrainedTokenizerFast
+    blocks: list[LanguageBlocks]
+    dev: list[MeasuredText]
+    lang_ids: dict[str, int]
+
+
+def _pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None = None) -> Run:
+    base = Base.of(options, given)
+    files = _sources(options, base)
+    dev_files = _dev_files(options, files, base)
+    given_tokenizer = None
+    if base is None:
+        check_overrides(options)
+        preset = options.preset or "small"
+        XmodConfig.preset(preset, **{"languages": list(files), **(options.overrides or {})})  # refuses bad ones
+        given_tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer is not None else None
     arguments = arguments_of(options)
-    processes = arguments.world_size
-    if options.fsdp and processes == 1:
+    if options.fsdp and arguments.world_size == 1:
         raise ConfigurationError("--fsdp shards over several processes; start them with torchrun --nproc-per-node.")
     callbacks = _tensorboard(options, arguments.process_index == 0)
     with arguments.main_process_first(local=False, desc="the run's folder"):
-        start = begin(options, processes)
-    console.print(f"Pretraining in {len(files)} languages; output goes to {options.output_dir}")
+        start = _begin(options, arguments.world_size)
+    _say_start(options, list(files), start)
+
+    model: Any = None
+    if base is not None:
+        model = _with_trained_head(options, given) if options.head_steps else base.load()
+    with arguments.main_process_first(local=False, desc="tokenizer and blocks"):
+        if base is not None:
+            tokenizer = base.tokenizer(model, options.tokenizer)
+        else:
+            tokenizer = given_tokenizer or own_tokenizer(options, files, start)
+            config = config_of(options, tokenizer, [_SHARED] if options.shared else list(files))
+        size = options.block_size if base is None else min(options.block_size, positions_of(base.config))
+        ids = [0] * len(files) if options.shared else range(len(files))
+        lang_ids = dict(zip(files, ids, strict=True)) if base is None else base.lang_ids(files)
+        data = _read(options, tokenizer, size, files, dev_files, lang_ids)
+    with arguments.main_process_first(local=False, desc="the run's data"):
+        facts: dict[str, Any] = {each.language: [each.tokens, len(each.blocks)] for each in data.blocks}
+        check_data(options, facts if given is None else {**facts, WEIGHTS: hash_of(given)})
+    shares, shares_end = _shares(data.blocks, options)
+    print_shares(data.blocks, shares, shares_end)
+    set_seed(options.seed)
+    if model is None:
+        model = (XmodForCausalLM if options.objective == "clm" else XmodForMaskedLM)(config)
+    elif isinstance(model, XmodModel):
+        drawn = {code: share.drawn for code, share in shares.items()}
+        pieces, special = model.config.vocab_size, tokenizer.all_special_ids
+        model = with_new_head(model, piece_shares(data.blocks, drawn, pieces, special))
+    print_trainable(model.set_trainable(options.trainable, languages=None if base is None else list(files)))
+    return _train(options, base, model, data, arguments, start, callbacks)
+
+
+def _begin(options: PretrainOptions, processes: int) -> Start:
+    """Claim the folder, or find the run in it; a head trained for another run goes."""
+    if options.model is not None:
+        check_apart(options.model, options.output_dir)
+    start = begin(options, processes)
+    if not start.goes_on and (options.output_dir / _HEAD / "run.json").is_file():
+        shutil.rmtree(options.output_dir / _HEAD)
+    return start
+
+
+def _say_start(options: PretrainOptions, languages: Sequence[str], start: Start) -> None:
+    does = "Pretraining" if options.model is None else f"Going on with {options.model}"
+    console.print(f"{does} in {len(languages)} languages; output goes to {options.output_dir}")
     if start.goes_on:
         console.print(start.said)
         if start.changed and options.alpha_end is not None:
             console.print("Alpha goes on where a run of the present options has it at that step.")
 
-    languages = [_SHARED] if options.shared else list(files)
-    with arguments.main_process_first(local=False, desc="tokenizer and blocks"):
-        tokenizer = given_tokenizer or _own_tokenizer(options, files, start)
-        config = _config(options, tokenizer, languages)
-        cache = BlockCache(
-            options.cache_dir or options.output_dir / "blocks", tokenizer, options.block_size, options.packing
-        )
-        train_text = {}
-        dev_text = {}
-        for code, paths in files.items():
-            if code in dev_files:
-                train_text[code], dev_text[code] = (
-                    text_of(options, code, paths),
-                    text_of(options, code, dev_files[code]),
-                )
-            else:
-                train_text[code] = text_of(options, code, paths, "train")
-                dev_text[code] = text_of(options, code, paths, "dev")
-        blocks = blocks_of(cache, train_text, "tokenising")
-    dev = measured_of(options, tokenizer, options.block_size, dev_text.values())
-    print_lines(blocks)
-    print_lines([each for each in dev if each.language in dev_files], "Lines of --dev-text")
-    say_unknown(dev)
-    with arguments.main_process_first(local=False, desc="the run's data"):
-        check_data(options, {each.language: [each.tokens, len(each.blocks)] for each in blocks})
-    shares, shares_end = _shares(blocks, options)
-    _print_shares(blocks, shares, shares_end)
-    set_seed(options.seed)
-    causal = options.objective == "clm"
-    architecture = XmodForCausalLM if causal else XmodForMaskedLM
-    model = architecture(config)
-    print_trainable(model.set_trainable("all"))
 
-    lang_ids = {code: 0 if options.shared else index for index, code in enumerate(files)}
-    dataset = MixedBlocks(blocks, lang_ids)
-    steps = _steps(options, dataset, processes)
+def _with_trained_head(options: PretrainOptions, given: XmodPreTrainedModel | None) -> XmodPreTrainedModel:
+    """The model after the steps of its head alone, which are a run in the folder ``head``."""
+    folder = options.output_dir / _HEAD
+    if (folder / "options.json").is_file():
+        return load_saved(folder)
+    console.print(f"The head trains first, for {options.head_steps} steps; all else is frozen.")
+    first = replace(
+        options,
+        output_dir=folder,
+        cache_dir=options.cache_dir or options.output_dir / "blocks",
+        trainable="head",
+        head_steps=None,
+        max_steps=options.head_steps,
+        learning_rate=HEAD_RATE,
+        warmup=PretrainOptions.warmup,
+        overwrite=False,
+    )
+    trained = _pretrain(first, given).model
+    console.print(f"The head is trained. What trains now: {options.trainable}.")
+    return trained
+
+
+def _read(
+    options: PretrainOptions,
+    tokenizer: PreTrainedTokenizerFast,
+    size: int,
+    files: _Sources,
+    dev_files: _Sources,
+    lang_ids: dict[str, int],
+) -> _Data:
+    """Blocks of all languages and validation text, with what became of the lines said."""
+    cache = BlockCache(options.cache_dir or options.output_dir / "blocks", tokenizer, size, options.packing)
+    train, dev = {}, {}
+    for code, paths in files.items():
+        given = dev_files.get(code)
+        train[code] = text_of(options, code, paths, "train" if given is None else "all")
+        dev[code] = text_of(options, code, paths, "dev") if given is None else text_of(options, code, given)
+    blocks = blocks_of(cache, train, "tokenising")
+    measured = measured_of(options, tokenizer, size, dev.values())
+    print_lines(blocks)
+    print_lines([each for each in measured if each.language in dev_files], "Lines of --dev-text")
+    say_unknown(measured)
+    return _Data(tokenizer, blocks, measured, lang_ids)
+
+
+def _train(
+    options: PretrainOptions,
+    base: Base | None,
+    model: XmodPreTrainedModel,
+    data: _Data,
+    arguments: TrainingArguments,
+    start: Start,
+    callbacks: list[TrainerCallback],
+) -> Run:
+    """Train a model that is ready, and save it with what was measured."""
+    causal = isinstance(model, XmodForCausalLM)
+    may_move = moving_parts(model, options)
+    dataset = MixedBlocks(data.blocks, data.lang_ids)
+    steps = _steps(options, dataset, arguments.world_size)
     arguments.max_steps = steps
     for name, value in schedule(options.schedule, steps, options.decay).items():
         setattr(arguments, name, value)
     validation = Validation(
         model,
-        dev,
-        lang_ids,
-        collator(options, tokenizer, seed=options.seed + 1, causal=causal),
-        unk_id=tokenizer.unk_token_id,
+        data.dev,
+        data.lang_ids,
+        collator(options, data.tokenizer, seed=options.seed + 1, causal=causal),
+        unk_id=data.tokenizer.unk_token_id,
         batch_size=options.batch_size,
     )
+    before = {}
+    if base is not None:
+        model.to(arguments.device)  # type: ignore[arg-type]
+        before = validation.per_language()
     batches = _batches(options, dataset, arguments)
     trainer = RoutedTrainer(
         model=model,
         args=arguments,
         train_dataset=dataset,
-        data_collator=collator(options, tokenizer, seed=options.seed, causal=causal),
+        data_collator=collator(options, data.tokenizer, seed=options.seed, causal=causal),
         batches=batches,
         validate=validation,
         sharded=options.fsdp,
@@ -149,24 +250,22 @@ def _pretrain(options: PretrainOptions) -> Run:
         with quiet_transformers():
             train_loss = trainer.train(str(start.checkpoint) if start.checkpoint else None).training_loss
     model = trainer.whole_model().eval()
-    validation.model = model.to(arguments.device)
-    per_language = validation.per_language()
-    metrics: dict[str, Any] = {
-        "steps": steps,
-        "train_loss": train_loss,
-        "validation": per_language,
-    }
+    validation.model = model.to(arguments.device)  # type: ignore[arg-type]
+    metrics: dict[str, Any] = {"steps": steps, "train_loss": train_loss}
+    if base is not None:
+        metrics["before"] = before
+    metrics["validation"] = validation.per_language()
     if not start.changed:  # else these options did not draw all that was read
-        metrics["tokens_read"] = dict(zip(files, batches.tokens().tolist(), strict=True))
-        _print_read(blocks, metrics["tokens_read"])
-    if per_language:
-        _print_validation(per_language)
+        metrics["tokens_read"] = dict(zip(data.lang_ids, batches.tokens().tolist(), strict=True))
+        print_read(data.blocks, metrics["tokens_read"])
+    if metrics["validation"]:
+        print_validation(metrics["validation"], before)
     if options.shared:
-        _per_language(model, list(files))
-    run = Run(model, tokenizer, options.output_dir, metrics)
+        _per_language(model, list(data.lang_ids))
+    run = Run(model, data.tokenizer, options.output_dir, metrics)
     if trainer.is_world_process_zero():
         with saving("The model", options.output_dir):
-            save_run(run, options)
+            save_run(run, options, more=lambda: None if base is None else certify(run, base, may_move))
         console.print(f"Saved model, tokenizer, metrics.json and options.json in {options.output_dir}")
     return run
 
@@ -240,11 +339,14 @@ def _per_language(model: XmodPreTrainedModel, languages: list[str]) -> None:
     model.remove_language(_SHARED)
 
 
-def _sources(options: PretrainOptions) -> _Sources:
-    """The files, or the parts of a data set, of each language."""
+def _sources(options: PretrainOptions, base: Base | None) -> _Sources:
+    """The files, or the parts of a data set, of each language; by the codes of a model that is there."""
     kind, _, dataset = str(options.text).partition(":")
-    if kind != "hub":
-        return find_text(options.text, options.languages)
+    found: _Sources = find_text(options.text, options.languages) if kind != "hub" else _of_dataset(options, dataset)
+    return found if base is None else base.by_code(found)
+
+
+def _of_dataset(options: PretrainOptions, dataset: str) -> _Sources:
     return find_dataset(
         dataset,
         options.languages,
@@ -256,7 +358,7 @@ def _sources(options: PretrainOptions) -> _Sources:
     )
 
 
-def _dev_files(options: PretrainOptions, files: _Sources) -> dict[str, tuple[Path, ...]]:
+def _dev_files(options: PretrainOptions, files: _Sources, base: Base | None) -> _Sources:
     """The validation files of each language that has some.
 
     Raises:
@@ -264,7 +366,9 @@ def _dev_files(options: PretrainOptions, files: _Sources) -> dict[str, tuple[Pat
     """
     if options.dev_text is None:
         return {}
-    found = find_text(options.dev_text)
+    found: _Sources = find_text(options.dev_text)
+    if base is not None:
+        found = base.by_code(found, strict=False)
     own = {code: found[code] for code in files if code in found}
     if not own:
         raise DataError(
@@ -272,101 +376,3 @@ def _dev_files(options: PretrainOptions, files: _Sources) -> dict[str, tuple[Pat
             f"{options.text} ({', '.join(files)}): name the files by the same codes."
         )
     return own
-
-
-def _own_tokenizer(options: PretrainOptions, files: _Sources, start: Start) -> PreTrainedTokenizerFast:
-    """The tokenizer trained for this run, now or before it was broken off."""
-    if start.goes_on and (options.output_dir / "tokenizer_config.json").is_file():  # the last of its files
-        return load_tokenizer(options.output_dir)
-    console.print(f"Training a tokenizer of {options.vocab_size:,} pieces")
-    text = {code: text_of(options, code, paths) for code, paths in files.items()}
-    tokenizer = train_tokenizer(
-        text, options.vocab_size, alpha=options.alpha, seed=options.seed, byte_fallback=options.byte_fallback
-    )
-    if len(tokenizer) < options.vocab_size:
-        console.print(f"The text gave {len(tokenizer):,} pieces only.")
-    with written_beside(options.output_dir) as folder:
-        tokenizer.save_pretrained(folder)
-    return tokenizer
-
-
-def _check_overrides(options: PretrainOptions) -> None:
-    """Raises ConfigurationError if a field is overridden that text, tokenizer or objective decide."""
-    if decided := sorted(_DECIDED & set(options.overrides or {})):
-        raise ConfigurationError(
-            f"--overrides cannot set {', '.join(decided)}: the text, the tokenizer and --objective decide it."
-        )
-
-
-def _config(options: PretrainOptions, tokenizer: PreTrainedTokenizerFast, languages: list[str]) -> XmodConfig:
-    """The model's configuration.
-
-    Raises:
-        ConfigurationError: `overrides` leave too little room for the vocabulary or for a block.
-    """
-    fields: dict[str, Any] = {
-        "vocab_size": len(tokenizer),
-        "languages": languages,
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "max_position_embeddings": options.block_size + tokenizer.pad_token_id + 1,
-        "is_decoder": options.objective == "clm",
-    }
-    for name, least in (("vocab_size", len(tokenizer)), ("max_position_embeddings", fields["max_position_embeddings"])):
-        if (asked := (options.overrides or {}).get(name, least)) < least:
-            raise ConfigurationError(
-                f"--overrides sets {name} to {asked}; the tokenizer and --block-size need {least} at least."
-            )
-    return XmodConfig.preset(options.preset, **{**fields, **(options.overrides or {})})
-
-
-def _print_shares(blocks: list[LanguageBlocks], shares: dict[str, Share], end: dict[str, Share] | None) -> None:
-    names = ["language", "lines", "tokens", "blocks", "natural", "drawn", "ratio"]
-    if end is not None:
-        names += ["drawn at the end", "ratio at the end"]
-    table = Table(*names, title="Languages", title_justify="left")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for each in blocks:
-        share = shares[each.language]
-        cells = [
-            each.language,
-            f"{each.lines.kept:,}",
-            f"{share.tokens:,}",
-            f"{len(each.blocks):,}",
-            f"{share.natural:.1%}",
-        ]
-        for drawn in (share, *([end[each.language]] if end is not None else [])):
-            cells += [f"{drawn.drawn:.1%}", f"{drawn.ratio:.2f}"]
-        table.add_row(*cells)
-    console.print(table)
-
-
-def _print_read(blocks: list[LanguageBlocks], read: dict[str, int]) -> None:
-    """What a run has read: the draws keep to the shares on average, and short runs less closely than long ones."""
-    table = Table("language", "tokens", "share", "passes", title="Tokens read", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    total = sum(read.values())
-    for each in blocks:
-        tokens = read[each.language]
-        table.add_row(each.language, f"{tokens:,}", f"{tokens / total:.1%}", f"{tokens / int(each.lengths.sum()):.2f}")
-    console.print(table)
-
-
-def _print_validation(per_language: dict[str, dict[str, float]]) -> None:
-    columns = ("language", "loss", "perplexity", "bits a character", "accuracy", "<unk>")
-    table = Table(*columns, title="Validation", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for code, values in per_language.items():
-        table.add_row(
-            code,
-            f"{values['loss']:.3f}",
-            f"{values['perplexity']:.1f}",
-            f"{values['bits_per_character']:.3f}",
-            f"{values['accuracy']:.1%}",
-            f"{values['unknown']:.2%}",
-        )
-    console.print(table)

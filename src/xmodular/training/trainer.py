@@ -18,12 +18,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from xmodular.console import console, progress_bar
+from xmodular.console import console
 from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import TrainingOptions
 from xmodular.training.checkpoints import STAGING, checkpoint_step, last_checkpoint, publish, saving
 from xmodular.training.log import RunLog
+from xmodular.training.pace import Progress
 from xmodular.training.sharding import Shards
 
 
@@ -114,6 +115,8 @@ class RoutedTrainer(Trainer):
         self.items = items
         self.shards: Shards | None = None
         self.staging = False
+        self.seen: Any = 0  # tokens of this process since it began, padding not counted; a tensor after the first
+        self.tokens = 0  # those of all processes at the last log
         super().__init__(
             model=model,
             args=args,
@@ -121,7 +124,7 @@ class RoutedTrainer(Trainer):
             # Trainer asks for one if it is to validate; what is read is `validate`'s.
             eval_dataset=train_dataset if validate else None,
             data_collator=data_collator,
-            callbacks=[_Progress(), _Resumption(self), *([log] if log else []), *callbacks],
+            callbacks=[Progress(lambda: self.tokens), _Resumption(self), *([log] if log else []), *callbacks],
         )
         self.remove_callback(PrinterCallback)
 
@@ -159,6 +162,21 @@ class RoutedTrainer(Trainer):
             return super()._get_num_items_in_batch(batch_samples, device)
         count = torch.tensor(sum(map(self.items, batch_samples)), device=device)
         return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Forward and backward pass of a batch, whose tokens are counted."""
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        self.seen = self.seen + inputs["attention_mask"].sum()  # no number yet: reading it would make a GPU wait
+        return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log; the tokens of all processes are summed up where the loss is read anyway."""
+        if "loss" in logs:
+            total = torch.as_tensor(self.seen, device=self.args.device).clone()
+            if dist.is_initialized():
+                dist.all_reduce(total)
+            self.tokens = int(total)
+        super().log(logs, *args, **kwargs)
 
     def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
         """Nothing to do: the same seed, or the same checkpoint, made all processes' weights."""
@@ -333,38 +351,3 @@ class _Resumption(TrainerCallback):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.trainer.shards is not None:
             self.trainer.shards.forget_unused()
-
-
-class _Progress(TrainerCallback):
-    """A bar with step, loss and time; one line per validation, and per log where there is no terminal."""
-
-    def __init__(self) -> None:
-        self.bar = progress_bar()
-        self.task = self.bar.add_task("training", total=None)
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self.bar.update(self.task, total=state.max_steps, completed=state.global_step)
-            self.bar.start()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.update(self.task, completed=state.global_step)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        if not state.is_world_process_zero or not logs:
-            return
-        step = f"step {state.global_step}/{state.max_steps}"
-        if "loss" in logs:
-            self.bar.update(self.task, description=f"training, loss {logs['loss']:.3f}")
-            if not console.is_terminal:
-                console.print(f"{step}  loss {logs['loss']:.3f}  learning rate {logs['learning_rate']:.2e}")
-        elif any(name.startswith("eval_") for name in logs):
-            shown = [
-                f"{name.removeprefix('eval_')} {value:.4g}"
-                for name, value in logs.items()
-                if name.startswith("eval_") and ":" not in name
-            ]
-            console.print(f"{step}  validation: {', '.join(shown)}")
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.stop()
