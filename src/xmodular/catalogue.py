@@ -8,7 +8,7 @@ SwissBERT's vocabulary is derived: the 50,260 pieces of its tokenizer and XLM-R'
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,7 @@ class Release:
         updates: optimiser updates of its pretraining.
         source: where it was first published: the fairseq archive, or the Hub.
         licence: SPDX identifier of the weights' licence; None if unknown.
+        tokenizer: repository on the Hub that has its tokenizer.
         fields: what its configuration sets beside the languages.
     """
 
@@ -85,6 +86,7 @@ class Release:
     updates: int
     source: str
     licence: str | None
+    tokenizer: str
     fields: dict[str, Any] = field(repr=False)
 
     @property
@@ -111,6 +113,7 @@ class Release:
         return embeddings + f["num_hidden_layers"] * layer + (norm if f["pre_norm"] else 0) + head
 
 
+_XLMR_TOKENIZER = "FacebookAI/xlm-roberta-base"
 _ARCHIVES = "https://dl.fbaipublicfiles.com/fairseq/models/xmod"
 _ARCHIVE_OF = {"xmod-base": "xmod.base.81.1M", "xmod-large-prenorm": "xmod.large.prenorm.81.500k"}
 
@@ -121,13 +124,15 @@ def _facebook(name: str, languages: str, updates: int, shape: dict[str, Any]) ->
         ids = tuple(sorted(ids))
     fairseq_name = name.replace("-", ".")
     archive = f"{_ARCHIVES}/{_ARCHIVE_OF.get(name, fairseq_name)}.tar.gz"
-    return Release(name, f"facebook/{name}", fairseq_name, ids, updates, archive, "MIT", {**_XLMR, **shape})
+    fields = {**_XLMR, **shape}
+    return Release(name, f"facebook/{name}", fairseq_name, ids, updates, archive, "MIT", _XLMR_TOKENIZER, fields)
 
 
 def _zurich(name: str, languages: tuple[str, ...], rows: int) -> Release:
     hub_id = f"ZurichNLP/{name}"
     fields = {**_XLMR, **_BASE, "vocab_size": rows}
-    return Release(name, hub_id, None, languages, 365_680, f"https://huggingface.co/{hub_id}", "CC-BY-NC-4.0", fields)
+    source = f"https://huggingface.co/{hub_id}"
+    return Release(name, hub_id, None, languages, 365_680, source, "CC-BY-NC-4.0", hub_id, fields)
 
 
 _SWISS = ("de_CH", "fr_CH", "it_CH", "rm_CH")
@@ -211,6 +216,19 @@ def models(name: str | None = None, *, language: str | None = None) -> Catalogue
     return Catalogue(releases)
 
 
+def released_as(config: Mapping[str, Any]) -> Release | None:
+    """The released checkpoint whose vocabulary a model has, also with other languages; None if there is none.
+
+    Args:
+        config: the content of the model's ``config.json``.
+    """
+    for release in RELEASES.values():
+        same = all(config.get(name) == release.fields[name] for name in ("vocab_size", "hidden_size"))
+        if same and not set(release.languages).isdisjoint(config.get("languages") or ()):
+            return release
+    return None
+
+
 def _names(release: Release) -> Iterable[str]:
     return filter(None, (release.name, release.hub_id, release.fairseq_name))
 
@@ -267,6 +285,7 @@ def _one(release: Release) -> Table:
     table.add_row("fairseq", release.fairseq_name or "none")
     table.add_row("source", release.source)
     table.add_row("licence", release.licence or "unknown")
+    table.add_row("tokenizer", release.tokenizer)
     table.add_row("updates", f"{release.updates:,}")
     table.add_row("parameters", f"{_millions(release.parameters)}, {_millions(release.active_parameters)} per language")
     for flag, value in release.fields.items():

@@ -30,7 +30,7 @@ _CONTROLS = (*range(1, 9), 0x0B, *range(0x0E, 0x20), 0x7F, 0x8F, 0x9F)
 _INVISIBLE: dict[int, str | None] = {**dict.fromkeys(_SPACES, " "), **dict.fromkeys(_CONTROLS)}
 _SPACE = re.compile(" {2,}")
 # Tags of HTML and XML, and special tokens, are the same in all languages.
-_TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>|<!--.{0,500}?-->", re.DOTALL)
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>|<!--.{0,500}?-->|\[(?:CLS|SEP|PAD|UNK|MASK)\]", re.DOTALL)
 # Labels of a language's varieties, which go to the language itself where a model has them not.
 _VARIETIES = {"arz": "ar", "ary": "ar", "bs": "hr", "nn": "no", "wuu": "zh", "yue": "zh"}
 # Labels whose text is in one of two scripts, which then decides: what a model may have for each script, best first.
@@ -150,7 +150,7 @@ def _as_read(text: str) -> str:
     """A text in the form in which models read it, without tags of mark-up."""
     if not text.isascii() or not text.isprintable():
         text = unicodedata.normalize("NFKC", text.translate(_INVISIBLE))
-    return _SPACE.sub(" ", _TAG.sub(" ", text) if "<" in text else text).strip()
+    return _SPACE.sub(" ", _TAG.sub(" ", text) if "<" in text or "[" in text else text).strip()
 
 
 @lru_cache(maxsize=1)

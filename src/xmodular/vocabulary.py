@@ -1,14 +1,18 @@
-"""Tokenizers with XLM-R's id layout: load one, or train one on language-smoothed text.
+"""Tokenizers: load one of any kind that has a fast form, or train one on language-smoothed text.
 
-The layout is ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, the pieces, and ``<mask>`` last. A SentencePiece model
-(``<unk>`` 0, ``<s>`` 1, ``</s>`` 2, pieces) enters by one road, whether it is XLM-R's file or one trained here, so a
-piece's id is its SentencePiece id plus one.
+A trained one has XLM-R's layout: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, the pieces, and ``<mask>`` last. A
+SentencePiece model (``<unk>`` 0, ``<s>`` 1, ``</s>`` 2, pieces) enters by one road, whether it is XLM-R's file or one
+trained here, so a piece's id is its SentencePiece id plus one. Beside a base with another vocabulary, ``<pad>`` has the
+base's id, and the special tokens stand around a text as the base's do.
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import hashlib
 import io
+import json
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,22 +20,21 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
-import torch
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
-from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from xmodular.catalogue import RELEASES, released_as
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import is_missing_folder
-from xmodular.packs.tokenizer import BYTE_SPELLING, problem
+from xmodular.packs.tokenizer import BYTE_SPELLING, problem, special_tokens
+from xmodular.pieces import ROLES
 
-_OTHER_FILES = (
-    "vocab.txt",
-    "vocab.json",
-)  # of WordPiece and of byte-level BPE, which transformers turns into a fast form
+# The last two are of WordPiece and of byte-level BPE, which transformers turns into a fast form.
+_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
+_TYPES = "token_type_ids"
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 
@@ -40,33 +43,77 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
     Args:
         source: a folder with ``tokenizer.json`` or ``sentencepiece.bpe.model``, such a ``.model`` file itself, or the
-            name of a repository on the Hub.
+            name of a repository on the Hub. A released X-MOD without a tokenizer has the one that it was trained with.
 
     Raises:
         DataError: there is no tokenizer, or it lacks one of the special tokens.
     """
+    asked, source = source, _home(source)
     path = Path(source)
     if path.is_file():
         return from_sentencepiece(path.read_bytes())
     if path.is_dir() and not (path / "tokenizer.json").is_file():
         model = path / "sentencepiece.bpe.model"
-        if model.is_file():
+        if model.is_file() and not _is_camembert(path):
             return from_sentencepiece(model.read_bytes())
-        if not any((path / name).is_file() for name in _OTHER_FILES):
+        if not _has_files(path):
             raise DataError(f"No tokenizer in {path}: it has neither tokenizer.json nor sentencepiece.bpe.model.")
     if is_missing_folder(source):
         raise DataError(f"No tokenizer at {source}: there is no such folder.")
+    if not (path / "tokenizer_config.json").exists() and (alone := _alone(path)) is not None:
+        return alone
     if not path.exists() and len(path.parts) == 1:
         _ask_hub(str(source))
     try:
         # The class is the one that the files name; released checkpoints name XLM-R's, which knows its special tokens.
         tokenizer: Any = AutoTokenizer.from_pretrained(str(source))
     except Exception as error:  # the libraries have no class of their own for damaged files
-        raise DataError(f"No tokenizer at {source}, neither as a path nor on the Hub: {error}") from error
+        of = "" if asked == source else f", where that of {asked} is"
+        raise DataError(f"No tokenizer at {source}{of}, neither as a path nor on the Hub: {error}") from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise DataError(f"The tokenizer at {source} ({type(tokenizer).__name__}) has no fast form (tokenizer.json).")
     _settle_roles(tokenizer, source)
     return tokenizer
+
+
+def _alone(folder: Path) -> PreTrainedTokenizerFast | None:
+    """The tokenizer of a ``tokenizer.json`` as it stands, where no other file says of what class and roles it is."""
+    try:
+        backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception:  # damaged: the library, which has no class for it, says so again
+        return None
+    complete = all(backend.token_to_id(token) is not None for token in special_tokens(backend))
+    return _with_special_tokens(backend) if complete else None
+
+
+def _is_camembert(folder: Path) -> bool:
+    """Whether the pieces of a folder's SentencePiece model have CamemBERT's ids, which are not XLM-R's."""
+    said = []
+    for name, key in (("tokenizer_config.json", "tokenizer_class"), ("config.json", "model_type")):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            said.append(str(json.loads((folder / name).read_text(encoding="utf-8")).get(key)))
+    return any(name.casefold().startswith("camembert") for name in said)
+
+
+def is_with_tokenizer(source: str | Path) -> bool:
+    """Whether a model comes with a tokenizer: no, if it is a folder without the files of one, and no release."""
+    home = _home(source)
+    return not Path(home).is_dir() or _has_files(Path(home))
+
+
+def _has_files(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _FILES)
+
+
+def _home(source: str | Path) -> str | Path:
+    """Where a model's tokenizer is: with it, or, of a release that was published without one, elsewhere on the Hub."""
+    path, known = Path(source), None
+    if not path.exists():
+        known = next((release for release in RELEASES.values() if release.hub_id == str(source)), None)
+    elif path.is_dir() and not _has_files(path):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            known = released_as(json.loads((path / "config.json").read_text(encoding="utf-8")))
+    return source if known is None else known.tokenizer
 
 
 def _settle_roles(tokenizer: PreTrainedTokenizerFast, source: str | Path) -> None:
@@ -79,7 +126,7 @@ def _settle_roles(tokenizer: PreTrainedTokenizerFast, source: str | Path) -> Non
         for name, twin in ((one, other), (other, one)):
             if getattr(tokenizer, name) is None and getattr(tokenizer, twin) is not None:
                 setattr(tokenizer, name, getattr(tokenizer, twin))
-    names = ("cls_token", "pad_token", "sep_token", "unk_token", "mask_token")
+    names = [f"{role}_token" for role in ROLES]
     for name in names:
         if getattr(tokenizer, name) is None:
             raise DataError(f"The tokenizer at {source} has no {name}; X-MOD needs one.")
@@ -116,6 +163,7 @@ def train_tokenizer(
     max_lines: int = 2_000_000,
     seed: int = 0,
     byte_fallback: bool = False,
+    like: PreTrainedTokenizerFast | None = None,
 ) -> PreTrainedTokenizerFast:
     """Train a unigram tokenizer (Kudo 2018) on all languages, the small ones raised by smoothing.
 
@@ -130,6 +178,7 @@ def train_tokenizer(
         seed: seed of that sampling.
         byte_fallback: add the 256 bytes to the pieces, and spell with them what no other piece spells, in place of
             ``<unk>``.
+        like: the tokenizer of a model that is to read with this one too: as for `from_sentencepiece`.
 
     Raises:
         ConfigurationError: the vocabulary is too small for the characters of the text.
@@ -181,7 +230,7 @@ def train_tokenizer(
                 f"vocab_size={vocab_size} does not suit this text: its characters alone need {int(short[1]) + 2}."
             ) from error
         raise ConfigurationError(f"vocab_size={vocab_size} does not suit this text: {error}") from error
-    return from_sentencepiece(model.getvalue())
+    return from_sentencepiece(model.getvalue(), like=like)
 
 
 def repetitions(sizes: Mapping[str, int], alpha: float) -> dict[str, float]:
@@ -194,14 +243,15 @@ def repetitions(sizes: Mapping[str, int], alpha: float) -> dict[str, float]:
     return {language: weight / least for language, weight in weights.items()}
 
 
-def from_sentencepiece(model: bytes) -> PreTrainedTokenizerFast:
+def from_sentencepiece(model: bytes, *, like: PreTrainedTokenizerFast | None = None) -> PreTrainedTokenizerFast:
     """Turn a serialised SentencePiece unigram model into a fast tokenizer with XLM-R's layout.
 
     Args:
         model: content of a ``.model`` file whose first pieces are ``<unk> <s> </s>``.
+        like: a tokenizer whose id of the padding and whose special tokens around a text this one takes over.
 
     Raises:
-        DataError: the bytes are no unigram SentencePiece model of that form.
+        DataError: the bytes are no unigram SentencePiece model of that form, or too small to have that padding.
     """
     proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     try:
@@ -211,11 +261,15 @@ def from_sentencepiece(model: bytes) -> PreTrainedTokenizerFast:
     first = [piece.piece for piece in proto.pieces[:3]]
     if proto.trainer_spec.model_type != 1 or first != ["<unk>", "<s>", "</s>"]:
         raise DataError(f"Needed: a unigram SentencePiece model starting <unk> <s> </s>; this one starts {first}.")
-    pieces = [(token, 0.0) for token in SPECIAL_TOKENS[:4]]
+    pieces = [(token, 0.0) for token in SPECIAL_TOKENS if token not in ("<pad>", "<mask>")]
     pieces += [(piece.piece, piece.score) for piece in proto.pieces[3:]]
     pieces.append(("<mask>", 0.0))
+    pad = 1 if like is None else like.pad_token_id
+    if pad > len(pieces):
+        raise DataError(f"The padding of the model is piece {pad}, this vocabulary has only {len(pieces)} others.")
+    pieces.insert(pad, ("<pad>", 0.0))
     bytes_too: bool = proto.trainer_spec.byte_fallback
-    backend = Tokenizer(Unigram(pieces, unk_id=3, byte_fallback=bytes_too))
+    backend = Tokenizer(Unigram(pieces, unk_id=2 + (pad < 3), byte_fallback=bytes_too))
     if charsmap := proto.normalizer_spec.precompiled_charsmap:
         backend.normalizer = normalizers.Precompiled(charsmap)
     splits: list[Any] = [
@@ -228,14 +282,32 @@ def from_sentencepiece(model: bytes) -> PreTrainedTokenizerFast:
         splits.append(pre_tokenizers.Split(Regex(BYTE_SPELLING), "isolated"))
         backend.decoder = decoders.Sequence([decoders.ByteFallback(), backend.decoder])
     backend.pre_tokenizer = pre_tokenizers.Sequence(splits)
-    backend.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
+    single, pair = ("<s> $A </s>", "<s> $A </s> </s> $B </s>") if like is None else map(_template, (like, like), (1, 2))
+    ends = [(token, backend.token_to_id(token)) for token in ("<s>", "</s>")]
+    backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ends)
     return _with_special_tokens(backend)
 
 
+def _template(like: PreTrainedTokenizerFast, texts: int) -> str:
+    """What a tokenizer puts around one text or two, in the tokens of this layout, each with its type.
+
+    Raises:
+        DataError: it puts other tokens there than those that begin and end a text.
+    """
+    names = {like.cls_token_id: "<s>", like.sep_token_id: "</s>"}
+    parts: list[str] = []
+    encoding = text_backend(like).encode("a", "a" if texts == 2 else None)
+    for token, kind, text in zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True):
+        if text is None and token not in names:
+            raise DataError(f"The base's tokenizer puts {like.convert_ids_to_tokens(token)} around a text.")
+        part = f"{names[token] if text is None else '$A' if text == 0 else '$B'}:{kind}"
+        if text is None or part not in parts:  # a text may be several tokens
+            parts.append(part)
+    return " ".join(parts)
+
+
 def from_json(text: str, rows: int) -> PreTrainedTokenizerFast:
-    """The tokenizer that a ``tokenizer.json`` for so many word embeddings holds; its special tokens are XLM-R's.
+    """The tokenizer that a ``tokenizer.json`` for so many word embeddings holds; special tokens as XLM-R's or BERT's.
 
     Raises:
         DataError: the text is no such file, or a special token is missing.
@@ -246,76 +318,45 @@ def from_json(text: str, rows: int) -> PreTrainedTokenizerFast:
 
 
 def _with_special_tokens(backend: Tokenizer) -> PreTrainedTokenizerFast:
+    begin, pad, end, unknown, mask = special_tokens(backend)
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        bos_token="<s>",
-        eos_token="</s>",
-        cls_token="<s>",
-        sep_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
+        bos_token=begin,
+        eos_token=end,
+        cls_token=begin,
+        sep_token=end,
+        pad_token=pad,
+        unk_token=unknown,
         # The mask stands for a word, so it takes the space before it.
-        mask_token=AddedToken("<mask>", lstrip=True, special=True),
-        model_input_names=["input_ids", "attention_mask"],
+        mask_token=AddedToken(mask, lstrip=True, special=True),
+        model_input_names=["input_ids", *([_TYPES] if _tells_types(backend) else []), "attention_mask"],
     )
 
 
-def start_rows(
-    tokenizer: PreTrainedTokenizerFast,
-    known: PreTrainedTokenizerFast,
-    words: Tensor,
-    bias: Tensor,
-    *,
-    method: str = "pieces",
-    seed: int = 0,
-) -> tuple[Tensor, Tensor, dict[str, int]]:
-    """Word embeddings for a new vocabulary, started from those of a known one.
-
-    Pieces that both have are copied, as in SwissBERT (Vamvas et al. 2023). Of the rest, "pieces" takes the mean of the
-    known pieces that spell the new one, as far as there are any; "random", and what is left, is drawn from a normal
-    distribution with each dimension's mean and standard deviation over the known rows.
-
-    Args:
-        tokenizer: the new vocabulary.
-        known: the known one.
-        words: *Shape: (known pieces at least, hidden)*, its embeddings.
-        bias: *Shape: (known pieces at least,)*, the output bias of its pieces.
-        method: "pieces" or "random".
-        seed: of what is drawn.
-
-    Returns:
-        *(pieces, hidden)* and *(pieces,)*, in `words`' dtype, and how many pieces were "copied", "composed", "random".
-
-    Raises:
-        ConfigurationError: there is no such method.
-    """
-    if method not in ("pieces", "random"):
-        raise ConfigurationError(f"start_rows is 'pieces' or 'random'; not {method!r}.")
-    source = words.detach().float().cpu()[: len(known)]
-    source_bias = bias.detach().float().cpu()[: len(known)]
-    ids, model, special = known.get_vocab(), known.backend_tokenizer.model, set(known.all_special_ids)
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(tokenizer), source.shape[1], generator=generator)
-    rows = source.mean(0) + noise * source.std(0)
-    own_bias = source_bias.mean().repeat(len(tokenizer))
-    counts = {"copied": 0, "composed": 0, "random": 0}
-    for index, piece in enumerate(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))):
-        parts = [ids[piece]] if piece in ids else []
-        if not parts and method == "pieces":
-            parts = [token.id for token in model.tokenize(piece) if token.id not in special]
-        if parts:
-            rows[index], own_bias[index] = source[parts].mean(0), source_bias[parts].mean()
-        counts["copied" if piece in ids else "composed" if parts else "random"] += 1
-    return rows.to(words.dtype), own_bias.to(words.dtype), counts
+def _tells_types(backend: Tokenizer) -> bool:
+    """Whether the tokens of a pair differ in their types."""
+    return any(backend.encode("a", "a").type_ids)
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, config: XmodConfig) -> None:
     """Save a tokenizer beside the model of that configuration, with the model's length as its own.
 
-    Whatever cuts texts by it, such as transformers' pipelines, then cuts where the model's positions end.
+    Whatever cuts texts by it, such as transformers' pipelines, then cuts where the model's positions end, and gives the
+    model types of tokens only where it has several.
     """
+    tokenizer = suited(tokenizer, config)
     tokenizer.model_max_length = positions_of(config)
     tokenizer.save_pretrained(folder)
+
+
+def suited(tokenizer: PreTrainedTokenizerFast, config: XmodConfig) -> PreTrainedTokenizerFast:
+    """The tokenizer as the model of that configuration needs it: without types of tokens where it has only one."""
+    if config.type_vocab_size > 1 or _TYPES not in tokenizer.model_input_names:
+        return tokenizer
+    tokenizer = copy.copy(tokenizer)
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != _TYPES]
+    tokenizer.init_kwargs = {**tokenizer.init_kwargs, "model_input_names": tokenizer.model_input_names}  # to be saved
+    return tokenizer
 
 
 def positions_of(config: XmodConfig) -> int:

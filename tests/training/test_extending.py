@@ -13,9 +13,10 @@ from tests.support import assert_same_state
 from xmodular import diff, extend, finetune, pretrain
 from xmodular.errors import ConfigurationError, DataError, LanguageError, TrainingError
 from xmodular.modeling import XmodForMaskedLM
+from xmodular.pieces import start_rows
 from xmodular.tasks import load_saved
 from xmodular.training import extending, trainer
-from xmodular.vocabulary import load_tokenizer, start_rows, train_tokenizer
+from xmodular.vocabulary import load_tokenizer, train_tokenizer
 
 SMALL = {"block_size": 32, "batch_size": 8, "max_steps": 12, "learning_rate": 5e-3, "dev_fraction": 0.2}
 

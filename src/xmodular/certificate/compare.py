@@ -19,7 +19,7 @@ from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.languages import resolve
 from xmodular.options import DiffOptions, build
 from xmodular.tasks import given_model
-from xmodular.vocabulary import fingerprint, load_tokenizer
+from xmodular.vocabulary import fingerprint, is_with_tokenizer, load_tokenizer
 
 # A part shows so many of its changes.
 _SHOWN = 3
@@ -213,7 +213,7 @@ def _tokenizer(source: str) -> str | None:
         DataError: there is one in a folder, and it cannot be read.
     """
     folder = Path(source)
-    if folder.is_dir() and not any((folder / name).is_file() for name in ("tokenizer.json", "sentencepiece.bpe.model")):
+    if not is_with_tokenizer(source):
         return None
     try:
         return fingerprint(load_tokenizer(source))

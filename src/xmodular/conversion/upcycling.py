@@ -24,10 +24,8 @@ from xmodular.languages import code_problem, names_of, resolve
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.modeling.languages import make_neutral, same_language
 from xmodular.options import UpcycleOptions, build
-from xmodular.vocabulary import load_tokenizer, save_tokenizer
+from xmodular.vocabulary import is_with_tokenizer, load_tokenizer, save_tokenizer
 from xmodular.weights import open_weights
-
-_TOKENIZER_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "vocab.txt", "vocab.json", "tokenizer_config.json")
 
 
 def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Path, **options: Any) -> Converted:
@@ -123,10 +121,7 @@ def _tokenizer_of(options: UpcycleOptions) -> PreTrainedTokenizerFast | None:
     """The tokenizer asked for, or that beside the weights, if there is one."""
     if options.tokenizer is not None:
         return load_tokenizer(options.tokenizer)
-    source = Path(options.model)
-    if source.is_dir() and not any((source / name).is_file() for name in _TOKENIZER_FILES):
-        return None
-    return load_tokenizer(options.model)
+    return load_tokenizer(options.model) if is_with_tokenizer(options.model) else None
 
 
 def _of_dense(

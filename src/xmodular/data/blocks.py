@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.data.counts import LineCounts
-from xmodular.data.packing import Packer
+from xmodular.data.packing import Packer, packing_ids
 from xmodular.data.sampling import Draw, block_lengths
 from xmodular.data.text import TextFiles
 from xmodular.data.tokenising import Encoder, tokenise
@@ -112,7 +112,7 @@ class BlockCache:
 
     def _make(self, text: TextFiles, place: Path, advance: Callable[[int], None]) -> None:
         dtype = np.dtype("<u2" if len(self.tokenizer) <= 2**16 else "<i4")
-        ids = {f"{name}_id": getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+        ids = packing_ids(self.tokenizer)
         packer = Packer(self.packing, self.block_size, **ids)
         tokens = characters = size = 0
         with written_beside(self.folder) as beside:

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import ConfigurationError
+from xmodular.pieces import Notation
 
 _LONGEST_WORD = 10  # pieces; what is longer is a web address, a number or a line without spaces
 # How Unicode's names of characters begin in scripts that put no spaces between words.
@@ -19,7 +20,8 @@ _NO_SPACES = re.compile(
     "(HALFWIDTH )?(CJK|IDEOGRAPHIC|HIRAGANA|KATAKANA|BOPOMOFO|YI|THAI|LAO|KHMER|MYANMAR|TIBETAN|TAI|NEW TAI|JAVANESE|"
     "BALINESE)[ -]"
 )
-_BYTE = re.compile("<0x([0-9A-F]{2})>")
+# The first byte of Chinese and Japanese characters, as `Spelled` has it.
+_FIRST_BYTES = "".join(chr(0xDC00 + byte) for byte in range(0xE3, 0xEA))
 
 
 class MaskedLMCollator:
@@ -159,26 +161,23 @@ class CausalLMCollator:
 def word_starts(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
     """Which pieces begin a word, (vocabulary,) bool.
 
-    Those with the mark of a space before them, SentencePiece's or byte-level BPE's; of WordPiece those without the mark
-    of a continuation; and those in a script without spaces, such as Chinese or Thai, where a piece is as good a guess
-    at a word as there is.
+    Those that follow a space, or that WordPiece does not mark as continuing a word; and those in a script without
+    spaces, such as Chinese or Thai, where a piece is as good a guess at a word as there is.
 
     Raises:
-        ConfigurationError: the pieces have none of these marks.
+        ConfigurationError: no piece is marked.
     """
-    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    marked = {mark: np.array([piece.startswith(mark) for piece in pieces]) for mark in ("▁", "Ġ", "##")}
-    mark = max(marked, key=lambda each: int(marked[each].sum()))
-    if not marked[mark].any():
+    notation = Notation.of(tokenizer.backend_tokenizer)
+    pieces = [notation.read(piece) for piece in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
+    if not any(begins for begins, _ in pieces):
         raise ConfigurationError("--whole-words: the tokenizer's pieces do not show where a word begins.")
-    return ~marked[mark] if mark == "##" else marked[mark] | np.array([is_word(piece) for piece in pieces])
+    return np.array([begins or begins_word(text) for begins, text in pieces])
 
 
-def is_word(piece: str) -> bool:
-    """Whether a piece is in a script without spaces, so that it is taken for a word."""
-    if byte := _BYTE.fullmatch(piece):
-        return 0xE3 <= int(byte[1], 16) <= 0xE9  # the first byte of Chinese and Japanese characters
-    return _NO_SPACES.match(unicodedata.name(piece[:1] or " ", "")) is not None
+def begins_word(text: str) -> bool:
+    """Whether what a piece spells begins a word wherever it stands, by its first character."""
+    first = text[:1] or " "
+    return first in _FIRST_BYTES or _NO_SPACES.match(unicodedata.name(first, "")) is not None
 
 
 def _batch(

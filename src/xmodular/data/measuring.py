@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.console import console
 from xmodular.data.counts import LineCounts
-from xmodular.data.packing import Packer
+from xmodular.data.packing import Packer, packing_ids
 from xmodular.data.text import TextFiles
 from xmodular.data.tokenising import Encoder
 from xmodular.errors import NoTextError
@@ -83,8 +83,7 @@ def measured_text(
         DataError: a file cannot be read.
     """
     reader = _Reader(tokenizer)
-    ids = {f"{name}_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    packer = Packer(packing, block_size, **ids)
+    packer = Packer(packing, block_size, **packing_ids(tokenizer))
     blocks: list[np.ndarray] = []
     sizes: list[np.ndarray] = []
     for lines, starts in _steps(text.units(documents=packing == "documents")):

@@ -30,6 +30,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+
+def packing_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    """The ids that packing needs: those of the tokens that begin, end and fill up a text, whatever they are called."""
+    return {
+        "bos_id": tokenizer.cls_token_id,
+        "eos_id": tokenizer.sep_token_id,
+        "pad_id": tokenizer.pad_token_id,
+    }
 
 
 class Packer:

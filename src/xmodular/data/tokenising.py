@@ -37,7 +37,7 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.backend = text_backend(tokenizer)
-        self.end_id = tokenizer.eos_token_id
+        self.end_id = tokenizer.sep_token_id
 
     def __call__(self, lines: list[str]) -> np.ndarray:
         rows = [encoding.ids for encoding in self.backend.encode_batch_fast(lines, add_special_tokens=False)]

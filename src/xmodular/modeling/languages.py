@@ -22,7 +22,7 @@ from xmodular.languages import code_problem, resolve
 from xmodular.modeling.adapters import Adapters, XmodAdapter
 from xmodular.modeling.embeddings import XmodEmbeddings
 from xmodular.packs import Base, Misfit, Pack
-from xmodular.packs.tokenizer import problem
+from xmodular.packs.tokenizer import problem, special_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -226,9 +226,10 @@ def check_tokenizer(model: Any, tokenizer: str, rows: int) -> None:
     """Raises InputError if a tokenizer.json is none, or does not go with so many rows or the model's padding."""
     if wrong := problem(tokenizer, rows):
         raise InputError(f"the tokenizer.json does not do: {wrong}.")
-    pad = Tokenizer.from_str(tokenizer).token_to_id("<pad>")
-    if pad != model.config.pad_token_id:
-        raise InputError(f"the tokenizer's <pad> has id {pad}: it must be {model.config.pad_token_id} as in the model.")
+    backend = Tokenizer.from_str(tokenizer)
+    name = special_tokens(backend)[1]
+    if (pad := backend.token_to_id(name)) != (needed := model.config.pad_token_id):
+        raise InputError(f"the tokenizer's {name} has id {pad}: it must be {needed} as in the model.")
 
 
 class _Vocabulary(NamedTuple):

@@ -63,9 +63,15 @@ def _with_language(original: type[Pipeline]) -> type[Pipeline]:
             super().__init__(*args, **kwargs)
             positions = self.model.config.max_position_embeddings - self.model.config.pad_token_id - 1
             words = getattr(self, "tokenizer", None)
-            if words is not None and words.model_max_length > positions:  # many know no length: nothing would be cut
+            if words is None:
+                return
+            names = words.model_input_names
+            if self.model.config.type_vocab_size < 2:  # types of tokens are for models that tell them apart
+                names = [name for name in names if name != "token_type_ids"]
+            if words.model_max_length > positions or names != words.model_input_names:
                 self.tokenizer = copy.copy(words)
-                self.tokenizer.model_max_length = positions
+                self.tokenizer.model_max_length = min(positions, words.model_max_length)  # many know no length
+                self.tokenizer.model_input_names = names
 
         def _sanitize_parameters(self, language: str | None = None, **kwargs: Any) -> Any:
             preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)

@@ -11,6 +11,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+# By role, in that order, as XLM-R and as BERT call them; a tokenizer.json does not say which role a token has.
+_NAMES = (SPECIAL_TOKENS, ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"))
 # How tokenizers with bytes that are trained here tell text that spells <0x41> from the byte.
 BYTE_SPELLING = "<(?=0x[0-9A-F]{2}>)"
 
@@ -64,11 +66,11 @@ def _loaded(tokenizer: Tokenizer, rows: int) -> str | None:
     """What is wrong with a tokenizer as the library understood it."""
     if (wrong := _outside(list(tokenizer.get_vocab().values()), rows)) is not None:
         return f"it has a piece with id {wrong}; the embeddings have {rows} rows"
-    for found in _normalizers(_steps(tokenizer.normalizer, "normalizers")):
+    for found in _normalizers(steps(tokenizer.normalizer, "normalizers")):
         return f"its normalizer {found}"
-    for found in _pre_tokenizers(_steps(tokenizer.pre_tokenizer, "pretokenizers")):
+    for found in _pre_tokenizers(steps(tokenizer.pre_tokenizer, "pretokenizers")):
         return f"its pre-tokenizer {found}"
-    if missing := [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]:
+    if missing := [token for token in special_tokens(tokenizer) if tokenizer.token_to_id(token) is None]:
         return f"it has no {', '.join(missing)}"
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -80,12 +82,17 @@ def _loaded(tokenizer: Tokenizer, rows: int) -> str | None:
     return None
 
 
+def special_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The tokens that begin a text, fill up, end a text, are unknown and mask: XLM-R's, or BERT's where it has more."""
+    return max(_NAMES, key=lambda names: sum(tokenizer.token_to_id(name) is not None for name in names))
+
+
 def _outside(ids: list[Any], rows: int) -> str | None:
     wrong = next((i for i in ids if type(i) is not int or not 0 <= i < rows), None)
     return None if wrong is None and None not in ids else ascii(wrong)[:40]
 
 
-def _steps(component: Any, inside: str) -> list[dict[str, Any]]:
+def steps(component: Any, inside: str) -> list[dict[str, Any]]:
     """What a part of a tokenizer does, one after another."""
     return [] if component is None else list(_flat(json.loads(component.__getstate__()), inside))
 

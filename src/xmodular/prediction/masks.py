@@ -27,11 +27,12 @@ class Filling:
 
 
 def fill_mask(model: XmodPreTrainedModel | str | Path, text: str, **options: Any) -> list[Filling]:
-    """The likeliest pieces for every ``<mask>`` in a text.
+    """The likeliest pieces for every mask in a text.
 
     Args:
         model: a masked language model, as an object, a folder or a name on the Hub.
-        text: with one or more ``<mask>``; what else in it is spelled like a special token is text.
+        text: with one or more ``<mask>``, or the tokenizer's own, such as ``[MASK]``; what else in it is spelled like a
+            special token is text.
         options: `language` and the other fields of `FillMaskOptions`.
 
     Returns:
@@ -39,7 +40,7 @@ def fill_mask(model: XmodPreTrainedModel | str | Path, text: str, **options: Any
 
     Raises:
         ConfigurationError: the model is no masked language model.
-        InputError: there is no ``<mask>`` in the text, or the text is too long.
+        InputError: there is no mask in the text, or the text is too long.
         LanguageError: the model has no such language, nor, with `fallback`, a relative of it.
     """
     given, source = given_model(model)
@@ -55,7 +56,8 @@ def _fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None = Non
         )
     language = resolve(options.language, model.languages, fallback=options.fallback)
     tokenizer = tokenizer_of(model, options.tokenizer, language)
-    ids = torch.tensor([text_backend(tokenizer, but=tokenizer.mask_token).encode(options.text).ids]).to(model.device)
+    text = options.text.replace("<mask>", tokenizer.mask_token)
+    ids = torch.tensor([text_backend(tokenizer, but=tokenizer.mask_token).encode(text).ids]).to(model.device)
     longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
     if ids.shape[1] > longest:
         raise InputError(f"The text has {ids.shape[1]} tokens; this model reads {longest} at most.")
@@ -67,6 +69,7 @@ def _fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None = Non
     # Labels choose where the head works; what they say decides the loss only.
     logits = model(ids, lang_ids=model.lang_ids(language), labels=labels, sparse_prediction=True).logits
     logits[:, tokenizer.all_special_ids] = -torch.inf
+    logits[:, 1 + max(tokenizer.get_vocab().values()) :] = -torch.inf  # rows that fill up a table
     best = logits.float().softmax(-1).topk(min(options.top_k, logits.shape[1]))
     answer = []
     for mask, place in enumerate(places):

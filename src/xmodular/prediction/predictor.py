@@ -28,6 +28,7 @@ from xmodular.tasks import (
     tokenizer_of,
 )
 from xmodular.tasks.loading import examples as to_examples
+from xmodular.vocabulary import suited
 
 BATCH_TOKENS = 8192
 WINDOW = 2048
@@ -109,7 +110,7 @@ class Predictor:
             if len(self.model.config.vocabularies) < len(self.model.languages):
                 self._tokenizer(None)  # what is wrong with it shows before any row is read
         else:
-            self._tokenizers[None] = tokenizer
+            self._tokenizers[None] = suited(tokenizer, self.model.config)
 
     @property
     def fields(self) -> list[str]:

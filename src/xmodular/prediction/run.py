@@ -35,7 +35,10 @@ from xmodular.rows import InMemory, format_of, parquet_files, parquet_schema, pa
 from xmodular.tasks import given_model, hash_of
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
-_MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "sentencepiece.bpe.model")
+_MODEL_FILES = (
+    *("*.safetensors", "*.bin", "config.json"),
+    *("tokenizer*.json", "sentencepiece.bpe.model", "vocab.*", "merges.txt"),
+)
 
 
 # Options that may change while a run goes on: rows that are done do not depend on them.

@@ -118,8 +118,8 @@ def encode(
     sequences = iter(encode_texts(tokenizer, pairs, room))
     encodings = []
     for index, example in enumerate(examples):
-        rows, cuts = zip(*(next(sequences) for _ in example.texts[::2]), strict=True)
-        encodings.append(Encoding(index, rows, example.gold, cut=any(cuts)))
+        rows, types, cuts = zip(*(next(sequences) for _ in example.texts[::2]), strict=True)
+        encodings.append(Encoding(index, rows, example.gold, cut=any(cuts), types=types))
     return encodings
 
 

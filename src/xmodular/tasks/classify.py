@@ -44,8 +44,8 @@ def encode(
     sequences = encode_texts(tokenizer, [example.texts for example in examples], room)
     ids = [None if example.gold is None else label_id(example, example.gold, labels) for example in examples]
     return [
-        Encoding(index, (row,), label, cut=cut)
-        for index, ((row, cut), label) in enumerate(zip(sequences, ids, strict=True))
+        Encoding(index, (row.ids,), label, cut=row.cut, types=(row.types,))
+        for index, (row, label) in enumerate(zip(sequences, ids, strict=True))
     ]
 
 

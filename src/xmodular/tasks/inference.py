@@ -25,7 +25,8 @@ def collate(
 
     Returns:
         ``input_ids`` and ``attention_mask``, (batch, tokens) or (batch, choices, tokens), and ``lang_ids`` (batch,),
-        int64; with `task` also what the loss compares with.
+        int64; ``token_type_ids`` like ``input_ids`` where a token has another type than 0; with `task` also what the
+        loss compares with.
 
     Raises:
         InputError: there are different numbers of choices.
@@ -44,10 +45,22 @@ def collate(
     shape = (len(encodings), longest) if choices == 1 else (len(encodings), choices, longest)
     batch = {
         "input_ids": torch.from_numpy(ids).view(shape),
+        **_types(encodings, ids.shape, shape),
         "attention_mask": torch.from_numpy(mask).view(shape),
         "lang_ids": torch.tensor(lang_ids),
     }
     return batch if task is None else {**batch, **task.targets(encodings, longest)}
+
+
+def _types(encodings: Sequence[Encoding], rows: tuple[int, ...], shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """The types of tokens, 0 at padding; nothing where all are 0, as in models that know no others."""
+    types = [of_one for encoding in encodings for of_one in encoding.types or ((),) * len(encoding.sequences)]
+    if not any(types):
+        return {}
+    kinds = np.zeros(rows, dtype=np.int64)
+    for row, of_one in zip(kinds, types, strict=True):
+        row[: len(of_one)] = of_one
+    return {"token_type_ids": torch.from_numpy(kinds).view(shape)}
 
 
 @torch.inference_mode()

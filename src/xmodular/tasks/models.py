@@ -22,7 +22,7 @@ from xmodular.modeling.trainable import parameter_group
 from xmodular.options import PRECISIONS, WeightPrecision
 from xmodular.tasks.heads import fit_head, names_in, new_last_layer, set_names
 from xmodular.tasks.task import Room, Task
-from xmodular.vocabulary import from_json, load_tokenizer
+from xmodular.vocabulary import from_json, load_tokenizer, suited
 from xmodular.weights import open_weights
 
 _LENGTH = 512  # tokens, where nothing says how a model was fine-tuned
@@ -129,7 +129,7 @@ def tokenizer_of(
         own = model.tokenizers.get(language)
         if own is None:
             raise DataError(f"{language} has a vocabulary of its own, but tokenizer.{language}.json is not there.")
-        return from_json(own, model.config.vocabularies[language])
+        return suited(from_json(own, model.config.vocabularies[language]), model.config)
     where = source or model.config._name_or_path
     if not where:
         raise DataError("This model comes from no folder, so its tokenizer is unknown: say where with `tokenizer`.")
@@ -139,7 +139,7 @@ def tokenizer_of(
             f"The tokenizer at {where} has {len(tokenizer)} pieces, the model {model.config.vocab_size}: "
             "they do not belong together."
         )
-    return tokenizer
+    return suited(tokenizer, model.config)
 
 
 def longest(model: XmodPreTrainedModel, asked: int) -> int:

@@ -119,7 +119,8 @@ def encode(
                 inside = gold is not None and first <= gold[0] and gold[1] < last
                 target = (gold[0] - first + before, gold[1] - first + before) if gold and inside else (0, 0)
             sequence = frame.around(question, ids[first:last])
-            encodings.append(Encoding(index, (sequence,), target, (before, tuple(spans[first:last])), cut))
+            types = (frame.types(len(question), last - first),)
+            encodings.append(Encoding(index, (sequence,), target, (before, tuple(spans[first:last])), cut, types))
     return encodings
 
 

@@ -42,8 +42,8 @@ def encode(
     """``<s> A </s>``, or ``<s> A </s></s> B </s>`` for a pair; the longer text is cut first."""
     sequences = encode_texts(tokenizer, [example.texts for example in examples], room)
     return [
-        Encoding(index, (row,), example.gold, cut=cut)
-        for index, ((row, cut), example) in enumerate(zip(sequences, examples, strict=True))
+        Encoding(index, (row.ids,), example.gold, cut=row.cut, types=(row.types,))
+        for index, (row, example) in enumerate(zip(sequences, examples, strict=True))
     ]
 
 

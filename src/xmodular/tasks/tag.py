@@ -144,7 +144,8 @@ def encode(
             moved = len(frame.before) - start
             places = tuple((words[place], positions[place] + moved) for place in range(first, last))
             target = None if gold is None else {position: gold[word] for word, position in places}
-            encodings.append(Encoding(index, (frame.around(ids[start:end]),), target, places))
+            types = (frame.types(end - start),)
+            encodings.append(Encoding(index, (frame.around(ids[start:end]),), target, places, types=types))
     return encodings
 
 

@@ -65,6 +65,7 @@ class Encoding:
         target: what the loss compares with, in the task's own form; None where the example has no gold.
         places: how tokens and text belong together, in the task's own form.
         cut: whether the model reads less than the example's texts, as they are too long.
+        types: the types of each sequence's tokens, as BERT tells two texts apart; empty where all are 0.
     """
 
     example: int
@@ -72,6 +73,7 @@ class Encoding:
     target: Any = None
     places: tuple[Any, ...] = ()
     cut: bool = False
+    types: tuple[tuple[int, ...], ...] = ()
 
 
 def _first_text(example: Example) -> str:

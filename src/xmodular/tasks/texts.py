@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
@@ -51,13 +51,19 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def encode_texts(
-    tokenizer: PreTrainedTokenizerFast, rows: Sequence[tuple[str, ...]], room: Room
-) -> list[tuple[tuple[int, ...], bool]]:
+class Read(NamedTuple):
+    """A row's token ids, their types (empty where all are 0), and whether it was cut."""
+
+    ids: tuple[int, ...]
+    types: tuple[int, ...]
+    cut: bool
+
+
+def encode_texts(tokenizer: PreTrainedTokenizerFast, rows: Sequence[tuple[str, ...]], room: Room) -> list[Read]:
     """``<s> A </s>`` for each text, ``<s> A </s></s> B </s>`` for each pair; the longer text is cut first.
 
     Returns:
-        Each row's token ids, and whether it was cut.
+        Each row's.
     """
     ids = iter(ids_of(tokenizer, [text for row in rows for text in row]))
     one, two = frame_of(tokenizer, 1), frame_of(tokenizer, 2)
@@ -65,10 +71,12 @@ def encode_texts(
     for row in rows:
         if len(row) == 1:
             only, free = next(ids), room.max_length - one.size
-            answer.append((one.around(only[:free]), len(only) > free))
+            kept = only[:free]
+            answer.append(Read(one.around(kept), one.types(len(kept)), len(only) > free))
             continue
         first, second = next(ids), next(ids)
         free = room.max_length - two.size
-        keep_first, keep_second = shares(len(first), len(second), free)
-        answer.append((two.around(first[:keep_first], second[:keep_second]), len(first) + len(second) > free))
+        kept_of = shares(len(first), len(second), free)
+        around = two.around(first[: kept_of[0]], second[: kept_of[1]])
+        answer.append(Read(around, two.types(*kept_of), len(first) + len(second) > free))
     return answer

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tokenizers import Encoding as Tokens
 from transformers import PreTrainedTokenizerFast
@@ -18,13 +19,18 @@ from xmodular.vocabulary import text_backend
 class Frame:
     """The special tokens of a sequence: ``<s> A </s>`` for one text, ``<s> A </s></s> B </s>`` for two.
 
+    BERT's are ``[CLS] A [SEP]`` and ``[CLS] A [SEP] B [SEP]``, in which ``B [SEP]`` has the type 1.
+
     Attributes:
         before, between, after: ids; `between` is empty for one text.
+        kinds: the types of the tokens before, of the first text, between, of the second text, after; a text's is one.
+            Empty where all are 0.
     """
 
     before: tuple[int, ...]
     between: tuple[int, ...]
     after: tuple[int, ...]
+    kinds: tuple[tuple[int, ...], ...] = ()
 
     @property
     def size(self) -> int:
@@ -35,20 +41,27 @@ class Frame:
         """The sequence of one text's ids or two."""
         return (*self.before, *first, *self.between, *second, *self.after)
 
+    def types(self, first: int, second: int = 0) -> tuple[int, ...]:
+        """The types of the tokens around so many of one text or two; empty where all are 0."""
+        if not self.kinds:
+            return ()
+        before, one, between, other, after = self.kinds
+        return (*before, *one * first, *between, *other * second, *after)
+
 
 def frame_of(tokenizer: PreTrainedTokenizerFast, texts: int) -> Frame:
     """What the tokenizer puts around one text or two."""
     encoding = text_backend(tokenizer).encode("a", "a" if texts == 2 else None)
-    groups: list[list[int]] = [[]]
-    inside = False
-    for token, sequence in zip(encoding.ids, encoding.sequence_ids, strict=True):
-        if sequence is None:
-            groups[-1].append(token)
-        elif not inside:
-            groups.append([])
-        inside = sequence is not None
-    before, *between, after = map(tuple, groups)
-    return Frame(before, between[0] if between else (), after)
+    ids, kinds, sides = encoding.ids, encoding.type_ids, encoding.sequence_ids
+    edges = [0]
+    for side in range(texts):  # "a" may be several tokens
+        inside = [place for place, found in enumerate(sides) if found == side]
+        edges += [inside[0], inside[-1] + 1]
+    before, one, *more, after = [slice(*pair) for pair in pairwise([*edges, len(ids)])]
+    between, other = more or [slice(0), slice(0)]
+    told = "token_type_ids" in tokenizer.model_input_names and any(kinds)
+    types = (kinds[before], kinds[one][:1], kinds[between], kinds[other][:1], kinds[after])
+    return Frame(tuple(ids[before]), tuple(ids[between]), tuple(ids[after]), tuple(map(tuple, types)) if told else ())
 
 
 def ids_of(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
@@ -64,9 +77,15 @@ def tokens_of(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[
 
 
 def words_of(tokenizer: PreTrainedTokenizerFast, sentences: Sequence[Sequence[str]]) -> list[Tokens]:
-    """Tokens of each sentence, given as words; they know their words. Without special tokens."""
-    words = [list(sentence) for sentence in sentences]
-    return text_backend(tokenizer).encode_batch(words, is_pretokenized=True, add_special_tokens=False)
+    """Tokens of each sentence, given as words; they know their words. Without special tokens.
+
+    Where a space before a word is part of its tokens, as in byte-level BPE, each word but the first has one.
+    """
+    backend = text_backend(tokenizer)
+    alone, spaced = (backend.encode(text, add_special_tokens=False).ids for text in ("a", " a"))
+    space = " " if alone != spaced else ""
+    words = [[space * (place > 0) + word for place, word in enumerate(sentence)] for sentence in sentences]
+    return backend.encode_batch(words, is_pretokenized=True, add_special_tokens=False)
 
 
 def shares(first: int, second: int, room: int) -> tuple[int, int]:

@@ -34,8 +34,9 @@ from xmodular.errors import ConfigurationError, DataError, TrainingError
 from xmodular.files import written_beside
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
-from xmodular.modeling.languages import check_new_code, donor_weights, make_neutral
+from xmodular.modeling.languages import check_new_code, check_tokenizer, donor_weights, make_neutral
 from xmodular.options import ExtendOptions, build
+from xmodular.pieces import start_rows
 from xmodular.tasks import given_model, load_saved, tokenizer_of
 from xmodular.training.checkpoints import checkpoint_step, saving
 from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
@@ -43,7 +44,7 @@ from xmodular.training.log import RunLog
 from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
-from xmodular.vocabulary import fingerprint, load_tokenizer, save_tokenizer, start_rows, train_tokenizer
+from xmodular.vocabulary import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
 
 _Scores = dict[str, float]
 _NEUTRAL = "neutral"  # in place of languages to start from: adds nothing at first
@@ -96,6 +97,8 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     train_text, dev_text = _split(options, code, files)
     known = tokenizer_of(model, None)
     own = load_tokenizer(options.tokenizer) if options.tokenizer is not None else None
+    if own is not None:
+        check_tokenizer(model, own.backend_tokenizer.to_str(), len(own))
     arguments = arguments_of(options)
     with arguments.main_process_first(local=False, desc="the run's folder"):
         start = begin(options, arguments.world_size)
@@ -107,7 +110,7 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     folder = options.cache_dir or options.output_dir / "blocks"
 
     with arguments.main_process_first(local=False, desc="tokenizer and blocks"):
-        tokenizer = own or _trained_tokenizer(options, train_text, start, model.config) or known
+        tokenizer = own or _trained_tokenizer(options, train_text, start, model.config, known) or known
         (blocks,) = blocks_of(BlockCache(folder, tokenizer, size, options.packing), {code: train_text}, "tokenising")
     readers = [tokenizer] if tokenizer is known else [tokenizer, known]
     read = [each for reader in readers for each in measured_of(options, reader, size, [dev_text])]
@@ -243,9 +246,12 @@ def _split(options: ExtendOptions, code: str, files: tuple[Path, ...]) -> tuple[
 
 
 def _trained_tokenizer(
-    options: ExtendOptions, text: TextFiles, start: Start, config: XmodConfig
+    options: ExtendOptions, text: TextFiles, start: Start, config: XmodConfig, known: PreTrainedTokenizerFast
 ) -> PreTrainedTokenizerFast | None:
-    """The tokenizer trained on the text for a vocabulary of its own, if the language is to have that."""
+    """The tokenizer trained on the text for a vocabulary of its own, if the language is to have that.
+
+    Its padding and its frame around a text are the base's, as all else in the model was trained with these.
+    """
     if options.new_vocabulary is None:
         return None
     folder = options.output_dir / "tokenizer"
@@ -253,7 +259,11 @@ def _trained_tokenizer(
         return load_tokenizer(folder)
     console.print(f"Training a tokenizer of {options.new_vocabulary:,} pieces")
     tokenizer = train_tokenizer(
-        {text.language: text}, options.new_vocabulary, seed=options.seed, byte_fallback=options.byte_fallback
+        {text.language: text},
+        options.new_vocabulary,
+        seed=options.seed,
+        byte_fallback=options.byte_fallback,
+        like=known,
     )
     with written_beside(folder) as beside:
         save_tokenizer(tokenizer, beside, config)
