@@ -209,6 +209,7 @@ HEADS: dict[str, tuple[Any, dict[str, Any], Callable[[], dict[str, Tensor]], Cal
     "answers, some barred": (XmodForQuestionAnswering, {}, lambda: answers(True), lambda of: ROWS),
     "answers in part": (XmodForQuestionAnswering, {}, answers_in_part, lambda of: torch.tensor([6, 5])),
 }
+WAYS = [*((head, False) for head in HEADS), *((head, True) for head in ("masked", "untied", "causal", "shifted"))]
 EVERY_HEAD = pytest.mark.parametrize("head", HEADS)
 
 
@@ -263,10 +264,7 @@ def assert_as_whole(model: nn.Module, loss: float, head: str) -> None:
         torch.testing.assert_close(mine[name], tensor, atol=1e-6, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize(
-    ("head", "sparse"),
-    [*((head, False) for head in HEADS), *((head, True) for head in ("masked", "untied", "causal", "shifted"))],
-)
+@pytest.mark.parametrize(("head", "sparse"), WAYS)
 def test_accumulated_batches_are_one(head: str, sparse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of different size and length, each padded for itself; what is divided by is the number of items of all."""
     monkeypatch.setattr(lm, "LOGITS_PER_CHUNK", 99 * 4)
@@ -284,6 +282,19 @@ def test_accumulated_batches_are_one(head: str, sparse: bool, monkeypatch: pytes
 def test_padding_changes_nothing(head: str, left: int, right: int) -> None:
     model = model_of(head)
     loss = model(**padded(HEADS[head][2](), left, right)).loss
+    loss.backward()
+    assert_as_whole(model, loss.item(), head)
+
+
+@pytest.mark.parametrize(("head", "sparse"), [each for each in WAYS if each[0] != "choice"])
+def test_a_prefix_of_keys_moves_no_label(head: str, sparse: bool) -> None:
+    """The mask covers the prefix; that is hidden here, so all is as without it, at the positions of before."""
+    model, batch = model_of(head), padded(HEADS[head][2](), 2, 1)
+    places = model.base_model.embeddings.count_positions(batch["input_ids"].shape, batch["input_ids"], "cpu", 0)
+    batch |= {"position_ids": places} | ({"sparse_prediction": True} if sparse else {})
+    pairs = tuple((torch.ones(ROWS, 4, 3, 8).double(), torch.ones(ROWS, 4, 3, 8).double()) for _ in range(2))
+    mask = torch.cat((torch.zeros(ROWS, 3).long(), batch["attention_mask"]), 1)
+    loss = model(**{**batch, "attention_mask": mask}, past_key_values=pairs).loss
     loss.backward()
     assert_as_whole(model, loss.item(), head)
 

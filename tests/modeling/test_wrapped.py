@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import cpu_offload, disk_offload
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrize
 
 from tests.support import assert_same_outputs, labels_like, ragged_batch, tiny_model
@@ -187,6 +188,20 @@ def test_backward_hooks_on_the_projection_are_called() -> None:
     model(**batch_for(XmodForMaskedLM), sparse_prediction=True).loss.backward()
     assert seen
     assert seen[0][-1] == 99
+
+
+def test_hooks_on_all_modules_see_every_layer() -> None:
+    """Those that torch calls global."""
+    model = tiny_model(XmodForMaskedLM, "sdpa", **STILL).train()
+    seen: list[nn.Module] = []
+    handle = register_module_forward_hook(lambda module, given, output: seen.append(module))
+    try:
+        model(**batch_for(XmodForMaskedLM), sparse_prediction=True)
+    finally:
+        handle.remove()
+    embeddings = model.roberta.embeddings
+    for module in (model.lm_head, model.lm_head.decoder, embeddings.word_embeddings, embeddings.token_type_embeddings):
+        assert any(module is each for each in seen)
 
 
 def test_parametrised_and_replaced_forwards_take_effect() -> None:

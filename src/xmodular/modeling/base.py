@@ -21,8 +21,9 @@ from xmodular.errors import ConfigurationError, InputError, LanguageError
 from xmodular.files import written_beside
 from xmodular.languages import resolve, resolve_all
 from xmodular.modeling import languages as life
-from xmodular.modeling.attention import prune_heads
-from xmodular.modeling.routing import tracing
+from xmodular.modeling.labels import real_positions
+from xmodular.modeling.pruning import prune_heads
+from xmodular.modeling.shortcuts import tracing
 from xmodular.modeling.trainable import TRAINABLE, ParameterGroup, language_of, parameter_group
 from xmodular.options import WeightPrecision
 from xmodular.packs import Misfit, Pack, read_pack, write_pack
@@ -269,8 +270,9 @@ class XmodPreTrainedModel(PreTrainedModel):
                 "(set_default_language and no lang_ids), or keep_languages without them."
             )
         else:
-            if isinstance(attention_mask, Tensor) and attention_mask.shape == lang_ids.shape:
-                lang_ids = lang_ids[attention_mask != 0]
+            real = real_positions(attention_mask, lang_ids.shape[-1])
+            if real is not None and real.shape == lang_ids.shape:
+                lang_ids = lang_ids[real]
             used = [language for language in lang_ids.unique().tolist() if 0 <= language < len(codes)]
         vocabularies = {codes[language]: codes[language] if codes[language] in own else None for language in used}
         if len(set(vocabularies.values())) > 1:

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError
 from xmodular.modeling.base import XmodPreTrainedModel
-from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings, is_plain
+from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings
 from xmodular.modeling.labels import (
     IGNORED,
     check_labels,
@@ -30,7 +30,7 @@ from xmodular.modeling.labels import (
     warn_of_uncounted,
 )
 from xmodular.modeling.model import XmodModel
-from xmodular.modeling.routing import tracing
+from xmodular.modeling.shortcuts import is_plain, tracing
 
 logger = logging.getLogger(__name__)
 
@@ -206,13 +206,14 @@ class XmodLM(XmodPreTrainedModel):
         """As in the library, which ties nothing unless the embeddings are tied; here the bias is one all the same."""
         if all_submodels or self.config.tie_word_embeddings:
             return cast(dict[str, str], super().get_expanded_tied_weights_keys(all_submodels))
-        return self._tied_weights_keys
+        there = {name for name, _ in self.named_parameters(remove_duplicate=False)}  # a wrapped head has other names
+        return {target: source for target, source in self._tied_weights_keys.items() if {target, source} <= there}
 
     def tie_weights(self, *args: Any, **kwargs: Any) -> None:
         """Ties what is to be tied; if a file has two biases, the one that worked there counts."""
         super().tie_weights(*args, **kwargs)
         head = self.lm_head
-        working = head.decoder.bias
+        working = getattr(head.decoder, "bias", None)  # what wraps the projection may have none to show
         if head.bias is not working and working is not None and not working.is_meta:  # meta: no file has it
             head.bias = head.decoder.bias
             target = next(name for name in self._tied_weights_keys if name.endswith("bias"))
@@ -279,8 +280,9 @@ class XmodLM(XmodPreTrainedModel):
         weight, bias = own or (head.decoder.weight, head.decoder.bias)
         return chunked_cross_entropy(head.transform(states), weight, bias, targets, items, tied)
 
-    def _logits(self, states: Tensor, real: Tensor | None, own: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Logits of all tokens, *Shape: (B, S, V)*; zeros where `real` says that there is padding."""
+    def _logits(self, states: Tensor, mask: Tensor | None, own: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Logits of all tokens, *Shape: (B, S, V)*; zeros where the mask says that there is padding."""
+        real = real_positions(mask, states.shape[1])
         if real is not None and tracing():
             return self.lm_head(states, own).masked_fill(~real.to(states.device)[:, :, None], 0)
         if real is None or bool(real.all()):
@@ -364,7 +366,7 @@ class XmodForMaskedLM(XmodLM):
         )
         states = outputs.last_hidden_state
         loss = None
-        logits = None if sparse_prediction else self._logits(states, real_positions(attention_mask), own)
+        logits = None if sparse_prediction else self._logits(states, attention_mask, own)
         if labels is not None and labelled is not None:
             targets = labels[labelled].to(states.device)
             items = number_of_items(labelled.sum(), num_items_in_batch).to(states.device)
