@@ -37,17 +37,22 @@ _WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision"
 _UPLOAD = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
 
 
-def _check_modular(source: Any, where: Mapping[str, Any]) -> None:
-    """Raises ConfigurationError where config.json says that the weights are another architecture's."""
+def _stored_fields(source: Any, where: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json has; nothing where there is none.
+
+    Raises:
+        ConfigurationError: if it says that the weights are another architecture's.
+    """
     try:
-        content, _ = XmodConfig.get_config_dict(source, **where)
+        content: dict[str, Any] = XmodConfig.get_config_dict(source, **where)[0]
     except (OSError, ValueError):  # there is none, or the loading itself says what is wrong
-        return
+        return {}
     if (kind := content.get("model_type", XmodConfig.model_type)) != XmodConfig.model_type:
         raise ConfigurationError(
             f"{source} is a {kind} model, which has no adapters. Make it modular first: "
             f"xmodular upcycle --model {source} --languages en,de --output-dir modular"
         )
+    return content
 
 
 class XmodPreTrainedModel(PreTrainedModel):
@@ -103,19 +108,23 @@ class XmodPreTrainedModel(PreTrainedModel):
             ConfigurationError: if it is no X-MOD; a dense encoder has no adapters to read.
         """
         source = pretrained_model_name_or_path
-        if source is not None:
-            _check_modular(source, {name: kwargs[name] for name in _WHERE if name in kwargs})
+        where = {name: kwargs[name] for name in _WHERE if name in kwargs}
+        fields = {} if source is None else _stored_fields(source, where)
+        config = kwargs.get("config")
+        given = config.languages if isinstance(config, XmodConfig) else []
+        among = given
+        if languages is None and not set(given) <= set(known := fields.get("languages", given)):
+            languages, among = given, known  # names that the Auto classes have put into the configuration
         if languages is not None:
             config = kwargs.pop("config", None)
-            if not isinstance(config, XmodConfig):
-                where = {name: kwargs[name] for name in _WHERE if name in kwargs}
-                stored = XmodConfig.from_pretrained(config or source, **where)
-            else:
+            if isinstance(config, XmodConfig):
                 stored = config
-            codes = resolve_all(languages, stored.languages, fallback=fallback)
+            else:
+                stored = XmodConfig.from_pretrained(config or source, **where)
+            codes = resolve_all(languages, among or stored.languages, fallback=fallback)
             own = {code: rows for code, rows in stored.vocabularies.items() if code in codes}
             chosen: dict[str, Any] = {"languages": codes, "vocabularies": own}
-            default = stored.default_language if stored.default_language in codes else None
+            default = stored.default_language and life.same_language(stored.default_language, codes)
             default = kwargs.pop("default_language", codes[0] if len(codes) == 1 else default)
             if default is not None:
                 default = resolve(default, codes, fallback=fallback)
@@ -128,7 +137,6 @@ class XmodPreTrainedModel(PreTrainedModel):
                 kwargs.update(chosen)
                 if config is not None:
                     kwargs["config"] = config
-        where = {name: kwargs[name] for name in _WHERE if name in kwargs}
         loaded = super().from_pretrained(source, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if model.config.vocabularies and source is not None:
