@@ -310,6 +310,18 @@ def test_offloaded_models_compute_the_same(cls: Any, offload: str, tmp_path: Any
         assert_same_outputs(mine, other, fields=("loss", "logits"))
 
 
+@pytest.mark.parametrize("cls", [XmodForMaskedLM, XmodForCausalLM])
+def test_vocabularies_of_single_languages_can_be_offloaded(cls: Any) -> None:
+    model = tiny_model(cls, "sdpa", vocabularies={"sw_KE": 50}, is_decoder=cls is XmodForCausalLM)
+    batch = ragged_batch(vocab_size=50)
+    batch |= {"lang_ids": model.lang_ids(["sw"] * 4), "labels": labels_like(batch, 50)}
+    expected = model(**batch)
+    cpu_offload(model)
+    batch["lang_ids"] = model.lang_ids(["sw"] * 4)
+    assert_same_outputs(model(**batch), expected, fields=("loss", "logits"))
+    torch.testing.assert_close(model(**batch, sparse_prediction=True).loss, expected.loss)
+
+
 def test_integrated_gradients_of_the_word_embeddings_add_up() -> None:
     """As captum has it: the table's output is replaced by a hook, with more rows than the batch has tokens."""
     model = tiny_model(XmodForSequenceClassification, "sdpa").double()

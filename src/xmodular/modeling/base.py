@@ -201,7 +201,8 @@ class XmodPreTrainedModel(PreTrainedModel):
             raise LanguageError(f"languages is {names!r:.80}: give a list of names, such as ['de', 'sw'].")
         codes = list(self.config.languages)
         ids = [codes.index(resolve(name, codes, fallback=fallback)) for name in names]
-        return torch.tensor(ids, dtype=torch.long, device=self.device)
+        device = None if self.device.type == "meta" else self.device  # meta: the weights are offloaded
+        return torch.tensor(ids, dtype=torch.long, device=device)
 
     def set_default_language(self, language: str, *, fallback: str | None = None) -> None:
         """Sets the language of inputs that come without `lang_ids`.

@@ -81,7 +81,6 @@ class XmodForCausalLM(XmodLM, GenerationMixin):
         targets, tied = None, None
         shift_labels = kwargs.pop("shift_labels", None)  # no argument by name, or Trainer would expect it in each batch
         vocabulary = self.vocabulary_of(lang_ids, attention_mask)
-        own = self._own_projection(vocabulary)
         if labels is not None or shift_labels is not None:
             shape, pieces = shape_of(input_ids, inputs_embeds), self._pieces(vocabulary)
             targets = _next_labels(labels, shift_labels, attention_mask, shape, pieces, num_items_in_batch)
@@ -108,6 +107,7 @@ class XmodForCausalLM(XmodLM, GenerationMixin):
             **kwargs,
         )
         states = outputs.last_hidden_state
+        own = self._own_projection(vocabulary, states.device)
         loss, logits = None, None
         if not sparse_prediction:
             if isinstance(logits_to_keep, Tensor):

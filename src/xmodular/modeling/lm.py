@@ -37,6 +37,16 @@ logger = logging.getLogger(__name__)
 LOGITS_PER_CHUNK = 2**25  # 128 MiB of fp32 logits at a time in the chunked loss
 
 
+class LanguageBiases(nn.ParameterDict):
+    """Biases of the projections to single languages' vocabularies; called, so that offloading can fetch them."""
+
+    __call__ = nn.Module.__call__  # torch's dictionaries refuse to be called
+
+    def forward(self, language: str) -> Tensor:
+        """*Shape: (rows of that vocabulary,)*."""
+        return cast(Tensor, self[language])
+
+
 class XmodLMHead(nn.Module):
     """Dense layer, GELU, LayerNorm, and the projection to the vocabulary (tied to the word embeddings)."""
 
@@ -47,7 +57,7 @@ class XmodLMHead(nn.Module):
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         # Of the languages with a vocabulary of their own, whose embeddings are their projection.
-        self.language_bias = nn.ParameterDict(
+        self.language_bias = LanguageBiases(
             {language: nn.Parameter(torch.zeros(rows)) for language, rows in config.vocabularies.items()}
         )
 
@@ -229,14 +239,14 @@ class XmodLM(XmodPreTrainedModel):
         if new_embeddings.bias is not None:
             self.lm_head.bias = new_embeddings.bias
 
-    def _own_projection(self, vocabulary: str | None) -> tuple[Tensor, Tensor] | None:
+    def _own_projection(self, vocabulary: str | None, device: torch.device) -> tuple[Tensor, Tensor] | None:
         """Weight and bias of the projection to a language's own vocabulary; None for the shared one."""
         if vocabulary is None:
             return None
         words = self.roberta.embeddings.words(vocabulary)
         rows = self._pieces(vocabulary)
-        weight = words.weight if is_plain(words, nn.Embedding) else words(torch.arange(rows, device=self.device))
-        return weight, self.lm_head.language_bias[vocabulary]
+        weight = words.weight if is_plain(words, nn.Embedding) else words(torch.arange(rows, device=device))
+        return weight, self.lm_head.language_bias(vocabulary)
 
     def _pieces(self, vocabulary: str | None) -> int:
         return self.config.vocab_size if vocabulary is None else self.config.vocabularies[vocabulary]
@@ -337,7 +347,6 @@ class XmodForMaskedLM(XmodLM):
         return_dict = self.config.return_dict if return_dict is None else return_dict
         labelled, tied = None, None
         vocabulary = self.vocabulary_of(lang_ids, attention_mask)
-        own = self._own_projection(vocabulary)
         if labels is not None:
             check_labels(labels, shape_of(input_ids, inputs_embeds), self._pieces(vocabulary))
             given, labels = labels, counted_labels(labels, attention_mask)
@@ -365,6 +374,7 @@ class XmodForMaskedLM(XmodLM):
             **kwargs,
         )
         states = outputs.last_hidden_state
+        own = self._own_projection(vocabulary, states.device)
         loss = None
         logits = None if sparse_prediction else self._logits(states, attention_mask, own)
         if labels is not None and labelled is not None:
