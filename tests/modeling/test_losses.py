@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import StaticCache, Trainer, TrainingArguments
 
 from tests.support import labels_like, ragged_batch, tiny_model
 from xmodular import (
@@ -19,6 +19,7 @@ from xmodular import (
     XmodForSequenceClassification,
     XmodForTokenClassification,
 )
+from xmodular.errors import InputError
 from xmodular.modeling import lm
 
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
@@ -391,3 +392,20 @@ def test_labels_that_only_the_caller_counts_are_told(cls: Any, monkeypatch: pyte
     model(**batch, labels=batch["input_ids"], num_items_in_batch=72)
     assert len(told) == 1
     assert "-100" in told[0]
+
+
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "choice"])
+@pytest.mark.parametrize("shape", [(ROWS, 8), (ROWS - 1, 9), (ROWS, 10)])
+def test_a_mask_that_does_not_fit_is_refused_in_words(head: str, shape: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match=rf"attention_mask has shape \({shape[0]}, {shape[1]}\)"):
+        model_of(head)(**{**HEADS[head][2](), "attention_mask": torch.ones(shape)})
+
+
+def test_labels_with_a_cache_of_fixed_size_are_refused() -> None:
+    """Its mask is longer than the tokens that are there, and no label may be taken for padding by that."""
+    model = tiny_model(XmodForCausalLM, "sdpa", is_decoder=True)
+    cache = StaticCache(config=model.config, max_cache_len=20)
+    batch = next_tokens()
+    batch["attention_mask"] = F.pad(batch["attention_mask"], (0, 11))
+    with pytest.raises(InputError, match="labels are given with a StaticCache"):
+        model(**batch, past_key_values=cache)

@@ -84,6 +84,11 @@ class XmodForCausalLM(XmodLM, GenerationMixin):
         if labels is not None or shift_labels is not None:
             shape, pieces = shape_of(input_ids, inputs_embeds), self._pieces(vocabulary)
             targets = _next_labels(labels, shift_labels, attention_mask, shape, pieces, num_items_in_batch)
+            if getattr(past_key_values, "is_compileable", False):
+                raise InputError(
+                    f"labels are given with a {type(past_key_values).__name__} of a fixed size, which does not say "
+                    "where they stand: use a DynamicCache or none."
+                )
             use_cache = False
             tied = self._tied_gradient(input_ids, vocabulary) if sparse_prediction else None
         elif sparse_prediction:

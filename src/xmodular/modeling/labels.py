@@ -49,6 +49,16 @@ def number_of_items(count: Tensor, num_items_in_batch: Tensor | int | None) -> T
     return items.clamp(min=1)
 
 
+def check_padding(attention_mask: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Raises InputError if a mask does not have an entry for each token of a batch *(B, S)*."""
+    if not isinstance(attention_mask, Tensor) or attention_mask.dim() != 2 or torch.jit.is_tracing():
+        return  # the model itself checks the others
+    if attention_mask.shape[0] != shape[0] or attention_mask.shape[1] < shape[1]:
+        raise InputError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}: it must be {tuple(shape)}, one entry per token."
+        )
+
+
 def real_positions(attention_mask: Tensor | None, length: int) -> Tensor | None:
     """*Shape: (B, S)*, bool: the tokens that are no padding, if the mask says so.
 
@@ -78,6 +88,7 @@ def first_states(states: Tensor, first: Tensor | None) -> Tensor:
 
 def counted_labels(labels: Tensor, attention_mask: Tensor | None) -> Tensor:
     """The labels, -100 at padding: what stands there does not count."""
+    check_padding(attention_mask, labels.shape)
     real = real_positions(attention_mask, labels.shape[1])
     return labels if real is None else labels.masked_fill(~real.to(labels.device), IGNORED)
 
