@@ -306,6 +306,9 @@ def test_the_auto_classes_look_names_of_languages_up(tmp_path: Path) -> None:
         found = loaded(batch["input_ids"], loaded.lang_ids(["sw"]), batch["attention_mask"]).logits
         expected = model(batch["input_ids"], model.lang_ids(["sw"]), batch["attention_mask"]).logits
         torch.testing.assert_close(found, expected)
+    tiny_model(XmodForMaskedLM, vocabularies={"sw_KE": 50}).save_pretrained(tmp_path)
+    loaded = AutoModelForMaskedLM.from_pretrained(tmp_path, languages=["de_DE"])
+    assert (loaded.languages, loaded.config.vocabularies) == (("de_DE",), {})
     with pytest.raises(LanguageError, match="Quechua"):
         AutoModelForMaskedLM.from_pretrained(tmp_path, languages=["Quechua"])
 

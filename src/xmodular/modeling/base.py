@@ -113,8 +113,8 @@ class XmodPreTrainedModel(PreTrainedModel):
         config = kwargs.get("config")
         given = config.languages if isinstance(config, XmodConfig) else []
         among = given
-        if languages is None and not set(given) <= set(known := fields.get("languages", given)):
-            languages, among = given, known  # names that the Auto classes have put into the configuration
+        if languages is None and given and given != (known := fields.get("languages", given)):
+            languages, among = given, known  # the Auto classes have put them into the configuration as they came
         if languages is not None:
             config = kwargs.pop("config", None)
             if isinstance(config, XmodConfig):
