@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import modeling_utils
+from transformers import AutoModelForMaskedLM, modeling_utils
 from transformers.models import xmod as peer
 
 import xmodular
@@ -291,6 +291,26 @@ def test_a_default_language_beside_the_languages_is_taken(how: str, tmp_path: Pa
     assert default(["en", "de"], default_language=None) is None
     with pytest.raises(LanguageError, match=r"'sw'.*en_XX, de_DE"):
         default(["en", "de"], default_language="sw")
+
+
+def test_the_auto_classes_look_names_of_languages_up(tmp_path: Path) -> None:
+    """They put them into the configuration before the file's are known; new adapters would be random."""
+    xmodular.register()
+    model = tiny_model(XmodForMaskedLM, default_language="en_XX")
+    model.save_pretrained(tmp_path)
+    batch = ragged_batch()
+    for names, codes in ((["Swahili"], ("sw_KE",)), (["sw", "en"], ("sw_KE", "en_XX"))):
+        loaded = AutoModelForMaskedLM.from_pretrained(tmp_path, languages=names, attn_implementation="eager")
+        assert loaded.languages == codes
+        assert loaded.languages[loaded.default_lang_id()] == codes[-1]
+        found = loaded(batch["input_ids"], loaded.lang_ids(["sw"]), batch["attention_mask"]).logits
+        expected = model(batch["input_ids"], model.lang_ids(["sw"]), batch["attention_mask"]).logits
+        torch.testing.assert_close(found, expected)
+    tiny_model(XmodForMaskedLM, vocabularies={"sw_KE": 50}).save_pretrained(tmp_path)
+    loaded = AutoModelForMaskedLM.from_pretrained(tmp_path, languages=["de_DE"])
+    assert (loaded.languages, loaded.config.vocabularies) == (("de_DE",), {})
+    with pytest.raises(LanguageError, match="Quechua"):
+        AutoModelForMaskedLM.from_pretrained(tmp_path, languages=["Quechua"])
 
 
 def test_languages_that_are_not_there_or_named_twice_are_refused(tmp_path: Path) -> None:

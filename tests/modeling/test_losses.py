@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import StaticCache, Trainer, TrainingArguments
 
 from tests.support import labels_like, ragged_batch, tiny_model
 from xmodular import (
@@ -19,6 +19,7 @@ from xmodular import (
     XmodForSequenceClassification,
     XmodForTokenClassification,
 )
+from xmodular.errors import InputError
 from xmodular.modeling import lm
 
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
@@ -209,6 +210,7 @@ HEADS: dict[str, tuple[Any, dict[str, Any], Callable[[], dict[str, Tensor]], Cal
     "answers, some barred": (XmodForQuestionAnswering, {}, lambda: answers(True), lambda of: ROWS),
     "answers in part": (XmodForQuestionAnswering, {}, answers_in_part, lambda of: torch.tensor([6, 5])),
 }
+WAYS = [*((head, False) for head in HEADS), *((head, True) for head in ("masked", "untied", "causal", "shifted"))]
 EVERY_HEAD = pytest.mark.parametrize("head", HEADS)
 
 
@@ -263,10 +265,7 @@ def assert_as_whole(model: nn.Module, loss: float, head: str) -> None:
         torch.testing.assert_close(mine[name], tensor, atol=1e-6, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize(
-    ("head", "sparse"),
-    [*((head, False) for head in HEADS), *((head, True) for head in ("masked", "untied", "causal", "shifted"))],
-)
+@pytest.mark.parametrize(("head", "sparse"), WAYS)
 def test_accumulated_batches_are_one(head: str, sparse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of different size and length, each padded for itself; what is divided by is the number of items of all."""
     monkeypatch.setattr(lm, "LOGITS_PER_CHUNK", 99 * 4)
@@ -284,6 +283,19 @@ def test_accumulated_batches_are_one(head: str, sparse: bool, monkeypatch: pytes
 def test_padding_changes_nothing(head: str, left: int, right: int) -> None:
     model = model_of(head)
     loss = model(**padded(HEADS[head][2](), left, right)).loss
+    loss.backward()
+    assert_as_whole(model, loss.item(), head)
+
+
+@pytest.mark.parametrize(("head", "sparse"), [each for each in WAYS if each[0] != "choice"])
+def test_a_prefix_of_keys_moves_no_label(head: str, sparse: bool) -> None:
+    """The mask covers the prefix; that is hidden here, so all is as without it, at the positions of before."""
+    model, batch = model_of(head), padded(HEADS[head][2](), 2, 1)
+    places = model.base_model.embeddings.count_positions(batch["input_ids"].shape, batch["input_ids"], "cpu", 0)
+    batch |= {"position_ids": places} | ({"sparse_prediction": True} if sparse else {})
+    pairs = tuple((torch.ones(ROWS, 4, 3, 8).double(), torch.ones(ROWS, 4, 3, 8).double()) for _ in range(2))
+    mask = torch.cat((torch.zeros(ROWS, 3).long(), batch["attention_mask"]), 1)
+    loss = model(**{**batch, "attention_mask": mask}, past_key_values=pairs).loss
     loss.backward()
     assert_as_whole(model, loss.item(), head)
 
@@ -380,3 +392,20 @@ def test_labels_that_only_the_caller_counts_are_told(cls: Any, monkeypatch: pyte
     model(**batch, labels=batch["input_ids"], num_items_in_batch=72)
     assert len(told) == 1
     assert "-100" in told[0]
+
+
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "choice"])
+@pytest.mark.parametrize("shape", [(ROWS, 8), (ROWS - 1, 9), (ROWS, 10)])
+def test_a_mask_that_does_not_fit_is_refused_in_words(head: str, shape: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match=rf"attention_mask has shape \({shape[0]}, {shape[1]}\)"):
+        model_of(head)(**{**HEADS[head][2](), "attention_mask": torch.ones(shape)})
+
+
+def test_labels_with_a_cache_of_fixed_size_are_refused() -> None:
+    """Its mask is longer than the tokens that are there, and no label may be taken for padding by that."""
+    model = tiny_model(XmodForCausalLM, "sdpa", is_decoder=True)
+    cache = StaticCache(config=model.config, max_cache_len=20)
+    batch = next_tokens()
+    batch["attention_mask"] = F.pad(batch["attention_mask"], (0, 11))
+    with pytest.raises(InputError, match="labels are given with a StaticCache"):
+        model(**batch, past_key_values=cache)

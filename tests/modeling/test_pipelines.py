@@ -65,6 +65,34 @@ def test_each_call_has_its_language(task: str, name: str, text: str, words: PreT
         pipe(text)
 
 
+class Kept(torch.nn.Module):
+    """A model inside another, as PEFT keeps it."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def get_base_model(self) -> Any:
+        return self.model
+
+    def __getattr__(self, name: str) -> Any:
+        return super().__getattr__(name) if name in ("model", "_modules") else getattr(self.model, name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*args, **kwargs)
+
+
+@pytest.mark.parametrize("wrap", [Kept, lambda model: torch.compile(model, backend="eager")], ids=["peft", "compiled"])
+def test_a_wrapped_model_speaks_the_language_too(wrap: Any, words: PreTrainedTokenizerFast) -> None:
+    model = model_with("XmodForSequenceClassification", words)
+    model.set_default_language("en")
+    plain, wrapped = (pipeline("text-classification", model=each, tokenizer=words) for each in (model, wrap(model)))
+    for code in ("de", "sw"):
+        assert wrapped(TEXT, language=code)[0]["score"] == pytest.approx(
+            plain(TEXT, language=code)[0]["score"], abs=1e-5
+        )
+
+
 def test_long_text_is_cut_where_the_positions_end(words: PreTrainedTokenizerFast) -> None:
     """Also with a tokenizer that knows no length, which stays as it is."""
     assert words.model_max_length > 1e9

@@ -22,6 +22,7 @@ from xmodular import (
     XmodModel,
 )
 from xmodular.errors import ConfigurationError
+from xmodular.modeling.routing import Routes
 
 TOKENS = (torch.arange(36) % 3).view(4, 9)
 
@@ -308,6 +309,23 @@ def test_hooks_take_effect_wherever_they_are(where: str) -> None:
         adapter.dense1.weight *= 2
         adapter.dense1.bias *= 2
     assert_same_model(hooked, plain)
+
+
+def test_backward_hooks_on_adapters_are_called_where_ids_choose_them() -> None:
+    model = tiny_model(XmodModel, "sdpa", num_hidden_layers=1)
+    adapters = model.encoder.layer[0].output.adapter_modules
+    seen: list[int] = []
+    adapters["sw_KE"].dense1.register_full_backward_hook(lambda module, given, grads: seen.append(grads[0].numel()))
+    states = torch.randn(2, 3, 32, requires_grad=True)
+    adapters(states, Routes(lang_ids=torch.tensor([2, 0]))).sum().backward()
+    assert seen
+
+
+def test_an_exported_model_looks_up_the_weights_of_one_adapter_for_each_row() -> None:
+    """And does not run all of them over all tokens, which is for layers that something wraps."""
+    model = tiny_model(XmodModel, "sdpa", num_hidden_layers=1)
+    program = torch.export.export(model, (), dict(ragged_batch()))
+    assert sum("baddbmm" in str(node.target) for node in program.graph.nodes) == 2
 
 
 def test_activations_with_weights_of_their_own_are_each_adapters_own() -> None:

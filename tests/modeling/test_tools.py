@@ -180,12 +180,22 @@ def test_a_prefix_by_hand_equals_a_decoders_cache() -> None:
     model = tiny_model(XmodModel, "eager")
     batch = ragged_batch()
     mask = torch.cat((torch.zeros(4, 3).long(), batch["attention_mask"]), 1)
-    positions = model.embeddings.count_positions(
-        xmodular.modeling.routing.Plan(4, 9, xmodular.modeling.routing.Routes()), batch["input_ids"], mask.device, 3
-    )
+    positions = model.embeddings.count_positions((4, 9), batch["input_ids"], mask.device, 3)
     found = model(**{**batch, "attention_mask": mask}, past_key_values=prefix(model, 4, 3)).last_hidden_state
     expected = model(**batch, position_ids=positions).last_hidden_state
     torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+
+
+def test_with_a_prefix_languages_at_padding_are_not_read() -> None:
+    """Neither where vocabularies are told apart."""
+    model = tiny_model(XmodForMaskedLM, "sdpa", vocabularies={"sw_KE": 50})
+    batch = ragged_batch(vocab_size=50)
+    mask = torch.cat((torch.ones(4, 3).long(), batch["attention_mask"]), 1)
+    ids = torch.full((4, 9), 2)
+    given = {"input_ids": batch["input_ids"], "attention_mask": mask, "past_key_values": prefix(model, 4, 3)}
+    expected = model(**given, lang_ids=ids).logits
+    found = model(**given, lang_ids=ids.masked_fill(batch["attention_mask"] == 0, 0)).logits
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_prefix_of_fixed_size_is_refused() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import EncoderDecoderModel
 
 import xmodular
@@ -117,3 +117,25 @@ def test_inside_an_encoder_decoder_model(tmp_path: Path) -> None:
     again = reload(model, EncoderDecoderModel, tmp_path)
     assert_untied(again.decoder)
     assert torch.equal(again.decoder.lm_head.bias, decoder.lm_head.bias)
+
+
+class Around(nn.Module):
+    """As PEFT keeps a layer: under another name, with no bias of its own."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, *given: Tensor) -> Tensor:
+        return self.inside(*given)
+
+
+@BOTH
+def test_a_wrapped_projection_can_be_tied_again(cls: Any) -> None:
+    """As accelerate does with what it prepares: the wrapper stays, and so do the weights."""
+    model = model_of(cls)
+    expected = logits_of(model)
+    model.lm_head.decoder = Around(model.lm_head.decoder)
+    model.tie_weights()
+    torch.testing.assert_close(logits_of(model), expected, atol=0, rtol=0)
+    assert model.lm_head.decoder.inside.bias is model.lm_head.bias

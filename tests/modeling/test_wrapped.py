@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import cpu_offload, disk_offload
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrize
 
 from tests.support import assert_same_outputs, labels_like, ragged_batch, tiny_model
@@ -189,6 +190,20 @@ def test_backward_hooks_on_the_projection_are_called() -> None:
     assert seen[0][-1] == 99
 
 
+def test_hooks_on_all_modules_see_every_layer() -> None:
+    """Those that torch calls global."""
+    model = tiny_model(XmodForMaskedLM, "sdpa", **STILL).train()
+    seen: list[nn.Module] = []
+    handle = register_module_forward_hook(lambda module, given, output: seen.append(module))
+    try:
+        model(**batch_for(XmodForMaskedLM), sparse_prediction=True)
+    finally:
+        handle.remove()
+    embeddings = model.roberta.embeddings
+    for module in (model.lm_head, model.lm_head.decoder, embeddings.word_embeddings, embeddings.token_type_embeddings):
+        assert any(module is each for each in seen)
+
+
 def test_parametrised_and_replaced_forwards_take_effect() -> None:
     batch = batch_for(XmodForMaskedLM)
     mine, plain = twins(XmodForMaskedLM)
@@ -293,6 +308,18 @@ def test_offloaded_models_compute_the_same(cls: Any, offload: str, tmp_path: Any
     found = [model(**batch), *(model(**batch, **more) for more in both_ways(cls))]
     for mine, other in zip(found, expected, strict=True):
         assert_same_outputs(mine, other, fields=("loss", "logits"))
+
+
+@pytest.mark.parametrize("cls", [XmodForMaskedLM, XmodForCausalLM])
+def test_vocabularies_of_single_languages_can_be_offloaded(cls: Any) -> None:
+    model = tiny_model(cls, "sdpa", vocabularies={"sw_KE": 50}, is_decoder=cls is XmodForCausalLM)
+    batch = ragged_batch(vocab_size=50)
+    batch |= {"lang_ids": model.lang_ids(["sw"] * 4), "labels": labels_like(batch, 50)}
+    expected = model(**batch)
+    cpu_offload(model)
+    batch["lang_ids"] = model.lang_ids(["sw"] * 4)
+    assert_same_outputs(model(**batch), expected, fields=("loss", "logits"))
+    torch.testing.assert_close(model(**batch, sparse_prediction=True).loss, expected.loss)
 
 
 def test_integrated_gradients_of_the_word_embeddings_add_up() -> None:

@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 from transformers.activations import ACT2FN
 
 from xmodular.configuration import XmodConfig
 from xmodular.modeling.routing import Routes
+from xmodular.modeling.shortcuts import is_plain
 
 
 def activation(config: XmodConfig) -> Callable[[Tensor], Tensor]:
@@ -111,30 +111,14 @@ def sources(adapters: Adapters, routes: Routes) -> list[nn.Module]:
     return [adapters, *used, *(adapter.dense2 for adapter in used if type(adapter) is XmodAdapter)]
 
 
-def plain(*modules: nn.Module) -> bool:
-    """Whether modules are linear layers, dropout or adapters, and nothing wraps them, replaces them or hooks into them.
-
-    Only then may their weights be read, or their output be changed in place; else they are called and left alone.
-    """
-    return not (_global_forward_hooks or _global_forward_pre_hooks) and all(
-        type(module) in _PLAIN
-        and not module._forward_hooks
-        and not module._forward_pre_hooks
-        and "forward" not in module.__dict__
-        for module in modules
-    )
-
-
-_PLAIN = (nn.Linear, nn.Dropout, XmodAdapter, Adapters)
-
-
 def _gatherable(adapter: XmodAdapter) -> bool:
     """Whether an adapter is two plain linear layers and an activation that has no weights of its own."""
-    if not plain(adapter) or not plain(adapter.dense1, adapter.dense2):
-        return False
     act: Any = adapter.activation
-    return not isinstance(act, nn.Module) or not (
-        act._forward_hooks or act._forward_pre_hooks or any(True for _ in act.parameters())
+    return (
+        is_plain(adapter, XmodAdapter)
+        and is_plain(adapter.dense1, nn.Linear)
+        and is_plain(adapter.dense2, nn.Linear)
+        and (not isinstance(act, nn.Module) or (is_plain(act, type(act)) and not any(True for _ in act.parameters())))
     )
 
 

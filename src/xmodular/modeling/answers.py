@@ -107,7 +107,7 @@ def _possible_answers(attention_mask: Tensor | None, p_mask: Tensor | None, logi
     """*Shape: (B, S)*, bool: the tokens that can be an answer; None for all."""
     if p_mask is not None and p_mask.shape != logits.shape:
         raise InputError(f"p_mask has shape {tuple(p_mask.shape)}: it must have {tuple(logits.shape)}.")
-    real = real_positions(attention_mask)
+    real = real_positions(attention_mask, logits.shape[1])
     allowed = None if p_mask is None else p_mask == 0
     possible = real if allowed is None else allowed if real is None else real & allowed.to(real.device)
     return None if possible is None else possible.to(logits.device)

@@ -20,9 +20,9 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from xmodular.configuration import XmodConfig
-from xmodular.errors import ConfigurationError
-from xmodular.modeling.adapters import plain
-from xmodular.modeling.routing import Plan, tracing
+from xmodular.modeling.adapters import Adapters, XmodAdapter
+from xmodular.modeling.routing import Plan
+from xmodular.modeling.shortcuts import is_plain, tracing
 
 # Backends that the packed layout has a way for; with any other, the grid layout and the backend's own masks are used.
 PACKED_BACKENDS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3")
@@ -361,46 +361,7 @@ class XmodAttention(nn.Module):
 
 def add(update: Tensor, residual: Tensor, *sources: nn.Module) -> Tensor:
     """The sum of both; in place of the update where no gradient and nothing around its sources needs it."""
-    if torch.is_grad_enabled() or tracing() or update.dtype != residual.dtype or not plain(*sources):
+    untouched = all(is_plain(source, nn.Linear, nn.Dropout, XmodAdapter, Adapters) for source in sources)
+    if torch.is_grad_enabled() or tracing() or update.dtype != residual.dtype or not untouched:
         return update + residual
     return update.add_(residual)
-
-
-def prune_heads(block: XmodAttention, heads: set[int]) -> None:
-    """Removes heads (numbered as in the unpruned layer) from a block's weights.
-
-    Raises:
-        ConfigurationError: if no head would be left.
-    """
-    attention = block.self
-    stay = [head for head in attention.heads if head not in heads]
-    if not stay:
-        raise ConfigurationError(
-            f"layer {attention.layer_idx} has heads {attention.heads}: pruning {sorted(heads)} leaves none, and one "
-            "at least must stay."
-        )
-    places = torch.tensor([attention.heads.index(head) for head in stay])
-    rows = (places[:, None] * attention.head_size + torch.arange(attention.head_size)).flatten()
-    for linear in (attention.query, attention.key, attention.value, block.output.dense):
-        if not plain(linear):
-            raise ConfigurationError(
-                f"layer {attention.layer_idx} has a {type(linear).__name__} where a plain linear layer is to be cut, "
-                "or hooks on it: prune heads before layers are wrapped, quantised or hooked."
-            )
-    for name in ("query", "key", "value"):
-        setattr(attention, name, _linear_part(getattr(attention, name), rows, 0))
-    block.output.dense = _linear_part(block.output.dense, rows, 1)
-    attention.heads = stay
-
-
-def _linear_part(linear: nn.Linear, index: Tensor, dim: int) -> nn.Linear:
-    """A linear layer with some of the outputs (dim 0) or inputs (dim 1) of another."""
-    weight = linear.weight.detach().index_select(dim, index.to(linear.weight.device)).clone()
-    bias = linear.bias.detach()
-    part = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
-    part.weight = nn.Parameter(weight, requires_grad=linear.weight.requires_grad)
-    part.bias = nn.Parameter(
-        (bias.index_select(0, index.to(bias.device)) if dim == 0 else bias).clone(),
-        requires_grad=linear.bias.requires_grad,
-    )
-    return part

@@ -21,8 +21,9 @@ from xmodular.errors import ConfigurationError, InputError, LanguageError
 from xmodular.files import written_beside
 from xmodular.languages import resolve, resolve_all
 from xmodular.modeling import languages as life
-from xmodular.modeling.attention import prune_heads
-from xmodular.modeling.routing import tracing
+from xmodular.modeling.labels import real_positions
+from xmodular.modeling.pruning import prune_heads
+from xmodular.modeling.shortcuts import tracing
 from xmodular.modeling.trainable import TRAINABLE, ParameterGroup, language_of, parameter_group
 from xmodular.options import WeightPrecision
 from xmodular.packs import Misfit, Pack, read_pack, write_pack
@@ -36,17 +37,22 @@ _WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision"
 _UPLOAD = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
 
 
-def _check_modular(source: Any, where: Mapping[str, Any]) -> None:
-    """Raises ConfigurationError where config.json says that the weights are another architecture's."""
+def _stored_fields(source: Any, where: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json has; nothing where there is none.
+
+    Raises:
+        ConfigurationError: if it says that the weights are another architecture's.
+    """
     try:
-        content, _ = XmodConfig.get_config_dict(source, **where)
+        content: dict[str, Any] = XmodConfig.get_config_dict(source, **where)[0]
     except (OSError, ValueError):  # there is none, or the loading itself says what is wrong
-        return
+        return {}
     if (kind := content.get("model_type", XmodConfig.model_type)) != XmodConfig.model_type:
         raise ConfigurationError(
             f"{source} is a {kind} model, which has no adapters. Make it modular first: "
             f"xmodular upcycle --model {source} --languages en,de --output-dir modular"
         )
+    return content
 
 
 class XmodPreTrainedModel(PreTrainedModel):
@@ -102,19 +108,23 @@ class XmodPreTrainedModel(PreTrainedModel):
             ConfigurationError: if it is no X-MOD; a dense encoder has no adapters to read.
         """
         source = pretrained_model_name_or_path
-        if source is not None:
-            _check_modular(source, {name: kwargs[name] for name in _WHERE if name in kwargs})
+        where = {name: kwargs[name] for name in _WHERE if name in kwargs}
+        fields = {} if source is None else _stored_fields(source, where)
+        config = kwargs.get("config")
+        given = config.languages if isinstance(config, XmodConfig) else []
+        among = given
+        if languages is None and given and given != (known := fields.get("languages", given)):
+            languages, among = given, known  # the Auto classes have put them into the configuration as they came
         if languages is not None:
             config = kwargs.pop("config", None)
-            if not isinstance(config, XmodConfig):
-                where = {name: kwargs[name] for name in _WHERE if name in kwargs}
-                stored = XmodConfig.from_pretrained(config or source, **where)
-            else:
+            if isinstance(config, XmodConfig):
                 stored = config
-            codes = resolve_all(languages, stored.languages, fallback=fallback)
+            else:
+                stored = XmodConfig.from_pretrained(config or source, **where)
+            codes = resolve_all(languages, among or stored.languages, fallback=fallback)
             own = {code: rows for code, rows in stored.vocabularies.items() if code in codes}
             chosen: dict[str, Any] = {"languages": codes, "vocabularies": own}
-            default = stored.default_language if stored.default_language in codes else None
+            default = stored.default_language and life.same_language(stored.default_language, codes)
             default = kwargs.pop("default_language", codes[0] if len(codes) == 1 else default)
             if default is not None:
                 default = resolve(default, codes, fallback=fallback)
@@ -127,7 +137,6 @@ class XmodPreTrainedModel(PreTrainedModel):
                 kwargs.update(chosen)
                 if config is not None:
                     kwargs["config"] = config
-        where = {name: kwargs[name] for name in _WHERE if name in kwargs}
         loaded = super().from_pretrained(source, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if model.config.vocabularies and source is not None:
@@ -192,7 +201,8 @@ class XmodPreTrainedModel(PreTrainedModel):
             raise LanguageError(f"languages is {names!r:.80}: give a list of names, such as ['de', 'sw'].")
         codes = list(self.config.languages)
         ids = [codes.index(resolve(name, codes, fallback=fallback)) for name in names]
-        return torch.tensor(ids, dtype=torch.long, device=self.device)
+        device = None if self.device.type == "meta" else self.device  # meta: the weights are offloaded
+        return torch.tensor(ids, dtype=torch.long, device=device)
 
     def set_default_language(self, language: str, *, fallback: str | None = None) -> None:
         """Sets the language of inputs that come without `lang_ids`.
@@ -269,8 +279,9 @@ class XmodPreTrainedModel(PreTrainedModel):
                 "(set_default_language and no lang_ids), or keep_languages without them."
             )
         else:
-            if isinstance(attention_mask, Tensor) and attention_mask.shape == lang_ids.shape:
-                lang_ids = lang_ids[attention_mask != 0]
+            real = real_positions(attention_mask, lang_ids.shape[-1])
+            if real is not None and real.shape == lang_ids.shape:
+                lang_ids = lang_ids[real]
             used = [language for language in lang_ids.unique().tolist() if 0 <= language < len(codes)]
         vocabularies = {codes[language]: codes[language] if codes[language] in own else None for language in used}
         if len(set(vocabularies.values())) > 1:

@@ -81,10 +81,14 @@ class XmodForCausalLM(XmodLM, GenerationMixin):
         targets, tied = None, None
         shift_labels = kwargs.pop("shift_labels", None)  # no argument by name, or Trainer would expect it in each batch
         vocabulary = self.vocabulary_of(lang_ids, attention_mask)
-        own = self._own_projection(vocabulary)
         if labels is not None or shift_labels is not None:
             shape, pieces = shape_of(input_ids, inputs_embeds), self._pieces(vocabulary)
             targets = _next_labels(labels, shift_labels, attention_mask, shape, pieces, num_items_in_batch)
+            if getattr(past_key_values, "is_compileable", False):
+                raise InputError(
+                    f"labels are given with a {type(past_key_values).__name__} of a fixed size, which does not say "
+                    "where they stand: use a DynamicCache or none."
+                )
             use_cache = False
             tied = self._tied_gradient(input_ids, vocabulary) if sparse_prediction else None
         elif sparse_prediction:
@@ -108,6 +112,7 @@ class XmodForCausalLM(XmodLM, GenerationMixin):
             **kwargs,
         )
         states = outputs.last_hidden_state
+        own = self._own_projection(vocabulary, states.device)
         loss, logits = None, None
         if not sparse_prediction:
             if isinstance(logits_to_keep, Tensor):

@@ -13,21 +13,7 @@ from torch import Tensor, nn
 from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError
 from xmodular.modeling.routing import Plan
-
-
-def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a module is exactly of a class, unwrapped and unhooked, so that its parameters may be read past it.
-
-    Adapters (PEFT), quantised layers and parametrisations have classes of their own, some quantised weights too;
-    accelerate gives the instance a `forward` of its own.
-    """
-    return (
-        type(module) is kind
-        and "forward" not in module.__dict__
-        and all(parameter is None or type(parameter) is nn.Parameter for parameter in module._parameters.values())
-        and not (module._forward_hooks or module._forward_pre_hooks)
-        and not (module._backward_hooks or module._backward_pre_hooks)
-    )
+from xmodular.modeling.shortcuts import is_plain
 
 
 class TiedGradient:

@@ -16,7 +16,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from xmodular.configuration import XmodConfig
 from xmodular.modeling.adapters import Adapters, activation, sources
 from xmodular.modeling.attention import AttentionInputs, XmodAttention, add
-from xmodular.modeling.routing import Routes, tracing
+from xmodular.modeling.routing import Routes
+from xmodular.modeling.shortcuts import tracing
 
 CHUNK_ROWS = 1024  # tokens at a time in inference on a CPU
 

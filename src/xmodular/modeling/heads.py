@@ -22,6 +22,7 @@ from xmodular.modeling.base import XmodPreTrainedModel
 from xmodular.modeling.labels import (
     IGNORED,
     check_labels,
+    check_padding,
     counted_labels,
     first_states,
     first_tokens,
@@ -55,6 +56,7 @@ def _only_first(
     like = input_ids if input_ids is not None else None if inputs_embeds is None else inputs_embeds[..., 0]
     if like is None:
         return None, None
+    check_padding(attention_mask, like.shape)
     first = first_tokens(attention_mask, like.shape[1])
     place = 0 if first is None else first[:, None].to(like.device)
     return first, (torch.arange(like.shape[1], device=like.device) == place).expand(like.shape)

@@ -49,9 +49,24 @@ def number_of_items(count: Tensor, num_items_in_batch: Tensor | int | None) -> T
     return items.clamp(min=1)
 
 
-def real_positions(attention_mask: Tensor | None) -> Tensor | None:
-    """*Shape: (B, S)*, bool: the tokens that are no padding, if the mask says so."""
-    return None if attention_mask is None or attention_mask.dim() != 2 else attention_mask != 0
+def check_padding(attention_mask: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Raises InputError if a mask does not have an entry for each token of a batch *(B, S)*."""
+    if not isinstance(attention_mask, Tensor) or attention_mask.dim() != 2 or torch.jit.is_tracing():
+        return  # the model itself checks the others
+    if attention_mask.shape[0] != shape[0] or attention_mask.shape[1] < shape[1]:
+        raise InputError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}: it must be {tuple(shape)}, one entry per token."
+        )
+
+
+def real_positions(attention_mask: Tensor | None, length: int) -> Tensor | None:
+    """*Shape: (B, S)*, bool: the tokens that are no padding, if the mask says so.
+
+    Of a mask that covers a cache too, the last columns are those of the tokens.
+    """
+    if not isinstance(attention_mask, Tensor) or attention_mask.dim() != 2:
+        return None
+    return attention_mask[:, -length:] != 0
 
 
 def first_tokens(attention_mask: Tensor | None, length: int) -> Tensor | None:
@@ -59,8 +74,8 @@ def first_tokens(attention_mask: Tensor | None, length: int) -> Tensor | None:
 
     None if the mask does not say so: it is the first of all then.
     """
-    real = real_positions(attention_mask)
-    return None if real is None else real[:, -length:].int().argmax(1)
+    real = real_positions(attention_mask, length)
+    return None if real is None else real.int().argmax(1)
 
 
 def first_states(states: Tensor, first: Tensor | None) -> Tensor:
@@ -83,8 +98,9 @@ def mean_states(states: Tensor, attention_mask: Tensor | None) -> Tensor:
 
 def counted_labels(labels: Tensor, attention_mask: Tensor | None) -> Tensor:
     """The labels, -100 at padding: what stands there does not count."""
-    real = real_positions(attention_mask)
-    return labels if real is None else labels.masked_fill(~real[:, -labels.shape[1] :].to(labels.device), IGNORED)
+    check_padding(attention_mask, labels.shape)
+    real = real_positions(attention_mask, labels.shape[1])
+    return labels if real is None else labels.masked_fill(~real.to(labels.device), IGNORED)
 
 
 def warn_of_uncounted(given: Tensor, counted: Tensor, num_items_in_batch: Tensor | int | None) -> None:

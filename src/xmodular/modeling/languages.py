@@ -203,7 +203,7 @@ def relabel(model: Any, table: Mapping[str, str]) -> None:
     head = getattr(model, "lm_head", None)
     if head is not None:
         biases = {new: head.language_bias[old] for new, old in own.items()}
-        head.language_bias = nn.ParameterDict(biases)
+        head.language_bias = type(head.language_bias)(biases)
     renamed = {old: new for new, old in table.items()}
     before = model.__dict__.get("_defaults_before", [])  # what `language` will put back
     before[:] = [code and renamed.get(same_language(code, old_codes) or "") for code in before]

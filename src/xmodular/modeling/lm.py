@@ -18,7 +18,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError
 from xmodular.modeling.base import XmodPreTrainedModel
-from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings, is_plain
+from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings
 from xmodular.modeling.labels import (
     IGNORED,
     check_labels,
@@ -30,11 +30,21 @@ from xmodular.modeling.labels import (
     warn_of_uncounted,
 )
 from xmodular.modeling.model import XmodModel
-from xmodular.modeling.routing import tracing
+from xmodular.modeling.shortcuts import is_plain, tracing
 
 logger = logging.getLogger(__name__)
 
 LOGITS_PER_CHUNK = 2**25  # 128 MiB of fp32 logits at a time in the chunked loss
+
+
+class LanguageBiases(nn.ParameterDict):
+    """Biases of the projections to single languages' vocabularies; called, so that offloading can fetch them."""
+
+    __call__ = nn.Module.__call__  # torch's dictionaries refuse to be called
+
+    def forward(self, language: str) -> Tensor:
+        """*Shape: (rows of that vocabulary,)*."""
+        return cast(Tensor, self[language])
 
 
 class XmodLMHead(nn.Module):
@@ -47,7 +57,7 @@ class XmodLMHead(nn.Module):
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         # Of the languages with a vocabulary of their own, whose embeddings are their projection.
-        self.language_bias = nn.ParameterDict(
+        self.language_bias = LanguageBiases(
             {language: nn.Parameter(torch.zeros(rows)) for language, rows in config.vocabularies.items()}
         )
 
@@ -206,13 +216,14 @@ class XmodLM(XmodPreTrainedModel):
         """As in the library, which ties nothing unless the embeddings are tied; here the bias is one all the same."""
         if all_submodels or self.config.tie_word_embeddings:
             return cast(dict[str, str], super().get_expanded_tied_weights_keys(all_submodels))
-        return self._tied_weights_keys
+        there = {name for name, _ in self.named_parameters(remove_duplicate=False)}  # a wrapped head has other names
+        return {target: source for target, source in self._tied_weights_keys.items() if {target, source} <= there}
 
     def tie_weights(self, *args: Any, **kwargs: Any) -> None:
         """Ties what is to be tied; if a file has two biases, the one that worked there counts."""
         super().tie_weights(*args, **kwargs)
         head = self.lm_head
-        working = head.decoder.bias
+        working = getattr(head.decoder, "bias", None)  # what wraps the projection may have none to show
         if head.bias is not working and working is not None and not working.is_meta:  # meta: no file has it
             head.bias = head.decoder.bias
             target = next(name for name in self._tied_weights_keys if name.endswith("bias"))
@@ -228,14 +239,14 @@ class XmodLM(XmodPreTrainedModel):
         if new_embeddings.bias is not None:
             self.lm_head.bias = new_embeddings.bias
 
-    def _own_projection(self, vocabulary: str | None) -> tuple[Tensor, Tensor] | None:
+    def _own_projection(self, vocabulary: str | None, device: torch.device) -> tuple[Tensor, Tensor] | None:
         """Weight and bias of the projection to a language's own vocabulary; None for the shared one."""
         if vocabulary is None:
             return None
         words = self.roberta.embeddings.words(vocabulary)
         rows = self._pieces(vocabulary)
-        weight = words.weight if is_plain(words, nn.Embedding) else words(torch.arange(rows, device=self.device))
-        return weight, self.lm_head.language_bias[vocabulary]
+        weight = words.weight if is_plain(words, nn.Embedding) else words(torch.arange(rows, device=device))
+        return weight, self.lm_head.language_bias(vocabulary)
 
     def _pieces(self, vocabulary: str | None) -> int:
         return self.config.vocab_size if vocabulary is None else self.config.vocabularies[vocabulary]
@@ -279,8 +290,9 @@ class XmodLM(XmodPreTrainedModel):
         weight, bias = own or (head.decoder.weight, head.decoder.bias)
         return chunked_cross_entropy(head.transform(states), weight, bias, targets, items, tied)
 
-    def _logits(self, states: Tensor, real: Tensor | None, own: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Logits of all tokens, *Shape: (B, S, V)*; zeros where `real` says that there is padding."""
+    def _logits(self, states: Tensor, mask: Tensor | None, own: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Logits of all tokens, *Shape: (B, S, V)*; zeros where the mask says that there is padding."""
+        real = real_positions(mask, states.shape[1])
         if real is not None and tracing():
             return self.lm_head(states, own).masked_fill(~real.to(states.device)[:, :, None], 0)
         if real is None or bool(real.all()):
@@ -335,7 +347,6 @@ class XmodForMaskedLM(XmodLM):
         return_dict = self.config.return_dict if return_dict is None else return_dict
         labelled, tied = None, None
         vocabulary = self.vocabulary_of(lang_ids, attention_mask)
-        own = self._own_projection(vocabulary)
         if labels is not None:
             check_labels(labels, shape_of(input_ids, inputs_embeds), self._pieces(vocabulary))
             given, labels = labels, counted_labels(labels, attention_mask)
@@ -363,8 +374,9 @@ class XmodForMaskedLM(XmodLM):
             **kwargs,
         )
         states = outputs.last_hidden_state
+        own = self._own_projection(vocabulary, states.device)
         loss = None
-        logits = None if sparse_prediction else self._logits(states, real_positions(attention_mask), own)
+        logits = None if sparse_prediction else self._logits(states, attention_mask, own)
         if labels is not None and labelled is not None:
             targets = labels[labelled].to(states.device)
             items = number_of_items(labelled.sum(), num_items_in_batch).to(states.device)

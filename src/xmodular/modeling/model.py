@@ -20,10 +20,11 @@ from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, InputError
 from xmodular.modeling.attention import PACKED_BACKENDS, AttentionInputs
 from xmodular.modeling.base import XmodPreTrainedModel
-from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings, is_plain
+from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings
 from xmodular.modeling.encoder import XmodEncoder
 from xmodular.modeling.labels import first_states, first_tokens
-from xmodular.modeling.routing import Plan, check_lang_ids, make_plan, tracing
+from xmodular.modeling.routing import Plan, check_lang_ids, make_plan
+from xmodular.modeling.shortcuts import is_plain, tracing
 
 
 class XmodPooler(nn.Module):

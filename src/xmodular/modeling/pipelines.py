@@ -49,10 +49,16 @@ def _choice(original: type[Pipeline], ours: type[Pipeline]) -> type[Pipeline]:
 
         def __new__(cls, *args: Any, **kwargs: Any) -> Any:
             model = kwargs.get("model", args[0] if args else None)
-            return (ours if isinstance(model, XmodPreTrainedModel) else original)(*args, **kwargs)
+            return (ours if isinstance(_inside(model), XmodPreTrainedModel) else original)(*args, **kwargs)
 
     Choice.__name__, Choice.__qualname__ = original.__name__, original.__qualname__
     return Choice
+
+
+def _inside(model: Any) -> Any:
+    """The model that torch.compile and PEFT wrap."""
+    model = getattr(model, "_orig_mod", model)
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _with_language(original: type[Pipeline]) -> type[Pipeline]:

@@ -27,11 +27,6 @@ from torch import Tensor
 from xmodular.errors import InputError, LanguageError
 
 
-def tracing() -> bool:
-    """Whether a graph is being recorded (torch.compile, torch.export, torch.jit.trace): no size may depend on data."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
-
-
 @dataclass(frozen=True)
 class Routes:
     """Which adapter each of some tokens takes.

@@ -1,0 +1,33 @@
+"""Where a shorter way to the same result is open: past modules that nothing touches, by sizes that are known."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch._subclasses import FakeTensor
+from torch.nn.modules import module as torch_module
+
+_PLAIN_PARAMETERS = (nn.Parameter, FakeTensor)  # the second stands in for a parameter while a model is exported
+
+
+def tracing() -> bool:
+    """Whether a graph is being recorded (torch.compile, torch.export, torch.jit.trace): no size may depend on data."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def is_plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether a module is exactly of one of these classes, unwrapped and unhooked.
+
+    Only then may its parameters be read past it, or its output be changed in place; else it is called and left alone.
+    Adapters (PEFT), quantised layers and parametrisations have classes of their own, some quantised weights too;
+    accelerate gives the instance a `forward` of its own.
+    """
+    return (
+        type(module) in kinds
+        and "forward" not in module.__dict__
+        and all(parameter is None or type(parameter) in _PLAIN_PARAMETERS for parameter in module._parameters.values())
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not (module._backward_hooks or module._backward_pre_hooks)
+        and not (torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
+        and not (torch_module._global_backward_hooks or torch_module._global_backward_pre_hooks)
+    )
