@@ -88,10 +88,10 @@ def first_states(states: Tensor, first: Tensor | None) -> Tensor:
 
 def mean_states(states: Tensor, attention_mask: Tensor | None) -> Tensor:
     """*Shape: (B, S, hidden)* to *(B, hidden)*: the mean over the real tokens; zeros where there are none."""
-    real = real_positions(attention_mask)
+    real = real_positions(attention_mask, states.shape[1])
     if real is None:
         return states.mean(1)
-    share = real[:, -states.shape[1] :, None].to(states.device)
+    share = real[:, :, None].to(states.device)
     summed = in_full(states).masked_fill(~share, 0).sum(1)
     return (summed / share.sum(1).clamp(min=1)).to(states.dtype)
 
