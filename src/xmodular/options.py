@@ -275,6 +275,9 @@ class FinetuneOptions(TrainingOptions):
     )
     epochs: float = _option("Passes over the training files; ignored with --max-steps.", 5.0)
     learning_rate: float = _option("Peak learning rate.", 2e-5)
+    head_learning_rate: float | None = _option(
+        "Peak learning rate of the task head, which is new where the rest is trained; default: --learning-rate.", None
+    )
     schedule: Literal["linear", "cosine", "constant"] = _option("Learning rate after warm-up.", "linear")
     adam_betas: tuple[float, ...] = _option("AdamW's two decay rates.", (0.9, 0.98))
     adam_epsilon: float = _option("AdamW's epsilon.", 1e-6)
@@ -310,6 +313,8 @@ class FinetuneOptions(TrainingOptions):
         super().__post_init__()
         if not self.train:
             raise ConfigurationError("--train names no file.")
+        if self.head_learning_rate is not None and not 0 < self.head_learning_rate < math.inf:
+            raise ConfigurationError(f"head_learning_rate must be positive; got {self.head_learning_rate}.")
         _check_at_least("max_length", self.max_length, 8)
         _check_at_least("stride", self.stride, 0)
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):

@@ -383,3 +383,19 @@ def test_what_the_head_reads_is_an_option(corpus, base_run, tmp_path):
     assert on.model.config.classifier_pooling == "mean"
     with pytest.raises(ConfigurationError, match="--pooling mean is for classify and regress"):
         finetune(base_run.output_dir, tags, task="tag", output_dir=tmp_path / "tag", pooling="mean")
+
+
+def test_the_head_may_learn_at_a_rate_of_its_own(corpus, base_run, tmp_path):
+    """AdamW's first step is the learning rate, whatever the gradient."""
+    train = corpus / "topic" / "en_XX.train.jsonl"
+    steady = {"max_steps": 1, "warmup": 0, "schedule": "constant", "weight_decay": 0, "classifier_dropout": 0}
+    rates = {"learning_rate": 1e-4, "head_learning_rate": 1e-2, "max_grad_norm": 0, "adam_epsilon": 1e-12}
+    start = finetune(base_run.output_dir, train, output_dir=tmp_path / "start", **{**steady, "learning_rate": 1e-30})
+    before = {name: weight.clone() for name, weight in start.model.state_dict().items()}
+    run = finetune(start.model, train, output_dir=tmp_path / "run", **steady, **rates)
+    for name, weight in run.model.named_parameters():
+        moved = float((weight - before[name]).abs().max())
+        rate = {"task head": 1e-2, "encoder": 1e-4}.get(parameter_group(name), 0)
+        assert moved == pytest.approx(rate, rel=0.02, abs=1e-8), name
+    with pytest.raises(ConfigurationError, match="head_learning_rate must be positive"):
+        finetune(base_run.output_dir, train, output_dir=tmp_path / "no", head_learning_rate=0)

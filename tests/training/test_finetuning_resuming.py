@@ -18,7 +18,7 @@ from xmodular.training import finetune
 from xmodular.training.checkpoints import last_checkpoint
 from xmodular.training.trainer import RoutedTrainer
 
-# Dropout is on; several passes, accumulation, a short last step, checkpoints apart from validations.
+# Dropout is on; several passes, accumulation, a short last step, checkpoints apart from validations, two learning rates.
 OPTIONS = {
     "language": "en",
     "batch_size": 3,
@@ -28,6 +28,7 @@ OPTIONS = {
     "save_every": 3,
     "log_every": 2,
     "learning_rate": 5e-3,
+    "head_learning_rate": 6e-3,
     "classifier_dropout": 0.2,
 }
 

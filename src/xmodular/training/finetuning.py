@@ -299,6 +299,7 @@ def _train(
             validate=None if dev is None else lambda: dev.scores(model, labels),
             log=RunLog(options.output_dir / "log.jsonl"),
             items=data.items,
+            head_rate=options.head_learning_rate,
             callbacks=[Best(options.patience)],
         )
         with quiet_transformers():

@@ -21,6 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from xmodular.console import console
 from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling.trainable import parameter_group
 from xmodular.options import TrainingOptions
 from xmodular.training.checkpoints import STAGING, checkpoint_step, last_checkpoint, publish, saving
 from xmodular.training.log import RunLog
@@ -87,6 +88,7 @@ class RoutedTrainer(Trainer):
         sharded: whether the model is to be sharded over the processes.
         log: where losses and validations are written; None writes none.
         items: how many items a batch's loss is a mean over; None counts the labels that are not ignored.
+        head_rate: peak learning rate of the task head; None takes that of the rest.
         callbacks: further callbacks.
         model, args, train_dataset, data_collator: as Trainer's; checkpoints go to ``args.output_dir``.
     """
@@ -107,12 +109,14 @@ class RoutedTrainer(Trainer):
         sharded: bool = False,
         log: RunLog | None = None,
         items: Callable[[Mapping[str, Any]], int] | None = None,
+        head_rate: float | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.batches = batches
         self.validate = validate
         self.sharded = sharded
         self.items = items
+        self.head_rate = head_rate
         self.shards: Shards | None = None
         self.staging = False
         self.seen: Any = 0  # tokens of this process since it began, padding not counted; a tensor after the first
@@ -162,6 +166,19 @@ class RoutedTrainer(Trainer):
             return super()._get_num_items_in_batch(batch_samples, device)
         count = torch.tensor(sum(map(self.items, batch_samples)), device=device)
         return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Make the optimiser; the task head's parameters are in groups of their own where they have another rate."""
+        made = self.optimizer is not None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
+        if self.head_rate is None or made:
+            return optimizer
+        head = {weight for name, weight in self.model.named_parameters() if parameter_group(name) == "task head"}
+        for group in list(optimizer.param_groups):
+            own = [weight for weight in group["params"] if weight in head]
+            group["params"] = [weight for weight in group["params"] if weight not in head]
+            optimizer.add_param_group({**group, "params": own, "lr": self.head_rate})
+        return optimizer
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward pass of a batch, whose tokens are counted."""
