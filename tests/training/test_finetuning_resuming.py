@@ -18,7 +18,7 @@ from xmodular.training import finetune
 from xmodular.training.checkpoints import last_checkpoint
 from xmodular.training.trainer import RoutedTrainer
 
-# Dropout is on; several passes, accumulation, a short last step, checkpoints apart from validations, two learning rates.
+# Dropout, several passes, accumulation, a short last step, checkpoints apart from validations, two learning rates.
 OPTIONS = {
     "language": "en",
     "batch_size": 3,

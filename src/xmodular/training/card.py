@@ -20,28 +20,9 @@ from xmodular.tasks import TASKS, read_labels
 from xmodular.training.runs import Run
 
 _SETTINGS = (
-    *(
-        "learning_rate",
-        "head_learning_rate",
-        "schedule",
-        "warmup",
-        "epochs",
-        "max_steps",
-        "batch_size",
-        "accumulation",
-        "weight_decay",
-    ),
-    *(
-        "adam_betas",
-        "adam_epsilon",
-        "max_grad_norm",
-        "classifier_dropout",
-        "pooling",
-        "max_length",
-        "stride",
-        "patience",
-    ),
-    *("precision", "seed"),
+    *("learning_rate", "head_learning_rate", "schedule", "warmup", "epochs", "max_steps", "batch_size", "accumulation"),
+    *("weight_decay", "adam_betas", "adam_epsilon", "max_grad_norm", "classifier_dropout", "pooling", "max_length"),
+    *("stride", "patience", "precision", "seed"),
 )
 _PAIR = {"text1": "...", "text2": "..."}
 _VERSIONS = ("xmodular", "torch", "transformers")
