@@ -288,3 +288,18 @@ def test_byte_order_marks_of_files_that_were_put_together(tmp_path):
     path = tmp_path / "a.conll"
     path.write_text("\ufeffAda B-PER\n\n\ufeffHier O\n\n\ufeff-DOCSTART- O\n\n\ufeff# a comment\nda O\n")
     assert [row.values["words"] for row in read_rows(path, BadRows())] == [["Ada"], ["Hier"], ["da"]]
+
+
+@pytest.mark.parametrize("kind", ["conllu", "conll"])
+def test_sentences_without_a_blank_line_between_them_are_not_joined(tmp_path: Path, kind: str):
+    """Where the numbers of the words begin anew, a blank line is missing."""
+    rest = "\t_" * (6 if kind == "conllu" else 1)
+    line = "{}\t{}\t_\tNOUN" + rest if kind == "conllu" else "{}\t{}" + rest + "\tO"
+    sentences = [[line.format(number, f"w{number}") for number in (1, 2, 3)] for _ in range(3)]
+    path = tmp_path / f"a.{kind}"
+    path.write_text("\n".join([*sentences[0], *sentences[1], "", *sentences[2], ""]), encoding="utf-8")
+    rows, noted = read(path)
+    assert len(rows) == 1
+    assert [(place, reason) for place, reason in noted] == [
+        (f"{path}:4", "word 1 follows word 3; a blank line must stand between sentences")
+    ]

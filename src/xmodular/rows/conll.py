@@ -31,6 +31,19 @@ class _Sentence:
     between: list[list[str]] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)
     problem: tuple[int, str] | None = None
+    last: int = -1
+
+    def follows(self, number: int, name: str) -> None:
+        """Take the number that a word has in its file: where numbers begin anew, so does a sentence.
+
+        Args:
+            number: of the line.
+            name: the word's number as it is written.
+        """
+        here = int(name) if _NUMBER.fullmatch(name) else self.last + 1
+        if here <= self.last:
+            self.wrong(number, f"word {here} follows word {self.last}; a blank line must stand between sentences")
+        self.last = here
 
     def wrong(self, number: int, reason: str) -> None:
         """The first thing that is wrong with it counts; its words are let go."""
@@ -133,6 +146,8 @@ def conll(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator
         else:
             if layout.comments:
                 layout.tags.add(parts[-1])
+            if layout.counted:
+                sentence.follows(number, parts[0])
             _add(sentence, number, parts[0], parts[-1] if layout.columns > 1 else None, parts[1:-1])
     yield from _ended(sentence, place, language, bad, unnamed=layout.unnamed)
 
@@ -180,18 +195,30 @@ def _numbered(sentences: Sequence[Sequence[Sequence[str]]], column: int, columns
 
     Two columns may be numbers that are words, with their tags; so there it takes two sentences that begin anew.
     """
-    good = anew = longest = last = 0
+    good = anew = longest = last = count = 0
     for sentence in sentences:
         found = [parts[column] for parts in sentence if not _BESIDE.fullmatch(parts[column])]
         if not found or not all(_NUMBER.fullmatch(number) for number in found):
+            count += 1
             continue
-        numbers = [int(number) for number in found]
-        if numbers[0] in (0, 1, last + 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-            good += 1
-            anew += numbers[0] in (0, 1)
-            longest = max(longest, len(numbers))
-        last = numbers[-1]
-    return 2 * good > len(sentences) and (columns > 2 or (columns == 2 and anew > 1 and longest > 1))
+        for numbers in _runs([int(number) for number in found]):
+            count += 1
+            if numbers[0] in (0, 1, last + 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+                good += 1
+                anew += numbers[0] in (0, 1)
+                longest = max(longest, len(numbers))
+            last = numbers[-1]
+    return 2 * good > count and (columns > 2 or (columns == 2 and anew > 1 and longest > 1))
+
+
+def _runs(numbers: Sequence[int]) -> list[list[int]]:
+    """Numbers cut where they begin anew: there a blank line may be missing."""
+    runs = [[numbers[0]]]
+    for number in numbers[1:]:
+        if number in (0, 1) and number <= runs[-1][-1]:
+            runs.append([])
+        runs[-1].append(number)
+    return runs
 
 
 def conllu(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
@@ -218,6 +245,7 @@ def conllu(file: Any, place: str, language: str | None, bad: BadRows) -> Iterato
         elif len(parts) != _CONLLU_COLUMNS:
             sentence.wrong(number, f"CoNLL-U has 10 columns, separated by tabs; this line has {len(parts)}: {line:.60}")
         elif "-" not in parts[0] and "." not in parts[0]:
+            sentence.follows(number, parts[0])
             _add(sentence, number, parts[1], parts[3])
     yield from _ended(sentence, place, language, bad, no_tag="_")
 
