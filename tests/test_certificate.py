@@ -549,7 +549,13 @@ def test_errors_come_before_work(model: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("hidden_act", "relu"), ("layer_norm_eps", 1e-3), ("ln_before_adapter", False), ("pad_token_id", 0)],
+    [
+        ("hidden_act", "relu"),
+        ("layer_norm_eps", 1e-3),
+        ("ln_before_adapter", False),
+        ("pad_token_id", 0),
+        ("classifier_pooling", "mean"),
+    ],
 )
 def test_a_configuration_that_decides_outputs_counts(base_run: Run, tmp_path: Path, field: str, value: Any) -> None:
     shutil.copytree(base_run.output_dir, tmp_path / "other")

@@ -25,7 +25,7 @@ _DECISIVE = frozenset(
     (
         *("num_attention_heads", "hidden_act", "layer_norm_eps", "pad_token_id", "position_embedding_type"),
         *("is_decoder", "add_cross_attention", "pre_norm", "adapter_layer_norm", "adapter_reuse_layer_norm"),
-        *("ln_before_adapter", "pruned_heads", "order of languages", "labels", "tokenizer"),
+        *("ln_before_adapter", "pruned_heads", "classifier_pooling", "order of languages", "labels", "tokenizer"),
     )
 )
 
