@@ -251,6 +251,17 @@ def test_an_xmod_keeps_its_adapters_and_gets_new_ones(tmp_path: Path) -> None:
     assert not any(bool(tensor.any()) for tensor in new)
 
 
+def test_an_xmods_own_code_of_a_language_counts(tmp_path: Path) -> None:
+    """SwissBERT's German is de_CH; another code would get a new adapter beside it."""
+    source = tiny_model(XmodForMaskedLM, languages=["de_CH", "rm_CH"])
+    source.save_pretrained(tmp_path / "xmod")
+    converted = upcycle(tmp_path / "xmod", ["de", "rm", "sw"], output_dir=tmp_path / "modular")
+    assert converted.config.languages == ["de_CH", "rm_CH", "sw_KE"]
+    modular = XmodForMaskedLM.from_pretrained(tmp_path / "modular")
+    name = "roberta.encoder.layer.0.output.adapter_modules.de_CH.dense2.weight"
+    assert torch.equal(modular.state_dict()[name], source.state_dict()[name])
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [

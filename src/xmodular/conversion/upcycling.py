@@ -51,9 +51,9 @@ def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Pa
     """
     given = {"model": str(model), "languages": languages, "output_dir": output_dir, **options}
     made = build(UpcycleOptions, given)
-    codes = _codes(made.languages)
     replace = check_target(made, Path(made.model))
     content = _config_of(made.model)
+    codes = _codes(made.languages, content.get("languages") or ())
     console.print(f"Upcycling {made.model}; output goes to {made.output_dir}")
     tokenizer = _tokenizer_of(made)
     if content.get("model_type") == XmodConfig.model_type:
@@ -77,14 +77,14 @@ def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Pa
     return converted
 
 
-def _codes(names: Sequence[str]) -> list[str]:
-    """X-MOD's codes where its first releases have the language, else the code or the tag of the name given."""
+def _codes(names: Sequence[str], there: Sequence[str]) -> list[str]:
+    """Each language's code: the source's own, else that of X-MOD's first releases, else the name itself or its tag."""
     first = [release for release in RELEASES.values() if release.fairseq_name is not None]
     known = list(dict.fromkeys(code for release in first for code in release.languages))
     codes: list[str] = []
     for name in names:
         try:
-            code = resolve(name, known)
+            code = same_language(name, there) or resolve(name, known)
         except AmbiguousLanguageError:
             raise
         except LanguageError:
@@ -180,20 +180,17 @@ def _is_pooled_by_mean(source: str) -> bool:
 def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrainedModel:
     """An X-MOD with another set of languages: those that it has as they are, others with adapters that add nothing."""
     config = XmodConfig.from_pretrained(options.model)
-    there = {code: same_language(code, config.languages) for code in codes}
-    kept = [code for code in there.values() if code is not None] or list(config.languages[:1])
+    kept = [code for code in codes if code in config.languages] or list(config.languages[:1])
     name = (config.architectures or ["XmodModel"])[0] if options.head else "XmodModel"
     if name not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{options.model} names no X-MOD model class in its config.json; it has {name!r:.80}.")
     with quiet_transformers(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(options.seed)
         model = getattr(xmodular.modeling, name).from_pretrained(options.model, languages=kept)
-        for code, found in there.items():
-            if found is None:
+        for code in codes:
+            if code not in config.languages:
                 model.add_language(code)
                 make_neutral(model, code)
-            elif found != code:
-                model.rename_language(found, code)
         model.keep_languages(list(codes))
     return model
 
