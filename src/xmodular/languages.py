@@ -96,6 +96,14 @@ def resolve(name: str, languages: Iterable[str], *, fallback: str | None = None)
     raise LanguageError(f"there is no language {name!r} here: {_hint(name, codes)}{there}")
 
 
+def resolve_or_none(name: str, languages: Iterable[str]) -> str | None:
+    """As `resolve`; None where none fits, or several do."""
+    try:
+        return resolve(name, languages)
+    except LanguageError:
+        return None
+
+
 def resolve_all(names: Sequence[str], languages: Iterable[str], *, fallback: str | None = None) -> list[str]:
     """The codes that several names mean, in their order.
 

@@ -213,11 +213,18 @@ class PretrainOptions(LanguageModelOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExtendOptions(LanguageModelOptions):
-    """Add a language to a pretrained model: train its adapter on raw text, and nothing else."""
+    """Add a language to a pretrained model: train its adapter on raw text or translations, and nothing else."""
 
-    model: str = _option("Masked language model: a folder, or a name on the Hub.")
+    model: str = _option("Model to extend, with a masked-LM head for --text: a folder, or a name on the Hub.")
     language: str = _option("Code of the new language, such as gsw or rm_CH.")
-    text: Path = _option("Its text: a .txt, .jsonl (also .gz) or .parquet file, or a folder of <language>.* files.")
+    text: Path | None = _option(
+        "Its text: a .txt, .jsonl (also .gz) or .parquet file, or a folder of <language>.* files.", None
+    )
+    parallel: str | None = _option(
+        "In place of --text: its sentences beside their translations, a .tsv, .csv, .jsonl or .parquet file whose "
+        "columns are named by languages. The adapter learns to give a sentence the states of its translations.",
+        None,
+    )
     init_from: tuple[str, ...] = _option(
         "Start from these languages' adapters: one, several (averaged), or with weights (de=2,nl=1); neutral: adds "
         "nothing at first; default: random.",
@@ -237,6 +244,11 @@ class ExtendOptions(LanguageModelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if (self.text is None) == (self.parallel is None):
+            raise ConfigurationError("Give --text or --parallel: what the language is learned from, one of them.")
+        for name in ("new_vocabulary", "tokenizer", "dev_text"):
+            if self.parallel is not None and getattr(self, name) is not None:
+                raise ConfigurationError(f"--{name.replace('_', '-')} goes with --text, not with --parallel.")
         if self.new_vocabulary is not None and self.tokenizer is not None:
             raise ConfigurationError("--new-vocabulary trains a tokenizer, --tokenizer takes one: give one of them.")
         if self.new_vocabulary is not None:

@@ -15,7 +15,7 @@ from xmodular.errors import ConfigurationError, DataError, LanguageError, Traini
 from xmodular.modeling import XmodForMaskedLM
 from xmodular.pieces import start_rows
 from xmodular.tasks import load_saved
-from xmodular.training import extending, trainer
+from xmodular.training import growing, trainer
 from xmodular.vocabulary import load_tokenizer, train_tokenizer
 
 SMALL = {"block_size": 32, "batch_size": 8, "max_steps": 12, "learning_rate": 5e-3, "dev_fraction": 0.2}
@@ -165,14 +165,14 @@ def test_a_broken_run_goes_on(base_run, text, tmp_path, monkeypatch):
     assert again.metrics == whole.metrics
 
 
-@pytest.mark.parametrize("what", ["_pack", "diff"])
+@pytest.mark.parametrize("what", ["fingerprint", "diff"])
 def test_a_run_without_pack_and_certificate_is_not_finished(base_run, text, tmp_path, monkeypatch, what):
     def no_space(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     small = {**SMALL, "output_dir": tmp_path / "run", "max_steps": 4, "save_every": 2}
     with monkeypatch.context() as patch:
-        patch.setattr(extending, what, no_space)
+        patch.setattr(growing, what, no_space)
         with pytest.raises(TrainingError, match=r"could not be written .*No space .*checkpoint-4, is intact"):
             extend(base_run.output_dir, "gsw", text, **small)
     extend(base_run.output_dir, "gsw", text, **small)

@@ -17,7 +17,7 @@ import xmodular.modeling
 from xmodular.configuration import read_config
 from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, XmodularError
-from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodPreTrainedModel
+from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodModel, XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
 from xmodular.options import PRECISIONS, WeightPrecision
 from xmodular.tasks.heads import fit_head, names_in, new_last_layer, set_names
@@ -89,7 +89,11 @@ def load_saved(source: str | Path, precision: WeightPrecision = "keep", **fields
     names = read_config(source).architectures or []
     if not isinstance(names, list) or len(names) != 1 or names[0] not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{source} names no X-MOD model class in its config.json; it has {names}.")
-    return _load(names[0], source, **fields, **({} if precision == "keep" else {"dtype": PRECISIONS[precision]}))[0]
+    more = {} if precision == "keep" else {"dtype": PRECISIONS[precision]}
+    model, is_new = _load(names[0], source, **fields, **more)
+    if isinstance(model, XmodModel) and is_new:
+        model.pooler = None  # the files have none, and one drawn at random would be saved as if it were trained
+    return model
 
 
 def to_run(model: XmodPreTrainedModel | str | Path, precision: WeightPrecision = "keep") -> XmodPreTrainedModel:

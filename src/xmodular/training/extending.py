@@ -1,23 +1,22 @@
-"""Add a language to a pretrained model: its adapter learns from raw text, and nothing else moves.
+"""Add a language to a pretrained model: its adapter learns from raw text or translations, and nothing else moves.
 
 Pfeiffer et al. 2022, section 3.2: an added language's adapter is trained by masked language modelling with all else
 frozen. A language whose script the vocabulary does not cover gets tokens and embeddings of its own, which train too.
+An encoder that has no masked-LM head, or whose states tasks read already, learns from translations (see `aligning`).
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from transformers import PreTrainedTokenizerFast, TrainingArguments, set_seed
 
-from xmodular.certificate import Certificate, diff
 from xmodular.configuration import XmodConfig
-from xmodular.console import compact, console, quiet_transformers
+from xmodular.console import compact, console, counted, quiet_transformers
 from xmodular.data import (
     Batches,
     BlockCache,
@@ -30,39 +29,45 @@ from xmodular.data import (
     is_text,
     say_unknown,
 )
-from xmodular.errors import ConfigurationError, DataError, TrainingError
+from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import written_beside
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
-from xmodular.modeling.languages import check_new_code, check_tokenizer, donor_weights, make_neutral
+from xmodular.modeling.languages import check_tokenizer
 from xmodular.options import ExtendOptions, build
 from xmodular.pieces import start_rows
 from xmodular.tasks import given_model, load_saved, tokenizer_of
-from xmodular.training.checkpoints import checkpoint_step, saving
+from xmodular.training.aligning import Aligned, align, encoded, print_nearness
+from xmodular.training.checkpoints import checkpoint_step
 from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
+from xmodular.training.growing import Beginning, save
 from xmodular.training.log import RunLog
-from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable, save_run
+from xmodular.training.pairs import held_out, read_pairs
+from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable
+from xmodular.training.supervised import source_hash
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
-from xmodular.vocabulary import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
+from xmodular.vocabulary import load_tokenizer, save_tokenizer, train_tokenizer
 
 _Scores = dict[str, float]
-_NEUTRAL = "neutral"  # in place of languages to start from: adds nothing at first
 
 
-def extend(model: XmodPreTrainedModel | str | Path, language: str, text: str | Path, **options: Any) -> Run:
-    """Add a language to a masked language model and train it.
+def extend(
+    model: XmodPreTrainedModel | str | Path, language: str, text: str | Path | None = None, **options: Any
+) -> Run:
+    """Add a language to a pretrained model and train it, on its text or on its sentences beside translations.
 
     Args:
         model: a folder, a name on the Hub, or an object, which gets the language.
         language: the new language's code.
-        text: a file, or a folder with the language's files.
-        options: `output_dir`, `init_from` and the other fields of `ExtendOptions`.
+        text: a file, or a folder with the language's files; None where there are translations, `parallel`.
+        options: `output_dir`, `init_from`, `parallel` and the other fields of `ExtendOptions`.
 
     Returns:
         The model with the language, saved in `output_dir` with its language pack (``pack``), the certificate of what
         else moved (``certificate.json``), and ``metrics.json``: the held-out text's loss, perplexity and bits per
-        character under each adapter that was there, under the new one at its start, and after training.
+        character under each adapter that was there, under the new one at its start, and after training; with
+        `parallel`, how many held-out sentences find their translation among all by cosine, and that cosine.
 
     Raises:
         ConfigurationError, DataError, LanguageError: before any work is lost.
@@ -74,37 +79,106 @@ def extend(model: XmodPreTrainedModel | str | Path, language: str, text: str | P
 
 def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) -> Run:
     model = given if given is not None else load_saved(options.model)
+    _check_class(model, options)
+    beginning = Beginning.of(options, model)
+    if not set(model.languages) - set(model.config.vocabularies):
+        raise ConfigurationError(f"No language of {options.model} reads its shared vocabulary: nothing to start from.")
+    check_apart(options.model, options.output_dir)
+    before = copy.deepcopy(model) if given is not None else None
+    if options.parallel is not None:
+        return _by_translations(options, options.parallel, model, beginning, before)
+    assert isinstance(model, XmodForMaskedLM)
+    assert options.text is not None
+    return _by_masked_words(options, options.text, model, beginning, before)
+
+
+def _check_class(model: XmodPreTrainedModel, options: ExtendOptions) -> None:
+    """Raises ConfigurationError if a model of this class cannot learn a language from what there is."""
+    if isinstance(model, XmodForMaskedLM) or (isinstance(model, XmodModel) and options.parallel is not None):
+        return
     if isinstance(model, XmodModel):
         raise ConfigurationError(
             f"{options.model} has no masked-LM head, which a new language learns by. Train one first, on text of "
             f"languages that it has: xmodular pretrain --model {options.model} --text <folder> --trainable head "
-            "--output-dir with-head"
+            "--output-dir with-head. Without one it learns from translations (--parallel)."
         )
-    if not isinstance(model, XmodForMaskedLM):
-        raise ConfigurationError(
-            f"A language is added to a masked language model; {options.model} is a {type(model).__name__}. Add it to "
-            "the model that this one was fine-tuned from, and install the pack here."
-        )
-    code, neutral = options.language, options.init_from == (_NEUTRAL,)
-    donors = None if neutral else _donors(options.init_from)
-    check_new_code(model, code)
-    if donors is not None:
-        donor_weights(donors, model.languages)
-    if not set(model.languages) - set(model.config.vocabularies):
-        raise ConfigurationError(f"No language of {options.model} reads its shared vocabulary: nothing to start from.")
-    check_apart(options.model, options.output_dir)
-    files = _found(options.text, code)
+    raise ConfigurationError(
+        f"A language is added to a pretrained model; {options.model} is a {type(model).__name__}. Add it to "
+        "the model that this one was fine-tuned from, and install the pack here."
+    )
+
+
+def _begun(options: ExtendOptions, arguments: TrainingArguments) -> Start:
+    """The run's folder is claimed, and people know where it is."""
+    with arguments.main_process_first(local=False, desc="the run's folder"):
+        start = begin(options, arguments.world_size)
+    console.print(f"Adding {options.language} to {options.model}; output goes to {options.output_dir}")
+    if start.goes_on:
+        console.print(start.said)
+    return start
+
+
+def _by_translations(
+    options: ExtendOptions,
+    source: str,
+    model: XmodPreTrainedModel,
+    beginning: Beginning,
+    before: XmodPreTrainedModel | None,
+) -> Run:
+    """The adapter learns to give sentences the states of their translations."""
+    code = options.language
+    pairs = read_pairs(source, code, model.languages)
+    train, dev = held_out(pairs, options.dev_fraction, options.seed)
+    if not dev or not train:
+        raise DataError(f"{source} has {counted(len(pairs), 'pair')}: a tenth is held out, so 10 are the least.")
+    known = tokenizer_of(model, None)
+    arguments = arguments_of(options)
+    start = _begun(options, arguments)
+    model.to(arguments.device)  # type: ignore[arg-type]
+    read = [encoded(model, part, options) for part in (train, dev)]
+    set_seed(options.seed)
+    beginning.add(model, code)
+    sentences, measured = (Aligned(*part, model.languages.index(code), model.config.pad_token_id) for part in read)
+    with arguments.main_process_first(local=False, desc="the run's data"):
+        check_data(options, {code: [len(sentences), source_hash(source)]})
+    print_trainable(model.set_trainable(options.trainable, languages=None if options.trainable == "all" else [code]))
+    teachers = dict.fromkeys(language for pair in dev for language in pair.translations)
+    existing = {each: measured.scores(model, model.languages.index(each)) for each in teachers}
+    best = max(existing, key=lambda each: existing[each]["retrieval"])
+    at_start = measured.scores(model)
+    steps = align(model, sentences, measured, arguments, options, start)
+    model.eval()
+    after = measured.scores(model)
+    metrics = {"steps": steps, "existing": existing, "best_existing": best, "start": at_start, "after": after}
+    print_nearness(code, metrics, len(dev), options.learning_rate)
+    run = Run(model, known, options.output_dir, metrics)
+    if arguments.process_index == 0:
+        scores = [
+            {"metric": "retrieval", "adapter": adapter, "value": values["retrieval"]}
+            for adapter, values in ((best, existing[best]), (code, after))
+        ]
+        note = f"Trained by xmodular extend on translations, {counted(len(train), 'pair')} of {Path(source).name}, "
+        save(run, options, before, f"{note}{steps} steps; {beginning.said}.", scores)
+    return run
+
+
+def _by_masked_words(
+    options: ExtendOptions,
+    place: Path,
+    model: XmodForMaskedLM,
+    beginning: Beginning,
+    before: XmodPreTrainedModel | None,
+) -> Run:
+    """The adapter learns by predicting masked tokens."""
+    code = options.language
+    files = _found(place, code)
     train_text, dev_text = _split(options, code, files)
     known = tokenizer_of(model, None)
     own = load_tokenizer(options.tokenizer) if options.tokenizer is not None else None
     if own is not None:
         check_tokenizer(model, own.backend_tokenizer.to_str(), len(own))
     arguments = arguments_of(options)
-    with arguments.main_process_first(local=False, desc="the run's folder"):
-        start = begin(options, arguments.world_size)
-    console.print(f"Adding {code} to {options.model}; output goes to {options.output_dir}")
-    if start.goes_on:
-        console.print(start.said)
+    start = _begun(options, arguments)
     longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
     size = min(options.block_size, longest)
     folder = options.cache_dir or options.output_dir / "blocks"
@@ -124,14 +198,11 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     with arguments.main_process_first(local=False, desc="the run's data"):
         check_data(options, {code: [blocks.tokens, len(blocks.blocks)]})
 
-    before = copy.deepcopy(model) if given is not None else None
     model.to(arguments.device)  # type: ignore[arg-type]
     existing = _existing(model, shared_dev, known, options)
     best = min(existing, key=lambda other: existing[other]["bits_per_character"])
     set_seed(options.seed)
-    model.add_language(code, donors)
-    if neutral:
-        make_neutral(model, code)
+    beginning.add(model, code)
     if tokenizer is not known:
         words = model.roberta.embeddings.word_embeddings.weight
         rows, bias, counts = start_rows(
@@ -167,7 +238,7 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
         with quiet_transformers():
             trainer.train(str(start.checkpoint) if start.checkpoint else None)
     model.eval()
-    metrics = {
+    metrics: dict[str, Any] = {
         "steps": steps,
         "existing": existing,
         "best_existing": best,
@@ -177,51 +248,18 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     _print_scores(code, metrics)
     run = Run(model, known, options.output_dir, metrics)
     if trainer.is_world_process_zero():
-        with saving("The model", options.output_dir):
-            save_run(run, options, more=lambda: _certify(run, code, before, options))
+        scores = [
+            {
+                "metric": "bits_per_character",
+                "adapter": adapter,
+                "value": values["bits_per_character"],
+                "unknown tokens": f"{values['unknown']:.2%}",
+            }
+            for adapter, values in ((best, existing[best]), (code, metrics["after"]))
+        ]
+        note = f"Trained by xmodular extend on {place.name}, {steps} steps; {beginning.said}."
+        save(run, options, before, note, scores)
     return run
-
-
-def _certify(run: Run, code: str, before: XmodPreTrainedModel | None, options: ExtendOptions) -> None:
-    """Write the pack and the certificate of a model that is saved.
-
-    Args:
-        run: the run.
-        code: the new language's.
-        before: the model before; None: it is at `options.model`.
-        options: of the run.
-
-    Raises:
-        TrainingError: a weight moved that should not have.
-    """
-    _pack(run.model, code, run.tokenizer, run.metrics, options)
-    certificate = diff(before if before is not None else options.model, options.output_dir, allow=[code])
-    certificate.to_json(options.output_dir / "certificate.json")
-    _print_certificate(code, certificate, options)
-
-
-def _donors(init_from: Sequence[str]) -> dict[str, float] | list[str] | None:
-    """What `add_language` takes.
-
-    Raises:
-        ConfigurationError: a weight is no number, or only some languages have one.
-    """
-    if not init_from:
-        return None
-    if _NEUTRAL in init_from:
-        raise ConfigurationError(f"init_from is {','.join(init_from)!r}: neutral adds nothing, and stands alone.")
-    named = [each.partition("=") for each in init_from]
-    if not any(sign for _, sign, _ in named):
-        return [name.strip() for name, _, _ in named]
-    try:
-        weights = {name.strip(): float(weight) for name, _, weight in named}
-        if len(weights) < len(named):
-            raise ValueError("a language twice")
-        return weights
-    except ValueError:
-        raise ConfigurationError(
-            f"init_from is {','.join(init_from)!r}: give names (de,nl), or a weight to each (de=2,nl=1), none twice."
-        ) from None
 
 
 def _found(place: Path, language: str) -> tuple[Path, ...]:
@@ -307,37 +345,6 @@ def _existing(
     return scores
 
 
-def _pack(
-    model: XmodPreTrainedModel,
-    code: str,
-    known: PreTrainedTokenizerFast,
-    metrics: dict[str, Any],
-    options: ExtendOptions,
-) -> None:
-    best = metrics["best_existing"]
-    scores = [
-        {
-            "metric": "bits_per_character",
-            "adapter": adapter,
-            "value": values["bits_per_character"],
-            "unknown tokens": f"{values['unknown']:.2%}",
-        }
-        for adapter, values in ((best, metrics["existing"][best]), (code, metrics["after"]))
-    ]
-    start = f"started from {', '.join(options.init_from)}" if options.init_from else "started at random"
-    if options.init_from == (_NEUTRAL,):
-        start = "started with a second matrix of zeros"
-    model.save_language(
-        code,
-        options.output_dir / "pack",
-        licence=options.licence,
-        note=f"Trained by xmodular extend on {options.text.name}, {metrics['steps']} steps; {start}.",
-        scores=scores,
-        tokenizer_hash=fingerprint(known),
-        overwrite=True,
-    )
-
-
 def _print_scores(code: str, metrics: dict[str, Any]) -> None:
     best = metrics["best_existing"]
     columns = ("adapter", "loss", "perplexity", "bits a character", "<unk>")
@@ -357,13 +364,3 @@ def _print_scores(code: str, metrics: dict[str, Any]) -> None:
             f"{values['unknown']:.2%}",
         )
     console.print(table)
-
-
-def _print_certificate(code: str, certificate: Certificate, options: ExtendOptions) -> None:
-    console.print(f"Saved the model in {options.output_dir}, the language pack in {options.output_dir / 'pack'}")
-    if certificate.ok:
-        console.print(f"All weights but those of {code} are bit-identical to before (certificate.json).")
-    elif options.trainable == "all":
-        console.print(f"Other weights than those of {code} moved, as --trainable all has it (certificate.json).")
-    else:
-        raise TrainingError(f"weights moved that should not have: {', '.join(sorted(certificate.changed))}.")

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from xmodular.console import console, progress
-from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import sha256_of
-from xmodular.languages import resolve
+from xmodular.languages import resolve, resolve_or_none
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions
 from xmodular.rows import InMemory, hash_of_rows
@@ -68,7 +68,7 @@ def read(
             source,
             columns=options.columns or {},
             skip_bad_rows=options.skip_bad_rows,
-            knows=lambda name: _code(name, languages) is not None,
+            knows=lambda name: resolve_or_none(name, languages) is not None,
         )
         for source in sources
     ]
@@ -144,15 +144,7 @@ def validation_codes(
 
 def _meant(name: str | None, model: XmodPreTrainedModel) -> str | None:
     """The model's code for a language, or what it was called if the model lacks it."""
-    return None if name is None else _code(name, model.languages) or name
-
-
-def _code(name: str, languages: Sequence[str]) -> str | None:
-    """The model's code for a language; None if the model lacks it."""
-    try:
-        return resolve(name, languages)
-    except LanguageError:
-        return None
+    return None if name is None else resolve_or_none(name, model.languages) or name
 
 
 def commonest(codes: Sequence[str]) -> str:

@@ -1,0 +1,124 @@
+"""Fine-tune a dense encoder as transformers' users do, whole and with one learning rate: the baseline.
+
+    python benchmarks/dense.py --model multilingual-e5-small --task classify --train sib200/en_XX.train.jsonl \
+        --dev sib200/en_XX.dev.jsonl --learning-rate 1e-4 --epochs 4 --batch-size 8 --seeds 0,1,2 --output-dir dense
+
+transformers' own class for the task, every weight trained, AdamW with linear warm-up and decay, dropout as the model
+has it; rows, labels and tokens are those of ``xmodular finetune``, and so is the choice of the best pass. Each model is
+written as transformers writes it and then upcycled, which changes no output, so that ``xmodular evaluate`` reads it and
+the scores are counted alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import (
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    get_linear_schedule_with_warmup,
+    set_seed,
+)
+
+from xmodular import upcycle
+from xmodular.tasks import Encoding, Room, collate, task_named
+from xmodular.tasks.loading import load
+from xmodular.vocabulary import load_tokenizer
+
+_CLASSES = {
+    "classify": AutoModelForSequenceClassification,
+    "tag": AutoModelForTokenClassification,
+    "qa": AutoModelForQuestionAnswering,
+    "choice": AutoModelForMultipleChoice,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder of the dense encoder")
+    parser.add_argument("--task", choices=list(_CLASSES), required=True)
+    parser.add_argument("--train", required=True)
+    parser.add_argument("--dev")
+    parser.add_argument(
+        "--languages",
+        default="en,ar,bg,da,de,el,es,et,eu,fi,fr,hi,hr,id,it,no,pt,ro,ru,sv,sw,ta,th,"
+        "tr,ur,vi,zh_CN,zh_TW,mt,mi,tt,ht,qu,gsw",
+        help="languages of the upcycled models",
+    )
+    parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--rows", type=int, help="train on the first so many rows")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--output-dir", type=Path, required=True)
+    options = parser.parse_args()
+
+    task = task_named(options.task)
+    tokenizer = load_tokenizer(options.model)
+    train = load(task, options.train)[: options.rows]
+    dev = load(task, options.dev) if options.dev else []
+    labels = task.label_names(train)
+    room = Room(options.max_length, options.max_length // 4)
+    encodings = task.encode(tokenizer, train, labels, room)
+    checked = task.encode(tokenizer, dev, labels, room)
+
+    def batch(part: Sequence[Encoding]) -> dict[str, torch.Tensor]:
+        made = collate(part, [0] * len(part), tokenizer.pad_token_id, task=task)
+        made.pop("lang_ids")
+        made.pop("p_mask", None)
+        return made
+
+    @torch.inference_mode()
+    def score(model: torch.nn.Module) -> float:
+        model.eval()
+        read: dict[int, list[tuple[Encoding, np.ndarray]]] = {}
+        for each in checked:
+            made = {name: value for name, value in batch([each]).items() if "label" not in name and "pos" not in name}
+            found = model(**made)
+            logits = torch.stack([found.start_logits, found.end_logits], -1) if task.name == "qa" else found.logits
+            read.setdefault(each.example, []).append((each, logits[0].float().numpy()))
+        predicted = [task.decode(dev[number], read[number], labels) for number in range(len(dev))]
+        model.train()
+        return float(next(iter(task.metrics(task.statistics(dev, predicted, labels).sum(0), labels).values())))
+
+    for seed in map(int, options.seeds.split(",")):
+        set_seed(seed)
+        named: dict[str, object] = {}
+        if labels:
+            named = {"id2label": dict(enumerate(labels)), "label2id": {name: n for n, name in enumerate(labels)}}
+        model = _CLASSES[task.name].from_pretrained(options.model, **named).train()
+        steps = -(-len(encodings) // options.batch_size) * options.epochs
+        optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=0.01)
+        schedule = get_linear_schedule_with_warmup(optimizer, int(0.06 * steps), steps)
+        best, kept = -1.0, None
+        for epoch in range(options.epochs):
+            order = random.sample(range(len(encodings)), len(encodings))
+            for start in range(0, len(order), options.batch_size):
+                loss = model(**batch([encodings[place] for place in order[start : start + options.batch_size]])).loss
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+            reached = score(model) if dev else float(epoch)
+            print(f"seed {seed}, pass {epoch + 1}: loss {loss.item():.3f}, dev {reached:.4f}", flush=True)
+            if reached > best:
+                best, kept = reached, copy.deepcopy(model.state_dict())
+        model.load_state_dict(kept)
+        folder = options.output_dir / f"dense-{seed}"
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        upcycle(folder, options.languages.split(","), output_dir=options.output_dir / f"seed-{seed}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Train a new language's adapter on translations: its sentences get the states that the model gives theirs.
+
+The model as it was is the teacher: it reads a sentence's translations, each with its own adapter, and the mean over
+tokens, and over translations, is what the new adapter is to give for the sentence (distillation on parallel sentences:
+Reimers and Gurevych 2020, equation 1, of which only the student's half is needed, as nothing else moves).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import TrainingArguments
+
+from xmodular.console import console, counted, progress, quiet_transformers
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.options import ExtendOptions
+from xmodular.tasks import Encoding, collate, load_saved, longest, predict_logits, tokenizer_of
+from xmodular.training.checkpoints import checkpoint_step
+from xmodular.training.corpus import schedule
+from xmodular.training.log import RunLog
+from xmodular.training.pairs import Pair
+from xmodular.training.passes import Passes
+from xmodular.training.runs import Start
+from xmodular.training.trainer import RoutedTrainer
+
+_FEWEST_STEPS = 300  # of a run whose length is given in passes: pairs are few
+
+
+class _Means(nn.Module):
+    """The mean over a text's tokens of an encoder's states, as ``logits``.
+
+    Args:
+        encoder: the encoder.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.training = encoder.training  # which is put back after reading
+
+    def forward(self, **batch: Tensor) -> Any:
+        states = self.encoder(**batch)
+        states["logits"] = _mean(states.last_hidden_state, batch["attention_mask"])
+        return states
+
+
+def _mean(states: Tensor, mask: Tensor) -> Tensor:
+    """(batch, hidden): the mean of (batch, tokens, hidden) states over the tokens of a (batch, tokens) mask."""
+    shares = mask / mask.sum(1, keepdim=True)
+    return (states * shares[:, :, None].to(states.dtype)).sum(1)
+
+
+@dataclass(frozen=True)
+class Aligned(Dataset[int]):
+    """Sentences of a new language, and the states that their translations have.
+
+    Attributes:
+        encodings: the sentences.
+        targets: (sentences, hidden) float32.
+        lang_id: the language's id.
+        pad_id: id of ``<pad>``.
+    """
+
+    encodings: tuple[Encoding, ...]
+    targets: np.ndarray
+    lang_id: int
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.encodings)
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Some sentences as the model takes them, with ``targets``."""
+        made = collate([self.encodings[index] for index in indices], [self.lang_id] * len(indices), self.pad_id)
+        return {**made, "targets": torch.from_numpy(self.targets[list(indices)])}
+
+    def scores(self, model: XmodPreTrainedModel, lang_id: int | None = None) -> dict[str, float]:
+        """How near the sentences are to their translations.
+
+        Args:
+            model: its encoder reads the sentences.
+            lang_id: whose adapter reads them; default: the language's own.
+
+        Returns:
+            ``retrieval``, the share of sentences whose nearest translation by cosine is their own, and of translations
+            whose nearest sentence is (mean of both); ``cosine``, the mean cosine of a sentence and its own; ``loss``.
+        """
+        ids = [self.lang_id if lang_id is None else lang_id] * len(self)
+        own = np.stack(predict_logits(_Means(model.base_model), self.encodings, ids, pad_id=self.pad_id))
+        return nearness(own, self.targets)
+
+
+def nearness(own: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Retrieval, cosine and loss of (sentences, hidden) states against those of their translations.
+
+    Where several are equally near, to six digits, one of them is as good as drawn: states that are all alike find
+    nothing.
+    """
+    unit = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (own, targets)]
+    cosines = unit[0] @ unit[1].T
+    right = cosines.diagonal()
+    found = []
+    for axis in (0, 1):
+        nearest = cosines.max(axis) - 1e-6
+        ties = (cosines >= np.expand_dims(nearest, axis)).sum(axis)
+        found.append(((right >= nearest) / ties).mean())
+    return {
+        "retrieval": float(np.mean(found)),
+        "cosine": float(right.mean()),
+        "loss": float(((own - targets) ** 2).sum(1).mean()),
+    }
+
+
+class _Aligner(RoutedTrainer):
+    """Trains on squared distances to targets; the mean is over the sentences of a step in all processes."""
+
+    loss_is_scaled_for_ga = True
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        batch = dict(inputs)
+        targets = batch.pop("targets")
+        output = model(**batch)
+        distances = (_mean(output.last_hidden_state, batch["attention_mask"]).float() - targets).square().sum()
+        # The gradients of several processes are averaged.
+        loss = distances * self.args.world_size / num_items_in_batch
+        return (loss, output) if return_outputs else loss
+
+
+def encoded(
+    model: XmodPreTrainedModel, pairs: Sequence[Pair], options: ExtendOptions
+) -> tuple[tuple[Encoding, ...], np.ndarray]:
+    """Sentences as the model reads them, and the mean states of their translations, before the language is there."""
+    tokens = longest(model, options.block_size)
+    pad_id = model.config.pad_token_id
+
+    def read(texts: Sequence[str], language: str | None) -> list[Encoding]:
+        tokenizer = tokenizer_of(model, None, language)
+        ids = tokenizer(list(texts), truncation=True, max_length=tokens)["input_ids"]
+        return [Encoding(place, (tuple(each),)) for place, each in enumerate(ids)]
+
+    sums = np.zeros((len(pairs), model.config.hidden_size), np.float32)
+    counts = np.zeros((len(pairs), 1), np.float32)
+    languages = list(dict.fromkeys(language for pair in pairs for language in pair.translations))
+    with progress("reading translations", sum(len(pair.translations) for pair in pairs)) as advance:
+        for language in languages:
+            places = [place for place, pair in enumerate(pairs) if language in pair.translations]
+            sentences = read([pairs[place].translations[language] for place in places], language)
+            ids = [model.languages.index(language)] * len(places)
+            means = predict_logits(_Means(model.base_model), sentences, ids, pad_id=pad_id, advance=advance)
+            sums[places] += np.stack(means)
+            counts[places] += 1
+    return tuple(read([pair.text for pair in pairs], None)), sums / counts
+
+
+def align(
+    model: XmodPreTrainedModel,
+    train: Aligned,
+    dev: Aligned,
+    arguments: TrainingArguments,
+    options: ExtendOptions,
+    start: Start,
+) -> int:
+    """Train the model's encoder, from a checkpoint if there is one.
+
+    Args:
+        model: with the new language, of which what is to train is set.
+        train: its sentences.
+        dev: held-out ones, for the log.
+        arguments: of the run.
+        options: of the run.
+        start: how it starts.
+
+    Returns:
+        The steps of the run.
+    """
+    encoder: Any = model.base_model
+    batches = Passes(
+        len(train),
+        options.batch_size,
+        options.accumulation,
+        epochs=options.epochs,
+        steps=options.max_steps,
+        seed=options.seed,
+        rank=arguments.process_index,
+        ranks=arguments.world_size,
+    )
+    if options.max_steps is None:
+        batches.steps = max(batches.steps, _FEWEST_STEPS)
+    arguments.max_steps = batches.steps
+    for name, value in schedule(options.schedule, batches.steps, options.decay).items():
+        setattr(arguments, name, value)
+    console.print(f"Training on {counted(len(train), 'pair')}, {counted(batches.steps, 'step')}")
+    if start.checkpoint is not None and checkpoint_step(start.checkpoint) >= batches.steps:
+        console.print(f"All {batches.steps} steps were done before.")
+        encoder.load_state_dict(load_saved(start.checkpoint).state_dict())
+        return batches.steps
+    trainer = _Aligner(
+        model=encoder,
+        args=arguments,
+        train_dataset=train,
+        data_collator=train.batch,
+        batches=batches,
+        validate=lambda: dev.scores(model),
+        log=RunLog(options.output_dir / "log.jsonl"),
+        items=lambda batch: len(batch["lang_ids"]),
+    )
+    with quiet_transformers():
+        trainer.train(str(start.checkpoint) if start.checkpoint else None)
+    return batches.steps
+
+
+def print_nearness(code: str, metrics: dict[str, Any], sentences: int, rate: float) -> None:
+    """Say what became of the held-out sentences, and whether the adapter helped."""
+    best = metrics["best_existing"]
+    title = f"Held-out sentences of {code} and their translations ({sentences})"
+    table = Table("adapter", "retrieval", "cosine", title=title, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    before, after = metrics["existing"][best], metrics["after"]
+    for name, values in (
+        (f"{best} (the best of those there were)", before),
+        (f"{code}, before training", metrics["start"]),
+        (f"{code}, after", after),
+    ):
+        table.add_row(name, f"{values['retrieval']:.1%}", f"{values['cosine']:.4f}")
+    console.print(table)
+    # Two standard errors of the difference of two shares of the same sentences, at most.
+    error = 2 * np.sqrt(max(before["retrieval"] * (1 - before["retrieval"]), 0.01) * 2 / sentences)
+    if after["retrieval"] < before["retrieval"] - error:
+        console.print(
+            f"The adapter harms: with it fewer sentences find their translation than with that of {best}. Try a lower "
+            f"learning rate than {rate:g}, fewer steps, or --init-from neutral."
+        )

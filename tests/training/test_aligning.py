@@ -1,0 +1,190 @@
+"""A new language learned from translations: pairs as files have them, the loss, what moves, resuming."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import LANGUAGES, sentence
+from tests.support import assert_same_state
+from xmodular import diff, extend
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.modeling import XmodForMaskedLM, XmodModel
+from xmodular.tasks import load_saved
+from xmodular.training.aligning import nearness, print_nearness
+from xmodular.training.pairs import held_out, read_pairs
+from xmodular.vocabulary import save_tokenizer
+
+SMALL = {"block_size": 32, "batch_size": 8, "max_steps": 40, "learning_rate": 3e-3}
+
+
+def turned(line: str) -> str:
+    """A made-up language: German with its letters turned."""
+    return line.translate(str.maketrans("abcdefghijklmnopqrstuvwxyz", "nopqrstuvwxyzabcdefghijklm"))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    draw = random.Random(5)
+    path = tmp_path_factory.mktemp("pairs") / "pairs.tsv"
+    german = [sentence("de_DE", draw) for _ in range(150)]
+    path.write_text("de\tgsw\n" + "".join(f"{each}\t{turned(each)}\n" for each in german), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def aligned(base_run, pairs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("aligned") / "gsw"
+    return extend(base_run.output_dir, "gsw", parallel=pairs, output_dir=folder, **SMALL)
+
+
+def test_sentences_come_near_their_translations_and_nothing_else_moves(aligned, base_run):
+    metrics = aligned.metrics
+    assert metrics["after"]["cosine"] > metrics["start"]["cosine"]
+    assert metrics["after"]["loss"] < 0.9 * metrics["start"]["loss"]
+    assert set(metrics["existing"]) == {"de_DE"}
+    assert not any(module.training for module in aligned.model.modules())
+    certificate = diff(base_run.output_dir, aligned.output_dir)
+    assert certificate.added == {"gsw"}
+    assert not certificate.changed
+    assert_same_state(load_saved(aligned.output_dir).state_dict(), aligned.model.state_dict())
+    model = XmodForMaskedLM.from_pretrained(base_run.output_dir)
+    assert model.load_language(aligned.output_dir / "pack") == "gsw"
+    assert_same_state(model.state_dict(), aligned.model.state_dict())
+    note = json.loads((aligned.output_dir / "pack" / "pack.json").read_text())
+    assert "translations, 135 pairs of pairs.tsv" in json.dumps(note)
+
+
+def test_the_figures_are_those_of_a_plain_computation(aligned, base_run, pairs):
+    """Held-out sentences read one by one: no padding, no batches, states averaged by hand."""
+    _, dev = held_out(read_pairs(str(pairs), "gsw", LANGUAGES), 0.01, 0)
+    model, tokenizer = aligned.model, aligned.tokenizer
+
+    @torch.no_grad()
+    def mean(text: str, language: str) -> np.ndarray:
+        ids = torch.tensor([tokenizer(text, truncation=True, max_length=32)["input_ids"]])
+        return model.roberta(ids, lang_ids=model.lang_ids(language)).last_hidden_state[0].mean(0).numpy()
+
+    targets = np.stack([mean(pair.translations["de_DE"], "de_DE") for pair in dev])
+    for adapter, said in (("gsw", aligned.metrics["after"]), ("de_DE", aligned.metrics["existing"]["de_DE"])):
+        own = np.stack([mean(pair.text, adapter) for pair in dev])
+        cosines = [[np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b) for b in targets] for a in own]
+        found = []
+        for lines in (cosines, list(zip(*cosines, strict=True))):
+            for n, line in enumerate(lines):
+                near = [place for place, value in enumerate(line) if value > max(line) - 1e-6]
+                found.append((n in near) / len(near))
+        assert said["retrieval"] == pytest.approx(np.mean(found), abs=0.04)  # one of 30 may be nearly a tie
+        assert said["cosine"] == pytest.approx(np.mean([cosines[n][n] for n in range(len(dev))]), abs=1e-5)
+        assert said["loss"] == pytest.approx(np.mean(((own - targets) ** 2).sum(1)), rel=1e-4)
+
+
+def test_an_encoder_without_a_head_learns_too_and_accumulation_changes_nothing(base_run, pairs, tmp_path):
+    """Steps of 12 sentences in one batch or in two: the loss is a mean over all of them."""
+    bare = XmodModel.from_pretrained(base_run.output_dir, add_pooling_layer=False)
+    bare.config.hidden_dropout_prob = bare.config.attention_probs_dropout_prob = 0.0
+    bare.save_pretrained(tmp_path / "bare")
+    save_tokenizer(base_run.tokenizer, tmp_path / "bare", bare.config)
+    options = {**SMALL, "max_steps": 4, "max_grad_norm": 0.0}
+    runs = [
+        extend(
+            *(tmp_path / "bare", "gsw"),
+            parallel=pairs,
+            output_dir=tmp_path / f"{size}",
+            **{**options, "batch_size": size, "accumulation": 12 // size},
+        )
+        for size in (12, 6)
+    ]
+    assert isinstance(runs[0].model, XmodModel)
+    for name, weight in runs[0].model.state_dict().items():
+        torch.testing.assert_close(weight, runs[1].model.state_dict()[name], atol=2e-5, rtol=1e-4)
+
+
+def test_a_broken_run_goes_on_as_if_it_had_not_been(base_run, pairs, tmp_path, aligned, monkeypatch):
+    from xmodular.training import trainer as module
+
+    class Broken(Exception):
+        pass
+
+    real = module.RoutedTrainer.training_step
+    seen = []
+
+    def step(self, *args, **kwargs):
+        seen.append(1)
+        if len(seen) > 25:
+            raise Broken
+        return real(self, *args, **kwargs)
+
+    options = {**SMALL, "save_every": 10}
+    with monkeypatch.context() as patch:
+        patch.setattr(module.RoutedTrainer, "training_step", step)
+        with pytest.raises(Broken):
+            extend(base_run.output_dir, "gsw", parallel=pairs, output_dir=tmp_path / "run", **options)
+    run = extend(base_run.output_dir, "gsw", parallel=pairs, output_dir=tmp_path / "run", **options)
+    assert_same_state(run.model.state_dict(), aligned.model.state_dict())
+    assert run.metrics == aligned.metrics
+
+
+def test_nearness_of_equal_states_is_whole():
+    states = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    assert nearness(states, 3 * states)["retrieval"] == 1.0
+    assert nearness(states, states) == {"retrieval": 1.0, "cosine": pytest.approx(1.0), "loss": 0.0}
+    assert nearness(states, np.roll(states, 1, 0))["retrieval"] == 0.0
+    assert nearness(np.ones_like(states), states)["retrieval"] < 0.5  # all alike: one of seven is right by chance
+
+
+def test_translations_in_several_languages(tmp_path):
+    path = tmp_path / "many.jsonl"
+    rows = [
+        {"id": "a1", "English": "one", "de_DE": "eins", "gsw": "äis", "note": "x"},
+        {"id": "a2", "English": "two", "de_DE": "", "gsw": "zwöi"},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    first, second = read_pairs(str(path), "gsw", ["en_XX", "de_DE", "id_ID"])
+    assert (first.text, first.translations) == ("äis", {"en_XX": "one", "de_DE": "eins"})
+    assert (second.text, second.translations) == ("zwöi", {"en_XX": "two"})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("en\tmt\nOne.\tWieħed.\n", "no column is in gsw"),
+        ("gsw\tmt\nÄis.\tWieħed.\n", "in a language of the model"),
+        ("en\ten_XX\tgsw\nOne.\tOne.\tÄis.\n", "two columns are in en_XX"),
+        ("en\tgsw\nOne.\tÄis.\nTwo.\t\n", "2.*no text in gsw|3.*no text in gsw"),
+        ("en\tgsw\nOne.\tÄis.\n\tZwöi.\n", "no translation of it"),
+        ("en\tgsw\n", "no rows"),
+        ("en\tgsw\nOne.\tÄis.\n", "10 are the least"),
+    ],
+)
+def test_files_that_will_not_do(base_run, tmp_path, content, said):
+    path = tmp_path / "pairs.tsv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        extend(base_run.output_dir, "gsw", parallel=path, output_dir=tmp_path / "out", **SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+def test_text_or_translations(base_run, pairs, tmp_path):
+    folder = base_run.output_dir
+    with pytest.raises(ConfigurationError, match="one of them"):
+        extend(folder, "gsw", output_dir=tmp_path / "out")
+    with pytest.raises(ConfigurationError, match="one of them"):
+        extend(folder, "gsw", pairs, parallel=pairs, output_dir=tmp_path / "out")
+    with pytest.raises(ConfigurationError, match="--new-vocabulary goes with --text"):
+        extend(folder, "gsw", parallel=pairs, new_vocabulary=100, output_dir=tmp_path / "out")
+
+
+def test_an_adapter_that_harms_is_called_so(capsys):
+    """Of 200 sentences 180 found their translation before and 120 do now, and 175 in a second case."""
+    values = {"cosine": 0.9, "loss": 1.0}
+    for after, harms in ((0.6, True), (0.875, False)):
+        before = {"de": {**values, "retrieval": 0.9}}
+        metrics = {"best_existing": "de", "existing": before, "start": before["de"]}
+        print_nearness("gsw", {**metrics, "after": {**values, "retrieval": after}}, 200, 5e-4)
+        said = " ".join(capsys.readouterr().err.split())
+        assert ("The adapter harms" in said) == harms
+        assert "90.0%" in said
