@@ -7,8 +7,9 @@ Reimers and Gurevych 2020, equation 1, of which only the student's half is neede
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ from xmodular.training.runs import Start
 from xmodular.training.trainer import RoutedTrainer
 
 _FEWEST_STEPS = 300  # of a run whose length is given in passes: pairs are few
+_LINES, _FEWEST_LINES = 100, 10  # of held-out text whose states are compared
+_SHORTEST = 20  # characters of such a line
 
 
 class _Means(nn.Module):
@@ -84,20 +87,18 @@ class Aligned(Dataset[int]):
         made = collate([self.encodings[index] for index in indices], [self.lang_id] * len(indices), self.pad_id)
         return {**made, "targets": torch.from_numpy(self.targets[list(indices)])}
 
-    def scores(self, model: XmodPreTrainedModel, lang_id: int | None = None) -> dict[str, float]:
+    def scores(self, model: XmodPreTrainedModel, language: str | None = None) -> dict[str, float]:
         """How near the sentences are to their translations.
 
         Args:
             model: its encoder reads the sentences.
-            lang_id: whose adapter reads them; default: the language's own.
+            language: whose adapter reads them; default: the language's own.
 
         Returns:
             ``retrieval``, the share of sentences whose nearest translation by cosine is their own, and of translations
             whose nearest sentence is (mean of both); ``cosine``, the mean cosine of a sentence and its own; ``loss``.
         """
-        ids = [self.lang_id if lang_id is None else lang_id] * len(self)
-        own = np.stack(predict_logits(_Means(model.base_model), self.encodings, ids, pad_id=self.pad_id))
-        return nearness(own, self.targets)
+        return nearness(_means(model, self.encodings, language or model.languages[self.lang_id]), self.targets)
 
 
 def nearness(own: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -142,26 +143,60 @@ def encoded(
     model: XmodPreTrainedModel, pairs: Sequence[Pair], options: ExtendOptions
 ) -> tuple[tuple[Encoding, ...], np.ndarray]:
     """Sentences as the model reads them, and the mean states of their translations, before the language is there."""
-    tokens = longest(model, options.block_size)
-    pad_id = model.config.pad_token_id
-
-    def read(texts: Sequence[str], language: str | None) -> list[Encoding]:
-        tokenizer = tokenizer_of(model, None, language)
-        ids = tokenizer(list(texts), truncation=True, max_length=tokens)["input_ids"]
-        return [Encoding(place, (tuple(each),)) for place, each in enumerate(ids)]
-
     sums = np.zeros((len(pairs), model.config.hidden_size), np.float32)
     counts = np.zeros((len(pairs), 1), np.float32)
     languages = list(dict.fromkeys(language for pair in pairs for language in pair.translations))
     with progress("reading translations", sum(len(pair.translations) for pair in pairs)) as advance:
         for language in languages:
             places = [place for place, pair in enumerate(pairs) if language in pair.translations]
-            sentences = read([pairs[place].translations[language] for place in places], language)
-            ids = [model.languages.index(language)] * len(places)
-            means = predict_logits(_Means(model.base_model), sentences, ids, pad_id=pad_id, advance=advance)
-            sums[places] += np.stack(means)
+            sentences = _read(model, [pairs[place].translations[language] for place in places], language, options)
+            sums[places] += _means(model, sentences, language, advance)
             counts[places] += 1
-    return tuple(read([pair.text for pair in pairs], None)), sums / counts
+    return _read(model, [pair.text for pair in pairs], None, options), sums / counts
+
+
+def compared(
+    model: XmodPreTrainedModel, lines: Iterable[str], code: str, other: str, options: ExtendOptions
+) -> dict[str, Any] | None:
+    """How near the states of lines under one language's adapter are to those of the same lines under another's.
+
+    Args:
+        model: has both.
+        lines: held-out text; the first of those that are long enough are read.
+        code: a language.
+        other: another one.
+        options: of the run.
+
+    Returns:
+        As `nearness`, with ``adapter``, the other language; None if there are too few lines to say.
+    """
+    texts = list(islice((line for line in lines if len(line) >= _SHORTEST), _LINES))
+    if len(texts) < _FEWEST_LINES:
+        return None
+    own, others = (_means(model, _read(model, texts, each, options), each) for each in (code, other))
+    return {"adapter": other, "lines": len(texts), **nearness(own, others)}
+
+
+def _read(
+    model: XmodPreTrainedModel, texts: Sequence[str], language: str | None, options: ExtendOptions
+) -> tuple[Encoding, ...]:
+    """Texts as the tokenizer of a language cuts them (None: the model's), no longer than the model or a block."""
+    ids = tokenizer_of(model, None, language)(
+        list(texts), truncation=True, max_length=longest(model, options.block_size)
+    )["input_ids"]
+    return tuple(Encoding(place, (tuple(each),)) for place, each in enumerate(ids))
+
+
+def _means(
+    model: XmodPreTrainedModel,
+    sentences: Sequence[Encoding],
+    language: str,
+    advance: Callable[[int], None] = lambda sentences: None,
+) -> np.ndarray:
+    """(sentences, hidden) mean states under a language's adapter."""
+    ids = [model.languages.index(language)] * len(sentences)
+    pad_id = model.config.pad_token_id
+    return np.stack(predict_logits(_Means(model.base_model), sentences, ids, pad_id=pad_id, advance=advance))
 
 
 def align(

@@ -37,7 +37,7 @@ from xmodular.modeling.languages import check_tokenizer
 from xmodular.options import ExtendOptions, build
 from xmodular.pieces import start_rows
 from xmodular.tasks import given_model, load_saved, tokenizer_of
-from xmodular.training.aligning import Aligned, align, encoded, print_nearness
+from xmodular.training.aligning import Aligned, align, compared, encoded, print_nearness
 from xmodular.training.checkpoints import checkpoint_step
 from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
 from xmodular.training.growing import Beginning, save
@@ -50,6 +50,7 @@ from xmodular.training.validation import Validation
 from xmodular.vocabulary import load_tokenizer, save_tokenizer, train_tokenizer
 
 _Scores = dict[str, float]
+_NEAR = 0.9  # share of lines that are nearest to themselves; below, tasks were seen to suffer
 
 
 def extend(
@@ -143,7 +144,7 @@ def _by_translations(
         check_data(options, {code: [len(sentences), source_hash(source)]})
     print_trainable(model.set_trainable(options.trainable, languages=None if options.trainable == "all" else [code]))
     teachers = dict.fromkeys(language for pair in dev for language in pair.translations)
-    existing = {each: measured.scores(model, model.languages.index(each)) for each in teachers}
+    existing = {each: measured.scores(model, each) for each in teachers}
     best = max(existing, key=lambda each: existing[each]["retrieval"])
     at_start = measured.scores(model)
     steps = align(model, sentences, measured, arguments, options, start)
@@ -244,6 +245,7 @@ def _by_masked_words(
         "best_existing": best,
         "start": at_start,
         "after": validation.per_language()[code],
+        "states": compared(model, dev_text, code, best, options),
     }
     _print_scores(code, metrics)
     run = Run(model, known, options.output_dir, metrics)
@@ -364,3 +366,10 @@ def _print_scores(code: str, metrics: dict[str, Any]) -> None:
             f"{values['unknown']:.2%}",
         )
     console.print(table)
+    states = metrics["states"]
+    if states is not None and states["retrieval"] < _NEAR:
+        console.print(
+            f"Only {states['retrieval']:.0%} of {states['lines']} held-out lines have states near those that they have "
+            f"under {best}. A task that was trained before may read {code} worse through this adapter than through "
+            f"{best}'s: compare them with `xmodular evaluate --adapters right,source`."
+        )
