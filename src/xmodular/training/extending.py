@@ -371,5 +371,5 @@ def _print_scores(code: str, metrics: dict[str, Any]) -> None:
         console.print(
             f"Only {states['retrieval']:.0%} of {states['lines']} held-out lines have states near those that they have "
             f"under {best}. A task that was trained before may read {code} worse through this adapter than through "
-            f"{best}'s: compare them with `xmodular evaluate --adapters right,source`."
+            f"{best}'s: `xmodular evaluate` scores both."
         )
