@@ -38,10 +38,12 @@ from xmodular.modeling.languages import check_new_code, check_tokenizer, donor_w
 from xmodular.options import ExtendOptions, build
 from xmodular.pieces import start_rows
 from xmodular.tasks import given_model, load_saved, tokenizer_of
+from xmodular.training import contents
+from xmodular.training.bases import say_fields
 from xmodular.training.checkpoints import checkpoint_step, saving
 from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
 from xmodular.training.log import RunLog
-from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable, save_run
+from xmodular.training.runs import Run, Start, begin, check_apart, check_made, print_trainable, save_run
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
 from xmodular.vocabulary import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
@@ -100,8 +102,13 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     if own is not None:
         check_tokenizer(model, own.backend_tokenizer.to_str(), len(own))
     arguments = arguments_of(options)
+    first = arguments.process_index == 0
     with arguments.main_process_first(local=False, desc="the run's folder"):
-        start = begin(options, arguments.world_size)
+        validation_files = {} if options.dev_text is None else {code: dev_text.files}
+        data = contents.texts({code: files}, validation_files) | contents.base(options.model, given)
+        if own is not None:
+            data[contents.TOKENIZER] = fingerprint(own)
+        start = begin(options, arguments.world_size, data=data, first=first)
     console.print(f"Adding {code} to {options.model}; output goes to {options.output_dir}")
     if start.goes_on:
         console.print(start.said)
@@ -110,7 +117,10 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     folder = options.cache_dir or options.output_dir / "blocks"
 
     with arguments.main_process_first(local=False, desc="tokenizer and blocks"):
-        tokenizer = own or _trained_tokenizer(options, train_text, start, model.config, known) or known
+        trained = None if own else _trained_tokenizer(options, train_text, start, model.config, known)
+        if trained is not None:
+            start = check_made(options, start, {contents.TOKENIZER: fingerprint(trained)}, first=first)
+        tokenizer = own or trained or known
         (blocks,) = blocks_of(BlockCache(folder, tokenizer, size, options.packing), {code: train_text}, "tokenising")
     readers = [tokenizer] if tokenizer is known else [tokenizer, known]
     read = [each for reader in readers for each in measured_of(options, reader, size, [dev_text])]
@@ -121,8 +131,6 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     if options.dev_text is not None:
         print_lines([dev], "Lines of --dev-text")
     say_unknown([dev])
-    with arguments.main_process_first(local=False, desc="the run's data"):
-        check_data(options, {code: [blocks.tokens, len(blocks.blocks)]})
 
     before = copy.deepcopy(model) if given is not None else None
     model.to(arguments.device)  # type: ignore[arg-type]
@@ -361,9 +369,10 @@ def _print_scores(code: str, metrics: dict[str, Any]) -> None:
 
 def _print_certificate(code: str, certificate: Certificate, options: ExtendOptions) -> None:
     console.print(f"Saved the model in {options.output_dir}, the language pack in {options.output_dir / 'pack'}")
-    if certificate.ok:
+    if not certificate.moved:
         console.print(f"All weights but those of {code} are bit-identical to before (certificate.json).")
     elif options.trainable == "all":
         console.print(f"Other weights than those of {code} moved, as --trainable all has it (certificate.json).")
     else:
-        raise TrainingError(f"weights moved that should not have: {', '.join(sorted(certificate.changed))}.")
+        raise TrainingError(f"weights moved that should not have: {', '.join(sorted(certificate.moved))}.")
+    say_fields(certificate)
