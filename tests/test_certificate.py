@@ -14,16 +14,19 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
-from xmodular import XmodForMaskedLM, XmodForSequenceClassification, XmodModel, diff
+from xmodular import XmodForCausalLM, XmodForMaskedLM, XmodForSequenceClassification, XmodModel, diff
 from xmodular.certificate import PARTS, Certificate, sides
 from xmodular.certificate.compare import compare_tensors
 from xmodular.cli import app
 from xmodular.errors import ConfigurationError, DataError, LanguageError, PackError
 from xmodular.packs import Pack, read_pack
+from xmodular.tasks import load_saved
 from xmodular.training import Run
+from xmodular.vocabulary import save_tokenizer
 
 from .support import LANGUAGES, tiny_model
 
@@ -597,3 +600,208 @@ def test_a_tokenizer_that_cannot_be_read_is_an_error(base_run: Run, tmp_path: Pa
     certificate = diff(base_run.output_dir, tmp_path / "other")
     assert [change.field for change in certificate.configuration] == ["tokenizer of one side only"]
     assert certificate.ok
+
+
+def rewritten(folder: Path, **fields: Any) -> None:
+    path = folder / "config.json"
+    content = {**json.loads(path.read_text(encoding="utf-8")), **fields}
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"num_hidden_layers": 1}, {"num_hidden_layers"}),
+        ({"architectures": ["XmodModel"]}, {"architectures"}),
+        ({"architectures": ["XmodForCausalLM"]}, {"architectures", "generation"}),
+        ({"problem_type": "regression"}, {"problem_type"}),
+        ({"dtype": "bfloat16"}, {"dtype"}),
+        ({"task_max_length": 8}, {"task_max_length"}),
+        ({"task_stride": 1}, {"task_stride"}),
+        ({"task_language": "de_DE"}, {"task_language"}),
+        ({"finetuning_task": "tag"}, {"finetuning_task"}),
+        ({"default_language": "de_DE"}, {"default_language"}),
+        ({"attn_implementation": "eager"}, {"attn_implementation"}),
+        ({"layout": "grid"}, {"layout"}),
+        ({"chunk_size_feed_forward": 1}, {"chunk_size_feed_forward"}),
+        ({"vocabularies": {}}, {"vocabulary of sw_KE"}),
+        ({"id2label": {"0": "b", "1": "a"}}, {"labels", "label2id"}),
+        ({"nobody_knows": 1}, {"nobody_knows"}),
+    ],
+    ids=str,
+)
+def test_every_field_counts_that_is_not_known_to_be_harmless(
+    model: Any, tmp_path: Path, fields: dict[str, Any], named: set[str]
+) -> None:
+    own_vocabulary(model, "sw_KE")
+    for name in ("a", "b"):
+        model.save_pretrained(tmp_path / name)
+    rewritten(tmp_path / "b", **fields)
+    for sides_ in ((tmp_path / "a", tmp_path / "b"), (tmp_path / "b", tmp_path / "a")):
+        certificate = diff(*sides_)
+        assert {change.field for change in certificate.decisive} == named
+        assert not certificate.ok
+    certificate = diff(tmp_path / "a", tmp_path / "b", allow=["configuration", "sw"])
+    assert certificate.ok
+    certificate.to_json(tmp_path / "diff.json")
+    assert Certificate.from_json(tmp_path / "diff.json") == certificate
+
+
+def test_a_number_written_otherwise_is_another(model: Any, tmp_path: Path) -> None:
+    """64.0 is no length, and is not taken for one."""
+    for name, length in (("a", 64), ("b", 64.0)):
+        model.save_pretrained(tmp_path / name)
+        rewritten(tmp_path / name, task_max_length=length)
+    assert not diff(tmp_path / "a", tmp_path / "b").ok
+
+
+def test_harmless_fields(model: Any, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        model.save_pretrained(tmp_path / name)
+    rewritten(
+        tmp_path / "b",
+        hidden_dropout_prob=0.5,
+        attention_probs_dropout_prob=0.0,
+        classifier_dropout=0.3,
+        initializer_range=1.0,
+        task_data={"train": ["x"]},
+        transformers_version="1",
+        torch_dtype="float32",
+        _name_or_path="x",
+    )
+    certificate = diff(tmp_path / "a", tmp_path / "b")
+    assert certificate.ok
+    assert {change.field for change in certificate.configuration} == {
+        *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "initializer_range"),
+        "task_data",
+    }
+
+
+def test_a_language_that_only_the_weights_have_is_not_read(model: Any, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        model.save_pretrained(tmp_path / name)
+    rewritten(tmp_path / "b", languages=["en_XX", "de_DE"])
+    certificate = diff(tmp_path / "a", tmp_path / "b")
+    assert certificate.removed == {"sw_KE"}
+    assert not certificate.ok
+    assert diff(tmp_path / "a", tmp_path / "b", allow=["sw"]).ok
+
+
+def test_a_default_that_goes_with_its_language(model: Any) -> None:
+    model.set_default_language("sw")
+    other = changed_copy(model, lambda m: m.remove_language("sw"))
+    assert other.config.default_language is None
+    assert diff(model, other, allow=["sw"]).ok
+    other.set_default_language("en")  # what was read as Swahili is read as English now
+    assert not diff(model, other, allow=["sw"]).ok
+
+
+def changed_state(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+
+
+WORDS = "embeddings.word_embeddings.weight"
+NORM = "roberta.encoder.layer.0.output.LayerNorm."
+
+
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        (WORDS, f"roberta.{WORDS}"),
+        (f"roberta.roberta.{WORDS}", f"roberta.{WORDS}"),
+        ("roberta.lm_head.bias", "lm_head.bias"),
+        (f"{NORM}gamma", f"{NORM}weight"),
+        (f"{NORM}beta", f"{NORM}bias"),
+    ],
+)
+def test_two_tensors_of_one_weight_are_an_error(model: Any, tmp_path: Path, other: str, name: str) -> None:
+    model.save_pretrained(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    changed_state(tmp_path / "b", lambda state: state.update({other: state[name] + 1}))
+    with pytest.raises(DataError, match="are the same weight"):
+        diff(tmp_path / "a", tmp_path / "b")
+
+
+def test_weights_that_come_from_elsewhere_are_an_error(model: Any, tmp_path: Path) -> None:
+    for name in ("a", "named", "adapter", "distributed", "mixed"):
+        model.save_pretrained(tmp_path / name)
+    rewritten(tmp_path / "named", transformers_weights="other.safetensors")
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    weights_ = tmp_path / "distributed" / "model.safetensors"
+    shutil.copy(weights_, weights_.parent / "shard-00000-model-00001-of-00001.safetensors")
+    rewritten(tmp_path / "mixed", dtype=None)
+    changed_state(tmp_path / "mixed", lambda state: state.update({"lm_head.bias": state["lm_head.bias"].half()}))
+    for name, error, message in (
+        ("named", ConfigurationError, r"transformers_weights in its config\.json"),
+        ("adapter", DataError, "adapter of PEFT"),
+        ("distributed", DataError, "distributed checkpoint"),
+        ("mixed", DataError, r"weights in float16 and float32, and no dtype"),
+    ):
+        with pytest.raises(error, match=message):
+            diff(tmp_path / "a", tmp_path / name)
+        if name in ("named", "distributed"):  # every verb that reads a model refuses these
+            with pytest.raises(error, match=message):
+                load_saved(tmp_path / name)
+
+
+@pytest.mark.parametrize("where", ["nowhere", "another shard"])
+def test_a_shard_with_more_than_the_index_says_is_an_error(model: Any, tmp_path: Path, where: str) -> None:
+    """It would be loaded, as all of a shard is."""
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    path = tmp_path / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    places = index["weight_map"]
+    name = next(name for name in places if name.endswith("word_embeddings.weight"))
+    if where == "nowhere":
+        del places[name]
+        path.write_text(json.dumps(index))
+    else:
+        file = next(file for file in places.values() if file != places[name])
+        extra = load_file(tmp_path / file) | {name: torch.zeros(99, 32)}
+        save_file(extra, tmp_path / file, {"format": "pt"})
+    for read in (load_saved, lambda source: diff(model, source)):
+        with pytest.raises(DataError, match=r"which model\.safetensors\.index\.json does not place there"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "named"),
+    [
+        ("tokenizer_config.json", {"truncation_side": "left"}, {"tokenizer truncation side"}),
+        ("tokenizer_config.json", {"padding_side": "left"}, {"tokenizer padding side"}),
+        ("tokenizer_config.json", {"model_max_length": 7}, {"tokenizer model max length"}),
+        ("tokenizer_config.json", {"split_special_tokens": True}, {"tokenizer split special tokens", "tokenizer"}),
+        ("tokenizer_config.json", {"model_input_names": ["input_ids"]}, {"tokenizer model input names"}),
+        ("tokenizer_config.json", {"chat_template": "x"}, set()),
+        ("tokenizer_config.json", {"model_max_length": 4000}, set()),  # longer than the model's positions: no matter
+        (
+            "tokenizer.json",
+            {"truncation": {"direction": "Left", "max_length": 5, "strategy": "LongestFirst", "stride": 0}},
+            {"tokenizer truncation side"},
+        ),
+    ],
+    ids=str,
+)
+def test_what_else_a_tokenizer_says_counts(
+    model: Any, base_run: Run, tmp_path: Path, file: str, values: dict[str, Any], named: set[str]
+) -> None:
+    for name in ("a", "b"):
+        model.save_pretrained(tmp_path / name)
+        save_tokenizer(base_run.tokenizer, tmp_path / name, model.config)
+    path = tmp_path / "b" / file
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **values}), encoding="utf-8")
+    certificate = diff(tmp_path / "a", tmp_path / "b")
+    assert {change.field for change in certificate.configuration} - {"tokenizer"} == named - {"tokenizer"}
+    assert certificate.ok == (not named)
+
+
+def test_how_a_causal_model_writes_counts(tmp_path: Path) -> None:
+    model = tiny_model(XmodForCausalLM, is_decoder=True)
+    for name in ("a", "b"):
+        model.save_pretrained(tmp_path / name)
+    assert diff(model, tmp_path / "a").ok
+    (tmp_path / "b" / "generation_config.json").write_text(json.dumps({"repetition_penalty": 2.0, "eos_token_id": 2}))
+    certificate = diff(tmp_path / "a", tmp_path / "b")
+    assert [change.field for change in certificate.decisive] == ["generation"]

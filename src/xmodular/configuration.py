@@ -397,12 +397,18 @@ def read_config(source: str | Path) -> XmodConfig:
         example = RELEASES[path.name].hub_id if path.name in RELEASES else "facebook/xmod-base"
         raise ConfigurationError(f"There is no folder {source}; on the Hub, models have names such as {example}.")
     try:
-        return XmodConfig.from_pretrained(str(source))
+        config: XmodConfig = XmodConfig.from_pretrained(str(source))
+        if (name := getattr(config, "transformers_weights", None)) is not None:
+            raise ConfigurationError(
+                f"{source} has transformers_weights in its config.json ({name!r:.80}), so that other files than "
+                "model.safetensors would be loaded: take the field out, or rename the file."
+            )
+        return config
     except XmodularError:
         raise
     except OSError as error:
         if path.exists():
             raise ConfigurationError(f"{path / 'config.json'} cannot be read: {error!s:.200}") from error
         raise ConfigurationError(f"No model at {source}, neither as a path nor on the Hub.") from error
-    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # of the base class
+    except Exception as error:  # the base class has many, of its own too
         raise ConfigurationError(f"{source} has a config.json that cannot be read: {error!s:.200}") from error

@@ -61,7 +61,7 @@ class TrainingOptions:
     precision: Precision = _option("auto takes bf16 on a GPU that has it and fp32 elsewhere.", "auto")
     log_every: int = _option("Log the loss every so many steps.", 50)
     seed: int = _option("Seed of everything that is drawn: initialisation, order, masks, dropout.", 0)
-    overwrite: bool = _option("Replace a finished run in --output-dir.", False)
+    overwrite: bool = _option("Replace the run in --output-dir, finished or not.", False)
     resume: bool = _option("Go on with the run in --output-dir although options differ, or it is finished.", False)
 
     def __post_init__(self) -> None:

@@ -8,8 +8,9 @@ not loaded.
 from __future__ import annotations
 
 import json
+import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ _FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+# What torch's distributed checkpoints are made of; transformers loads these in place of all others.
+_DISTRIBUTED = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 
 
 class Weights:
@@ -35,11 +38,15 @@ class Weights:
     Attributes:
         source: the folder or repository they come from.
         names: of all tensors.
+        metadata: what the index of the shards says besides; nothing where there is none.
     """
 
-    def __init__(self, source: str, readers: dict[str, Callable[[], Tensor]]) -> None:
+    def __init__(
+        self, source: str, readers: dict[str, Callable[[], Tensor]], metadata: Mapping[str, Any] | None = None
+    ) -> None:
         self.source = source
         self.names = tuple(readers)
+        self.metadata = dict(metadata or {})
         self._readers = readers
 
     def __len__(self) -> int:
@@ -83,8 +90,8 @@ def open_weights(
         token: access token of the Hub; None takes the saved one.
 
     Raises:
-        DataError: there are no weights, a file is damaged, or an index names a file that is not there or lies outside
-            the folder.
+        DataError: there are no weights, a file is damaged, an index names a file that is not there or lies outside the
+            folder, or a shard holds what the index does not place there: it would be loaded all the same.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -92,16 +99,35 @@ def open_weights(
             raise DataError(f"{source} is a file; give the model's folder.")
         folder = _fetch(str(source), revision, token)
     with ExitStack() as stack:
-        yield Weights(str(source), _readers(folder, stack))
+        readers, metadata = _readers(folder, stack)
+        yield Weights(str(source), readers, metadata)
 
 
-def _readers(folder: Path, stack: ExitStack) -> dict[str, Callable[[], Tensor]]:
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The files in a model's folder that its weights are read from, an index and its shards; none where there are none.
+
+    Raises:
+        DataError: an index is damaged, or names a file that lies outside the folder.
+    """
+    name = next((name for name in _FILES if (folder / name).is_file()), None)
+    if name is None:
+        return ()
+    shards = _read_index(folder / name)[0].values() if name.endswith(".index.json") else ()
+    return (folder / name, *(folder / file for file in dict.fromkeys(shards)))
+
+
+def _readers(folder: Path, stack: ExitStack) -> tuple[dict[str, Callable[[], Tensor]], dict[str, Any]]:
+    if foreign := next((path.name for path in folder.iterdir() if _DISTRIBUTED.fullmatch(path.name)), None):
+        raise DataError(
+            f"{folder} holds {foreign}, a part of a distributed checkpoint, which would be loaded in place of "
+            f"{_FILES[0]}: move it elsewhere, or save the model anew."
+        )
     name = next((name for name in _FILES if (folder / name).is_file()), None)
     if name is None:
         raise DataError(f"{folder} holds no weights: none of {', '.join(_FILES)} is there.")
     if not name.endswith(".index.json"):
-        return _open(folder / name, stack)
-    places = _read_index(folder / name)
+        return _open(folder / name, stack), {}
+    places, metadata = _read_index(folder / name)
     shards = {}
     for file in dict.fromkeys(places.values()):
         if not (folder / file).is_file():
@@ -110,13 +136,22 @@ def _readers(folder: Path, stack: ExitStack) -> dict[str, Callable[[], Tensor]]:
     for weight, file in places.items():
         if weight not in shards[file]:
             raise DataError(f"{folder / name} says that {weight!r} is in {file}, which does not hold it.")
-    return {weight: shards[file][weight] for weight, file in places.items()}
+    for file, found in shards.items():
+        if other := next((weight for weight in found if places.get(weight) != file), None):
+            raise DataError(
+                f"{folder / file} holds {other!r}, which {name} does not place there: it would be loaded all the "
+                "same. Save the model anew."
+            )
+    return {weight: shards[file][weight] for weight, file in places.items()}, metadata
 
 
-def _read_index(path: Path) -> dict[str, str]:
-    """From the names of the weights to the names of their files."""
+def _read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """From the names of the weights to the names of their files; and what is said besides."""
     try:
-        places = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        places, metadata = content["weight_map"], content.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise ValueError("its metadata is no table")
         if not isinstance(places, dict) or not places:
             raise ValueError("its weight_map is no table of names and files, or an empty one")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -125,7 +160,7 @@ def _read_index(path: Path) -> dict[str, str]:
     for file in places.values():
         if not isinstance(file, str) or file != Path(file).name or "\\" in file or not file.endswith(f".{suffix}"):
             raise DataError(f"{path} names the file {file!r}; it must be a .{suffix} file in the same folder.")
-    return places
+    return places, metadata
 
 
 def _open(path: Path, stack: ExitStack) -> dict[str, Callable[[], Tensor]]:
@@ -169,7 +204,7 @@ def _fetch(repository: str, revision: str | None, token: str | bool | None) -> P
                 cause = error
                 continue
             if name.endswith(".index.json"):
-                for file in dict.fromkeys(_read_index(path).values()):
+                for file in dict.fromkeys(_read_index(path)[0].values()):
                     download(file)
             return path.parent
     except (OSError, EntryNotFoundError, HFValidationError) as error:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xmodular.certificate.fields import compare_fields, reading_of
 from xmodular.certificate.record import CONFIGURATION, PARTS, Certificate, Change, FieldChange, Part
 from xmodular.certificate.sides import Side, Source, matched, open_side, part_of, same_bits
 from xmodular.console import progress
@@ -19,7 +20,7 @@ from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.languages import resolve
 from xmodular.options import DiffOptions, build
 from xmodular.tasks import given_model
-from xmodular.vocabulary import fingerprint, is_with_tokenizer, load_tokenizer
+from xmodular.vocabulary import is_with_tokenizer, load_tokenizer
 
 # A part shows so many of its changes.
 _SHOWN = 3
@@ -27,8 +28,6 @@ _SHOWN = 3
 _CHUNK = 1 << 20
 # Integers as wide as the floats whose bits they show.
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-# Fields that say how a configuration came here, not what the model is; languages are compared by their ids.
-_BOOKKEEPING = {"transformers_version", "dtype", "torch_dtype", "languages"}
 
 
 def diff(a: Source, b: Source, **options: Any) -> Certificate:
@@ -47,7 +46,8 @@ def diff(a: Source, b: Source, **options: Any) -> Certificate:
 
     Raises:
         ConfigurationError: there is neither model nor pack, or `allow` names no part.
-        DataError: weights are missing or damaged.
+        DataError: weights are missing or damaged, or what is loaded is not what the files show: two tensors have one
+            name, or a shard, an adapter of PEFT or a distributed checkpoint adds to them.
         LanguageError: a pack is compared with a model that has no such language.
         PackError: a pack is damaged.
     """
@@ -66,7 +66,8 @@ def _diff(options: DiffOptions, a: Source, b: Source) -> Certificate:
         if allow & {first.pack, second.pack}:  # a pack's part may go by the other side's code
             allow.add(first.languages[0])
         parts = tuple(_compare(first, second))
-        fields = tuple(_compare_fields(first, second))
+        differing = {part.name for part in parts if part.status != "identical"}
+        fields = (*compare_fields(first.fields, second.fields, differing), *_compare_tokenizers(first, second))
     certificate = Certificate(options.a, options.b, parts, fields, tuple(sorted(allow)))
     if options.output is not None:
         certificate.to_json(options.output)
@@ -178,46 +179,31 @@ def compare_tensors(a: Tensor, b: Tensor) -> tuple[str | None, float | None]:
     return reason, difference
 
 
-def _compare_fields(a: Side, b: Side) -> Iterator[FieldChange]:
-    for name in dict.fromkeys([*a.fields, *b.fields]):
-        left, right = a.fields.get(name), b.fields.get(name)
-        if left != right and name not in _BOOKKEEPING and not name.startswith("_"):
-            yield FieldChange(name, left, right)
-    if a.shared and b.shared and a.shared != b.shared:
-        left, right = _tokenizer(a.shared), _tokenizer(b.shared)
-        if left != right:  # where one lacks it, it is not known to be another
-            yield FieldChange("tokenizer" if left and right else "tokenizer of one side only", left, right)
-    if {"classifier", "qa_outputs"} & _heads(a) & _heads(b):
-        names = [side.fields.get("id2label") or {} for side in (a, b)]
-        left, right = ({str(number): label for number, label in each.items()} for each in names)
-        if left != right:
-            yield FieldChange("labels", left, right)
-    codes = [side.fields.get("languages", ()) for side in (a, b)]
-    orders = [[code for code in own if code in other] for own, other in (codes, codes[::-1])]
-    if orders[0] != orders[1]:
-        yield FieldChange("order of languages", *orders)
-    ids = [{code: id_ for id_, code in enumerate(side.fields.get("languages", ()))} for side in (a, b)]
-    for code in dict.fromkeys([*ids[0], *ids[1]]):
-        if ids[0].get(code) != ids[1].get(code):
-            yield FieldChange(f"language id of {code}", ids[0].get(code), ids[1].get(code))
+def _compare_tokenizers(a: Side, b: Side) -> Iterator[FieldChange]:
+    """What differs in how both sides read the languages that share a vocabulary; where one lacks it, that it does."""
+    if not a.shared or not b.shared or a.shared == b.shared:
+        return
+    left, right = _reading(a), _reading(b)
+    if not left or not right:
+        if left or right:
+            hashes = [None if each is None else each["tokenizer"] for each in (left, right)]
+            yield FieldChange("tokenizer of one side only", hashes[0], hashes[1], None)  # not known to be another
+        return
+    yield from compare_fields(left, right, frozenset())
 
 
-def _heads(side: Side) -> set[str]:
-    return {name.split(".")[0] for name in side.readers}
-
-
-def _tokenizer(source: str) -> str | None:
-    """The hash of the tokenizer that lies with a model, None if there is none.
+def _reading(side: Side) -> dict[str, Any] | None:
+    """How the tokenizer that lies with a model reads, None if there is none.
 
     Raises:
         DataError: there is one in a folder, and it cannot be read.
     """
-    folder = Path(source)
-    if not is_with_tokenizer(source):
+    source = str(side.shared)
+    if side.config is None or not is_with_tokenizer(source):
         return None
     try:
-        return fingerprint(load_tokenizer(source))
+        return reading_of(load_tokenizer(source), side.config)
     except DataError:
-        if folder.is_dir():
+        if Path(source).is_dir():
             raise
         return None

@@ -16,18 +16,9 @@ from xmodular.files import write_json
 
 # The parts that are not a language's, in the order of the table.
 PARTS = ("embeddings", "encoder", "adapter norm", "lm head", "task head")
-_FORMAT = 1
-
-
-# What the configuration is called among the parts that may differ, and its fields that decide outputs.
+_FORMAT = 2
+# What the configuration is called among the parts that may differ.
 CONFIGURATION = "configuration"
-_DECISIVE = frozenset(
-    (
-        *("num_attention_heads", "hidden_act", "layer_norm_eps", "pad_token_id", "position_embedding_type"),
-        *("is_decoder", "add_cross_attention", "pre_norm", "adapter_layer_norm", "adapter_reuse_layer_norm"),
-        *("ln_before_adapter", "pruned_heads", "classifier_pooling", "order of languages", "labels", "tokenizer"),
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -65,11 +56,19 @@ class Part:
 
 @dataclass(frozen=True)
 class FieldChange:
-    """A field of the configuration that is not the same on both sides; None where a side lacks it."""
+    """A field of the configuration or the tokenizer that is not the same on both sides.
+
+    Attributes:
+        field: its name.
+        a, b: its values; None where a side lacks it.
+        part: "configuration", or the part or language that it belongs to, which may be allowed to differ instead; None
+            where it decides no output.
+    """
 
     field: str
     a: Any
     b: Any
+    part: str | None = CONFIGURATION
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,8 @@ class Certificate:
     Attributes:
         a, b: what was compared.
         parts: the parts that either side has, languages last.
-        configuration: the fields that differ, bookkeeping apart; "tokenizer", with hashes, if the one that languages
-            share differs.
+        configuration: the fields that differ, bookkeeping apart; those of the tokenizer that languages share begin
+            with "tokenizer".
         allow: names of the parts that may differ.
     """
 
@@ -113,15 +112,19 @@ class Certificate:
     @property
     def ok(self) -> bool:
         """Whether all parts but the allowed ones are identical, and the configuration as far as it decides outputs."""
-        differing = {part.name for part in self.parts} - self.identical
-        if self.decisive:
-            differing.add(CONFIGURATION)
-        return differing <= set(self.allow)
+        return not self.moved and not self.decisive
+
+    @property
+    def moved(self) -> set[str]:
+        """Names of the parts whose weights or tokenizers are not identical and not allowed to differ."""
+        return {part.name for part in self.parts} - self.identical - set(self.allow)
 
     @property
     def decisive(self) -> tuple[FieldChange, ...]:
-        """The differences of the configuration by which equal weights and ids give other outputs."""
-        return tuple(change for change in self.configuration if change.field in _DECISIVE)
+        """The differences by which equal weights and ids give other outputs, but for those that are allowed."""
+        if CONFIGURATION in self.allow:
+            return ()
+        return tuple(each for each in self.configuration if each.part is not None and each.part not in self.allow)
 
     def table(self) -> Table:
         """A line for every part; the configuration below."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,16 +14,18 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from transformers import GenerationConfig
 from transformers.utils import cached_file
 
-from xmodular.configuration import read_config
+from xmodular.certificate.fields import fields_of, generation_of
+from xmodular.configuration import XmodConfig, read_config
 from xmodular.errors import ConfigurationError, DataError, PackError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
 from xmodular.packs import read_pack
 from xmodular.packs.manifest import ADAPTER, EMBEDDINGS
-from xmodular.weights import open_weights
+from xmodular.weights import Weights, open_weights
 
 # Weights of one language: its adapters, and what comes with a vocabulary of its own.
 _LANGUAGE = re.compile(r"(?:\.adapter_modules|^embeddings\.language_embeddings|^lm_head\.language_bias)\.([^.]+)")
@@ -36,6 +37,10 @@ _SECOND_NAMES = {
 }
 # Old files hold this, but it is no weight.
 _POSITION_IDS = "embeddings.position_ids"
+# Other names by which transformers finds a weight: the encoder's prefix there or not (any character ends it, and it may
+# be there twice), and LayerNorms as TensorFlow calls them.
+_PREFIXES = re.compile(r"^(?:roberta.)+")
+_NORMS = ((re.compile("LayerNorm.gamma"), "LayerNorm.weight"), (re.compile("LayerNorm.beta"), "LayerNorm.bias"))
 
 Source = XmodPreTrainedModel | str | Path
 Reader = Callable[[], Tensor]
@@ -48,7 +53,8 @@ class Side:
     Attributes:
         languages: codes; of a model, in the order of their ids.
         readers: from names, as in a bare encoder (no ``roberta.`` before them), to tensors.
-        fields: of the configuration.
+        fields: of the configuration, see `fields_of`.
+        config: a model's configuration.
         pack: the language's code, if this is a pack.
         predicts: whether there is a language-model head, or a pack's part of one.
         tokenizers: hash of a language's own tokenizer, by code.
@@ -58,6 +64,7 @@ class Side:
     languages: tuple[str, ...]
     readers: dict[str, Reader]
     fields: dict[str, Any] = field(default_factory=dict)
+    config: XmodConfig | None = None
     pack: str | None = None
     predicts: bool = False
     tokenizers: dict[str, str] = field(default_factory=dict)
@@ -76,13 +83,16 @@ def open_side(source: Source) -> Iterator[Side]:
 
     Raises:
         ConfigurationError: there is neither.
-        DataError: a model's weights are missing or damaged.
+        DataError: a model's weights are missing or damaged, or others than those in its files would be loaded.
         PackError: a pack is damaged.
     """
     if isinstance(source, XmodPreTrainedModel):
         state = source.state_dict()
-        fields = {**source.config.to_dict(), "architectures": [type(source).__name__]}
-        side = _model_side({name: _reader(state, name) for name in state}, fields)
+        dtypes = {str(each.dtype).removeprefix("torch.") for each in state.values() if each.is_floating_point()}
+        fields = fields_of(source.config, {}, ", ".join(sorted(dtypes)), [type(source).__name__])
+        if source.can_generate():
+            fields["generation"] = generation_of(source.generation_config)
+        side = _model_side({name: _reader(state, name) for name in state}, fields, source.config)
         tokenizers = {code: _hash(text) for code, text in source.tokenizers.items()}
         yield replace(side, tokenizers=tokenizers, shared=source.config._name_or_path or None)
         return
@@ -91,7 +101,7 @@ def open_side(source: Source) -> Iterator[Side]:
             yield side
         return
     try:
-        fields = read_config(source).to_dict()
+        config = read_config(source)
     except ConfigurationError as error:
         if Path(source).exists():
             raise
@@ -102,9 +112,48 @@ def open_side(source: Source) -> Iterator[Side]:
                 raise ConfigurationError(f"{source} is neither a model nor a language pack. {error} {other}") from other
             yield side
         return
+    if _file(source, "adapter_config.json") is not None:
+        raise DataError(
+            f"{source} holds adapter_config.json, an adapter of PEFT that is loaded into the model and changes what it "
+            "computes: compare the model without it, or merge it into the weights first."
+        )
     with open_weights(source) as weights:
-        side = _model_side({name: _reader(weights, name) for name in weights.names}, fields)
-        yield replace(side, tokenizers=_tokenizers(source, fields["vocabularies"]), shared=str(source))
+        path = _file(source, "config.json")
+        written = {} if path is None else XmodConfig.get_config_dict(str(path.parent))[0]
+        fields = fields_of(config, written, _dtype(config, weights), config.architectures)
+        if config.architectures == ["XmodForCausalLM"]:
+            fields["generation"] = generation_of(_generation(source, config))
+        side = _model_side({name: _reader(weights, name) for name in weights.names}, fields, config)
+        yield replace(side, tokenizers=_tokenizers(source, config.vocabularies), shared=str(source))
+
+
+def _dtype(config: XmodConfig, weights: Weights) -> str:
+    """What the weights of a saved model are loaded as.
+
+    Raises:
+        DataError: nothing says it, and the weights do not agree.
+    """
+    stated = config.dtype or weights.metadata.get("dtype")
+    if stated is not None:
+        return str(stated).removeprefix("torch.")
+    found = {weights.dtype(name) for name in weights.names}
+    names = sorted(str(each).removeprefix("torch.") for each in found if each.is_floating_point)
+    if len(names) > 1:
+        raise DataError(
+            f"{weights.source} has weights in {' and '.join(names)}, and no dtype in its config.json: which of them "
+            "the model is loaded in is left to the order of the files. Save the model anew."
+        )
+    return ", ".join(names)
+
+
+def _generation(source: str | Path, config: XmodConfig) -> GenerationConfig:
+    """How a saved causal model writes; what its configuration says where no file does."""
+    if _file(source, "generation_config.json") is None:
+        return GenerationConfig.from_model_config(config)
+    try:
+        return GenerationConfig.from_pretrained(str(source))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{source}: generation_config.json cannot be read: {error!s:.200}") from error
 
 
 def matched(a: Side, b: Side) -> tuple[Side, Side]:
@@ -153,29 +202,61 @@ def _reader(tensors: Any, name: str) -> Reader:
     return lambda: tensors[name].detach().cpu()
 
 
-def _model_side(readers: dict[str, Reader], fields: dict[str, Any]) -> Side:
-    named = {name.removeprefix("roberta."): reader for name, reader in readers.items()}
+def _model_side(readers: dict[str, Reader], fields: dict[str, Any], config: XmodConfig) -> Side:
+    """The weights that a model of this configuration reads; adapters that its configuration does not name stay on disk.
+
+    Raises:
+        DataError: two tensors are the same weight.
+    """
+    named: dict[str, Reader] = {}
+    names: dict[str, str] = {}
+    own = dict.fromkeys(("language_embeddings", "language_bias"), config.vocabularies)
+    for name, reader in readers.items():
+        plain = _PREFIXES.sub("", name)
+        for pattern, norm in _NORMS:
+            plain = pattern.sub(norm, plain)
+        if plain in names:
+            raise DataError(
+                f"{names[plain]!r} and {name!r} are the same weight, and one of them would be loaded without a word: "
+                "save the model anew."
+            )
+        names[plain] = name
+        found = _LANGUAGE.search(plain)
+        kind = next((kind for kind in own if kind in plain), "adapters")
+        if found is None or found.group(1) in own.get(kind, config.languages):
+            # By another name a weight is not found in every class: then it is another one.
+            named[plain if name in (plain, f"roberta.{plain}") else name] = reader
     named.pop(_POSITION_IDS, None)
     for second, first in _SECOND_NAMES.items():
         if second in named and first in named and same_bits(named[second](), named[first]()):
             del named[second]
-    found = [match.group(1) for name in named if (match := _LANGUAGE.search(name))]
-    languages = dict.fromkeys([*fields["languages"], *found])
     predicts = any(name.startswith("lm_head.") for name in named)
-    # By way of JSON, so that a configuration in memory equals the one in a file.
-    return Side(tuple(languages), named, json.loads(json.dumps(fields, default=str)), predicts=predicts)
+    return Side(tuple(config.languages), named, fields, config, predicts=predicts)
+
+
+def _file(source: str | Path, name: str) -> Path | None:
+    """A file of a model in a folder or on the Hub, None if it has none of that name.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        path = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{source}: {name} cannot be read: {error!s:.200}") from error
+    return None if path is None else Path(path)
 
 
 def _tokenizers(source: str | Path, codes: Iterable[str]) -> dict[str, str]:
     """Hashes of the tokenizers that lie with a model in a folder or on the Hub, for languages with their own."""
     found = {}
     for code in codes:
-        try:
-            path = cached_file(str(source), f"tokenizer.{code}.json", _raise_exceptions_for_missing_entries=False)
-            if path is not None:
-                found[code] = _hash(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{source}: tokenizer.{code}.json cannot be read: {error!s:.200}") from error
+        name = f"tokenizer.{code}.json"
+        if (path := _file(source, name)) is not None:
+            try:
+                found[code] = _hash(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise DataError(f"{source}: {name} cannot be read: {error!s:.200}") from error
     return found
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +30,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _GZIP = b"\x1f\x8b\x08"
 _HEAD = 4096  # bytes that tell what a file is
+_DIGESTS: dict[tuple[Path, int, int], str] = {}  # of files by path, size and time of the last change
 
 
 def is_text(path: Path) -> bool:
@@ -83,20 +84,31 @@ def _no_utf8(head: bytes) -> str | None:
     return None
 
 
-def digest(path: Path) -> str:
-    """A hash of a file's content.
+def digest(path: Path, advance: Callable[[int], None] = lambda count: None) -> str:
+    """A hash of a file's content. A file that is as it was, by size and time, is read once in a process.
+
+    Args:
+        path: the file.
+        advance: told how many bytes were read, again and again.
 
     Raises:
         DataError: the file cannot be read.
     """
     sha = hashlib.sha256()
     try:
+        state = path.stat()
+        known = (path.absolute(), state.st_size, state.st_mtime_ns)
+        if known in _DIGESTS:
+            advance(state.st_size)
+            return _DIGESTS[known]
         with path.open("rb") as file:
             while chunk := file.read(2**20):
                 sha.update(chunk)
+                advance(len(chunk))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    return sha.hexdigest()
+    _DIGESTS[known] = sha.hexdigest()
+    return _DIGESTS[known]
 
 
 def row_lines(text: Any, counts: LineCounts, max_line: int) -> Iterator[str | None]:

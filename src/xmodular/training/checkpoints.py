@@ -1,7 +1,8 @@
 """Checkpoints that are whole or not there: written in another place, sealed, then renamed.
 
-A checkpoint's seal, ``complete.json``, lists its files with their sizes and is written last. Only a checkpoint whose
-files are all there in those sizes is ever picked up.
+A checkpoint's seal, ``complete.json``, lists its files with their sizes and checksums (CRC-32, which finds whatever a
+disk or a copy does to a file, at the speed of reading it) and is written last. Only a checkpoint whose files are all
+there in those sizes is complete, and only one whose checksums hold too is ever gone on from.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,12 +34,64 @@ def checkpoint_step(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def is_complete(checkpoint: Path) -> bool:
-    """Whether every file of a checkpoint is there as it was written."""
+def intact_checkpoint(output_dir: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint of a run whose files are all as they were written, if there is one.
+
+    A checkpoint that names another as the best so far needs that one too: its weights are what is saved at the end.
+
+    Returns:
+        The checkpoint, and a sentence for each newer one that is damaged.
+    """
+    said: list[str] = []
+    for checkpoint in sorted(_checkpoints(output_dir / "checkpoints"), key=checkpoint_step, reverse=True):
+        if not (checkpoint / _SEAL).is_file():
+            continue  # half removed
+        wrong = damage(checkpoint)
+        if wrong is None and (best := _best(checkpoint)) is not None and (wrong := damage(best)) is not None:
+            wrong = f"the best so far, {best.name}, is damaged: {wrong}"
+        if wrong is None:
+            return checkpoint, said
+        said.append(f"{checkpoint} is damaged ({wrong}) and is passed over.")
+    return None, said
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint; None if every file is as it was written."""
     try:
-        sizes = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
+        seal = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
+        for name, written in seal.items():
+            size, checksum = written if isinstance(written, list) else (written, None)  # earlier ones have sizes alone
+            path = checkpoint / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != size or (checksum is not None and _checksum(path) != checksum):
+                return f"{name} is not as it was written"
+        return None if seal else f"{_SEAL} is empty"
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        return f"it cannot be read: {error}"
+
+
+def _best(checkpoint: Path) -> Path | None:
+    """The other checkpoint that has the best weights so far."""
+    step = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8")).get("best_global_step")
+    return None if not step or step == checkpoint_step(checkpoint) else checkpoint.with_name(f"checkpoint-{step}")
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether every file of a checkpoint is there in the size in which it was written."""
+    try:
+        seal = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
+        sizes = {name: written[0] if isinstance(written, list) else written for name, written in seal.items()}
         return bool(sizes) and all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, LookupError):
         return False
 
 
@@ -54,7 +108,8 @@ def publish(staged: Path, target: Path, keep: int, best: int | None = None) -> N
     for path in files:
         _to_disk(path)
     seal = staged / _SEAL
-    seal.write_text(json.dumps({str(path.relative_to(staged)): path.stat().st_size for path in files}, indent=2))
+    content = {str(path.relative_to(staged)): [path.stat().st_size, _checksum(path)] for path in files}
+    seal.write_text(json.dumps(content, indent=2))
     _to_disk(seal)
     if target.exists():
         _remove(target)

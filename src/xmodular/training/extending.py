@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +38,18 @@ from xmodular.modeling.languages import check_tokenizer
 from xmodular.options import ExtendOptions, build
 from xmodular.pieces import start_rows
 from xmodular.tasks import given_model, load_saved, tokenizer_of
+from xmodular.training import contents
 from xmodular.training.aligning import Aligned, align, compared, encoded, print_nearness
 from xmodular.training.checkpoints import checkpoint_step
 from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
 from xmodular.training.growing import Beginning, save
 from xmodular.training.log import RunLog
 from xmodular.training.pairs import held_out, read_pairs
-from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable
+from xmodular.training.runs import Run, Start, begin, check_apart, check_made, print_trainable
 from xmodular.training.supervised import source_hash
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
-from xmodular.vocabulary import load_tokenizer, save_tokenizer, train_tokenizer
+from xmodular.vocabulary import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
 
 _Scores = dict[str, float]
 _NEAR = 0.9  # share of lines that are nearest to themselves; below, tasks were seen to suffer
@@ -109,10 +111,10 @@ def _check_class(model: XmodPreTrainedModel, options: ExtendOptions) -> None:
     )
 
 
-def _begun(options: ExtendOptions, arguments: TrainingArguments) -> Start:
-    """The run's folder is claimed, and people know where it is."""
+def _begun(options: ExtendOptions, arguments: TrainingArguments, data: Mapping[str, Any]) -> Start:
+    """The run's folder is claimed for a run that reads these data, and people know where it is."""
     with arguments.main_process_first(local=False, desc="the run's folder"):
-        start = begin(options, arguments.world_size)
+        start = begin(options, arguments.world_size, data=data, first=arguments.process_index == 0)
     console.print(f"Adding {options.language} to {options.model}; output goes to {options.output_dir}")
     if start.goes_on:
         console.print(start.said)
@@ -134,14 +136,13 @@ def _by_translations(
         raise DataError(f"{source} has {counted(len(pairs), 'pair')}: a tenth is held out, so 10 are the least.")
     known = tokenizer_of(model, None)
     arguments = arguments_of(options)
-    start = _begun(options, arguments)
+    data = {"parallel": source_hash(source)} | contents.base(options.model, before)
+    start = _begun(options, arguments, data)
     model.to(arguments.device)  # type: ignore[arg-type]
     read = [encoded(model, part, options) for part in (train, dev)]
     set_seed(options.seed)
     beginning.add(model, code)
     sentences, measured = (Aligned(*part, model.languages.index(code), model.config.pad_token_id) for part in read)
-    with arguments.main_process_first(local=False, desc="the run's data"):
-        check_data(options, {code: [len(sentences), source_hash(source)]})
     print_trainable(model.set_trainable(options.trainable, languages=None if options.trainable == "all" else [code]))
     teachers = dict.fromkeys(language for pair in dev for language in pair.translations)
     existing = {each: measured.scores(model, each) for each in teachers}
@@ -179,13 +180,21 @@ def _by_masked_words(
     if own is not None:
         check_tokenizer(model, own.backend_tokenizer.to_str(), len(own))
     arguments = arguments_of(options)
-    start = _begun(options, arguments)
+    first = arguments.process_index == 0
+    validation_files = {} if options.dev_text is None else {code: dev_text.files}
+    data = contents.texts({code: files}, validation_files) | contents.base(options.model, before)
+    if own is not None:
+        data[contents.TOKENIZER] = fingerprint(own)
+    start = _begun(options, arguments, data)
     longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
     size = min(options.block_size, longest)
     folder = options.cache_dir or options.output_dir / "blocks"
 
     with arguments.main_process_first(local=False, desc="tokenizer and blocks"):
-        tokenizer = own or _trained_tokenizer(options, train_text, start, model.config, known) or known
+        trained = None if own else _trained_tokenizer(options, train_text, start, model.config, known)
+        if trained is not None:
+            start = check_made(options, start, {contents.TOKENIZER: fingerprint(trained)}, first=first)
+        tokenizer = own or trained or known
         (blocks,) = blocks_of(BlockCache(folder, tokenizer, size, options.packing), {code: train_text}, "tokenising")
     readers = [tokenizer] if tokenizer is known else [tokenizer, known]
     read = [each for reader in readers for each in measured_of(options, reader, size, [dev_text])]
@@ -196,8 +205,6 @@ def _by_masked_words(
     if options.dev_text is not None:
         print_lines([dev], "Lines of --dev-text")
     say_unknown([dev])
-    with arguments.main_process_first(local=False, desc="the run's data"):
-        check_data(options, {code: [blocks.tokens, len(blocks.blocks)]})
 
     model.to(arguments.device)  # type: ignore[arg-type]
     existing = _existing(model, shared_dev, known, options)

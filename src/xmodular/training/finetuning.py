@@ -27,7 +27,6 @@ from xmodular.tasks import (
     Task,
     fit_head,
     given_model,
-    hash_of,
     load_model,
     load_saved,
     longest,
@@ -37,17 +36,19 @@ from xmodular.tasks import (
 )
 from xmodular.tasks.heads import names_in
 from xmodular.tasks.labels import spread
+from xmodular.training import contents
 from xmodular.training.card import card
-from xmodular.training.checkpoints import saving
+from xmodular.training.checkpoints import damage, saving
 from xmodular.training.corpus import schedule
 from xmodular.training.doubts import doubts, learned_nothing
 from xmodular.training.log import RunLog
 from xmodular.training.passes import Passes
 from xmodular.training.runs import Run, Start, begin, check_apart, print_trainable, save_run
-from xmodular.training.seeds import WEIGHTS, each_seed
+from xmodular.training.seeds import each_seed
 from xmodular.training.stopping import Best, Progress
 from xmodular.training.supervised import Readings, Rows, commonest, read, readings, training_codes, validation_codes
 from xmodular.training.trainer import RoutedTrainer, training_arguments
+from xmodular.vocabulary import fingerprint
 
 # Options that decide what is trained here, though they do not elsewhere: the best weights are chosen among those that
 # were validated.
@@ -99,7 +100,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     check_apart(options.model, options.output_dir)
     _check_unfinished(options)
     rows, dev_rows, labels = _rows(task, options, read_config(options.model) if given is None else given.config)
-    weights = None if given is None else hash_of(given)
+    origin = contents.base(options.model, given)
     set_seed(options.seed)
     model = _with_head(given, task, labels) if given is not None else load_model(options.model, task, labels)
     labels = read_labels(model) if labels else labels
@@ -123,8 +124,9 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         ranks=arguments.world_size,
     )
     with arguments.main_process_first(local=False, desc="the run's folder"):
-        facts = _facts(rows, dev_rows, weights)
-        start = begin(options, arguments.world_size, decisive=_DECISIVE, data=facts)
+        facts = {**_facts(rows, dev_rows), **origin, contents.TOKENIZER: fingerprint(tokenizer)}
+        first = arguments.process_index == 0
+        start = begin(options, arguments.world_size, decisive=_DECISIVE, data=facts, first=first)
     console.print(
         f"Fine-tuning {task.name} in {', '.join(dict.fromkeys(codes))}: {counted(len(rows.examples), 'row')}"
         f"{f', {len(labels)} labels' if len(labels) > 1 else ''}, {counted(batches.steps, 'step')}; output goes to "
@@ -316,6 +318,8 @@ def _train(
     wanted = reached.best or reached.step
     if wanted != there:
         best = options.output_dir / "checkpoints" / f"checkpoint-{wanted}"
+        if (wrong := damage(best)) is not None:
+            raise TrainingError(f"The best weights, in {best}, are damaged: {wrong}. Start the same command again.")
         model.load_state_dict(load_saved(best).state_dict())
     return reached
 
@@ -351,11 +355,9 @@ def _set_pooling(model: XmodPreTrainedModel, pooling: str | None) -> None:
     model.config.classifier_pooling = pooling
 
 
-def _facts(rows: Rows, dev: Rows | None, weights: str | None) -> dict[str, Any]:
-    """What a run that goes on must find again."""
+def _facts(rows: Rows, dev: Rows | None) -> dict[str, Any]:
+    """What a run that goes on must find again of its rows."""
     facts: dict[str, Any] = {"train": list(rows.sources)}
     if dev is not None:
         facts["dev"] = list(dev.sources)
-    if weights is not None:
-        facts[WEIGHTS] = weights
     return facts

@@ -12,6 +12,7 @@ from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.languages import check_new_code, donor_weights, make_neutral
 from xmodular.options import ExtendOptions
+from xmodular.training.bases import say_fields
 from xmodular.training.checkpoints import saving
 from xmodular.training.runs import Run, save_run
 from xmodular.vocabulary import fingerprint
@@ -87,12 +88,13 @@ def save(
         certificate = diff(before if before is not None else options.model, options.output_dir, allow=[code])
         certificate.to_json(options.output_dir / "certificate.json")
         console.print(f"Saved the model in {options.output_dir}, the language pack in {pack}")
-        if certificate.ok:
+        if not certificate.moved:
             console.print(f"All weights but those of {code} are bit-identical to before (certificate.json).")
         elif options.trainable == "all":
             console.print(f"Other weights than those of {code} moved, as --trainable all has it (certificate.json).")
         else:
-            raise TrainingError(f"weights moved that should not have: {', '.join(sorted(certificate.changed))}.")
+            raise TrainingError(f"weights moved that should not have: {', '.join(sorted(certificate.moved))}.")
+        say_fields(certificate)
 
     with saving("The model", options.output_dir):
         save_run(run, options, more=more)

@@ -31,7 +31,8 @@ from xmodular.data import (
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.options import PretrainOptions, build
-from xmodular.tasks import given_model, hash_of, load_saved
+from xmodular.tasks import given_model, load_saved
+from xmodular.training import contents
 from xmodular.training.bases import (
     HEAD_RATE,
     Base,
@@ -44,12 +45,11 @@ from xmodular.training.checkpoints import checkpoint_step, saving
 from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
 from xmodular.training.fresh import check_overrides, config_of, own_tokenizer
 from xmodular.training.log import RunLog
-from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable, save_run
-from xmodular.training.seeds import WEIGHTS
+from xmodular.training.runs import Run, Start, begin, check_apart, check_made, print_trainable, save_run
 from xmodular.training.tables import print_read, print_shares, print_validation
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
-from xmodular.vocabulary import load_tokenizer, positions_of
+from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of
 
 _Sources = Mapping[str, tuple[Path | HubText, ...]]
 _SHARED = "shared"  # the one adapter of a dense model, while it trains
@@ -103,8 +103,12 @@ def _pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None = None
     if options.fsdp and arguments.world_size == 1:
         raise ConfigurationError("--fsdp shards over several processes; start them with torchrun --nproc-per-node.")
     callbacks = _tensorboard(options, arguments.process_index == 0)
+    first = arguments.process_index == 0
     with arguments.main_process_first(local=False, desc="the run's folder"):
-        start = _begin(options, arguments.world_size)
+        data = contents.texts(files, dev_files) | ({} if base is None else contents.base(base.source, given))
+        if given_tokenizer is not None:
+            data[contents.TOKENIZER] = fingerprint(given_tokenizer)
+        start = _begin(options, arguments.world_size, data, first)
     _say_start(options, list(files), start)
 
     model: Any = None
@@ -115,33 +119,31 @@ def _pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None = None
             tokenizer = base.tokenizer(model, options.tokenizer)
         else:
             tokenizer = given_tokenizer or own_tokenizer(options, files, start)
+            start = check_made(options, start, {contents.TOKENIZER: fingerprint(tokenizer)}, first=first)
             config = config_of(options, tokenizer, [_SHARED] if options.shared else list(files))
         size = options.block_size if base is None else min(options.block_size, positions_of(base.config))
         ids = [0] * len(files) if options.shared else range(len(files))
         lang_ids = dict(zip(files, ids, strict=True)) if base is None else base.lang_ids(files)
-        data = _read(options, tokenizer, size, files, dev_files, lang_ids)
-    with arguments.main_process_first(local=False, desc="the run's data"):
-        facts: dict[str, Any] = {each.language: [each.tokens, len(each.blocks)] for each in data.blocks}
-        check_data(options, facts if given is None else {**facts, WEIGHTS: hash_of(given)})
-    shares, shares_end = _shares(data.blocks, options)
-    print_shares(data.blocks, shares, shares_end)
+        read = _read(options, tokenizer, size, files, dev_files, lang_ids)
+    shares, shares_end = _shares(read.blocks, options)
+    print_shares(read.blocks, shares, shares_end)
     set_seed(options.seed)
     if model is None:
         model = (XmodForCausalLM if options.objective == "clm" else XmodForMaskedLM)(config)
     elif isinstance(model, XmodModel):
         drawn = {code: share.drawn for code, share in shares.items()}
         pieces, special = model.config.vocab_size, tokenizer.all_special_ids
-        model = with_new_head(model, piece_shares(data.blocks, drawn, pieces, special))
+        model = with_new_head(model, piece_shares(read.blocks, drawn, pieces, special))
     print_trainable(model.set_trainable(options.trainable, languages=None if base is None else list(files)))
-    return _train(options, base, model, data, arguments, start, callbacks)
+    return _train(options, base, model, read, arguments, start, callbacks)
 
 
-def _begin(options: PretrainOptions, processes: int) -> Start:
+def _begin(options: PretrainOptions, processes: int, data: Mapping[str, Any], first: bool) -> Start:
     """Claim the folder, or find the run in it; a head trained for another run goes."""
     if options.model is not None:
         check_apart(options.model, options.output_dir)
-    start = begin(options, processes)
-    if not start.goes_on and (options.output_dir / _HEAD / "run.json").is_file():
+    start = begin(options, processes, data=data, first=first)
+    if first and not start.goes_on and (options.output_dir / _HEAD / "run.json").is_file():
         shutil.rmtree(options.output_dir / _HEAD)
     return start
 

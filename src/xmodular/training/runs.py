@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from xmodular.errors import ConfigurationError
 from xmodular.files import write_json, written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
 from xmodular.options import TrainingOptions, as_record
-from xmodular.training.checkpoints import last_checkpoint
+from xmodular.training.checkpoints import intact_checkpoint
 from xmodular.vocabulary import save_tokenizer
 
 # Options that may differ between a run and its continuation: they leave the weights as they are.
@@ -34,6 +34,7 @@ _OF_NO_EFFECT = (
     "save_every",
     "workers",
 )
+_NAMED = 8  # facts that differ
 
 
 @dataclass(frozen=True)
@@ -102,51 +103,75 @@ class Start:
 
 
 def begin(
-    options: TrainingOptions, processes: int, *, decisive: Sequence[str] = (), data: Mapping[str, Any] | None = None
+    options: TrainingOptions,
+    processes: int,
+    *,
+    data: Mapping[str, Any],
+    decisive: Sequence[str] = (),
+    first: bool = True,
 ) -> Start:
-    """Claim a run's folder, or find the unfinished run of the same options in it.
+    """Claim a run's folder, or find the unfinished run of the same options and data in it.
 
-    ``run.json`` says which options a run was started with; a finished run has ``options.json`` too. A run that stopped
-    before its first step has no ``log.jsonl``: it is replaced, whatever its options were.
+    ``run.json`` says which options a run was started with, and has checksums of what it reads; a finished run has
+    ``options.json`` too. A run that stopped before its first step has no ``log.jsonl``: it is replaced, whatever its
+    options were. With `overwrite` a run is always started afresh.
 
     Args:
         options: of the run.
         processes: how many work on it.
+        data: JSON-able facts of all that is read: texts or rows, the base, a tokenizer.
         decisive: options that decide the outcome of this run, though they do not of others.
-        data: JSON-able facts of the training data, where they are known by now; else see `check_data`.
+        first: whether this is the first process, which alone replaces and says anything.
 
     Raises:
         ConfigurationError: the folder is a file, holds a finished run, or an unfinished one of other options or data.
     """
     folder = options.output_dir
-    record = {"options": as_record(options), "processes": processes, **({} if data is None else {"data": data})}
+    record = {"options": as_record(options), "processes": processes, "data": data}
     path = folder / "run.json"
     finished = (folder / "options.json").is_file()
     known = _read_record(path)
-    checkpoint = last_checkpoint(folder)
-    changed = checkpoint is not None and bool((known or {}).get("changed", False))
+    if options.overwrite and first:
+        return _afresh(options, record)
     if options.resume and (finished or known):
         differences = _differences(known or {}, record, decisive)
-        for line in differences:
-            console.print(f"Going on although it differs: {line}")
-        changed = changed or (checkpoint is not None and bool(differences or known is None))
-        if known is None or differences:
-            write_json(path, {**(known or {}), **record, **({"changed": True} if changed else {})})
-        return Start(True, checkpoint, changed)
+        start = _going_on(folder, known, first)
+        changed = start.changed or (start.checkpoint is not None and bool(differences or known is None))
+        if first:
+            for line in differences:
+                console.print(f"Going on although it differs: {line}.")
+            if known is None or differences:
+                write_json(path, {**(known or {}), **record, **({"changed": True} if changed else {})})
+        return Start(True, start.checkpoint, changed)
     if known and not finished:
         differences = _differences(known, record, decisive)
         if not differences:
-            return Start(True, checkpoint, changed)
-        if not options.overwrite and (folder / "log.jsonl").is_file():
+            return _going_on(folder, known, first)
+        if (folder / "log.jsonl").is_file():
             raise ConfigurationError(
                 f"{folder} holds an unfinished run with other options: {'; '.join(differences)}. Choose another "
                 "folder, start over with --overwrite, or go on all the same with --resume."
             )
+    return _afresh(options, record)
+
+
+def _afresh(options: TrainingOptions, record: Mapping[str, Any]) -> Start:
+    """Claim the folder for a run that starts at its first step."""
+    folder = options.output_dir
     claim(folder, overwrite=options.overwrite)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     (folder / "log.jsonl").unlink(missing_ok=True)
-    write_json(path, record)
+    write_json(folder / "run.json", record)
     return Start(False, None)
+
+
+def _going_on(folder: Path, known: Mapping[str, Any] | None, first: bool) -> Start:
+    """Where a run goes on; checkpoints that are damaged are named and passed over."""
+    checkpoint, damaged = intact_checkpoint(folder)
+    if first:
+        for line in damaged:
+            console.print(line)
+    return Start(True, checkpoint, checkpoint is not None and bool((known or {}).get("changed", False)))
 
 
 def is_finished(options: TrainingOptions, decisive: Sequence[str] = ()) -> bool:
@@ -154,29 +179,39 @@ def is_finished(options: TrainingOptions, decisive: Sequence[str] = ()) -> bool:
     known = _read_record(options.output_dir / "run.json")
     if known is None or not (options.output_dir / "options.json").is_file():
         return False
-    return not _differences(known, {**known, "options": as_record(options)}, decisive)
+    return not _differences({**known, "data": {}}, {**known, "data": {}, "options": as_record(options)}, decisive)
 
 
-def check_data(options: TrainingOptions, data: Mapping[str, Any]) -> None:
-    """Make sure that a run which goes on reads what it read before; a run that starts notes it down.
+def check_made(options: TrainingOptions, start: Start, made: Mapping[str, Any], *, first: bool = True) -> Start:
+    """Make sure that what a run made for itself, such as its tokenizer, is still that; a run that starts notes it down.
 
     Args:
         options: of the run.
-        data: JSON-able facts of the training data.
+        start: how it starts.
+        made: JSON-able facts.
+        first: whether this is the first process, which alone writes.
+
+    Returns:
+        How the run starts: changed, if it goes on with `resume` although something differs.
 
     Raises:
-        ConfigurationError: the data are others.
+        ConfigurationError: something differs.
     """
     path = options.output_dir / "run.json"
     record = _read_record(path) or {}
-    before = record.get("data", data)
-    if before != data and not options.resume:
+    before = record.get("made", made)
+    changed = _changed(before, made)
+    if changed and not options.resume:
         raise ConfigurationError(
-            f"The training data of the unfinished run in {options.output_dir} have changed ({_changed(before, data)}): "
-            "start over with --overwrite, or go on all the same with --resume."
+            f"In {options.output_dir}, what the unfinished run made before has changed ({changed}): start over with "
+            "--overwrite, or go on all the same with --resume."
         )
-    if record.get("data") != data:
-        write_json(path, {**record, "data": data})
+    changed_later = bool(changed) and start.checkpoint is not None
+    if first and record.get("made") != made:
+        if changed:
+            console.print(f"Going on although what the run made before has changed ({changed}).")
+        write_json(path, {**record, "made": made, **({"changed": True} if changed_later else {})})
+    return replace(start, changed=start.changed or changed_later)
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:
@@ -201,14 +236,16 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], decisive: Se
     ]
     if before.get("processes", now["processes"]) != now["processes"]:
         found.append(f"processes were {before['processes']}, are {now['processes']}")
-    if "data" in before and (changed := _changed(before["data"], now.get("data", before["data"]))):
-        found.append(f"the training data have changed ({changed})")
+    if "data" in before and (changed := _changed(before["data"], now["data"])):
+        found.append(f"the data or the base have changed ({changed})")
     return found
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Names of the facts that differ."""
-    return ", ".join(sorted(name for name in {**before, **now} if before.get(name) != now.get(name)))
+    """Names of the facts that differ, the first of them if there are many."""
+    names = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def save_run(run: Run, options: TrainingOptions, *, more: Callable[[], None] = lambda: None) -> None:

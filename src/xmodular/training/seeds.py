@@ -17,12 +17,12 @@ from xmodular.errors import ConfigurationError
 from xmodular.files import write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions
-from xmodular.tasks import hash_of, load_saved, tokenizer_of
+from xmodular.tasks import load_saved, tokenizer_of
+from xmodular.training import contents
 from xmodular.training.runs import Run, check_apart, claim, is_finished
 from xmodular.training.supervised import source_hash
 from xmodular.training.trainer import training_arguments
 
-WEIGHTS = "the model object's weights"  # what they are called among the facts of a run
 _Train = Callable[[FinetuneOptions, XmodPreTrainedModel | None], Run]
 
 
@@ -31,7 +31,7 @@ def each_seed(
 ) -> Run:
     """Run once for each of `options.seeds`, in ``<output_dir>/seed-<seed>``, and write ``seeds.json``.
 
-    Seeds that are done are not done again, unless the group of all is and is to be overwritten.
+    Seeds that are done are not done again, unless the group is to be overwritten.
 
     Args:
         options: of the group.
@@ -52,8 +52,11 @@ def each_seed(
     with training_arguments(options).main_process_first(local=False, desc="the folder of the seeds"):
         _claim(options)
     runs = [replace(options, seed=seed, seeds=(), output_dir=folder / f"seed-{seed}") for seed in options.seeds]
-    weights = None if given is None else hash_of(given)
-    done = {own.seed for own in runs if is_finished(own, decisive) and _has_its_data(own, weights)}
+    origin = contents.base(options.model, given)
+    finished = [] if options.overwrite else [own for own in runs if is_finished(own, decisive)]
+    for own in finished:
+        _check_its_data(own, origin)
+    done = {own.seed for own in finished}
     metrics: dict[int, dict[str, Any]] = {}
     best: tuple[int, Run | None] | None = None
     for number, own in enumerate(runs, start=1):
@@ -84,25 +87,23 @@ def each_seed(
     return Run(model, tokenizer_of(model, None), folder, found)
 
 
-def _has_its_data(options: FinetuneOptions, weights: str | None) -> bool:
-    """Whether the data that a finished seed was trained on are as they were.
+def _check_its_data(options: FinetuneOptions, origin: Mapping[str, str]) -> None:
+    """Make sure that the data that a finished seed was trained on, and the model it started from, are as they were.
 
     Raises:
-        ConfigurationError: they are not, and the seed is not to be overwritten.
+        ConfigurationError: they are not.
     """
     facts = json.loads((options.output_dir / "run.json").read_text(encoding="utf-8")).get("data", {})
     sources = [*facts.get("train", ()), *facts.get("dev", ())]
     held = {str(source): source for source in (*options.train, *options.dev)}  # with the rows of those in memory
     hashes = {name: source_hash(held.get(name, name)) for name in (each["source"] for each in sources)}
     changed = [each["source"] for each in sources if hashes[each["source"]] != each["sha256"]]
-    if facts.get(WEIGHTS) != weights:
-        changed.append(WEIGHTS)
-    if changed and not options.overwrite:
+    changed += [name for name, value in origin.items() if facts.get(name) != value]
+    if changed:
         raise ConfigurationError(
             f"{', '.join(changed)}: changed since {options.output_dir} was trained. Choose another folder, or "
             "start over with --overwrite."
         )
-    return not changed
 
 
 def _claim(options: FinetuneOptions) -> None:
