@@ -36,12 +36,14 @@ from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.modeling.languages import check_new_code, check_tokenizer, donor_weights, make_neutral
 from xmodular.options import ExtendOptions, build
+from xmodular.outputs import check_apart, held, is_of_run
+from xmodular.packs import check_target
 from xmodular.pieces import start_rows
 from xmodular.tasks import given_model, load_saved, tokenizer_of
 from xmodular.training.checkpoints import checkpoint_step, saving
 from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
 from xmodular.training.log import RunLog
-from xmodular.training.runs import Run, Start, begin, check_apart, check_data, print_trainable, save_run
+from xmodular.training.runs import Run, Start, begin, check_data, print_trainable, save_run, sources_of_run
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
 from xmodular.vocabulary import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
@@ -69,7 +71,9 @@ def extend(model: XmodPreTrainedModel | str | Path, language: str, text: str | P
         TrainingError: a weight moved that should not have.
     """
     given, source = given_model(model)
-    return _extend(build(ExtendOptions, {"model": source, "language": language, "text": text, **options}), given)
+    made = build(ExtendOptions, {"model": source, "language": language, "text": text, **options})
+    with held(made.output_dir):
+        return _extend(made, given)
 
 
 def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) -> Run:
@@ -92,7 +96,8 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
         donor_weights(donors, model.languages)
     if not set(model.languages) - set(model.config.vocabularies):
         raise ConfigurationError(f"No language of {options.model} reads its shared vocabulary: nothing to start from.")
-    check_apart(options.model, options.output_dir)
+    check_apart(options.output_dir, sources_of_run(options), names=is_of_run)
+    check_target(options.output_dir / "pack", overwrite=True)
     files = _found(options.text, code)
     train_text, dev_text = _split(options, code, files)
     known = tokenizer_of(model, None)
