@@ -137,7 +137,8 @@ def remove(path: Path) -> None:
 def finish(folder: Path) -> None:
     """Move complete files into their folder, and remove what is left of the way there."""
     move_ready(folder)
-    shutil.rmtree(folder / READY, ignore_errors=True)
+    os.replace(folder / READY, folder / NEW)
+    remove(folder / NEW)
 
 
 def move_ready(folder: Path) -> None:

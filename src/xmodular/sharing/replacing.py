@@ -46,6 +46,7 @@ def replaced_in(folder: Path) -> Iterator[Path]:
         try:
             os.replace(work, ready)
             move_ready(folder)
+            os.replace(ready, work)
         except BaseException:
             kept = (ready if ready.exists() else work) / "old"
             for name in (*names, *gone):
