@@ -116,7 +116,7 @@ def _wipe(output_dir: Path, names: Callable[[str], bool]) -> None:
 def sources_of_run(options: TrainingOptions) -> list[object]:
     """The files and folders that a run reads, as far as its options name them."""
     found: list[object] = []
-    for name in ("model", "tokenizer", "text", "dev_text", "train", "dev"):
+    for name in ("model", "tokenizer", "text", "dev_text", "parallel", "train", "dev"):
         given = getattr(options, name, None)
         found += given if isinstance(given, tuple) else [given]
     return found
