@@ -225,13 +225,13 @@ def killed(
     return len(changes)
 
 
-_QUICK = ("pack save again", "pack install", "pack install elsewhere", "convert", "diff", "predict again")
+_QUICK = ("pack install", "pack install elsewhere")
 
 
 @pytest.mark.parametrize("name", _QUICK)
 def test_killed_at_some_moments(name: str, nursery: Nursery, origin: Callable[[Path], None], tmp_path: Path) -> None:
     def some(count: int) -> list[int]:
-        return sorted({count // 2, count - 3, count - 1})
+        return [count // 2, count - 3]
 
     assert killed(name, some, nursery, origin, tmp_path) > 3
 
