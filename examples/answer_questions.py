@@ -27,7 +27,9 @@ def main() -> None:
         learning_rate=5e-4,
         overwrite=True,
     )
-    results = evaluate(run.model, corpus / "qa", languages=("en", "de", "sw"), output_dir=run.output_dir / "eval")
+    results = evaluate(
+        run.model, corpus / "qa", languages=("en", "de", "sw"), output_dir=run.output_dir / "eval", overwrite=True
+    )
     for metric in results.metrics():
         print(f"{metric}: {results.mean('right', metric):.1%} over German and Swahili")
 

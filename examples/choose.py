@@ -49,7 +49,7 @@ def main() -> None:
         learning_rate=5e-4,
         overwrite=True,
     )
-    results = evaluate(run.model, folder, output_dir=run.output_dir / "eval")
+    results = evaluate(run.model, folder, output_dir=run.output_dir / "eval", overwrite=True)
     print(f"Mean accuracy in the other languages: {results.mean('right'):.1%}; half is chance.")
 
 

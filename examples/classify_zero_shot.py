@@ -28,7 +28,7 @@ def main() -> None:
         learning_rate=5e-4,
         overwrite=True,
     )
-    results = evaluate(run.model, corpus / "topic", output_dir=options.output_dir / "topic" / "eval")
+    results = evaluate(run.model, corpus / "topic", output_dir=options.output_dir / "topic" / "eval", overwrite=True)
     own, english = results.mean("right"), results.mean("source")
     print(f"Mean accuracy in the other languages: {own:.1%} with their own adapters, {english:.1%} with English's.")
 

@@ -24,7 +24,7 @@ def main() -> None:
         learning_rate=5e-4,
         overwrite=True,
     )
-    results = evaluate(run.model, corpus / "nli", output_dir=options.output_dir / "nli" / "eval")
+    results = evaluate(run.model, corpus / "nli", output_dir=options.output_dir / "nli" / "eval", overwrite=True)
     print(f"Mean accuracy in the other languages: {results.mean('right'):.1%}; a third is chance.")
 
     pair = {"premise": "Nina Costa Ankara'da bir otel açtı.", "hypothesis": "Nina Costa bir otel açtı."}

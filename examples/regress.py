@@ -41,7 +41,7 @@ def main() -> None:
         learning_rate=5e-4,
         overwrite=True,
     )
-    results = evaluate(run.model, folder, columns=columns, output_dir=run.output_dir / "eval")
+    results = evaluate(run.model, folder, columns=columns, output_dir=run.output_dir / "eval", overwrite=True)
     for metric in results.metrics():
         print(f"{metric}: {results.mean('right', metric):.3f} over the other languages")
 

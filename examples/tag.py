@@ -25,7 +25,7 @@ def main() -> None:
         learning_rate=5e-4,
         overwrite=True,
     )
-    results = evaluate(run.model, corpus / "ner", output_dir=options.output_dir / "names" / "eval")
+    results = evaluate(run.model, corpus / "ner", output_dir=options.output_dir / "names" / "eval", overwrite=True)
     for metric in results.metrics():
         print(f"{metric}: {results.mean('right', metric):.1%} over the other languages")
 

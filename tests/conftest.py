@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it: a name that is no folder is not looked up for a minute
@@ -12,6 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it: a name that is n
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from tests.training.nursery import Nursery
 from xmodular.training import Run, finetune, pretrain
 from xmodular.vocabulary import load_tokenizer
 
@@ -94,6 +96,14 @@ def topic_run(corpus: Path, base_run: Run, tmp_path_factory: pytest.TempPathFact
         epochs=1,
         learning_rate=1e-3,
     )
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Starts `xmodular` in processes of its own."""
+    made = Nursery(tmp_path_factory.mktemp("processes"))
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

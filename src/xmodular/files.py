@@ -2,32 +2,76 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from xmodular.outputs import NEW, OLD, READY, beside, finish, held, is_covered, remove
+
 
 @contextmanager
-def written_beside(target: Path) -> Iterator[Path]:
+def working_in(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder in a folder, on the same disk, for what is not complete yet; it goes at the end."""
+    work = folder / NEW
+    remove(work)
+    work.mkdir()
+    try:
+        yield work
+    finally:
+        remove(work)
+
+
+@contextmanager
+def written_beside(target: Path, *, gone: Iterable[str] = ()) -> Iterator[Path]:
     """Yield a fresh folder on the same disk; on success, what lies in it replaces what has its name in `target`.
+
+    All is replaced once the new files are complete: if that is interrupted by whatever, whoever holds `target` next
+    finishes it.
 
     Args:
         target: the folder to fill; made if it is not there. Its other files stay.
+        gone: names of files that go unless they are written.
+
+    Raises:
+        ConfigurationError: another process writes to `target`.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=target))
-    try:
-        yield beside
-        for path in sorted(beside.iterdir()):
-            os.replace(path, target / path.name)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with held(target):
+        target.mkdir(parents=True, exist_ok=True)
+        with working_in(target) as work:
+            new = work / "new"
+            new.mkdir()
+            yield new
+            for path in new.iterdir():
+                if (target / path.name).is_dir():
+                    raise IsADirectoryError(errno.EISDIR, "a folder is where a file belongs", str(target / path.name))
+            if names := [name for name in gone if not (new / name).exists()]:
+                (work / "gone.json").write_text(json.dumps(names), encoding="utf-8")
+            os.replace(work, target / READY)
+            finish(target)
+
+
+@contextmanager
+def written_file(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path`, with its suffix; on success the file that was written there becomes `path`.
+
+    Raises:
+        ConfigurationError: another process writes to `path`.
+    """
+    with nullcontext() if is_covered(path) else held(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = beside(NEW, path)
+        try:
+            yield new
+            os.replace(new, path)
+        finally:
+            remove(new)
 
 
 def is_missing_folder(source: str | Path) -> bool:
@@ -41,8 +85,13 @@ def is_missing_folder(source: str | Path) -> bool:
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, beside and then renamed."""
-    with written_beside(path.parent) as folder:
-        (folder / path.name).write_text(json_text(content, indent=2), encoding="utf-8")
+    write_text(path, json_text(content, indent=2))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, beside and then renamed."""
+    with written_file(path) as new:
+        new.write_text(text, encoding="utf-8")
 
 
 def json_text(content: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
@@ -59,32 +108,55 @@ def json_text(content: Any, *, indent: int | None = None, default: Callable[[Any
 
 
 @contextmanager
-def folder_beside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def folder_beside(target: Path, check: Callable[[], None] = lambda: None, *, wait: bool = False) -> Iterator[Path]:
     """Yield a fresh folder on the same disk; on success it becomes `target`, whole, in place of what was there.
 
     Args:
-        target: the folder to make.
-        overwrite: whether a folder may be there; it stays as it is until the new one is complete.
+        target: the folder to make; what is there stays as it is until the new one is complete.
+        check: raises where that may not be replaced; called again before it is.
+        wait: until nobody else writes to `target`, instead of an error.
 
     Raises:
-        FileExistsError: there is something at `target` already, and `overwrite` is False.
+        ConfigurationError: another process writes to `target`.
     """
-    target = Path(os.path.abspath(target))
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} is there already.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    new, old = work / "new", work / "old"
-    try:
+    with held(target, wait=wait):
+        check()
+        target = Path(os.path.realpath(target))
+        new = beside(NEW, target)
         new.mkdir()
-        yield new
-        if target.exists():
-            os.replace(target, old)
+        try:
+            yield new
+            if target.exists():
+                check()
+            put(new, target)
+        finally:
+            remove(new)  # or what was there, if they changed places
+
+
+def put(new: Path, target: Path) -> None:
+    """Put a complete folder in the place of another, which goes: in one moment where the system can."""
+    if not target.exists():
         os.replace(new, target)
-    finally:
-        if old.exists() and not target.exists():
+    elif not _exchange(new, target):
+        old = beside(OLD, target)
+        os.replace(target, old)
+        try:
+            os.replace(new, target)
+        except BaseException:
             os.replace(old, target)
-        shutil.rmtree(work, ignore_errors=True)
+            raise
+        remove(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names on a disk change places, in one moment; whether the system could."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux
+        return False
+    sys.audit("os.rename", str(one), str(other), -1, -1)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 def sha256_of(path: Path) -> str:

@@ -400,6 +400,7 @@ class EvaluateOptions:
     )
     seed: int = _option("Seed of perplexity's masks.", 0)
     predictions: bool = _option("Also write every row's prediction, to predictions.jsonl in --output-dir.", False)
+    overwrite: bool = _option("Replace the results in --output-dir.", False)
 
     def __post_init__(self) -> None:
         for name in ("batch_tokens",):
@@ -546,6 +547,7 @@ class DiffOptions:
     b: str = _option("The other one.", positional=True)
     allow: tuple[str, ...] = _option("Parts that may differ: languages, encoder, task head ...; comma-separated.", ())
     output: Path | None = _option("Write the comparison to this JSON file.", None)
+    overwrite: bool = _option("Replace the comparison in --output.", False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

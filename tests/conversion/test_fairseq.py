@@ -504,12 +504,14 @@ def test_nothing_is_replaced_unasked_and_never_the_source(tmp_path: Path) -> Non
     convert(path, output_dir=tmp_path / "letters")  # an empty folder
     with pytest.raises(ConfigurationError, match="--overwrite"):
         convert(path, output_dir=tmp_path / "letters")
-    (tmp_path / "letters" / "stale.txt").touch()
+    (tmp_path / "letters" / "thesis.txt").touch()
+    with pytest.raises(ConfigurationError, match=r"thesis\.txt is no part of a model"):
+        convert(path, output_dir=tmp_path / "letters", overwrite=True)
+    (tmp_path / "letters" / "thesis.txt").unlink()
     convert(path, output_dir=tmp_path / "letters", overwrite=True)
-    assert not (tmp_path / "letters" / "stale.txt").exists()
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "diary.txt").touch()
-    with pytest.raises(ConfigurationError, match="replaces models only"):
+    with pytest.raises(ConfigurationError, match="holds no model"):
         convert(path, output_dir=tmp_path / "home", overwrite=True)
     with pytest.raises(ConfigurationError, match="is a file"):
         convert(path, output_dir=tmp_path / "home" / "diary.txt", overwrite=True)

@@ -18,7 +18,7 @@ from sklearn.naive_bayes import MultinomialNB
 from xmodular.demo import grammar, meanings, surface
 from xmodular.demo.corpus import LANGUAGES, TOPICS, Sentence, pairs, questions, sentences, write_corpus
 from xmodular.demo.grammar import Reference
-from xmodular.errors import DataError, InputError, LanguageError
+from xmodular.errors import ConfigurationError, DataError, InputError, LanguageError
 
 PINNED = Path(__file__).with_name("pinned.txt")
 
@@ -332,13 +332,19 @@ def test_test_files_are_parallel(folder: Path) -> None:
 def test_written_again_it_is_the_same_and_leaves_other_files(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "demo"
     (target / "text").mkdir(parents=True)
-    (target / "text" / "old.txt").write_text("old", encoding="utf-8")
-    (target / "notes.txt").write_text("mine", encoding="utf-8")
-    write_corpus(target, sentences_per_language=400, task_train=120, task_test=60, languages=("en", "Swahili"))
-    assert (target / "notes.txt").read_text(encoding="utf-8") == "mine"
-    assert sorted(path.name for path in (target / "text").iterdir()) == ["en_XX.demo.txt", "sw_KE.demo.txt"]
+    mine = [target / "notes.txt", target / "text" / "old.txt"]
+    for path in mine:
+        path.write_text("mine", encoding="utf-8")
+    (target / "text" / "de_DE.demo.txt").write_text("of another corpus", encoding="utf-8")
+    sizes = {"sentences_per_language": 400, "task_train": 120, "task_test": 60, "languages": ("en", "Swahili")}
+    with pytest.raises(ConfigurationError, match=r"de_DE\.demo\.txt is there already, of another corpus"):
+        write_corpus(target, **sizes)
+    write_corpus(target, **sizes, overwrite=True)
+    write_corpus(target, **sizes)  # the same once more
+    assert all(path.read_text(encoding="utf-8") == "mine" for path in mine)
+    assert sorted(path.name for path in (target / "text").iterdir()) == ["en_XX.demo.txt", "old.txt", "sw_KE.demo.txt"]
     for path in target.rglob("*.*"):
-        if path.name != "notes.txt":
+        if path not in mine:
             assert path.read_bytes() == (folder / path.relative_to(target)).read_bytes()
 
 

@@ -231,7 +231,9 @@ def test_room_is_that_of_the_fine_tuning(make_model, tmp_path):
     path = write(tmp_path / "de.test.jsonl", [{"text": "gut " * n, "label": "glad"} for n in range(1, 40)])
 
     def scores(model, **options):
-        results = evaluate(model, path, adapter=("right",), output_dir=tmp_path / "o", predictions=True, **options)
+        results = evaluate(
+            model, path, adapter=("right",), output_dir=tmp_path / "o", predictions=True, overwrite=True, **options
+        )
         lines = (tmp_path / "o" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
         assert results.value("de_DE").rows == 39
         return [json.loads(line)["prediction"]["score"] for line in lines]

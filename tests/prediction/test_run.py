@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from xmodular import Predictor
 from xmodular.cli import app
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.options import PredictOptions, build
+from xmodular.outputs import held
 from xmodular.prediction import predict
-from xmodular.prediction.parts import Parts
 from xmodular.prediction.work import Work
 from xmodular.rows import read_rows
 
@@ -214,23 +215,12 @@ def test_two_runs_at_once_do_not_share_an_output(topic: Path, interrupted: Path,
     more: dict[str, Any] = {"window": 3, "skip_bad_rows": True}
     output = tmp_path / "out.jsonl"
     parts = output.with_name("out.jsonl.parts")
-    journal = json.loads((parts / "predict.json").read_text(encoding="utf-8"))
-    other = Parts(parts, journal["run"], overwrite=False)
-    other.begin()
-    with other.open() as half:
-        with pytest.raises(ConfigurationError, match=r"Another run is writing to .*out\.jsonl\.parts: wait"):
-            predict(topic, interrupted, output, **more)
-        with pytest.raises(ConfigurationError, match="Another run is writing to"):
-            predict(topic, interrupted, output, overwrite=True, **more | {"window": 4})
-        assert half._beside.exists()
-    late = Parts(parts, journal["run"], overwrite=False)  # looked before the other wrote on
-    with other.open() as part:
-        other.close(part, [])
-    other.leave()
-    with pytest.raises(ConfigurationError, match=r"Another run has written to .* meanwhile"):
-        late.begin()
-    late.leave()
-    assert len(other.rows()) == other.count
+    before = {path: path.read_bytes() for path in parts.iterdir()}
+    with held(output), ThreadPoolExecutor(1) as other:
+        for change in ({}, {"overwrite": True, "window": 4}):
+            with pytest.raises(ConfigurationError, match=r"Another run is writing to .*out\.jsonl: wait"):
+                other.submit(predict, topic, interrupted, output, **more | change).result()
+    assert {path: path.read_bytes() for path in parts.iterdir()} == before
     assert predict(topic, interrupted, output, **more).rows == 8
 
 

@@ -2,21 +2,11 @@
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import sentence
-from tests.training.nursery import Nursery
-
-
-@pytest.fixture(scope="session")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    """Starts `xmodular` in processes of its own."""
-    made = Nursery(tmp_path_factory.mktemp("processes"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="session")

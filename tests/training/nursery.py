@@ -17,6 +17,7 @@ _PARENT = """
 import json, os, sys
 import xmodular.training
 import xmodular.training.pretraining
+import matplotlib.backends.backend_agg, xmodular.conversion, xmodular.evaluation, xmodular.prediction, xmodular.sharing
 from xmodular.__main__ import main
 
 for line in sys.stdin:
@@ -34,6 +35,7 @@ for line in sys.stdin:
         sys.argv = ["xmodular", *order["arguments"]]
         code = 1
         try:
+            exec(order["first"], {})
             main()
             code = 0
         except SystemExit as leaving:
@@ -67,11 +69,18 @@ class Nursery:
             text=True,
         )
 
-    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, Path]:
-        """Start ``xmodular <arguments>``; returns its process id and the file of its messages."""
+    def start(self, *arguments: str, env: Mapping[str, str] | None = None, first: str = "") -> tuple[int, Path]:
+        """Start ``xmodular <arguments>``; returns its process id and the file of its messages.
+
+        Args:
+            arguments: the command line.
+            env: added to the environment.
+            first: Python that runs in the process before the command.
+        """
         self.count += 1
         log = self.folder / f"{self.count}.log"
-        return int(self._ask({"arguments": arguments, "env": dict(env or {}), "log": str(log)})), log
+        order = {"arguments": arguments, "env": dict(env or {}), "log": str(log), "first": first}
+        return int(self._ask(order)), log
 
     def wait(self, pid: int) -> int:
         """The exit code of a process, when it has ended; that of a killed one is the signal, negative."""

@@ -116,6 +116,6 @@ def test_seeds_of_other_data_are_not_mixed(files, tmp_path, monkeypatch):
 def test_a_group_does_not_write_over_its_own_model(files, tmp_path):
     group = {**OPTIONS, **files, "output_dir": tmp_path / "group", "seeds": (1, 2)}
     finetune(**group)
-    with pytest.raises(ConfigurationError, match="the folder of the model itself"):
+    with pytest.raises(ConfigurationError, match=r"is the source .* itself"):
         finetune(**{**group, "model": tmp_path / "group" / "seed-1", "overwrite": True})
     assert load_saved(tmp_path / "group" / "seed-1").languages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from xmodular.console import progress
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.languages import resolve
 from xmodular.options import DiffOptions, build
+from xmodular.outputs import held, table_in
 from xmodular.tasks import given_model
 from xmodular.vocabulary import is_with_tokenizer, load_tokenizer
 
@@ -56,8 +57,26 @@ def diff(a: Source, b: Source, **options: Any) -> Certificate:
 
 
 def _diff(options: DiffOptions, a: Source, b: Source) -> Certificate:
-    if options.output is not None and options.output.is_dir():
-        raise ConfigurationError(f"{options.output} is a folder; the comparison goes to a JSON file.")
+    with nullcontext() if options.output is None else held(options.output):
+        if options.output is not None:
+            _check_output(options.output, options)
+        certificate = _compared(options, a, b)
+        if options.output is not None:
+            certificate.to_json(options.output)
+    return certificate
+
+
+def _check_output(output: Path, options: DiffOptions) -> None:
+    """Raises ConfigurationError where the comparison cannot go."""
+    if output.is_dir():
+        raise ConfigurationError(f"{output} is a folder; the comparison goes to a JSON file.")
+    if output.exists() and not options.overwrite:
+        raise ConfigurationError(f"{output} is there already; --overwrite replaces it.")
+    if output.exists() and "parts" not in table_in(output):
+        raise ConfigurationError(f"{output} is not replaced: it holds no comparison that xmodular wrote.")
+
+
+def _compared(options: DiffOptions, a: Source, b: Source) -> Certificate:
     with ExitStack() as stack:
         first, second = stack.enter_context(open_side(a)), stack.enter_context(open_side(b))
         codes = dict.fromkeys([*first.languages, *second.languages])
@@ -68,10 +87,7 @@ def _diff(options: DiffOptions, a: Source, b: Source) -> Certificate:
         parts = tuple(_compare(first, second))
         differing = {part.name for part in parts if part.status != "identical"}
         fields = (*compare_fields(first.fields, second.fields, differing), *_compare_tokenizers(first, second))
-    certificate = Certificate(options.a, options.b, parts, fields, tuple(sorted(allow)))
-    if options.output is not None:
-        certificate.to_json(options.output)
-    return certificate
+    return Certificate(options.a, options.b, parts, fields, tuple(sorted(allow)))
 
 
 def _allowed(name: str, codes: Sequence[str]) -> str:

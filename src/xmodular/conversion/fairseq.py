@@ -9,6 +9,7 @@ from xmodular.conversion.outcome import Converted, say
 from xmodular.conversion.reading import from_fairseq
 from xmodular.conversion.writing import write_fairseq
 from xmodular.options import ConvertOptions, build
+from xmodular.outputs import held
 
 __all__ = ["Converted", "convert"]
 
@@ -33,7 +34,8 @@ def convert(source: str | Path, *, output_dir: str | Path, **options: Any) -> Co
         ConfigurationError: file, weights and preset contradict each other, or the other format cannot hold the model.
     """
     made = build(ConvertOptions, {"source": str(source), "output_dir": output_dir, **options})
-    converted = from_fairseq(made) if made.to == "xmodular" else write_fairseq(made)
+    with held(made.output_dir):
+        converted = from_fairseq(made) if made.to == "xmodular" else write_fairseq(made)
     say(
         converted,
         f"Converted {converted.weights} weights of {converted.architecture} with {len(converted.config.languages)} "

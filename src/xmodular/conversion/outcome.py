@@ -1,4 +1,4 @@
-"""What both directions share: names, the answer, the check of the folder that is to be made."""
+"""What both directions share: names and the answer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 
 from xmodular.configuration import XmodConfig
 from xmodular.console import console
-from xmodular.errors import ConfigurationError
-from xmodular.options import ConvertOptions, UpcycleOptions
 
 WORDS = "roberta.embeddings.word_embeddings.weight"
 POSITIONS = "roberta.embeddings.position_embeddings.weight"
@@ -39,23 +37,6 @@ class Converted:
     ignored: Mapping[str, str]
     derived: tuple[str, ...]
     files: tuple[str, ...]
-
-
-def check_target(options: ConvertOptions | UpcycleOptions, source: Path) -> bool:
-    """Whether there is a folder to replace; raises ConfigurationError where none may be made."""
-    target, inside = options.output_dir.resolve(), source.resolve()
-    if target == inside or target in inside.parents:
-        raise ConfigurationError(f"--output-dir {options.output_dir} holds the source {source}; name another folder.")
-    if not target.exists():
-        return False
-    if not target.is_dir():
-        raise ConfigurationError(f"--output-dir {options.output_dir} is a file; name a folder.")
-    if any(target.iterdir()):
-        if not options.overwrite:
-            raise ConfigurationError(f"There is something in {options.output_dir} already; --overwrite replaces it.")
-        if not any((target / name).is_file() for name in ("config.json", "model.pt")):
-            raise ConfigurationError(f"{options.output_dir} holds no model; --overwrite replaces models only.")
-    return True
 
 
 def listed(lines: Sequence[str], most: int = 40) -> str:

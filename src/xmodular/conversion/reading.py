@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from xmodular.conversion.outcome import (
     TYPES,
     WORDS,
     Converted,
-    check_target,
     listed,
 )
 from xmodular.conversion.pickles import kind_of, shown
@@ -33,12 +33,14 @@ from xmodular.conversion.unpickle import load
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import folder_beside
 from xmodular.options import ConvertOptions
+from xmodular.outputs import check_model_folder
 
 
 def from_fairseq(options: ConvertOptions) -> Converted:
     """Convert from fairseq's format; see `convert`."""
     path = _find(Path(options.source))
-    replace = check_target(options, path)
+    check = partial(check_model_folder, options.output_dir, overwrite=options.overwrite, sources=[path, path.parent])
+    check()
     console.print(f"Converting {path} to {options.output_dir}")
     content = load(path)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
@@ -64,7 +66,7 @@ def from_fairseq(options: ConvertOptions) -> Converted:
         for name, part in content.items()
         if name not in ("model", "args", "cfg") and part is not None
     }
-    with folder_beside(options.output_dir, overwrite=replace) as folder:
+    with folder_beside(options.output_dir, check) as folder:
         if tokenizer is not None:
             keep_tokenizer(tokenizer, path.parent, folder, config)
         with quiet_transformers():

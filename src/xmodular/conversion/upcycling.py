@@ -17,13 +17,14 @@ from xmodular.catalogue import RELEASES
 from xmodular.configuration import XmodConfig
 from xmodular.console import console, quiet_transformers
 from xmodular.conversion.dense import fill, recognise, to_config
-from xmodular.conversion.outcome import Converted, check_target, say
+from xmodular.conversion.outcome import Converted, say
 from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
 from xmodular.files import folder_beside, is_missing_folder
 from xmodular.languages import code_problem, names_of, resolve
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.modeling.languages import make_neutral, same_language
 from xmodular.options import UpcycleOptions, build
+from xmodular.outputs import check_model_folder, held
 from xmodular.vocabulary import is_with_tokenizer, load_tokenizer, save_tokenizer
 from xmodular.weights import open_weights
 
@@ -51,7 +52,14 @@ def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Pa
     """
     given = {"model": str(model), "languages": languages, "output_dir": output_dir, **options}
     made = build(UpcycleOptions, given)
-    replace = check_target(made, Path(made.model))
+    with held(made.output_dir):
+        return _upcycle(made)
+
+
+def _upcycle(made: UpcycleOptions) -> Converted:
+    sources = [made.model, made.tokenizer]
+    check = functools.partial(check_model_folder, made.output_dir, overwrite=made.overwrite, sources=sources)
+    check()
     content = _config_of(made.model)
     codes = _codes(made.languages, content.get("languages") or ())
     console.print(f"Upcycling {made.model}; output goes to {made.output_dir}")
@@ -65,7 +73,7 @@ def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Pa
     rows = modular.config.vocab_size
     if tokenizer is not None and len(tokenizer) > rows:
         raise DataError(f"The tokenizer has {len(tokenizer)} pieces, {made.model} {rows} embeddings: not of one model.")
-    with folder_beside(made.output_dir, overwrite=replace) as folder, quiet_transformers():
+    with folder_beside(made.output_dir, check) as folder, quiet_transformers():
         if tokenizer is not None:
             save_tokenizer(tokenizer, folder, modular.config)
         modular.save_pretrained(folder)

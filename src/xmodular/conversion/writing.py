@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from xmodular.conversion.outcome import (
     TYPES,
     WORDS,
     Converted,
-    check_target,
     listed,
 )
 from xmodular.conversion.settings import problems, to_settings
@@ -31,13 +31,15 @@ from xmodular.conversion.table import DEFAULT_HEAD, NO_LM_HEAD, OURS_ALONE, VERS
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import folder_beside
 from xmodular.options import ConvertOptions
+from xmodular.outputs import check_model_folder
 from xmodular.weights import Weights, open_weights
 
 
 def write_fairseq(options: ConvertOptions) -> Converted:
     """Convert to fairseq's format; see `convert`."""
     source = Path(options.source)
-    replace = check_target(options, source)
+    check = partial(check_model_folder, options.output_dir, overwrite=options.overwrite, sources=[source])
+    check()
     if options.preset is not None:
         raise ConfigurationError("--preset is for checkpoints of fairseq; a model folder says its own shape.")
     config = read_config(options.source)
@@ -58,7 +60,7 @@ def write_fairseq(options: ConvertOptions) -> Converted:
         if unheld:
             raise ConfigurationError(f"{source} cannot be converted to fairseq's format:{listed(unheld)}")
         state, derived, left = _foreign(stored, config, head)
-        with folder_beside(options.output_dir, overwrite=replace) as folder:
+        with folder_beside(options.output_dir, check) as folder:
             files: list[str] = []
             if options.tokenizer and source.is_dir():
                 files = write_dictionary(source, folder, config.vocab_size)

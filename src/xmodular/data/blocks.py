@@ -24,7 +24,8 @@ from xmodular.data.sampling import Draw, block_lengths
 from xmodular.data.text import TextFiles
 from xmodular.data.tokenising import Encoder, tokenise
 from xmodular.errors import DataError, NoTextError
-from xmodular.files import written_beside
+from xmodular.files import folder_beside
+from xmodular.outputs import held
 from xmodular.vocabulary import fingerprint
 
 _FORMAT = 3
@@ -86,15 +87,16 @@ class BlockCache:
         place = self.folder / f"{text.language}-{text.part}-{self._key(text)[:16]}"
         if not (place / "index.json").is_file():
             try:
-                self._make(text, place, advance)
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with held(place, wait=True):  # another process may be making the same blocks
+                    if not (place / "index.json").is_file():
+                        self._make(text, place, advance)
             except OSError as error:
-                # Another process may have made the same blocks meanwhile.
-                if not (place / "index.json").is_file():
-                    raise DataError(
-                        f"The blocks of {text.language} cannot be written to {self.folder}: "
-                        f"{error.strerror or error}. Nothing half made is left there; "
-                        f"make room, or choose another folder with --cache-dir."
-                    ) from error
+                raise DataError(
+                    f"The blocks of {text.language} cannot be written to {self.folder}: "
+                    f"{error.strerror or error}. Nothing half made is left there; "
+                    f"make room, or choose another folder with --cache-dir."
+                ) from error
         index = json.loads((place / "index.json").read_text(encoding="utf-8"))
         shape = (index["blocks"], index["block_size"])
         return LanguageBlocks(
@@ -115,9 +117,7 @@ class BlockCache:
         ids = packing_ids(self.tokenizer)
         packer = Packer(self.packing, self.block_size, **ids)
         tokens = characters = size = 0
-        with written_beside(self.folder) as beside:
-            made = beside / place.name
-            made.mkdir()
+        with folder_beside(place) as made:
             # Written, not memory-mapped: on a full disk that is an error and not the end of the process.
             with (made / "blocks.bin").open("wb") as file, (made / "lengths.bin").open("wb") as lengths:
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,8 +19,10 @@ from xmodular.demo import meanings, surface
 from xmodular.demo.grammar import LANGUAGES, TOPICS
 from xmodular.demo.grammar import Question as Ask
 from xmodular.demo.meanings import LABELS, SPLITS, Meaning
-from xmodular.errors import InputError, LanguageError
+from xmodular.errors import ConfigurationError, InputError, LanguageError
+from xmodular.files import working_in
 from xmodular.languages import resolve
+from xmodular.outputs import held
 
 __all__ = [
     "LABELS",
@@ -258,6 +258,7 @@ def write_corpus(
     task_test: int = 600,
     languages: Sequence[str] = LANGUAGES,
     seed: int = 0,
+    overwrite: bool = False,
 ) -> Path:
     """Write text and tasks: `text/`, `text_dev/`, `topic/`, `ner/`, `nli/`, `qa/`, one file a language and split.
 
@@ -266,12 +267,13 @@ def write_corpus(
     sentence of a test file stands in a train, dev or text file of any language.
 
     Args:
-        folder: made if it is not there; of its contents, only the six named folders are replaced.
+        folder: made if it is not there; its other files stay.
         sentences_per_language: lines of `text/<language>.demo.txt`.
         task_train: rows of each task's train file; the dev file has a fifth of it.
         task_test: rows of each task's test files.
         languages: names of some of LANGUAGES, English among them.
         seed: another seed draws other sentences.
+        overwrite: replace the files of another corpus.
 
     Returns:
         `folder`.
@@ -279,6 +281,7 @@ def write_corpus(
     Raises:
         LanguageError: a language that the corpus does not have, or no English.
         InputError: a count below one.
+        ConfigurationError: files of another corpus are there, and `overwrite` is False.
     """
     counts = {
         "sentences_per_language": sentences_per_language,
@@ -292,21 +295,47 @@ def write_corpus(
     if SOURCE not in codes:
         raise LanguageError(f"languages has no {SOURCE}, the language of train and dev files: it has {codes}.")
     target = Path(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        _write_text(beside, codes, sentences_per_language, seed)
-        rows = {"train": task_train, "dev": max(1, task_train // 5), "test": task_test}
-        for task in _TASKS:
-            _write_task(beside, task, codes, rows, seed)
-        target.mkdir(exist_ok=True)
-        for written in sorted(beside.iterdir()):
-            if (target / written.name).exists():
-                shutil.rmtree(target / written.name)
-            os.replace(written, target / written.name)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with held(target):
+        target.mkdir(parents=True, exist_ok=True)
+        with working_in(target) as new:
+            _write_text(new, codes, sentences_per_language, seed)
+            rows = {"train": task_train, "dev": max(1, task_train // 5), "test": task_test}
+            for task in _TASKS:
+                _write_task(new, task, codes, rows, seed)
+            _take_over(new, target, overwrite)
     return target
+
+
+def _take_over(new: Path, target: Path, overwrite: bool) -> None:
+    """Move a corpus into its folder, in place of files of another one; all others stay.
+
+    Raises:
+        ConfigurationError: there are files of another corpus, and `overwrite` is False.
+    """
+    written = [path.relative_to(new) for path in sorted(new.rglob("*.*"))]
+    others = [path for path in _names() if path not in written and (target / path).is_file()]
+    changed = [
+        path for path in written
+        if (target / path).exists() and (target / path).read_bytes() != (new / path).read_bytes()
+    ]  # fmt: skip
+    if not overwrite and (others or changed):
+        raise ConfigurationError(
+            f"{target / (others or changed)[0]} is there already, of another corpus. Choose another folder, or "
+            "--overwrite it."
+        )
+    for path in written:
+        (target / path).parent.mkdir(exist_ok=True)
+        os.replace(new / path, target / path)
+    for path in others:
+        (target / path).unlink()
+
+
+def _names() -> Iterator[Path]:
+    """The files that a corpus may have."""
+    for part, suffix in (("text", ".demo"), ("text_dev", "")):
+        yield from (Path(part, f"{language}{suffix}.txt") for language in LANGUAGES)
+    for task, (_, _, suffix) in _TASKS.items():
+        yield from (Path(task, f"{language}.{split}.{suffix}") for language in LANGUAGES for split in SPLITS)
 
 
 def _write_text(folder: Path, languages: Sequence[str], count: int, seed: int) -> None:

@@ -16,8 +16,9 @@ from rich.table import Table
 from xmodular.console import console
 from xmodular.demo.corpus import LANGUAGES, write_corpus
 from xmodular.evaluation import evaluate
-from xmodular.files import write_json, written_beside
+from xmodular.files import write_json, write_text
 from xmodular.options import DemoOptions, build
+from xmodular.outputs import held
 from xmodular.prediction import fill_mask, predict
 from xmodular.results import Results
 from xmodular.sharing import pack_install
@@ -39,6 +40,11 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
         The topics' results: accuracy per language with its own adapter, with the English one, without, and by chance.
     """
     made = build(DemoOptions, {"output_dir": output_dir, **options})
+    with held(made.output_dir):
+        return _run(made)
+
+
+def _run(made: DemoOptions) -> Results:
     started = time.monotonic()
     folder = made.output_dir
     seconds: dict[str, float] = {}
@@ -48,7 +54,7 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
         console.rule(f"{number}  {title}", align="left")
 
     step(1, "write the corpus")
-    corpus = write_corpus(folder / "corpus", seed=made.seed)
+    corpus = write_corpus(folder / "corpus", seed=made.seed, overwrite=made.overwrite)
     console.print(f"Sentences from grammars in {corpus}")
 
     step(2, f"pretrain in all languages but {ADDED}")
@@ -84,6 +90,7 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
         packing="lines",
         max_length=_LONGEST,
         output_dir=folder / "base" / "eval",
+        overwrite=made.overwrite,
     )
 
     step(4, f"fine-tune in {SOURCE} only: topics, names, questions")
@@ -129,6 +136,7 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
             str(corpus / data),
             adapter=("right", "source", "none"),
             output_dir=folder / name / "eval",
+            overwrite=made.overwrite,
         )
         for name, (_, data, _) in tasks.items()
     }
@@ -182,12 +190,10 @@ def _predict_mixed(folder: Path, corpus: Path) -> None:
         lines = (corpus / "topic" / f"{code}.test.jsonl").read_text(encoding="utf-8").splitlines()[:200]
         rows += [{**json.loads(line), "written_in": code} for line in lines]
     rows.sort(key=lambda row: (row["id"], row["written_in"]))
-    with written_beside(folder) as beside:
-        text = "".join(
-            json.dumps({"text": row["text"], "written_in": row["written_in"]}, ensure_ascii=False) + "\n"
-            for row in rows
-        )
-        (beside / "mixed.jsonl").write_text(text, encoding="utf-8")
+    text = "".join(
+        json.dumps({"text": row["text"], "written_in": row["written_in"]}, ensure_ascii=False) + "\n" for row in rows
+    )
+    write_text(folder / "mixed.jsonl", text)
     predict(folder / "topic", folder / "mixed.jsonl", folder / "mixed.topics.jsonl", identify=True, overwrite=True)
     answers = (folder / "mixed.topics.jsonl").read_text(encoding="utf-8").splitlines()
     table = Table("written in", "rows", "identified", "topic right", title="A mixed file", title_justify="left")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from xmodular.evaluation.sets import TestSet, check_labels, find_sets
 from xmodular.evaluation.subjects import Subject, is_for_perplexity, subjects_of
 from xmodular.evaluation.text import score_text
 from xmodular.evaluation.units import with_units
+from xmodular.files import written_beside
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions, build
+from xmodular.outputs import RESULTS, check_results_folder, held
 from xmodular.results import Results
 from xmodular.rows import InMemory, sources_of
 from xmodular.tasks import Room, Task, longest, read_labels, room_of, task_of
@@ -79,9 +82,23 @@ def _evaluate(
     models: Sequence[XmodPreTrainedModel | str | Path],
     named: Mapping[str, str] | None,
 ) -> Results:
+    if options.output_dir is None:
+        return _evaluated(options, models, named, lambda: None)
+    _check_folder(options.output_dir)
+    sources = [*options.model, *options.data, options.tokenizer]
+    check = partial(check_results_folder, options.output_dir, overwrite=options.overwrite, sources=sources)
+    with held(options.output_dir):
+        check()
+        return _evaluated(options, models, named, check)
+
+
+def _evaluated(
+    options: EvaluateOptions,
+    models: Sequence[XmodPreTrainedModel | str | Path],
+    named: Mapping[str, str] | None,
+    check: Callable[[], None],
+) -> Results:
     started = time.monotonic()
-    if options.output_dir is not None:
-        _check_folder(options.output_dir)
     subjects = subjects_of(models, options.source)
     model = subjects[0].load(options.precision)
     task = task_of(model)
@@ -132,10 +149,12 @@ def _evaluate(
     )
     console.print(results.table())
     if options.output_dir is not None:
-        written = results.save(options.output_dir)
-        if options.predictions:
-            write_predictions(options.output_dir, subjects, scored, sets)
-            written.append("predictions.jsonl")
+        check()
+        with written_beside(options.output_dir, gone=RESULTS) as beside:
+            written = results.save(beside)
+            if options.predictions:
+                write_predictions(beside, subjects, scored, sets)
+                written.append("predictions.jsonl")
         console.print(f"Saved {', '.join(written)} in {options.output_dir}")
     return results
 

@@ -14,7 +14,7 @@ from xmodular.evaluation.conditions import Job
 from xmodular.evaluation.rows import Scored
 from xmodular.evaluation.sets import TestSet
 from xmodular.evaluation.subjects import Subject
-from xmodular.files import json_text, written_beside
+from xmodular.files import json_text
 from xmodular.options import EvaluateOptions, as_record, build
 from xmodular.results import Row
 from xmodular.tasks.qa import ANSWERS
@@ -87,7 +87,7 @@ def write_predictions(
     folder: Path, subjects: Sequence[Subject], scored: Sequence[Mapping[Job, Scored]], sets: Mapping[str, TestSet]
 ) -> None:
     """One JSON line per model, way to read and row."""
-    with written_beside(folder) as beside, (beside / "predictions.jsonl").open("w", encoding="utf-8") as file:
+    with (folder / "predictions.jsonl").open("w", encoding="utf-8") as file:
         for subject, found in zip(subjects, scored, strict=True):
             for job, each in found.items():
                 for example, prediction in zip(sets[job.reading.language].examples, each.predictions, strict=True):

@@ -18,7 +18,7 @@ from transformers.utils import cached_file
 
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, InputError, LanguageError
-from xmodular.files import written_beside
+from xmodular.files import written_file
 from xmodular.languages import resolve, resolve_all
 from xmodular.modeling import languages as life
 from xmodular.modeling.labels import real_positions
@@ -26,6 +26,7 @@ from xmodular.modeling.pruning import prune_heads
 from xmodular.modeling.shortcuts import tracing
 from xmodular.modeling.trainable import TRAINABLE, ParameterGroup, language_of, parameter_group
 from xmodular.options import WeightPrecision
+from xmodular.outputs import own_tokenizers
 from xmodular.packs import Misfit, Pack, read_pack, write_pack
 
 logger = logging.getLogger(__name__)
@@ -161,17 +162,16 @@ class XmodPreTrainedModel(PreTrainedModel):
         """Writes the model into a folder, as transformers does; tokenizers of single languages lie beside it."""
         later = push_to_hub and bool(self.config.vocabularies)  # once the tokenizers are there
         upload = {name: kwargs.pop(name) for name in _UPLOAD if later and name in kwargs}
-        super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub and not later, **kwargs)
         folder = Path(save_directory)
+        before = own_tokenizers(folder)
+        super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub and not later, **kwargs)
         if not is_main_process or not folder.is_dir():
             return
-        if self.tokenizers:
-            with written_beside(folder) as beside:
-                for code, text in self.tokenizers.items():
-                    (beside / f"tokenizer.{code}.json").write_bytes(text.encode())
-        for path in folder.glob("tokenizer.*.json"):
-            if path.name.split(".")[1] not in self.config.vocabularies:
-                path.unlink()  # of a language that is gone
+        for code, text in self.tokenizers.items():
+            with written_file(folder / f"tokenizer.{code}.json") as new:
+                new.write_bytes(text.encode())
+        for name in before - {f"tokenizer.{code}.json" for code in self.config.vocabularies}:
+            (folder / name).unlink(missing_ok=True)  # of a language that is gone
         if later:
             repository = upload.pop("repo_id", folder.name)
             if "token" in kwargs:

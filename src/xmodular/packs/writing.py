@@ -18,6 +18,7 @@ from xmodular.errors import PackError
 from xmodular.files import folder_beside, sha256_of
 from xmodular.languages import names_of
 from xmodular.options import PRECISIONS
+from xmodular.outputs import check_replaceable
 from xmodular.packs import manifest
 from xmodular.packs.base import DTYPES, Base
 from xmodular.packs.card import card
@@ -61,7 +62,11 @@ def write_pack(
             or a value is too large for the precision.
     """
     target = Path(folder)
-    check_target(target, overwrite=overwrite)
+
+    def check() -> None:
+        check_target(target, overwrite=overwrite)
+
+    check()
     if (embeddings is None) != (tokenizer is None):
         raise PackError("A vocabulary of the language's own is both embeddings and a tokenizer; only one is given.")
     tensors = {ADAPTER: dict(adapter)} | ({EMBEDDINGS: dict(embeddings)} if embeddings is not None else {})
@@ -94,23 +99,20 @@ def write_pack(
     if found:
         raise PackError("The language pack cannot be written:\n" + "\n".join(f"  - {problem}" for problem in found))
     stored = {name: _cast(part, dtype) for name, part in tensors.items()}
-    try:
-        with folder_beside(target, overwrite=overwrite) as beside:
-            for name, part in stored.items():
-                save_file(part, beside / name, metadata={"format": "pt"})
-            if tokenizer is not None:
-                (beside / TOKENIZER).write_text(tokenizer, encoding="utf-8", newline="")
-            for name, record in content["files"].items():
-                record |= _record(beside / name)
-            content["checksum"] = manifest.checksum(content)
-            text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-            if len(text.encode()) > manifest.MAX_MANIFEST:
-                raise PackError(f"Note and scores are too long: {MANIFEST} holds {manifest.MAX_MANIFEST:,} bytes.")
-            (beside / MANIFEST).write_text(text, encoding="utf-8")
-            (beside / CARD).write_text(card(of_manifest(target, content)), encoding="utf-8")
-            of_manifest(beside, content).check()
-    except FileExistsError as error:
-        raise PackError(f"{error} Choose another folder, or overwrite it.") from None
+    with folder_beside(target, check) as beside:
+        for name, part in stored.items():
+            save_file(part, beside / name, metadata={"format": "pt"})
+        if tokenizer is not None:
+            (beside / TOKENIZER).write_text(tokenizer, encoding="utf-8", newline="")
+        for name, record in content["files"].items():
+            record |= _record(beside / name)
+        content["checksum"] = manifest.checksum(content)
+        text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+        if len(text.encode()) > manifest.MAX_MANIFEST:
+            raise PackError(f"Note and scores are too long: {MANIFEST} holds {manifest.MAX_MANIFEST:,} bytes.")
+        (beside / MANIFEST).write_text(text, encoding="utf-8")
+        (beside / CARD).write_text(card(of_manifest(target, content)), encoding="utf-8")
+        of_manifest(beside, content).check()
     return of_manifest(target, content)
 
 
@@ -118,22 +120,13 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     """Make sure that a pack may be written here.
 
     Raises:
-        PackError: there is something that is no pack, or `overwrite` is False.
+        PackError: there is something that is no part of a pack, or `overwrite` is False.
     """
-    if not target.exists():
-        return
-    if not overwrite:
-        raise PackError(f"{target} is there already. Choose another folder, or overwrite it.")
-    if not target.is_dir():
-        raise PackError(f"{target} is a file; a language pack is a folder.")
-    names = sorted(path.name for path in target.iterdir())
-    if strange := [name for name in names if name not in FILES]:
-        raise PackError(
-            f"{target} is not replaced: {', '.join(strange[:3])} {'is' if len(strange) == 1 else 'are'} no part of a "
-            "language pack."
-        )
-    if names and MANIFEST not in names:
-        raise PackError(f"{target} is not replaced: it is no language pack, there is no {MANIFEST} in it.")
+
+    def is_pack(folder: Path) -> bool:
+        return (folder / MANIFEST).is_file()
+
+    check_replaceable(target, "a language pack", is_pack, FILES.__contains__, overwrite=overwrite, error=PackError)
 
 
 def _dtype(tensors: Mapping[str, Mapping[str, Tensor]], precision: str) -> str:

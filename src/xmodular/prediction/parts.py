@@ -10,18 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows, where two runs at once are not kept apart
-    fcntl = None  # type: ignore[assignment]
+from xmodular.outputs import PREFIX, remove
 
 JOURNAL = "predict.json"
 _OURS = ("part-*.jsonl", "part-*.parquet", "bad-*.jsonl")
@@ -55,12 +50,11 @@ class Parts:
     def __init__(self, folder: Path, run: Mapping[str, Any], *, overwrite: bool) -> None:
         self.folder = folder
         self._run = json.loads(json.dumps(run))
-        before, self._seen = read_journal(folder), self._look()
+        before = read_journal(folder)
         if before is not None and not before["complete"] and not self.rows():
             before = None  # nothing was done
         self.complete = False
         self._begun = False
-        self._held: int | None = None
         if before is None or (overwrite and (before["run"] != self._run or before["complete"])):
             self.count = 0
         elif before["run"] != self._run:
@@ -73,55 +67,21 @@ class Parts:
             self.complete = before["complete"]
 
     def begin(self) -> None:
-        """Make the folder ready for the next part; only now is what another run left thrown away.
-
-        Raises:
-            ConfigurationError: another run writes there, or has since it was looked at.
-        """
-        if self.folder.exists():
-            self._hold()
-        if self._look() != self._seen:
-            raise ConfigurationError(f"Another run has written to {self.folder} meanwhile: start this one again.")
+        """Make the folder ready for the next part; only now is what another run left thrown away."""
         if not self.count:
             if (self.folder / JOURNAL).is_file():
                 # If the removal is interrupted, what is left is no run.
                 write_json(self.folder / JOURNAL, {"complete": False, "run": None})
             discard(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._hold()
             write_json(self.folder / JOURNAL, {"complete": False, "run": self._run})
         _tidy(self.folder)
         self._begun = True
 
-    def _look(self) -> tuple[dict[str, Any] | None, int]:
-        """How far the run in the folder is."""
-        return read_journal(self.folder), len(self.rows())
-
     def leave(self) -> None:
-        """Let others have the folder, and leave nothing of a run that has done nothing."""
+        """Leave nothing of a run that has done nothing."""
         if self._begun and not self.count:
             discard(self.folder)
-        self._release()
-
-    def _hold(self) -> None:
-        """Keep other runs out of the folder until `leave`, or until the process ends, by whatever."""
-        self._release()
-        if fcntl is None:
-            return
-        self._held = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(
-                f"Another run is writing to {self.folder}: wait until it has ended, or name another output."
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-
-    def _release(self) -> None:
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
 
     def lines(self) -> Iterator[bytes]:
         """The lines of rows that are done."""
@@ -204,7 +164,7 @@ def read_journal(folder: Path) -> dict[str, Any] | None:
     path = folder / JOURNAL
     if not path.is_file():
         if folder.exists() and (
-            not folder.is_dir() or any(not each.name.startswith(".writing-") for each in folder.iterdir())
+            not folder.is_dir() or any(not each.name.startswith(PREFIX) for each in folder.iterdir())
         ):
             raise ConfigurationError(f"{folder} is there and holds no run of predict: name another place.")
         return None
@@ -231,11 +191,8 @@ def discard(folder: Path) -> None:
 
 def _tidy(folder: Path) -> None:
     """Remove what a killed run was writing."""
-    for path in [*folder.glob("*.writing"), *folder.glob(".writing-*")]:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    for path in [*folder.glob("*.writing"), *folder.glob(f"{PREFIX}*")]:
+        remove(path)
 
 
 def strangers_in(folder: Path) -> list[str]:

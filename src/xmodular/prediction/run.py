@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import Any
 
 from xmodular.console import console, counted, progress_bar
 from xmodular.errors import ConfigurationError, DataError
-from xmodular.files import write_json
+from xmodular.files import put, write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PredictOptions, as_record, build
+from xmodular.outputs import check_apart, held
 from xmodular.prediction.lines import FORMATS, bad_lines, read_lines, write_as, write_parquet
 from xmodular.prediction.parts import (
     JOURNAL,
@@ -87,11 +88,17 @@ def predict(model: XmodPreTrainedModel | str | Path, input: Any, output: str | P
 
 
 def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
+    with nullcontext() if options.output == "-" else held(options.output):
+        return _predicted(options, given)
+
+
+def _predicted(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
     to_stdout = options.output == "-"
     output = Path(options.output)
     # What appears at once, when all is done, has its parts beside it; else the parts themselves are the output.
     whole = options.shard_rows is None or bool(parquet_files(options.input))
     if not to_stdout:
+        check_apart(output, [options.model if given is None else None, options.tokenizer])
         if not isinstance(options.input, InMemory):
             _check_apart(Path(options.input).resolve(), output.resolve())
         _check_output(options, output, whole)
@@ -255,9 +262,13 @@ def _publish(parts: Parts, options: PredictOptions, work: Work, rows: int, bad_c
     else:
         bad_rows.unlink(missing_ok=True)
     parts.finish(rows, bad_count)
-    if output.is_dir():  # of a run before
-        discard(output)
-    os.replace(merged, output)
+    if merged.is_dir():
+        if strangers := strangers_in(output) if output.exists() else []:
+            raise ConfigurationError(f"{output} also holds {', '.join(strangers)[:100]}: name another place.")
+        put(merged, output)
+        discard(merged)  # a run before, if there was one
+    else:
+        os.replace(merged, output)
     discard(parts.folder)
 
 

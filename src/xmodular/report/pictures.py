@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xmodular.errors import ConfigurationError
-from xmodular.files import written_beside
+from xmodular.files import written_file
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -74,8 +74,8 @@ def bar_picture(
     axes.set_title(title)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=min(len(series), 4), frameon=False)
-    with written_beside(path.parent) as folder:
-        figure.savefig(folder / path.name, dpi=150)
+    with written_file(path) as new:
+        figure.savefig(new, dpi=150)
 
 
 def heat_picture(
@@ -121,8 +121,8 @@ def heat_picture(
     axes.set_title(title)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
-    with written_beside(path.parent) as folder:
-        figure.savefig(folder / path.name, dpi=150)
+    with written_file(path) as new:
+        figure.savefig(new, dpi=150)
 
 
 def _check(path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from xmodular.errors import ConfigurationError, DataError
-from xmodular.files import write_json, written_beside
+from xmodular.files import write_json, write_text
 from xmodular.results import tables
 from xmodular.results.page import html
 from xmodular.results.pictures import draw, draw_matrix
@@ -97,7 +97,7 @@ class Results(Scores):
             title: its title; task and runs unless said.
         """
         self._check_rows()
-        self._write(Path(path), html(self, title))
+        write_text(Path(path), html(self, title))
 
     def plot(self, path: Path | str, *, metric: str | None = None) -> None:
         """Draw one metric as bars with 95 % intervals: a group per language.
@@ -117,7 +117,7 @@ class Results(Scores):
         """
         folder = Path(folder)
         self.to_json(folder / "results.json")
-        self._write(folder / "results.md", self.markdown())
+        write_text(folder / "results.md", self.markdown())
         self.report(folder / "report.html")
         names = ["results.json", "results.md", "report.html", "results.png", "results.svg"]
         for name in names[3:]:
@@ -131,7 +131,3 @@ class Results(Scores):
     def _check_rows(self) -> None:
         if not self.rows:
             raise ConfigurationError("These results have no rows: there is nothing to show.")
-
-    def _write(self, path: Path, text: str) -> None:
-        with written_beside(path.parent) as beside:
-            (beside / path.name).write_text(text, encoding="utf-8")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from xmodular.configuration import XmodConfig
@@ -11,7 +14,9 @@ from xmodular.console import console, quiet_transformers
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import folder_beside, write_json
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.sharing.replacing import OWN, replaced_in
+from xmodular.options import PackInstallOptions, PackRemoveOptions
+from xmodular.outputs import check_apart, check_model_folder, held, is_weights, own_tokenizers
+from xmodular.sharing.replacing import replaced_in
 from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of, save_tokenizer
 
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
@@ -32,12 +37,34 @@ def tokenizer_hash(model: XmodPreTrainedModel) -> str | None:
         return None
 
 
-def target_of(source: str, output_dir: Path | None, given: XmodPreTrainedModel | None, overwrite: bool) -> Path | None:
-    """The folder that a changed model goes to; None if it is an object that stays one.
+@contextmanager
+def target_of(
+    options: PackInstallOptions | PackRemoveOptions, given: XmodPreTrainedModel | None, *sources: object
+) -> Iterator[Path | None]:
+    """Yield the folder that a changed model goes to, held until it is there; None if it is an object that stays one.
+
+    Args:
+        options: of the verb.
+        given: the model, if it is an object.
+        sources: what else is read.
 
     Raises:
-        ConfigurationError: it is taken, or it is unknown.
+        ConfigurationError: it is taken, or holds a source, or is unknown.
     """
+    target = _target(options.model, options.output_dir, given)
+    with nullcontext() if target is None else held(target):
+        if target is not None and not in_place(options.model, target):
+            _check_target(options, target, *sources)
+        elif target is not None:
+            check_apart(target, sources, names=lambda name: is_weights(name) or name == "config.json")
+        yield target
+
+
+def _check_target(options: PackInstallOptions | PackRemoveOptions, target: Path, *sources: object) -> None:
+    check_model_folder(target, overwrite=options.overwrite, sources=[options.model, *sources])
+
+
+def _target(source: str, output_dir: Path | None, given: XmodPreTrainedModel | None) -> Path | None:
     if output_dir is None:
         if given is not None:
             return None
@@ -47,13 +74,6 @@ def target_of(source: str, output_dir: Path | None, given: XmodPreTrainedModel |
                 "goes."
             )
         return Path(source)
-    if output_dir.exists() and not in_place(source, output_dir):
-        if not output_dir.is_dir():
-            raise ConfigurationError(f"{output_dir} is a file; the output needs a folder.")
-        if not overwrite:
-            raise ConfigurationError(f"{output_dir} is there already. Choose another folder, or --overwrite it.")
-        if any(output_dir.iterdir()) and not (output_dir / "config.json").is_file():
-            raise ConfigurationError(f"{output_dir} is not replaced: it holds no model, there is no config.json in it.")
     return output_dir
 
 
@@ -61,19 +81,25 @@ def in_place(source: str, target: Path) -> bool:
     return Path(source).exists() and target.exists() and Path(source).samefile(target)
 
 
-def save_changed(model: XmodPreTrainedModel, source: str, target: Path) -> None:
+def save_changed(
+    model: XmodPreTrainedModel,
+    options: PackInstallOptions | PackRemoveOptions,
+    target: Path,
+    *sources: object,
+) -> None:
     """Save a changed model to its own folder, whose other files stay, or to a new one, where they come along.
 
-    Its weights are one file, so that they change in one moment.
+    Its weights are one file, so that they change in one moment. Arguments as for `target_of`.
     """
     console.print(f"Writing the model to {target}")
+    source = options.model
     with quiet_transformers():
         if in_place(source, target):
             with replaced_in(target) as beside:
                 model.save_pretrained(beside, max_shard_size=_ONE_FILE)
                 _tell_length(target, beside, model.config)
         else:
-            with folder_beside(target, overwrite=True) as beside:
+            with folder_beside(target, partial(_check_target, options, target, *sources)) as beside:
                 model.save_pretrained(beside, max_shard_size=_ONE_FILE)
                 _bring_along(source, beside, model.config)
                 _tell_length(beside, beside, model.config)
@@ -88,8 +114,9 @@ def _bring_along(source: str, target: Path, config: XmodConfig) -> None:
         except DataError:
             return
     else:
+        owned = own_tokenizers(Path(source))  # written with the model, as far as its languages are there
         for path in Path(source).iterdir():
-            own = OWN.fullmatch(path.name) is not None  # written with the model, as far as its languages are there
+            own = path.name in owned
             small = path.is_file() and path.stat().st_size <= _SMALL and path.suffix not in _WEIGHT_SUFFIXES
             if small and not own and not path.name.startswith(".") and not (target / path.name).exists():
                 shutil.copy2(path, target / path.name)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from xmodular.files import working_in
+from xmodular.outputs import READY, held, is_weights, move_ready, own_tokenizers, remove
+
 _CONFIG = "config.json"
-_WEIGHTS = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
-OWN = re.compile(r"tokenizer\.[A-Za-z][\w\-]*\.json")  # of a language with a vocabulary of its own
 
 
 @contextmanager
@@ -23,41 +22,41 @@ def replaced_in(folder: Path) -> Iterator[Path]:
 
     An error or Ctrl-C leaves the folder as it was. A process that is killed while files are renamed leaves a model
     that loads: old, new, or with the languages that the old and the new model have alike, whose weights are in the old
-    file as in the new one.
+    file as in the new one. Whoever holds the folder next makes it the new one.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    new, old = beside / "new", beside / "old"
-    try:
+    with held(folder), working_in(folder) as work:
+        new, old = work / "new", work / "old"
         new.mkdir()
         old.mkdir()
         yield new
         names = [path.name for path in new.iterdir()]
-        gone = [path.name for path in folder.iterdir() if _WEIGHTS.fullmatch(path.name) or OWN.fullmatch(path.name)]
+        before = own_tokenizers(folder)
+        gone = [path.name for path in folder.iterdir() if is_weights(path.name) or path.name in before]
         gone = [name for name in gone if name not in names]
-        common = beside / _CONFIG
-        common.write_text(json.dumps(_common(folder, new), indent=2), encoding="utf-8")
+        common = json.dumps(_common(folder, new), indent=2)
+        (work / _CONFIG).write_text(common, encoding="utf-8")
+        (work / "gone.json").write_text(json.dumps(gone), encoding="utf-8")
         for name in (*names, *gone):
             if (folder / name).exists():
                 _keep(folder / name, old / name)
+        ready = folder / READY
         try:
-            # A folder is searched for model.safetensors first: once that is new, older shards do not count.
-            os.replace(common, folder / _CONFIG)
-            for name in sorted(names, key=lambda name: (name == _CONFIG, not _WEIGHTS.fullmatch(name))):
-                os.replace(new / name, folder / name)
-            for name in gone:
-                (folder / name).unlink()
+            os.replace(work, ready)
+            move_ready(folder)
+            os.replace(ready, work)
         except BaseException:
+            kept = (ready if ready.exists() else work) / "old"
             for name in (*names, *gone):
-                if (old / name).exists():
-                    os.replace(old / name, folder / name)
+                if (kept / name).exists():
+                    os.replace(kept / name, folder / name)
                 else:
                     (folder / name).unlink(missing_ok=True)
             raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        finally:
+            remove(ready)
 
 
 def _common(folder: Path, new: Path) -> dict[str, Any]:

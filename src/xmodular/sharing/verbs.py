@@ -13,6 +13,7 @@ from xmodular.errors import ConfigurationError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PackInstallOptions, PackRemoveOptions, PackSaveOptions, build
+from xmodular.outputs import check_apart, held
 from xmodular.packs import Pack, check_repository, check_target, push_pack, read_pack
 from xmodular.results import Results
 from xmodular.sharing.models import in_place, save_changed, target_of, tokenizer_hash
@@ -47,6 +48,12 @@ def pack_save(model: XmodPreTrainedModel | str | Path, language: str, **options:
 
 
 def _pack_save(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> Pack:
+    with held(options.output_dir):
+        return _saved(options, given)
+
+
+def _saved(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> Pack:
+    check_apart(options.output_dir, [options.model, options.results])
     check_target(options.output_dir, overwrite=options.overwrite)
     if options.push_to_hub is not None:
         check_repository(options.push_to_hub)
@@ -99,7 +106,13 @@ def pack_install(pack: Pack | str | Path, model: XmodPreTrainedModel | str | Pat
 
 
 def _pack_install(options: PackInstallOptions, given: XmodPreTrainedModel | None, opened: Pack | None) -> str:
-    target = target_of(options.model, options.output_dir, given, options.overwrite)
+    with target_of(options, given, options.pack if opened is None else opened.folder) as target:
+        return _installed(options, given, opened, target)
+
+
+def _installed(
+    options: PackInstallOptions, given: XmodPreTrainedModel | None, opened: Pack | None, target: Path | None
+) -> str:
     pack = opened if opened is not None else read_pack(options.pack)
     pack.check()
     model = given if given is not None else load_saved(options.model)
@@ -111,7 +124,7 @@ def _pack_install(options: PackInstallOptions, given: XmodPreTrainedModel | None
         )
     agreed = [part for part in _compared(pack, tokenizer) if part not in differing]
     if target is not None:
-        save_changed(model, options.model, target)
+        save_changed(model, options, target, pack.folder)
     where = target if target is not None else "the model (not saved: no output_dir)"
     console.print(f"Installed {pack.title} as {code} in {where}: {len(model.languages)} languages")
     console.print(f"The same in the pack's base and in this model: {_listed(agreed)}")
@@ -145,12 +158,12 @@ def pack_remove(model: XmodPreTrainedModel | str | Path, language: str, **option
 
 
 def _pack_remove(options: PackRemoveOptions, given: XmodPreTrainedModel | None) -> str:
-    target = target_of(options.model, options.output_dir, given, options.overwrite)
-    model = given if given is not None else load_saved(options.model)
-    code = resolve(options.language, model.languages)
-    model.remove_language(code)
-    if target is not None:
-        save_changed(model, options.model, target)
+    with target_of(options, given) as target:
+        model = given if given is not None else load_saved(options.model)
+        code = resolve(options.language, model.languages)
+        model.remove_language(code)
+        if target is not None:
+            save_changed(model, options, target)
     where = target if target is not None else "the model (not saved: no output_dir)"
     console.print(f"Removed {code} from {where}: {len(model.languages)} languages")
     return code

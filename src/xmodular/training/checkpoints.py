@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from xmodular.errors import TrainingError
+from xmodular.outputs import remove, table_in
 
 _SEAL = "complete.json"
 STAGING = ".writing"  # where a checkpoint is while it is written, beside the others
@@ -113,6 +113,8 @@ def publish(staged: Path, target: Path, keep: int, best: int | None = None) -> N
     _to_disk(seal)
     if target.exists():
         _remove(target)
+    if target.exists():  # with files of somebody else's in it
+        os.replace(target, target.with_name(f"other-{target.name}"))
     os.replace(staged, target)
     if keep:
         for old in sorted(_checkpoints(target.parent), key=checkpoint_step)[:-keep]:
@@ -148,6 +150,21 @@ def _to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def remove_checkpoints(output_dir: Path) -> None:
+    """Remove all checkpoints of a run, and what is left of half-written ones. Other files stay."""
+    folder = output_dir / "checkpoints"
+    remove(folder / STAGING)
+    for checkpoint in _checkpoints(folder):
+        _remove(checkpoint)
+    with suppress(OSError):  # it is not there, or not empty
+        folder.rmdir()
+
+
 def _remove(checkpoint: Path) -> None:
-    (checkpoint / _SEAL).unlink(missing_ok=True)  # first, so that what is left half removed is not taken for whole
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    """Remove the files that a checkpoint's seal lists, and the seal last: what is half removed can be told by it."""
+    for name in (*table_in(checkpoint / _SEAL), _SEAL):
+        (checkpoint / name).unlink(missing_ok=True)
+    folders = [path for path in checkpoint.rglob("*") if path.is_dir()]
+    for folder in (*sorted(folders, reverse=True), checkpoint):
+        with suppress(OSError):  # it has other files
+            folder.rmdir()

@@ -36,6 +36,8 @@ from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.modeling.languages import check_tokenizer
 from xmodular.options import ExtendOptions, build
+from xmodular.outputs import check_apart, held, is_of_run
+from xmodular.packs import check_target
 from xmodular.pieces import start_rows
 from xmodular.tasks import given_model, load_saved, tokenizer_of
 from xmodular.training import contents
@@ -45,7 +47,7 @@ from xmodular.training.corpus import arguments_of, blocks_of, collator, measured
 from xmodular.training.growing import Beginning, save
 from xmodular.training.log import RunLog
 from xmodular.training.pairs import held_out, read_pairs
-from xmodular.training.runs import Run, Start, begin, check_apart, check_made, print_trainable
+from xmodular.training.runs import Run, Start, begin, check_made, print_trainable, sources_of_run
 from xmodular.training.supervised import source_hash
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
@@ -77,7 +79,9 @@ def extend(
         TrainingError: a weight moved that should not have.
     """
     given, source = given_model(model)
-    return _extend(build(ExtendOptions, {"model": source, "language": language, "text": text, **options}), given)
+    made = build(ExtendOptions, {"model": source, "language": language, "text": text, **options})
+    with held(made.output_dir):
+        return _extend(made, given)
 
 
 def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) -> Run:
@@ -86,7 +90,8 @@ def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) ->
     beginning = Beginning.of(options, model)
     if not set(model.languages) - set(model.config.vocabularies):
         raise ConfigurationError(f"No language of {options.model} reads its shared vocabulary: nothing to start from.")
-    check_apart(options.model, options.output_dir)
+    check_apart(options.output_dir, sources_of_run(options), names=is_of_run)
+    check_target(options.output_dir / "pack", overwrite=True)
     before = copy.deepcopy(model) if given is not None else None
     if options.parallel is not None:
         return _by_translations(options, options.parallel, model, beginning, before)

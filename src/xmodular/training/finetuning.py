@@ -7,7 +7,6 @@ adapter is then used beside another's.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from transformers import TrainingArguments, set_seed
 from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console, counted, quiet_transformers
 from xmodular.errors import ConfigurationError, TrainingError
-from xmodular.files import written_beside
+from xmodular.files import write_text
 from xmodular.modeling import ParameterGroup, XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
+from xmodular.outputs import check_apart, held, is_of_run
 from xmodular.rows import sources_of
 from xmodular.tasks import (
     Task,
@@ -38,12 +38,12 @@ from xmodular.tasks.heads import names_in
 from xmodular.tasks.labels import spread
 from xmodular.training import contents
 from xmodular.training.card import card
-from xmodular.training.checkpoints import damage, saving
+from xmodular.training.checkpoints import damage, remove_checkpoints, saving
 from xmodular.training.corpus import schedule
 from xmodular.training.doubts import doubts, learned_nothing
 from xmodular.training.log import RunLog
 from xmodular.training.passes import Passes
-from xmodular.training.runs import Run, Start, begin, check_apart, print_trainable, save_run
+from xmodular.training.runs import Run, Start, begin, print_trainable, save_run, sources_of_run
 from xmodular.training.seeds import each_seed
 from xmodular.training.stopping import Best, Progress
 from xmodular.training.supervised import Readings, Rows, commonest, read, readings, training_codes, validation_codes
@@ -82,9 +82,8 @@ def finetune(model: XmodPreTrainedModel | str | Path, train: Any, **options: Any
     if "dev" in values:
         values["dev"] = _listed(values["dev"], "dev")
     made = build(FinetuneOptions, values)
-    if made.seeds:
-        return each_seed(made, given, _finetune, _DECISIVE)
-    return _finetune(made, given)
+    with held(made.output_dir):
+        return each_seed(made, given, _finetune, _DECISIVE) if made.seeds else _finetune(made, given)
 
 
 def _listed(sources: Any, name: str) -> Any:
@@ -97,7 +96,7 @@ def _listed(sources: Any, name: str) -> Any:
 def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None) -> Run:
     task = task_named(options.task)
     arguments = _arguments(options)
-    check_apart(options.model, options.output_dir)
+    check_apart(options.output_dir, sources_of_run(options), names=is_of_run)
     _check_unfinished(options)
     rows, dev_rows, labels = _rows(task, options, read_config(options.model) if given is None else given.config)
     origin = contents.base(options.model, given)
@@ -234,11 +233,10 @@ def _save(
     pairs = "hypothesis" in task_named(options.task).fields and len(rows.examples[0].texts) == 2
     dev_sources = None if dev is None else dev.sources
     with saving("The model", options.output_dir):
-        with written_beside(options.output_dir) as folder:
-            text = card(run, options, languages, rows.sources, dev_sources, groups, pairs=pairs, warnings=warnings)
-            (folder / "README.md").write_text(text, encoding="utf-8")
+        text = card(run, options, languages, rows.sources, dev_sources, groups, pairs=pairs, warnings=warnings)
+        write_text(options.output_dir / "README.md", text)
         save_run(run, options)
-    shutil.rmtree(options.output_dir / "checkpoints", ignore_errors=True)
+    remove_checkpoints(options.output_dir)
     console.print(f"Saved model, tokenizer, model card, metrics.json and options.json in {options.output_dir}")
 
 

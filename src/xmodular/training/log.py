@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from xmodular.files import json_text, written_beside
+from xmodular.files import json_text, write_text
 from xmodular.training.checkpoints import saving
 
 _NAMES = ("loss", "grad_norm", "learning_rate")
@@ -29,8 +29,7 @@ class RunLog(TrainerCallback):
         if not state.is_world_process_zero:
             return
         kept = [line for line in self._lines() if _step(line) <= state.global_step]
-        with written_beside(self.path.parent) as folder:
-            (folder / self.path.name).write_text("".join(kept), encoding="utf-8")
+        write_text(self.path, "".join(kept))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Write a line."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from xmodular.data import (
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.options import PretrainOptions, build
+from xmodular.outputs import check_apart, held, is_of_run
 from xmodular.tasks import given_model, load_saved
 from xmodular.training import contents
 from xmodular.training.bases import (
@@ -45,7 +45,7 @@ from xmodular.training.checkpoints import checkpoint_step, saving
 from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
 from xmodular.training.fresh import check_overrides, config_of, own_tokenizer
 from xmodular.training.log import RunLog
-from xmodular.training.runs import Run, Start, begin, check_apart, check_made, print_trainable, save_run
+from xmodular.training.runs import Run, Start, begin, check_made, clear, print_trainable, save_run, sources_of_run
 from xmodular.training.tables import print_read, print_shares, print_validation
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
@@ -76,7 +76,9 @@ def pretrain(text: str | Path, **options: Any) -> Run:
             should not have.
     """
     given, source = (None, None) if options.get("model") is None else given_model(options["model"])
-    return _pretrain(build(PretrainOptions, {"text": text, **options, "model": source}), given)
+    made = build(PretrainOptions, {"text": text, **options, "model": source})
+    with held(made.output_dir):
+        return _pretrain(made, given)
 
 
 @dataclass(frozen=True)
@@ -140,11 +142,10 @@ def _pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None = None
 
 def _begin(options: PretrainOptions, processes: int, data: Mapping[str, Any], first: bool) -> Start:
     """Claim the folder, or find the run in it; a head trained for another run goes."""
-    if options.model is not None:
-        check_apart(options.model, options.output_dir)
+    check_apart(options.output_dir, sources_of_run(options), names=is_of_run)
     start = begin(options, processes, data=data, first=first)
     if first and not start.goes_on and (options.output_dir / _HEAD / "run.json").is_file():
-        shutil.rmtree(options.output_dir / _HEAD)
+        clear(options.output_dir / _HEAD)
     return start
 
 
@@ -174,7 +175,8 @@ def _with_trained_head(options: PretrainOptions, given: XmodPreTrainedModel | No
         warmup=PretrainOptions.warmup,
         overwrite=False,
     )
-    trained = _pretrain(first, given).model
+    with held(folder):
+        trained = _pretrain(first, given).model
     console.print(f"The head is trained. What trains now: {options.trainable}.")
     return trained
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from xmodular.errors import ConfigurationError
 from xmodular.files import write_json, written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
 from xmodular.options import TrainingOptions, as_record
-from xmodular.training.checkpoints import intact_checkpoint
+from xmodular.outputs import is_of_run, is_run, is_weights, own_tokenizers
+from xmodular.training.checkpoints import intact_checkpoint, remove_checkpoints
 from xmodular.vocabulary import save_tokenizer
 
 # Options that may differ between a run and its continuation: they leave the weights as they are.
@@ -54,32 +55,72 @@ class Run:
     metrics: dict[str, Any]
 
 
-def claim(output_dir: Path, *, overwrite: bool) -> None:
-    """Make sure that a run may write here, and make the folder.
+# Files that say what a folder holds.
+_MARKS = {"options.json": "a finished run", "config.json": "a model", "seeds.json": "the runs of several seeds"}
 
-    An old run loses its mark and its model first, so that no mixture of both can pass for a finished run.
+
+def check_claim(output_dir: Path, *, overwrite: bool) -> None:
+    """Make sure that a run may write here.
 
     Raises:
-        ConfigurationError: the folder is a file or cannot be made, or holds a finished run and `overwrite` is False.
+        ConfigurationError: the folder is a file, or holds a finished run and `overwrite` is False, or files that a run
+            would replace and that no run of ours wrote.
     """
-    if output_dir.exists() and not output_dir.is_dir():
+    if not output_dir.exists():
+        return
+    if not output_dir.is_dir():
         raise ConfigurationError(f"{output_dir} is a file; the output needs a folder.")
-    marks = {"options.json": "a finished run", "config.json": "a model", "seeds.json": "the runs of several seeds"}
-    for name, what in marks.items():
+    for name, what in _MARKS.items():
         if (output_dir / name).is_file() and not overwrite:
             raise ConfigurationError(f"{output_dir} holds {what}. Choose another folder, or --overwrite it.")
+    if not is_run(output_dir):
+        for path in sorted(output_dir.iterdir()):
+            if path.is_file() and is_of_run(path.name):
+                raise ConfigurationError(
+                    f"{output_dir} has a {path.name} that no run of xmodular wrote, and that a run would replace. "
+                    "Choose another folder."
+                )
+
+
+def claim(output_dir: Path, *, overwrite: bool) -> None:
+    """Make sure that a run may write here, make the folder, and remove an old run's checkpoints, log and model.
+
+    Its mark goes before its model, so that no mixture of both can pass for a finished run. Other files stay.
+
+    Raises:
+        ConfigurationError: as `check_claim`, or the folder cannot be made.
+    """
+    check_claim(output_dir, overwrite=overwrite)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"The folder {output_dir} cannot be made: {error.strerror or error}.") from error
-    for name in marks:
-        (output_dir / name).unlink(missing_ok=True)
+    _wipe(output_dir, lambda name: name in _MARKS or name == "log.jsonl" or is_weights(name))
 
 
-def check_apart(source: str, output_dir: Path) -> None:
-    """Raises ConfigurationError if a run would write over the model that it starts from."""
-    if output_dir.exists() and Path(source).exists() and output_dir.samefile(source):
-        raise ConfigurationError(f"output_dir is {output_dir}, the folder of the model itself: choose another one.")
+def clear(output_dir: Path) -> None:
+    """Remove what a run wrote into a folder. Other files stay."""
+    _wipe(output_dir, is_of_run)
+    with suppress(OSError):  # it is not empty
+        output_dir.rmdir()
+
+
+def _wipe(output_dir: Path, names: Callable[[str], bool]) -> None:
+    remove_checkpoints(output_dir)
+    own = own_tokenizers(output_dir)
+    found = [path for path in output_dir.iterdir() if path.is_file() and (path.name in own or names(path.name))]
+    # Without its mark it is no finished run; run.json, the last, says that it is one at all.
+    for path in sorted(found, key=lambda each: (each.name == "run.json", each.name not in _MARKS)):
+        path.unlink()
+
+
+def sources_of_run(options: TrainingOptions) -> list[object]:
+    """The files and folders that a run reads, as far as its options name them."""
+    found: list[object] = []
+    for name in ("model", "tokenizer", "text", "dev_text", "parallel", "train", "dev"):
+        given = getattr(options, name, None)
+        found += given if isinstance(given, tuple) else [given]
+    return found
 
 
 @dataclass(frozen=True)
@@ -159,8 +200,6 @@ def _afresh(options: TrainingOptions, record: Mapping[str, Any]) -> Start:
     """Claim the folder for a run that starts at its first step."""
     folder = options.output_dir
     claim(folder, overwrite=options.overwrite)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    (folder / "log.jsonl").unlink(missing_ok=True)
     write_json(folder / "run.json", record)
     return Start(False, None)
 
@@ -256,7 +295,9 @@ def save_run(run: Run, options: TrainingOptions, *, more: Callable[[], None] = l
         options: of the run.
         more: writes what else belongs to a finished run; the model is saved when it is called.
     """
-    with written_beside(run.output_dir) as folder, quiet_transformers():
+    before = [path.name for path in run.output_dir.iterdir() if is_weights(path.name)]
+    gone = [*before, *own_tokenizers(run.output_dir)]
+    with written_beside(run.output_dir, gone=gone) as folder, quiet_transformers():
         run.model.save_pretrained(folder)
         save_tokenizer(run.tokenizer, folder, run.model.config)
     run.model.config._name_or_path = str(run.output_dir)  # where its tokenizer is found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,9 +16,10 @@ from xmodular.errors import ConfigurationError
 from xmodular.files import write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions
+from xmodular.outputs import check_apart, held, is_of_run, is_run
 from xmodular.tasks import load_saved, tokenizer_of
 from xmodular.training import contents
-from xmodular.training.runs import Run, check_apart, claim, is_finished
+from xmodular.training.runs import Run, check_claim, claim, clear, is_finished, sources_of_run
 from xmodular.training.supervised import source_hash
 from xmodular.training.trainer import training_arguments
 
@@ -48,7 +48,7 @@ def each_seed(
     """
     folder = options.output_dir
     for place in (folder, *(folder / f"seed-{seed}" for seed in options.seeds)):
-        check_apart(options.model, place)
+        check_apart(place, sources_of_run(options), names=is_of_run)
     with training_arguments(options).main_process_first(local=False, desc="the folder of the seeds"):
         _claim(options)
     runs = [replace(options, seed=seed, seeds=(), output_dir=folder / f"seed-{seed}") for seed in options.seeds]
@@ -68,7 +68,8 @@ def each_seed(
             metrics[seed] = json.loads((own.output_dir / "metrics.json").read_text(encoding="utf-8"))
         else:
             goes_on = options.resume and not (own.output_dir / "options.json").is_file()
-            run = train(replace(own, resume=goes_on), None if given is None else copy.deepcopy(given))
+            with held(own.output_dir):
+                run = train(replace(own, resume=goes_on), None if given is None else copy.deepcopy(given))
             metrics[seed] = run.metrics
         if best is None or _score(metrics[seed]) > _score(metrics[best[0]]):
             best = (seed, run)
@@ -111,10 +112,12 @@ def _claim(options: FinetuneOptions) -> None:
     done = (options.output_dir / "seeds.json").is_file()
     if done and options.resume:
         return
-    claim(options.output_dir, overwrite=options.overwrite)
+    check_claim(options.output_dir, overwrite=options.overwrite)
     if done:
-        for seed in options.seeds:
-            shutil.rmtree(options.output_dir / f"seed-{seed}", ignore_errors=True)
+        for place in (options.output_dir / f"seed-{seed}" for seed in options.seeds):
+            if place.is_dir() and is_run(place):
+                clear(place)
+    claim(options.output_dir, overwrite=options.overwrite)
 
 
 def _score(metrics: Mapping[str, Any]) -> float:

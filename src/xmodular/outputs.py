@@ -1,0 +1,313 @@
+"""Where output goes: one process at a time, never over a source, and only over what our own runs wrote.
+
+What is being written has names that begin with ``.xmodular-``. A process that is killed leaves some of them behind; the
+next one that holds the same output puts it in order (`held`).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from xmodular.errors import ConfigurationError, XmodularError
+
+PREFIX = ".xmodular-"
+NEW = f"{PREFIX}new"  # what is not complete yet, or, once the new is in its place, the old that is to go
+OLD = f"{PREFIX}old"  # what was there, while the new takes its place
+READY = f"{PREFIX}ready"  # complete files on their way into their folder
+LOCK = f"{PREFIX}lock"
+
+WEIGHTS = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
+_CONFIG = "config.json"
+_OF_MODELS = {
+    *(_CONFIG, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "chat_template.jinja", "sentencepiece.bpe.model", "vocab.txt", "vocab.json", "merges.txt"),
+    *("README.md", "metrics.json", "options.json", "run.json", "log.jsonl", "certificate.json"),
+    *("model.pt", "dict.txt"),  # in fairseq's format
+}
+RESULTS = (
+    *("report.html", "results.md", "results.png", "results.svg", "matrix.png", "matrix.svg", "predictions.jsonl"),
+    "results.json",
+)
+# They say what a folder holds, so they come last.
+_MARKS = {_CONFIG, "options.json", "results.json"}
+
+_HELD: dict[Path, int] = {}  # places, and the threads that hold them
+
+
+def beside(name: str, place: Path) -> Path:
+    """What stands beside an output while it is written."""
+    return place.with_name(f"{name}-{place.name}")
+
+
+@contextmanager
+def held(output: str | Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep other processes and threads from an output; what a killed process left of it is put in order first.
+
+    The lock is a file beside the output, or in it where only there one may write. It goes when the process ends, by
+    whatever. Of a run of several processes the first one holds it for all.
+
+    Args:
+        output: a file or folder; it need not be there.
+        wait: until it is free, instead of an error.
+
+    Raises:
+        ConfigurationError: another process, or thread, holds it, or its folder cannot be made.
+    """
+    place = Path(os.path.realpath(output))
+    if _HELD.get(place) == threading.get_ident() or os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    made = [each for each in place.parents if not each.exists()]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror or error
+        raise ConfigurationError(f"{output} cannot be made: {why}.") from error
+    release = _lock(place, output, wait)
+    _HELD[place] = threading.get_ident()
+    try:
+        _recover(place)
+        yield
+    finally:
+        del _HELD[place]
+        release()
+        with suppress(OSError):  # the first that is not empty stays, and those above it
+            for folder in made:
+                folder.rmdir()
+
+
+def is_covered(path: Path) -> bool:
+    """Whether this thread holds a folder that the path is in."""
+    place = Path(os.path.realpath(path))
+    return any(_HELD.get(each) == threading.get_ident() for each in place.parents)
+
+
+def _lock(place: Path, output: str | Path, wait: bool) -> Callable[[], None]:
+    """Lock a place; what is given back lets go of it."""
+    from filelock import FileLock, Timeout
+
+    for path in (beside(LOCK, place), place / LOCK):
+        lock = FileLock(path, thread_local=False)
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            raise ConfigurationError(
+                f"Another run is writing to {output}: wait until it has ended, or name another output."
+            ) from None
+        except (OSError, NotImplementedError):  # not to be written to, or on a disk without locks
+            continue
+
+        def release(path: Path = path, lock: Any = lock) -> None:
+            with suppress(OSError):  # while it is held, so that nobody else's goes; Windows removes it on release
+                path.unlink()
+            lock.release()
+
+        return release
+    return lambda: None
+
+
+def _recover(place: Path) -> None:
+    """Put in order what a killed process left: what was there stays until the new is complete, which then counts."""
+    old = beside(OLD, place)
+    if old.exists() and not place.exists():
+        os.replace(old, place)  # it was killed between two renames
+    for each in (old, beside(NEW, place), place / NEW):
+        remove(each)
+    if (place / READY).is_dir():
+        finish(place)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder of ours, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    elif os.path.lexists(path):
+        path.unlink()
+
+
+def finish(folder: Path) -> None:
+    """Move complete files into their folder, and remove what is left of the way there."""
+    move_ready(folder)
+    os.replace(folder / READY, folder / NEW)
+    remove(folder / NEW)
+
+
+def move_ready(folder: Path) -> None:
+    """Move complete files into their folder, from which those named in ``gone.json`` go; what says so comes last.
+
+    A configuration for the time in between comes first, then weights: a folder is searched for ``model.safetensors``
+    before all others, so once that is new, older shards do not count.
+    """
+    ready = folder / READY
+    if (ready / _CONFIG).is_file():
+        os.replace(ready / _CONFIG, folder / _CONFIG)
+    for path in sorted((ready / "new").iterdir(), key=lambda each: (each.name in _MARKS, not is_weights(each.name))):
+        os.replace(path, folder / path.name)
+    if (ready / "gone.json").is_file():
+        for name in json.loads((ready / "gone.json").read_text(encoding="utf-8")):
+            (folder / name).unlink(missing_ok=True)
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file of that name holds a model's weights, or says where they are."""
+    return WEIGHTS.fullmatch(name) is not None
+
+
+# ---------------------------------------------------------------- what may be replaced
+
+
+def check_apart(output: Path, sources: Iterable[object], *, names: Callable[[str], bool] = lambda name: True) -> None:
+    """Make sure that nothing which is read would be replaced.
+
+    Args:
+        output: a file, or a folder.
+        sources: files and folders that are read; others (names on the Hub, objects, None) are passed over.
+        names: which names in the folder the output replaces; all unless given.
+
+    Raises:
+        ConfigurationError: the output is a source, by whatever path, or would replace one that it holds.
+    """
+    place = Path(os.path.realpath(output))
+    for source in sources:
+        if not isinstance(source, (str, Path)) or not os.path.exists(source):
+            continue
+        read = Path(os.path.realpath(source))
+        if read == place or (place.exists() and read.samefile(place)):
+            raise ConfigurationError(f"{output} is the source {source} itself: name another output.")
+        for each in (read, *((Path(os.path.realpath(path)) for path in read.iterdir()) if read.is_dir() else ())):
+            if each == place or (place in each.parents and names(each.relative_to(place).parts[0])):
+                raise ConfigurationError(
+                    f"{output} holds the source {source}, which would be replaced: name another output."
+                )
+
+
+def check_replaceable(
+    output: Path,
+    what: str,
+    is_ours: Callable[[Path], bool],
+    names: Callable[[str], bool],
+    *,
+    overwrite: bool,
+    error: type[XmodularError] = ConfigurationError,
+) -> None:
+    """Make sure that a folder may be made, in place of what is there.
+
+    Args:
+        output: the folder.
+        what: what it is to hold, as "a model".
+        is_ours: whether a folder holds such a thing that our own runs wrote.
+        names: which of the names in it are of such a thing.
+        overwrite: whether it may be replaced.
+        error: what to raise.
+
+    Raises:
+        XmodularError: it is a file; or there is something in it and it is not to be replaced, or not known.
+    """
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise error(f"{output} is a file; {what} needs a folder.")
+    there = sorted(path.name for path in output.iterdir() if not path.name.startswith(PREFIX))
+    if not there:
+        return
+    if not overwrite:
+        raise error(f"{output} is there already. Choose another folder, or --overwrite it.")
+    if not is_ours(output):
+        raise error(f"{output} is not replaced: it holds no {what.split(' ', 1)[1]} that xmodular wrote.")
+    if strange := [name for name in there if not names(name)]:
+        shown = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
+        raise error(
+            f"{output} is not replaced: {shown} {'is' if len(strange) == 1 else 'are'} no part of {what}. Move "
+            f"{'it' if len(strange) == 1 else 'them'} away, or choose another folder."
+        )
+
+
+def check_model_folder(output: Path, *, overwrite: bool, sources: Iterable[object]) -> None:
+    """Make sure that a model may be written to a folder, whole, in place of one that is there.
+
+    Raises:
+        ConfigurationError: the folder holds a source, a file that is no part of a model, or, unless `overwrite`,
+            anything.
+    """
+    sources = list(sources)
+    check_apart(output, sources)
+    own = own_tokenizers(output)
+    beside_sources = [Path(each) for each in sources if isinstance(each, (str, Path)) and Path(each).is_dir()]
+
+    def known(name: str) -> bool:
+        if name in _OF_MODELS or name in own or is_weights(name):
+            return True
+        # What lies beside a model comes along; the same bytes are not lost.
+        return any(_same(output / name, folder / name) for folder in beside_sources)
+
+    check_replaceable(output, "a model", _is_model, known, overwrite=overwrite)
+
+
+def check_results_folder(output: Path, *, overwrite: bool, sources: Iterable[object]) -> None:
+    """Make sure that results may be written into a folder, whose other files stay.
+
+    Raises:
+        ConfigurationError: a source is one of these files; or some are there and `overwrite` is False, or are not ours.
+    """
+    check_apart(output, (each for each in sources if not _is_folder(each)), names=RESULTS.__contains__)
+    there = [name for name in RESULTS if (output / name).exists()]
+    if there and not overwrite:
+        raise ConfigurationError(f"{output} has {there[-1]} already. Choose another folder, or --overwrite it.")
+    if there and "rows" not in table_in(output / "results.json"):
+        raise ConfigurationError(
+            f"{output} is not written to: its {there[-1]} would be replaced, and xmodular did not write it."
+        )
+
+
+def is_of_run(name: str) -> bool:
+    """Whether a training run replaces what has that name in its folder."""
+    return name in _OF_MODELS or is_weights(name) or name in ("checkpoints", "head", "seeds.json")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a training run of ours has written to a folder."""
+    return "options" in table_in(folder / "run.json") or "seeds" in table_in(folder / "seeds.json") or _is_model(folder)
+
+
+def own_tokenizers(folder: Path) -> set[str]:
+    """Names of the files with tokenizers of single languages, as the model's configuration has them."""
+    vocabularies = table_in(folder / _CONFIG).get("vocabularies")
+    return {f"tokenizer.{code}.json" for code in vocabularies} if isinstance(vocabularies, dict) else set()
+
+
+def table_in(path: Path) -> dict[str, Any]:
+    """The table in a JSON file; empty if there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _is_model(folder: Path) -> bool:
+    return table_in(folder / _CONFIG).get("model_type") == "xmod" or (
+        (folder / "model.pt").is_file() and not (folder / _CONFIG).exists()
+    )
+
+
+def _is_folder(source: object) -> bool:
+    return isinstance(source, (str, Path)) and os.path.isdir(source)
+
+
+def _same(one: Path, other: Path) -> bool:
+    if not (one.is_file() and other.is_file()) or one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as first, other.open("rb") as second:
+        while block := first.read(1 << 20):
+            if block != second.read(1 << 20):
+                return False
+    return True
