@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, in_one_line, of_system
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ Trainable = Literal["shared", "all", "adapters", "head", "all-but-adapters"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Packing = Literal["fill", "documents", "lines"]
 WeightPrecision = Literal["keep", "fp32", "bf16", "fp16"]
-_KINDS: dict[type, str] = {
+KINDS: dict[type, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -636,8 +636,11 @@ def read_config(path: Path) -> dict[str, Any]:
         content = _read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(f"There is no configuration file {path}.") from None
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is not valid YAML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        said = of_system(error) or f"{path} is not UTF-8."
+        raise ConfigurationError(f"The configuration file cannot be read: {said}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2024-13-45 is a ValueError
+        raise ConfigurationError(f"{path} is not valid YAML: {in_one_line(error)}") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path} must hold names and values, one option a line; it holds {content!r:.60}.")
     try:
@@ -719,7 +722,7 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
     if hint is bool or isinstance(value, bool):
         if hint is bool and isinstance(value, bool):
             return value
-        raise ConfigurationError(f"{name} must be {_KINDS[hint]}; got {value!r:.60}.")
+        raise ConfigurationError(f"{name} must be {KINDS[hint]}; got {value!r:.60}.")
     if hint is str and isinstance(value, str):
         return value  # as it is: the name of rows in memory carries them
     try:
@@ -730,7 +733,7 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
         return hint(value)
     except (TypeError, ValueError):
         shown = " ".join(f"{value!r}".split())  # that of a table has several lines
-        raise ConfigurationError(f"{name} must be {_KINDS[hint]}; got {shown:.60}.") from None
+        raise ConfigurationError(f"{name} must be {KINDS[hint]}; got {shown:.60}.") from None
 
 
 def _coerce_mapping(name: str, value: Any, *, text: bool) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from typing import Any
 from xmodular.conversion.outcome import Converted, say
 from xmodular.conversion.reading import from_fairseq
 from xmodular.conversion.writing import write_fairseq
+from xmodular.errors import speaking
 from xmodular.options import ConvertOptions, build
 
 __all__ = ["Converted", "convert"]
 
 
+@speaking
 def convert(source: str | Path, *, output_dir: str | Path, **options: Any) -> Converted:
     """Convert a checkpoint from fairseq's format or to it.
 

@@ -18,7 +18,7 @@ from xmodular.configuration import XmodConfig
 from xmodular.console import console, quiet_transformers
 from xmodular.conversion.dense import fill, recognise, to_config
 from xmodular.conversion.outcome import Converted, check_target, say
-from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
+from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError, speaking
 from xmodular.files import folder_beside, is_missing_folder
 from xmodular.languages import code_problem, names_of, resolve
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
@@ -28,6 +28,7 @@ from xmodular.vocabulary import is_with_tokenizer, load_tokenizer, save_tokenize
 from xmodular.weights import open_weights
 
 
+@speaking
 def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Path, **options: Any) -> Converted:
     """Make an X-MOD of a dense encoder, with equal states and an adapter per language that adds nothing yet.
 

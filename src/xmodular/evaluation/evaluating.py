@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.console import console, counted
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, speaking
 from xmodular.evaluation.assembling import comparisons_of, rows_of
 from xmodular.evaluation.conditions import Job, Reader, Reading, jobs_of, reader_of
 from xmodular.evaluation.record import about, write_predictions
@@ -30,6 +30,7 @@ from xmodular.tasks.qa import squad_statistics
 _BLOCK = 128  # tokens of text, where nothing else is asked for
 
 
+@speaking
 def evaluate(
     model: XmodPreTrainedModel | str | Path | Sequence[XmodPreTrainedModel | str | Path],
     data: Any,

@@ -9,7 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from xmodular.console import console
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, speaking
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PackInstallOptions, PackRemoveOptions, PackSaveOptions, build
@@ -26,6 +26,7 @@ _PARTS = {
 }
 
 
+@speaking
 def pack_save(model: XmodPreTrainedModel | str | Path, language: str, **options: Any) -> Pack:
     """Save one language of a model as a language pack.
 
@@ -75,6 +76,7 @@ def _pack_save(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> P
     return pack
 
 
+@speaking
 def pack_install(pack: Pack | str | Path, model: XmodPreTrainedModel | str | Path, **options: Any) -> str:
     """Put a language pack into a model; nothing else of the model moves.
 
@@ -125,6 +127,7 @@ def _pack_install(options: PackInstallOptions, given: XmodPreTrainedModel | None
     return code
 
 
+@speaking
 def pack_remove(model: XmodPreTrainedModel | str | Path, language: str, **options: Any) -> str:
     """Take a language out of a model; nothing else of the model moves.
 

@@ -30,7 +30,7 @@ from xmodular.data import (
     is_text,
     say_unknown,
 )
-from xmodular.errors import ConfigurationError, DataError, TrainingError
+from xmodular.errors import ConfigurationError, DataError, TrainingError, speaking
 from xmodular.files import written_beside
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
@@ -50,6 +50,7 @@ _Scores = dict[str, float]
 _NEUTRAL = "neutral"  # in place of languages to start from: adds nothing at first
 
 
+@speaking
 def extend(model: XmodPreTrainedModel | str | Path, language: str, text: str | Path, **options: Any) -> Run:
     """Add a language to a masked language model and train it.
 

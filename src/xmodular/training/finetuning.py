@@ -18,7 +18,7 @@ from transformers import TrainingArguments, set_seed
 
 from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console, counted, quiet_transformers
-from xmodular.errors import ConfigurationError, TrainingError
+from xmodular.errors import ConfigurationError, TrainingError, speaking
 from xmodular.files import written_beside
 from xmodular.modeling import ParameterGroup, XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
@@ -54,6 +54,7 @@ from xmodular.training.trainer import RoutedTrainer, training_arguments
 _DECISIVE = ("eval_every",)
 
 
+@speaking
 def finetune(model: XmodPreTrainedModel | str | Path, train: Any, **options: Any) -> Run:
     """Train a task in one language.
 
