@@ -163,7 +163,7 @@ class _Group(TyperGroup):
     """Commands, whose names are spelled right or answered with the nearest."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and _LOOKS_LIKE_A_FLAG.match(args[0]) and args[0].partition("=")[0] not in ("--help", "--version"):
+        if args and args[0].startswith("-") and args[0] not in ("--help", "--version"):
             _fail(_no_flag(args[0], ("--help", "--version")))
         return super().parse_args(ctx, args)
 
@@ -284,7 +284,7 @@ class _Verb(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
             args = _gathered(args, self.options)
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, list(args))
         except XmodularError as error:
             _fail(error)
         except _UsageError as error:

@@ -723,6 +723,8 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
         if hint is bool and isinstance(value, bool):
             return value
         raise ConfigurationError(f"{name} must be {KINDS[hint]}; got {value!r:.60}.")
+    if isinstance(value, (str, Path)):
+        _check_characters(name, str(value))
     if hint is str and isinstance(value, str):
         return value  # as it is: the name of rows in memory carries them
     try:
@@ -734,6 +736,18 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
     except (TypeError, ValueError):
         shown = " ".join(f"{value!r}".split())  # that of a table has several lines
         raise ConfigurationError(f"{name} must be {KINDS[hint]}; got {shown:.60}.") from None
+
+
+def _check_characters(name: str, text: str) -> None:
+    """Raises ConfigurationError if a text has what no file's name has, and no text that can be written."""
+    try:
+        text.encode("utf-8", "surrogateescape")  # as the names of files come that are not UTF-8
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"{name} has half a surrogate pair in it, which is no character: {text!r:.60}."
+        ) from None
+    if "\0" in text:
+        raise ConfigurationError(f"{name} has a null character in it: {text!r:.60}.")
 
 
 def _coerce_mapping(name: str, value: Any, *, text: bool) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def convert(source: str | Path, *, output_dir: str | Path, **options: Any) -> Co
         DataError: a file is missing or damaged, or weights are missing, unknown or of the wrong shape.
         ConfigurationError: file, weights and preset contradict each other, or the other format cannot hold the model.
     """
-    made = build(ConvertOptions, {"source": str(source), "output_dir": output_dir, **options})
+    made = build(ConvertOptions, {"source": source, "output_dir": output_dir, **options})
     converted = from_fairseq(made) if made.to == "xmodular" else write_fairseq(made)
     say(
         converted,

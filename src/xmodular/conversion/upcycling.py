@@ -50,7 +50,7 @@ def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Pa
         DataError: weights are missing, unknown or of the wrong shape, or the tokenizer is not the model's.
         LanguageError: a language is named twice, or ambiguous.
     """
-    given = {"model": str(model), "languages": languages, "output_dir": output_dir, **options}
+    given = {"model": model, "languages": languages, "output_dir": output_dir, **options}
     made = build(UpcycleOptions, given)
     replace = check_target(made, Path(made.model))
     content = _config_of(made.model)

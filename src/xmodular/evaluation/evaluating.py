@@ -23,7 +23,7 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions, build
 from xmodular.results import Results
 from xmodular.rows import InMemory, sources_of
-from xmodular.tasks import Room, Task, longest, read_labels, room_of, task_of
+from xmodular.tasks import Room, Task, given_model, longest, read_labels, room_of, task_of
 from xmodular.tasks.heads import names_in
 from xmodular.tasks.qa import squad_statistics
 
@@ -54,10 +54,11 @@ def evaluate(
     Raises:
         ConfigurationError, DataError, LanguageError: before any work is lost.
     """
-    models = [model] if isinstance(model, (XmodPreTrainedModel, str, Path)) else list(model)
+    models = [model] if isinstance(model, str) or not isinstance(model, Sequence) else list(model)
     names = [
-        str(each.config._name_or_path or "model") if isinstance(each, XmodPreTrainedModel) else str(each)
+        str(each.config._name_or_path or "model") if given is not None else name
         for each in models
+        for given, name in [given_model(each)]
     ]
     named = None
     if isinstance(data, Mapping):

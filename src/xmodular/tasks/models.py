@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import xmodular.modeling
 from xmodular.configuration import read_config
 from xmodular.console import quiet_transformers
-from xmodular.errors import ConfigurationError, DataError, XmodularError
+from xmodular.errors import ConfigurationError, DataError, InputError, XmodularError
 from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
 from xmodular.options import PRECISIONS, WeightPrecision
@@ -29,10 +29,23 @@ _LENGTH = 512  # tokens, where nothing says how a model was fine-tuned
 
 
 def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
-    """The model, if it is an object, and what to call it."""
+    """The model, if it is an object, and what to call it.
+
+    Raises:
+        InputError: it is neither that nor the name of one.
+    """
     if isinstance(model, XmodPreTrainedModel):
         return model, str(model.config._name_or_path or "model object")
-    return None, str(model)
+    if isinstance(model, (str, Path)):
+        return None, str(model)
+    kind = type(model).__name__
+    if hasattr(model, "merge_and_unload"):  # of PEFT
+        raise InputError(f"The model is a {kind} of PEFT: give model.merge_and_unload(), its adapters in the weights.")
+    if isinstance(inside := getattr(model, "_orig_mod", getattr(model, "module", None)), XmodPreTrainedModel):
+        raise InputError(f"The model is a {kind} around a {type(inside).__name__}: give that model itself.")
+    if isinstance(model, PreTrainedModel):
+        raise InputError(f"The model is a {kind}, which has no adapters: xmodular.upcycle makes it modular.")
+    raise InputError(f"A model is an X-MOD model, a folder or a name on the Hub; this is a {kind}.")
 
 
 def hash_of(model: XmodPreTrainedModel) -> str:
