@@ -13,8 +13,9 @@ from transformers.configuration_utils import PretrainedConfig
 from transformers.generation import GenerationConfig
 
 from xmodular.catalogue import RELEASES, SHAPES
-from xmodular.errors import ConfigurationError, XmodularError
+from xmodular.errors import ConfigurationError, XmodularError, of_system
 from xmodular.files import is_missing_folder
+from xmodular.hub import on_hub, refusal
 from xmodular.languages import code_problem
 
 POOLINGS = ("first", "mean")
@@ -394,15 +395,20 @@ def read_config(source: str | Path) -> XmodConfig:
     if is_missing_folder(source):
         raise ConfigurationError(f"There is no folder {source}.")
     if not path.exists() and len(path.parts) == 1:
-        example = RELEASES[path.name].hub_id if path.name in RELEASES else "facebook/xmod-base"
+        named = on_hub(source)[0]
+        example = RELEASES[named].hub_id if named in RELEASES else "facebook/xmod-base"
         raise ConfigurationError(f"There is no folder {source}; on the Hub, models have names such as {example}.")
+    name, revision = on_hub(source)
     try:
-        return XmodConfig.from_pretrained(str(source))
+        if path.exists():
+            (path / "config.json").open("rb").close()  # a file that may not be read is called missing below
+        return XmodConfig.from_pretrained(name, revision=revision or "main")
     except XmodularError:
         raise
     except OSError as error:
         if path.exists():
-            raise ConfigurationError(f"{path / 'config.json'} cannot be read: {error!s:.200}") from error
-        raise ConfigurationError(f"No model at {source}, neither as a path nor on the Hub.") from error
+            said = of_system(error) if error.errno else f"{path / 'config.json'} cannot be read: {error!s:.200}"
+            raise ConfigurationError(f"{said}") from error
+        raise ConfigurationError(f"No model {source}: {refusal(source, error)}.") from error
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # of the base class
         raise ConfigurationError(f"{source} has a config.json that cannot be read: {error!s:.200}") from error

@@ -63,7 +63,7 @@ class TrainingError(XmodularError, ValueError):
     """A run cannot go on: its loss is no number, or its checkpoint cannot be written."""
 
 
-class StorageError(XmodularError, ValueError):
+class StorageError(DataError):
     """The system does not let a file be read or written: no permission, no room, another kind of file."""
 
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from xmodular.hub import on_hub
+
 
 @contextmanager
 def written_beside(target: Path) -> Iterator[Path]:
@@ -32,9 +34,9 @@ def written_beside(target: Path) -> Iterator[Path]:
 
 def is_missing_folder(source: str | Path) -> bool:
     """Whether a name can only be that of a folder which is not there, and no repository's (`owner/name`) on the Hub."""
-    path = Path(source)
-    if path.exists():
+    if Path(source).exists():
         return False
+    path = Path(on_hub(source)[0])
     parts = path.parts
     return len(parts) > 2 or str(source).startswith((".", "~", "/")) or (len(parts) == 2 and path.parent.is_dir())
 

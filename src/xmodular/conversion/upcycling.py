@@ -18,8 +18,9 @@ from xmodular.configuration import XmodConfig
 from xmodular.console import console, quiet_transformers
 from xmodular.conversion.dense import fill, recognise, to_config
 from xmodular.conversion.outcome import Converted, check_target, say
-from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError, speaking
+from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError, in_one_line, speaking
 from xmodular.files import folder_beside, is_missing_folder
+from xmodular.hub import on_hub, refusal
 from xmodular.languages import code_problem, names_of, resolve
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.modeling.languages import make_neutral, same_language
@@ -110,9 +111,11 @@ def _config_of(source: str) -> dict[str, Any]:
     if is_missing_folder(source):
         raise ConfigurationError(f"There is no folder {source}.")
     try:
-        content, _ = PretrainedConfig.get_config_dict(source)
+        name, revision = on_hub(source)
+        content, _ = PretrainedConfig.get_config_dict(name, revision=revision)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"No config.json at {source}, neither as a folder nor on the Hub: {error}") from error
+        said = in_one_line(error) if Path(source).exists() else refusal(source, error)
+        raise ConfigurationError(f"No config.json at {source}: {said.rstrip('.')}.") from error
     if not content:
         raise ConfigurationError(f"{source} has no config.json, which says what kind of model it is.")
     return dict(content)
@@ -166,7 +169,8 @@ def _set_pooling(model: XmodPreTrainedModel, options: UpcycleOptions) -> None:
 def _is_pooled_by_mean(source: str) -> bool:
     """Whether the files that sentence-transformers keeps beside an encoder say that it takes the mean."""
     quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    path = cached_file(source, "1_Pooling/config.json", **quietly)
+    name, revision = on_hub(source)
+    path = cached_file(name, "1_Pooling/config.json", revision=revision, **quietly)
     if path is None:
         return False
     try:
@@ -180,14 +184,15 @@ def _is_pooled_by_mean(source: str) -> bool:
 
 def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrainedModel:
     """An X-MOD with another set of languages: those that it has as they are, others with adapters that add nothing."""
-    config = XmodConfig.from_pretrained(options.model)
+    source, revision = on_hub(options.model)
+    config = XmodConfig.from_pretrained(source, revision=revision or "main")
     kept = [code for code in codes if code in config.languages] or list(config.languages[:1])
     name = (config.architectures or ["XmodModel"])[0] if options.head else "XmodModel"
     if name not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{options.model} names no X-MOD model class in its config.json; it has {name!r:.80}.")
     with quiet_transformers(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(options.seed)
-        model = getattr(xmodular.modeling, name).from_pretrained(options.model, languages=kept)
+        model = getattr(xmodular.modeling, name).from_pretrained(source, revision=revision or "main", languages=kept)
         for code in codes:
             if code not in config.languages:
                 model.add_language(code)

@@ -25,6 +25,7 @@ from xmodular.results import Results
 from xmodular.rows import InMemory, sources_of
 from xmodular.tasks import Room, Task, given_model, longest, read_labels, room_of, task_of
 from xmodular.tasks.heads import names_in
+from xmodular.tasks.loading import columns_of_training
 from xmodular.tasks.qa import squad_statistics
 
 _BLOCK = 128  # tokens of text, where nothing else is asked for
@@ -55,11 +56,10 @@ def evaluate(
         ConfigurationError, DataError, LanguageError: before any work is lost.
     """
     models = [model] if isinstance(model, str) or not isinstance(model, Sequence) else list(model)
-    names = [
-        str(each.config._name_or_path or "model") if given is not None else name
-        for each in models
-        for given, name in [given_model(each)]
-    ]
+    names = []
+    for each in models:
+        given, name = given_model(each)
+        names.append(name if given is None else str(given.config._name_or_path or "model"))
     named = None
     if isinstance(data, Mapping):
         named = {name: _source(name, place) for name, place in data.items()}
@@ -93,7 +93,8 @@ def _evaluate(
         raise ConfigurationError("--predictions are those of a task; perplexity has none.")
     known = _Known(subjects, options.fallback)
     labels = {name for subject in subjects for name in names_in(subject.config)}
-    found = find_sets(options, task, known.languages, known.name, named, labels)
+    usual = {} if task is None else _usual(task, subjects)
+    found = find_sets(options, task, known.languages, known.name, named, labels, usual)
     if task is not None:
         found = with_units(task, found)
         if task.name == "qa" and options.answers == "squad":
@@ -140,6 +141,11 @@ def _evaluate(
             written.append("predictions.jsonl")
         console.print(f"Saved {', '.join(written)} in {options.output_dir}")
     return results
+
+
+def _usual(task: Task, subjects: Sequence[Subject]) -> dict[str, str]:
+    """The columns that the models were trained with; those of the first model that knows its own."""
+    return next((names for each in subjects if (names := columns_of_training(each.config, task))), {})
 
 
 def _seen_before(subjects: Sequence[Subject], sets: Sequence[TestSet]) -> list[str]:

@@ -27,6 +27,7 @@ from xmodular.tasks import (
     to_run,
     tokenizer_of,
 )
+from xmodular.tasks.loading import columns_of_training
 from xmodular.tasks.loading import examples as to_examples
 from xmodular.vocabulary import suited
 
@@ -93,6 +94,7 @@ class Predictor:
             )
         self.task = task
         self.labels = read_labels(self.model)
+        self.usual = columns_of_training(self.model.config, task)
         self.window = window
         self.adapters = Adapters(
             self.model, default_language, identify=identify, threshold=threshold, fallback=fallback
@@ -131,7 +133,7 @@ class Predictor:
                 with the task's columns; a table of pandas, polars or Arrow; or a data set of ``datasets``. What could
                 be misread is refused.
             language: of all rows, or one per row; a row's own column `language` goes first.
-            columns: which column has which field.
+            columns: which column has which field; default: as in the training data.
 
         Returns:
             One mapping per row, in order: what the task predicts (``label`` and ``score``, ``tags`` and ``spans``,
@@ -165,7 +167,9 @@ class Predictor:
         bad = BadRows(skip=False)
         accepted: list[Example] = []
         characters = 0
-        for example in to_examples(self.task, rows, bad, columns=columns or {}, language=language, gold=False):
+        for example in to_examples(
+            self.task, rows, bad, columns=columns or {}, usual=self.usual, language=language, gold=False
+        ):
             if problem := self.adapters.problem(example.language):
                 bad.report(example.place, problem)
             accepted.append(example)

@@ -17,12 +17,13 @@ import xmodular.modeling
 from xmodular.configuration import read_config
 from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, InputError, XmodularError
+from xmodular.hub import on_hub
 from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
 from xmodular.options import PRECISIONS, WeightPrecision
 from xmodular.tasks.heads import fit_head, names_in, new_last_layer, set_names
 from xmodular.tasks.task import Room, Task
-from xmodular.vocabulary import from_json, load_tokenizer, suited
+from xmodular.vocabulary import from_json, is_with_tokenizer, load_tokenizer, suited
 from xmodular.weights import open_weights
 
 _LENGTH = 512  # tokens, where nothing says how a model was fine-tuned
@@ -146,6 +147,11 @@ def tokenizer_of(
     where = source or model.config._name_or_path
     if not where:
         raise DataError("This model comes from no folder, so its tokenizer is unknown: say where with `tokenizer`.")
+    if source is None and not is_with_tokenizer(where):
+        raise DataError(
+            f"There is no tokenizer with the model in {where}: --tokenizer names one, such as the folder or the name "
+            "on the Hub of the model that this one was made from."
+        )
     tokenizer = load_tokenizer(where)
     if len(tokenizer) > model.config.vocab_size:
         raise DataError(
@@ -187,11 +193,13 @@ def _load(architecture: str, source: str | Path, **more: Any) -> tuple[XmodPreTr
             wrong = [name for name in weights.names if not weights.dtype(name).is_floating_point]
         if wrong := [name for name in wrong if not name.endswith("position_ids")]:
             raise DataError(f"The model at {source} has weights that are no floats, among them {wrong[0]}.")
+    name, revision = on_hub(source)
     try:
         with quiet_transformers():
             model, report = getattr(xmodular.modeling, architecture).from_pretrained(
-                str(source), output_loading_info=True, **more
+                name, revision=revision or "main", output_loading_info=True, **more
             )
+        model.config._name_or_path = str(source)  # where its tokenizer is found
     except XmodularError:
         raise
     except (
