@@ -96,6 +96,9 @@ class XmodConfig(PretrainedConfig):
             has its own tokenizer too.
         pruned_heads: attention heads that have been removed, by layer; written by `prune_heads`.
 
+    The released checkpoints, such as [facebook/xmod-base](https://huggingface.co/facebook/xmod-base), have presets.
+    (Where no such link stands here, transformers prints errors when it documents its own classes.)
+
     Other keywords of transformers' configurations (``num_labels``, ``id2label``, ``attn_implementation`` ...) are taken
     too. What stands in a configuration file, or in a dictionary with ``model_type`` as `to_dict` gives, may have any
     names: files of other versions load.

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,3 +96,16 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def let_read(paths: Iterable[Path]) -> None:
+    """Give files the permissions that any new file has here; the library of their format keeps them from others."""
+    paths = list(paths)
+    if not paths:
+        return
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=paths[0].parent) as folder:
+        usual = Path(folder) / "new"
+        usual.touch()
+        mode = usual.stat().st_mode & 0o777
+    for path in paths:
+        path.chmod(mode)

@@ -27,7 +27,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from xmodular.catalogue import RELEASES, released_as
 from xmodular.configuration import XmodConfig
-from xmodular.errors import ConfigurationError, DataError, in_one_line
+from xmodular.errors import ConfigurationError, DataError, in_one_line, speaking
 from xmodular.files import is_missing_folder
 from xmodular.hub import on_hub, refusal
 from xmodular.packs.tokenizer import BYTE_SPELLING, problem, special_tokens
@@ -39,6 +39,7 @@ _TYPES = "token_type_ids"
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 
+@speaking
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     """Load a tokenizer.
 
@@ -83,7 +84,9 @@ def _alone(folder: Path) -> PreTrainedTokenizerFast | None:
     """The tokenizer of a ``tokenizer.json`` as it stands, where no other file says of what class and roles it is."""
     try:
         backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception:  # damaged: the library, which has no class for it, says so again
+    except BaseException as error:  # damaged: the library, which may panic in Rust, says so again
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         return None
     complete = all(backend.token_to_id(token) is not None for token in special_tokens(backend))
     return _with_special_tokens(backend) if complete else None

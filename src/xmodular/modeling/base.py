@@ -18,7 +18,7 @@ from transformers.utils import cached_file
 
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, InputError, LanguageError
-from xmodular.files import written_beside
+from xmodular.files import let_read, written_beside
 from xmodular.languages import resolve, resolve_all
 from xmodular.modeling import languages as life
 from xmodular.modeling.labels import real_positions
@@ -165,6 +165,7 @@ class XmodPreTrainedModel(PreTrainedModel):
         folder = Path(save_directory)
         if not is_main_process or not folder.is_dir():
             return
+        let_read(folder.glob("*.safetensors"))
         if self.tokenizers:
             with written_beside(folder) as beside:
                 for code, text in self.tokenizers.items():

@@ -181,7 +181,13 @@ class Pack:
         except SafetensorError as error:
             yield f"{path.name} is no safetensors file: {error!s:.200}"
             return
-        yield from self._header_problems(path.name, found)
+        wrong = list(self._header_problems(path.name, found))
+        yield from wrong
+        if not wrong:
+            with safe_open(path, framework="pt") as file:
+                for key in found:
+                    if not file.get_tensor(key).isfinite().all():
+                        yield f"{path.name} has values in {key} that are infinite or no numbers"
 
     def _header_problems(self, name: str, found: Mapping[str, tuple[str, list[int]]]) -> Iterator[str]:
         shapes = self._implied(name)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.errors import ConfigurationError, InputError
+from xmodular.errors import ConfigurationError, InputError, speaking
 from xmodular.identify import THRESHOLD
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
@@ -62,6 +62,7 @@ class Predictor:
         ConfigurationError: the model has no head of a task; or a number is out of its range.
     """
 
+    @speaking
     def __init__(
         self,
         model: XmodPreTrainedModel | str | Path,
@@ -119,6 +120,7 @@ class Predictor:
         """The names in a prediction that are no part of the task's: whose adapter read it, and why."""
         return ["language", "adapter", *(["confidence"] if self.identifies else [])]
 
+    @speaking
     def __call__(
         self,
         rows: Any,

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 import xmodular.modeling
 from xmodular.configuration import read_config
 from xmodular.console import quiet_transformers
-from xmodular.errors import ConfigurationError, DataError, InputError, XmodularError
+from xmodular.errors import ConfigurationError, DataError, InputError, XmodularError, in_one_line
 from xmodular.hub import on_hub
 from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
@@ -212,7 +212,13 @@ def _load(architecture: str, source: str | Path, **more: Any) -> tuple[XmodPreTr
         TypeError,
         AttributeError,
     ) as error:
-        raise DataError(f"The model at {source} cannot be loaded: {error!s:.300}") from error
+        raise DataError(f"The model at {source} cannot be loaded: {in_one_line(error)}") from error
+    except ImportError as error:  # of a kind of attention
+        wanted = getattr(more.get("config") or read_config(source), "_attn_implementation", None)
+        raise DataError(
+            f"The model at {source} asks for attn_implementation {wanted!r}, whose package is not here; set it to "
+            f'"sdpa" in its config.json. ({in_one_line(error):.150})'
+        ) from error
     other = [key for key in report["mismatched_keys"] if parameter_group(str(key[0])) != "task head"]
     if other:
         raise ConfigurationError(

@@ -6,6 +6,7 @@ adapter is then used beside another's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -158,9 +159,11 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
 def _last_loss(folder: Path, reached: Progress) -> float:
     """The last training loss that was logged; in a run too short for that, the mean one."""
     log = folder / "log.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    losses = [float(entry["loss"]) for line in lines if "loss" in (entry := json.loads(line))]
-    return losses[-1] if losses else reached.train_loss
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # another program may have written there
+            return float(json.loads(line)["loss"])
+    return reached.train_loss
 
 
 def _rows(task: Task, options: FinetuneOptions, config: XmodConfig) -> tuple[Rows, Rows | None, list[str]]:
