@@ -6,11 +6,13 @@ appears at once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
 import inspect
 import io
+import os
 import re
 import sys
 import types
@@ -23,8 +25,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from xmodular import __version__
+from xmodular.beforehand import look
 from xmodular.console import terminal
-from xmodular.errors import ConfigurationError, XmodularError, visible
+from xmodular.errors import ConfigurationError, StorageError, XmodularError, of_system, visible
 from xmodular.options import (
     KINDS,
     ConvertOptions,
@@ -341,14 +344,22 @@ def _command(options: type, target: str) -> Any:
             values = read_config(config) if config is not None else {}
             values.update({name: value for name, value in given.items() if value is not None})
             made = build(options, values)
+            look(made)
             module, name = target.split(":")
             answer = getattr(importlib.import_module(module), name)(**vars(made))
+            status = _SHOWN[name](answer) if name in _SHOWN else 0
+            sys.stdout.flush()
         except XmodularError as error:
             _fail(error)
+        except OSError as error:
+            if (said := of_system(error)) is None:
+                raise
+            with contextlib.suppress(OSError, ValueError):  # what is left in it must not fail again at the end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _fail(StorageError(said))
         except KeyboardInterrupt:
             _stop(made)
-        if name in _SHOWN:
-            raise typer.Exit(_SHOWN[name](answer))
+        raise typer.Exit(status)
 
     hints = typing.get_type_hints(options)
     parameters = [

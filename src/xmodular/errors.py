@@ -80,11 +80,12 @@ def of_system(error: BaseException) -> str | None:
         return None  # who reads has enough
     if isinstance(error, OSError):
         places = " and ".join(f"{name!s:.{_TIDIED}}" for name in (error.filename, error.filename2) if name is not None)
-        said = f"{places}: {error.strerror}" if places and error.strerror else in_one_line(error)
+        what = error.strerror or in_one_line(error)
+        said = f"{places}: {what}" if places and error.strerror else what
     elif found := _OF_RUST.search(str(error)):
         number, said = int(found[1]), in_one_line(error)
-    elif "PytorchStreamWriter failed" in str(error):  # which keeps the number to itself
-        number, said = errno.ENOSPC, f"torch could not write a file ({in_one_line(error):.100})"
+    elif "PytorchStreamWriter failed" in str(error) or "inline_container.cc" in str(error):
+        number, said = errno.ENOSPC, f"torch could not write a file ({in_one_line(error):.100})"  # it knows no number
     elif isinstance(error, RuntimeError) and "Symlink loop" in str(error):  # no OSError before Python 3.13
         number, said = errno.ELOOP, in_one_line(error)
     else:

@@ -37,10 +37,11 @@ def refusal(source: str | Path, error: BaseException) -> str:
         return f"{name} has no revision {revision or 'of that name'} on the Hub"
     if "RepositoryNotFoundError" in kinds:
         return f"there is no {name} on the Hub, or it is private: then log in with: hf auth login"
-    if "OfflineModeIsEnabled" in kinds or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return f"{name} was not fetched before, and the Hub is not asked: HF_HUB_OFFLINE is set"
     reach = {"ConnectionError", "ConnectError", "ConnectTimeout", "Timeout", "TimeoutException", "ReadTimeout"}
-    if kinds & {*reach, "SSLError", "ProxyError", "LocalEntryNotFoundError"} or "couldn't connect" in said.lower():
+    offline = "OfflineModeIsEnabled" in kinds
+    if offline or kinds & {*reach, "SSLError", "ProxyError", "LocalEntryNotFoundError"} or "couldn't connect" in said:
+        if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+            return f"{name} was not fetched before, and the Hub is not asked: HF_HUB_OFFLINE is set"
         return f"the Hub cannot be reached, and {name} was not fetched before: look at the network, and try again"
     return in_one_line(error).rstrip(".")
 

@@ -157,7 +157,7 @@ def _ask_hub(name: str) -> None:
         huggingface_hub.HfApi().model_info(name, timeout=10)
     except Exception as error:  # those of the connection have no class in common
         raise DataError(
-            f"No tokenizer at {name}: there is no such folder, and the Hub does not give it: {refusal(name, error)}."
+            f"No tokenizer at {name}: there is no such folder, and the Hub does not give it ({refusal(name, error)})."
         ) from error
 
 

@@ -183,4 +183,4 @@ def _fetch(repository: str, revision: str | None, token: str | bool | None) -> P
     except (OSError, EntryNotFoundError, HFValidationError) as error:
         cause = error
     said = refusal(repository, cause) if cause is not None else "there is none"
-    raise DataError(f"No weights at {repository}: {said}.") from cause
+    raise DataError(f"No weights at {repository}, neither as a folder nor on the Hub: {said}.") from cause

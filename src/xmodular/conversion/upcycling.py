@@ -190,6 +190,8 @@ def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrained
     name = (config.architectures or ["XmodModel"])[0] if options.head else "XmodModel"
     if name not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{options.model} names no X-MOD model class in its config.json; it has {name!r:.80}.")
+    with open_weights(options.model):  # says what is wrong with the files
+        pass
     with quiet_transformers(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(options.seed)
         model = getattr(xmodular.modeling, name).from_pretrained(source, revision=revision or "main", languages=kept)

@@ -149,7 +149,7 @@ class Pack:
                 return
             yield from self._tokenizer_problems(path) if name == TOKENIZER else self._tensor_problems(path)
         except OSError as error:
-            yield f"{name} cannot be read: {error.strerror or error}"
+            raise PackError(f"{path} cannot be read: {error.strerror or error}.") from error
 
     def _implied(self, name: str) -> dict[str, tuple[int, ...]]:
         """The tensors of a file."""
