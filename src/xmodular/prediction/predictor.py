@@ -112,6 +112,8 @@ class Predictor:
             self._source = tokenizer
             if len(self.model.config.vocabularies) < len(self.model.languages):
                 self._tokenizer(None)  # what is wrong with it shows before any row is read
+        elif not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a fast tokenizer, or where one is.")
         else:
             self._tokenizers[None] = suited(tokenizer, self.model.config)
 

@@ -213,12 +213,6 @@ def _load(architecture: str, source: str | Path, **more: Any) -> tuple[XmodPreTr
         AttributeError,
     ) as error:
         raise DataError(f"The model at {source} cannot be loaded: {in_one_line(error)}") from error
-    except ImportError as error:  # of a kind of attention
-        wanted = getattr(more.get("config") or read_config(source), "_attn_implementation", None)
-        raise DataError(
-            f"The model at {source} asks for attn_implementation {wanted!r}, whose package is not here; set it to "
-            f'"sdpa" in its config.json. ({in_one_line(error):.150})'
-        ) from error
     other = [key for key in report["mismatched_keys"] if parameter_group(str(key[0])) != "task head"]
     if other:
         raise ConfigurationError(
