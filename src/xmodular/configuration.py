@@ -15,7 +15,7 @@ from transformers.generation import GenerationConfig
 from xmodular.catalogue import RELEASES, SHAPES
 from xmodular.errors import ConfigurationError, XmodularError, of_system
 from xmodular.files import is_missing_folder
-from xmodular.hub import on_hub, refusal
+from xmodular.hub import hub_source, on_hub, refusal
 from xmodular.languages import code_problem
 
 POOLINGS = ("first", "mean")
@@ -401,11 +401,11 @@ def read_config(source: str | Path) -> XmodConfig:
         named = on_hub(source)[0]
         example = RELEASES[named].hub_id if named in RELEASES else "facebook/xmod-base"
         raise ConfigurationError(f"There is no folder {source}; on the Hub, models have names such as {example}.")
-    name, revision = on_hub(source)
+    name, where = hub_source(source)
     try:
         if path.exists():
             (path / "config.json").open("rb").close()  # a file that may not be read is called missing below
-        return XmodConfig.from_pretrained(name, revision=revision or "main")
+        return XmodConfig.from_pretrained(name, **where)
     except XmodularError:
         raise
     except OSError as error:

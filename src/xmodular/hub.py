@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from xmodular.errors import in_one_line
 
@@ -19,6 +20,12 @@ def on_hub(source: str | Path) -> tuple[str, str | None]:
     if not mark or not name or not revision or os.path.exists(source):
         return str(source), None
     return name, revision
+
+
+def hub_source(source: str | Path) -> tuple[str, dict[str, Any]]:
+    """A name, and the keyword that says its revision to what loads from the Hub; none where no revision is named."""
+    name, revision = on_hub(source)
+    return name, {} if revision is None else {"revision": revision}
 
 
 def refusal(source: str | Path, error: BaseException) -> str:

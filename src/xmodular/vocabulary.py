@@ -29,7 +29,7 @@ from xmodular.catalogue import RELEASES, released_as
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, DataError, in_one_line, speaking
 from xmodular.files import is_missing_folder
-from xmodular.hub import on_hub, refusal
+from xmodular.hub import hub_source, on_hub, refusal
 from xmodular.packs.tokenizer import BYTE_SPELLING, problem, special_tokens
 from xmodular.pieces import ROLES
 
@@ -64,12 +64,12 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         raise DataError(f"No tokenizer at {source}: there is no such folder.")
     if not (path / "tokenizer_config.json").exists() and (alone := _alone(path)) is not None:
         return alone
-    name, revision = on_hub(source)
+    name, where = hub_source(source)
     if not path.exists() and len(Path(name).parts) == 1:
         _ask_hub(name)
     try:
         # The class is the one that the files name; released checkpoints name XLM-R's, which knows its special tokens.
-        tokenizer: Any = AutoTokenizer.from_pretrained(name, revision=revision or "main")
+        tokenizer: Any = AutoTokenizer.from_pretrained(name, **where)
     except Exception as error:  # the libraries have no class of their own for damaged files
         of = "" if asked == source else f", where that of {asked} is"
         said = in_one_line(error) if path.exists() else refusal(source, error)

@@ -19,7 +19,7 @@ from transformers.utils import cached_file
 
 from xmodular.configuration import read_config
 from xmodular.errors import ConfigurationError, DataError, PackError
-from xmodular.hub import on_hub
+from xmodular.hub import hub_source
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
@@ -172,9 +172,9 @@ def _tokenizers(source: str | Path, codes: Iterable[str]) -> dict[str, str]:
     found = {}
     for code in codes:
         try:
-            name, revision = on_hub(source)
+            name, where = hub_source(source)
             quietly = {"_raise_exceptions_for_missing_entries": False}
-            path = cached_file(name, f"tokenizer.{code}.json", revision=revision, **quietly)
+            path = cached_file(name, f"tokenizer.{code}.json", **quietly, **where)
             if path is not None:
                 found[code] = _hash(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

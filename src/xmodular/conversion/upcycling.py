@@ -20,7 +20,7 @@ from xmodular.conversion.dense import fill, recognise, to_config
 from xmodular.conversion.outcome import Converted, check_target, say
 from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError, in_one_line, speaking
 from xmodular.files import folder_beside, is_missing_folder
-from xmodular.hub import on_hub, refusal
+from xmodular.hub import hub_source, refusal
 from xmodular.languages import code_problem, names_of, resolve
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.modeling.languages import make_neutral, same_language
@@ -111,8 +111,8 @@ def _config_of(source: str) -> dict[str, Any]:
     if is_missing_folder(source):
         raise ConfigurationError(f"There is no folder {source}.")
     try:
-        name, revision = on_hub(source)
-        content, _ = PretrainedConfig.get_config_dict(name, revision=revision)
+        name, where = hub_source(source)
+        content, _ = PretrainedConfig.get_config_dict(name, **where)
     except (OSError, ValueError) as error:
         said = in_one_line(error) if Path(source).exists() else refusal(source, error)
         raise ConfigurationError(f"No config.json at {source}: {said.rstrip('.')}.") from error
@@ -169,8 +169,8 @@ def _set_pooling(model: XmodPreTrainedModel, options: UpcycleOptions) -> None:
 def _is_pooled_by_mean(source: str) -> bool:
     """Whether the files that sentence-transformers keeps beside an encoder say that it takes the mean."""
     quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    name, revision = on_hub(source)
-    path = cached_file(name, "1_Pooling/config.json", revision=revision, **quietly)
+    name, where = hub_source(source)
+    path = cached_file(name, "1_Pooling/config.json", **quietly, **where)
     if path is None:
         return False
     try:
@@ -184,8 +184,8 @@ def _is_pooled_by_mean(source: str) -> bool:
 
 def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrainedModel:
     """An X-MOD with another set of languages: those that it has as they are, others with adapters that add nothing."""
-    source, revision = on_hub(options.model)
-    config = XmodConfig.from_pretrained(source, revision=revision or "main")
+    source, where = hub_source(options.model)
+    config = XmodConfig.from_pretrained(source, **where)
     kept = [code for code in codes if code in config.languages] or list(config.languages[:1])
     name = (config.architectures or ["XmodModel"])[0] if options.head else "XmodModel"
     if name not in xmodular.modeling.__all__:
@@ -194,7 +194,7 @@ def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrained
         pass
     with quiet_transformers(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(options.seed)
-        model = getattr(xmodular.modeling, name).from_pretrained(source, revision=revision or "main", languages=kept)
+        model = getattr(xmodular.modeling, name).from_pretrained(source, languages=kept, **where)
         for code in codes:
             if code not in config.languages:
                 model.add_language(code)

@@ -17,7 +17,7 @@ import xmodular.modeling
 from xmodular.configuration import read_config
 from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, InputError, XmodularError, in_one_line
-from xmodular.hub import on_hub
+from xmodular.hub import hub_source
 from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
 from xmodular.options import PRECISIONS, WeightPrecision
@@ -193,11 +193,11 @@ def _load(architecture: str, source: str | Path, **more: Any) -> tuple[XmodPreTr
             wrong = [name for name in weights.names if not weights.dtype(name).is_floating_point]
         if wrong := [name for name in wrong if not name.endswith("position_ids")]:
             raise DataError(f"The model at {source} has weights that are no floats, among them {wrong[0]}.")
-    name, revision = on_hub(source)
+    name, where = hub_source(source)
     try:
         with quiet_transformers():
             model, report = getattr(xmodular.modeling, architecture).from_pretrained(
-                name, revision=revision or "main", output_loading_info=True, **more
+                name, output_loading_info=True, **where, **more
             )
         model.config._name_or_path = str(source)  # where its tokenizer is found
     except XmodularError:
