@@ -34,6 +34,12 @@ overrides: {hidden_size: 64, pre_norm: true}
 """
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_looked_for(monkeypatch):
+    """The files that the commands name here are not there."""
+    monkeypatch.setattr("xmodular.cli.look", lambda options: None)
+
+
 @pytest.fixture
 def received(monkeypatch):
     """What the pretrain command hands to the function of that name."""

@@ -204,6 +204,9 @@ def models(name: str | None = None, *, language: str | None = None) -> Catalogue
         LanguageError: none has the language.
     """
     releases = tuple(RELEASES.values())
+    for what, given in (("name", name), ("language", language)):
+        if given is not None and not isinstance(given, str):
+            raise ConfigurationError(f"{what} must be a text; got a {type(given).__name__}.")
     if name is not None:
         names = {each: release for release in releases for each in _names(release)}
         if name not in names:

@@ -6,23 +6,30 @@ appears at once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import difflib
 import importlib
 import inspect
+import io
+import os
+import re
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Optional
 
 import typer
-from rich.console import Console
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from xmodular import __version__
-from xmodular.errors import ConfigurationError, XmodularError
+from xmodular.beforehand import look
+from xmodular.console import terminal
+from xmodular.errors import ConfigurationError, StorageError, XmodularError, of_system, visible
 from xmodular.options import (
+    KINDS,
     ConvertOptions,
     DemoOptions,
     DiffOptions,
@@ -39,6 +46,7 @@ from xmodular.options import (
     PredictOptions,
     PretrainOptions,
     RecipesOptions,
+    TrainingOptions,
     UpcycleOptions,
     build,
     read_config,
@@ -131,13 +139,13 @@ _GROUPS = {"pack": "Language packs: one language in a small folder, for every mo
 
 def _show_fillings(fillings: Any) -> int:
     for filling in fillings:
-        typer.echo(f"{filling.mask}\t{filling.probability:.3f}\t{filling.piece}\t{filling.text}")
+        typer.echo(visible(f"{filling.mask}\t{filling.probability:.3f}\t{filling.piece}\t{filling.text}"))
     return 0
 
 
 def _show_table(answer: Any) -> int:
     """Print an answer that has a table; its `ok`, where it has one, is the exit status."""
-    Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False).print(answer.table())
+    terminal(width=None if sys.stdout.isatty() else 120).print(answer.table())
     return 0 if getattr(answer, "ok", True) else 1
 
 
@@ -151,7 +159,27 @@ _SHOWN = {
     "recipes": _show_table,
 }
 
+_UsageError: Any = typer.BadParameter.__bases__[0]  # of click, which typer may have inside
+
+
+class _Group(TyperGroup):
+    """Commands, whose names are spelled right or answered with the nearest."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-") and args[0] not in ("--help", "--version"):
+            _fail(_no_flag(args[0], ("--help", "--version")))
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands:
+            near = difflib.get_close_matches(args[0].casefold(), self.commands, n=2, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(self.commands)}."
+            _fail(ConfigurationError(f"There is no command {args[0]!r:.60}; {hint}"))
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Group,
     help="Modular multilingual encoders: pretrain, fine-tune in one language, evaluate in the others.",
     no_args_is_help=True,
     add_completion=False,
@@ -170,7 +198,10 @@ def _show_version(asked: bool) -> None:
 def _main(
     version: bool = typer.Option(False, "--version", is_eager=True, callback=_show_version, help="Print the version."),
 ) -> None:
-    """Keeps the verbs as subcommands."""
+    """Keeps the verbs as subcommands, and lets any stream take any text."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one that is not UTF-8 shows what it lacks as \\u0448
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _takes(options: type) -> dict[str, Literal["one", "several", "none"]]:
@@ -210,9 +241,9 @@ def _gathered(words: Sequence[str], options: type) -> list[str]:
         if word == "--":
             rest += [word, *waiting]
             break
-        if flag not in takes:  # a value, an argument of the verb, or a mistake that the parser names
-            if word.startswith("--"):
-                last = None
+        if flag not in takes:  # a value, an argument of the verb, or a mistake
+            if _LOOKS_LIKE_A_FLAG.match(word):
+                raise _no_flag(word, takes)
             if last is None or has_arguments:
                 rest.append(word)
             else:
@@ -235,6 +266,19 @@ def _gathered(words: Sequence[str], options: type) -> list[str]:
     return [*gathered, *rest]
 
 
+_LOOKS_LIKE_A_FLAG = re.compile("--?[A-Za-z]")
+
+
+def _no_flag(word: str, flags: Iterable[str]) -> ConfigurationError:
+    """The error for a flag that is none, with those that are spelled like it or begin with it."""
+    name = word.partition("=")[0].strip("-").replace("_", "-").casefold()
+    known = [flag for flag in flags if not flag.startswith("--no-")]
+    near = sorted((flag for flag in known if flag[2:].startswith(name)), key=len)
+    near = near or [f"--{each}" for each in difflib.get_close_matches(name, [flag[2:] for flag in known], cutoff=0.5)]
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else "--help lists those that there are."
+    return ConfigurationError(f"There is no option {word.partition('=')[0]:.60}; {hint}")
+
+
 class _Verb(TyperCommand):
     """A command whose flags are gathered before they are parsed."""
 
@@ -243,30 +287,79 @@ class _Verb(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
             args = _gathered(args, self.options)
+            return super().parse_args(ctx, list(args))
         except XmodularError as error:
             _fail(error)
-        return super().parse_args(ctx, args)
+        except _UsageError as error:
+            _fail(ConfigurationError(self._said(error.format_message(), args)))
+
+    def _said(self, message: str, args: Sequence[str]) -> str:
+        """What the parser says, with the value that it says it of."""
+        if extra := re.search(r"unexpected extra argument\S* \((.*)\)", message, re.DOTALL):
+            return f"{extra[1]!r:.80} stands behind no option: values are given as --name value."
+        if flag := re.match("Invalid value for '(--[a-z-]+)'", message):
+            value = next((word[len(flag[1]) + 1 :] for word in args if word.startswith(f"{flag[1]}=")), "")
+            kind = _kind(typing.get_type_hints(self.options)[flag[1][2:].replace("-", "_")])
+            return f"{flag[1]} must be {KINDS[kind]}; got {value!r:.60}."
+        return message
 
 
 def _fail(error: XmodularError) -> NoReturn:
-    typer.secho(f"Error: {error}", err=True, fg="red")
+    """End with what is wrong, in one line: its parts stand one after another."""
+    lines = [line.strip().removeprefix("- ") for line in str(error).splitlines() if line.strip()]
+    parts = "; ".join(line.rstrip(".") for line in lines[1:])
+    typer.secho(f"Error: {' '.join([*lines[:1], *([f'{parts}.'] if parts else [])])}", err=True, fg="red")
     raise typer.Exit(2) from None
+
+
+def _stop(options: Any) -> NoReturn:
+    """End after Ctrl-C with what there is, and how to go on."""
+    said = "nothing was changed."
+    if isinstance(options, TrainingOptions):
+        folder = options.output_dir
+        found = [path for pattern in ("", "seed-*/") for path in folder.glob(f"{pattern}checkpoints/checkpoint-*")]
+        again = "the same command without --overwrite" if options.overwrite else "the same command"
+        if found:
+            newest = max(found, key=lambda path: path.stat().st_mtime)
+            said = f"{again} goes on from the last checkpoint, {newest}."
+        else:
+            said = "there is no checkpoint yet (--save-every), so the same command starts at the first step."
+    elif isinstance(options, PredictOptions) and options.output != "-":
+        folder = Path(options.output if options.shard_rows is not None else f"{options.output}.parts")
+        folder = folder if folder.is_dir() else Path(f"{options.output}.parts")
+        if any(folder.glob("part-*.jsonl")):
+            said = f"the same command goes on after the rows that are done, which are in {folder}."
+    elif isinstance(options, DemoOptions):
+        said = f"--overwrite starts anew in {options.output_dir}."
+    typer.secho(visible(f"Interrupted: {said}"), err=True, fg="red")
+    raise typer.Exit(130) from None
 
 
 def _command(options: type, target: str) -> Any:
     """A function with one optional parameter per option, which typer turns into a command."""
 
     def command(config: Path | None, **given: Any) -> None:
+        made: Any = None
         try:
             values = read_config(config) if config is not None else {}
             values.update({name: value for name, value in given.items() if value is not None})
-            made: Any = build(options, values)
+            made = build(options, values)
+            look(made)
             module, name = target.split(":")
             answer = getattr(importlib.import_module(module), name)(**vars(made))
+            status = _SHOWN[name](answer) if name in _SHOWN else 0
+            sys.stdout.flush()
         except XmodularError as error:
             _fail(error)
-        if name in _SHOWN:
-            raise typer.Exit(_SHOWN[name](answer))
+        except OSError as error:
+            if (said := of_system(error)) is None:
+                raise
+            with contextlib.suppress(OSError, ValueError):  # what is left in it must not fail again at the end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _fail(StorageError(said))
+        except KeyboardInterrupt:
+            _stop(made)
+        raise typer.Exit(status)
 
     hints = typing.get_type_hints(options)
     parameters = [
@@ -321,7 +414,7 @@ def _add_verbs() -> None:
     for verb, options, target, example in _VERBS:
         group, _, name = verb.rpartition(" ")
         if group and group not in groups:
-            groups[group] = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+            groups[group] = typer.Typer(cls=_Group, no_args_is_help=True, rich_markup_mode="rich")
             app.add_typer(groups[group], name=group, help=_GROUPS[group])
         home = groups[group] if group else app
         verb_class = type("Verb", (_Verb,), {"options": options})

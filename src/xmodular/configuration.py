@@ -13,8 +13,9 @@ from transformers.configuration_utils import PretrainedConfig
 from transformers.generation import GenerationConfig
 
 from xmodular.catalogue import RELEASES, SHAPES
-from xmodular.errors import ConfigurationError, XmodularError
+from xmodular.errors import ConfigurationError, XmodularError, of_system
 from xmodular.files import is_missing_folder
+from xmodular.hub import hub_source, on_hub, refusal
 from xmodular.languages import code_problem
 
 POOLINGS = ("first", "mean")
@@ -94,6 +95,9 @@ class XmodConfig(PretrainedConfig):
         vocabularies: languages with a vocabulary of their own, and the rows of their word embeddings; such a language
             has its own tokenizer too.
         pruned_heads: attention heads that have been removed, by layer; written by `prune_heads`.
+
+    The released checkpoints, such as [facebook/xmod-base](https://huggingface.co/facebook/xmod-base), have presets.
+    (Where no such link stands here, transformers prints errors when it documents its own classes.)
 
     Other keywords of transformers' configurations (``num_labels``, ``id2label``, ``attn_implementation`` ...) are taken
     too. What stands in a configuration file, or in a dictionary with ``model_type`` as `to_dict` gives, may have any
@@ -394,13 +398,17 @@ def read_config(source: str | Path) -> XmodConfig:
     if is_missing_folder(source):
         raise ConfigurationError(f"There is no folder {source}.")
     if not path.exists() and len(path.parts) == 1:
-        example = RELEASES[path.name].hub_id if path.name in RELEASES else "facebook/xmod-base"
+        named = on_hub(source)[0]
+        example = RELEASES[named].hub_id if named in RELEASES else "facebook/xmod-base"
         raise ConfigurationError(f"There is no folder {source}; on the Hub, models have names such as {example}.")
+    name, where = hub_source(source)
     try:
-        config: XmodConfig = XmodConfig.from_pretrained(str(source))
-        if (name := getattr(config, "transformers_weights", None)) is not None:
+        if path.exists():
+            (path / "config.json").open("rb").close()  # a file that may not be read is called missing below
+        config: XmodConfig = XmodConfig.from_pretrained(name, **where)
+        if (other := getattr(config, "transformers_weights", None)) is not None:
             raise ConfigurationError(
-                f"{source} has transformers_weights in its config.json ({name!r:.80}), so that other files than "
+                f"{source} has transformers_weights in its config.json ({other!r:.80}), so that other files than "
                 "model.safetensors would be loaded: take the field out, or rename the file."
             )
         return config
@@ -408,7 +416,8 @@ def read_config(source: str | Path) -> XmodConfig:
         raise
     except OSError as error:
         if path.exists():
-            raise ConfigurationError(f"{path / 'config.json'} cannot be read: {error!s:.200}") from error
-        raise ConfigurationError(f"No model at {source}, neither as a path nor on the Hub.") from error
+            said = of_system(error) if error.errno else f"{path / 'config.json'} cannot be read: {error!s:.200}"
+            raise ConfigurationError(f"{said}") from error
+        raise ConfigurationError(f"No model {source}: {refusal(source, error)}.") from error
     except Exception as error:  # the base class has many, of its own too
         raise ConfigurationError(f"{source} has a config.json that cannot be read: {error!s:.200}") from error

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
 
-# Messages name paths and data: what has brackets or colons in it is no markup and no emoji.
-console = Console(stderr=True, markup=False, emoji=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
+from xmodular.errors import visible
+
+
+class Terminal(Console):
+    """Shows messages and tables; what they name (paths, data, parts of models) does not act on the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The parts of what is shown, control characters in their texts spelled out."""
+        for part in super().render(renderable, options):
+            yield part if part.control else part._replace(text=visible(part.text))
+
+
+def terminal(**more: bool | int | None) -> Terminal:
+    """A console on which what has brackets or colons in it is no markup and no emoji."""
+    return Terminal(markup=False, emoji=False, highlight=False, **more)  # type: ignore[arg-type]
+
+
+console = terminal(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def compact(value: float) -> str:

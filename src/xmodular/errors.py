@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import re
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# What a terminal acts on instead of showing it: control characters, separators of lines, and what turns the order of
+# letters round. Marks that the writing of Persian, Arabic or Hindi needs are not among them.
+_ACTS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_OF_RUST = re.compile(r"\(os error (\d+)\)")
+_TIDIED = 300  # characters of what a library says
+
+
+def visible(text: str) -> str:
+    """A text in which what a terminal would act on is spelled out, as ``\\x1b``; tabs and line ends stay."""
+    return _ACTS.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
 
 class XmodularError(Exception):
     """Base class of every error that xmodular raises for its users."""
+
+    def __str__(self) -> str:
+        """The message, in which nothing acts on a terminal: it may name files and hold data."""
+        return visible(super().__str__())
 
 
 class ConfigurationError(XmodularError, ValueError):
@@ -37,3 +61,54 @@ class NoTextError(DataError):
 
 class TrainingError(XmodularError, ValueError):
     """A run cannot go on: its loss is no number, or its checkpoint cannot be written."""
+
+
+class StorageError(DataError):
+    """The system does not let a file be read or written: no permission, no room, another kind of file."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error of a library says, in one line of some length."""
+    said = " ".join(str(error).split())
+    return said[:_TIDIED] or type(error).__name__
+
+
+def of_system(error: BaseException) -> str | None:
+    """What a failure to read or write says, in a sentence; None of any other error."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, BrokenPipeError):
+        return None  # who reads has enough
+    if isinstance(error, OSError):
+        places = " and ".join(f"{name!s:.{_TIDIED}}" for name in (error.filename, error.filename2) if name is not None)
+        what = error.strerror or in_one_line(error)
+        said = f"{places}: {what}" if places and error.strerror else what
+    elif found := _OF_RUST.search(str(error)):
+        number, said = int(found[1]), in_one_line(error)
+    elif "PytorchStreamWriter failed" in str(error) or "inline_container.cc" in str(error):
+        number, said = errno.ENOSPC, f"torch could not write a file ({in_one_line(error):.100})"  # it knows no number
+    elif isinstance(error, RuntimeError) and "Symlink loop" in str(error):  # no OSError before Python 3.13
+        number, said = errno.ELOOP, in_one_line(error)
+    else:
+        return None
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{said.rstrip('.')}. There is no room left where this is written: make room, and start again."
+    return f"{said.rstrip('.')}."
+
+
+def speaking(function: Callable[P, T]) -> Callable[P, T]:
+    """A public function out of which a failure to read or write comes as a `StorageError`."""
+
+    @functools.wraps(function)
+    def spoken(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except XmodularError:
+            raise
+        except BaseException as error:
+            if type(error).__name__ == "PanicException":  # of Rust, and no child of Exception
+                raise DataError(f"The tokenizer is damaged: {in_one_line(error)}.") from error
+            if not isinstance(error, Exception) or (said := of_system(error)) is None:
+                raise
+            raise StorageError(said) from error
+
+    return spoken

@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from xmodular.hub import on_hub
 from xmodular.outputs import NEW, OLD, READY, beside, finish, held, is_covered, remove
 
 
@@ -76,9 +77,9 @@ def written_file(path: Path) -> Iterator[Path]:
 
 def is_missing_folder(source: str | Path) -> bool:
     """Whether a name can only be that of a folder which is not there, and no repository's (`owner/name`) on the Hub."""
-    path = Path(source)
-    if path.exists():
+    if Path(source).exists():
         return False
+    path = Path(on_hub(source)[0])
     parts = path.parts
     return len(parts) > 2 or str(source).startswith((".", "~", "/")) or (len(parts) == 2 and path.parent.is_dir())
 
@@ -166,3 +167,16 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def let_read(paths: Iterable[Path]) -> None:
+    """Give files the permissions that any new file has here; the library of their format keeps them from others."""
+    paths = list(paths)
+    if not paths:
+        return
+    with working_in(paths[0].parent) as folder:
+        usual = folder / "new"
+        usual.touch()
+        mode = usual.stat().st_mode & 0o777
+    for path in paths:
+        path.chmod(mode)

@@ -361,7 +361,10 @@ def _hint(name: str, codes: tuple[str, ...]) -> str:
     own = [code for code in related if wanted and _in_common(wanted, _meaning(code, code=True)) == _SAME_LANGUAGE]
     if related and not own:
         return f"its nearest relatives are {', '.join(related[:3])}. "
-    names = {text: code for code in codes for text in (code.casefold(), english_name(code).casefold())}
+    names: dict[str, str] = {}
+    for code in codes:
+        called = names_of(code)
+        names |= {text.casefold(): code for text in (code, called["english"], called["native"]) if text}
     alike = difflib.get_close_matches(name.strip().replace("-", "_").casefold(), names, n=4, cutoff=0.6)
     near = own or list(dict.fromkeys(names[text] for text in alike))
     return f"did you mean {' or '.join(near)}? " if near else "no name like it. "

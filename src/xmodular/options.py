@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, in_one_line, of_system
+from xmodular.hub import on_hub
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ Trainable = Literal["shared", "all", "adapters", "head", "all-but-adapters"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Packing = Literal["fill", "documents", "lines"]
 WeightPrecision = Literal["keep", "fp32", "bf16", "fp16"]
-_KINDS: dict[type, str] = {
+KINDS: dict[type, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -37,6 +38,7 @@ PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as to
 Fallback = Literal["relative"]
 Pooling = Literal["first", "mean"]
 StartRows = Literal["pieces", "random"]
+_REVISION = "Branch, tag or commit of the {} on the Hub; name@revision says the same of any name there."
 Schedule = Literal["linear", "polynomial", "cosine", "wsd", "constant"]
 
 
@@ -128,6 +130,7 @@ class PretrainOptions(LanguageModelOptions):
     model: str | None = _option(
         "Go on training this X-MOD model, a folder or a name on the Hub: its shape, languages and tokenizer stay.", None
     )
+    revision: str | None = _option(_REVISION.format("model"), None)
     trainable: Trainable = _option("What trains; anything but all needs --model.", "all")
     head_steps: int | None = _option(
         "Train the masked-LM head alone for so many steps first; a --model without a head gets a new one.", None
@@ -216,6 +219,7 @@ class ExtendOptions(LanguageModelOptions):
     """Add a language to a pretrained model: train its adapter on raw text or translations, and nothing else."""
 
     model: str = _option("Model to extend, with a masked-LM head for --text: a folder, or a name on the Hub.")
+    revision: str | None = _option(_REVISION.format("model"), None)
     language: str = _option("Code of the new language, such as gsw or rm_CH.")
     text: Path | None = _option(
         "Its text: a .txt, .jsonl (also .gz) or .parquet file, or a folder of <language>.* files.", None
@@ -260,6 +264,7 @@ class FinetuneOptions(TrainingOptions):
     """Train a task in one language; the other languages keep their adapters and come along."""
 
     model: str = _option("Model folder (a pretrained one), or a name on the Hub.")
+    revision: str | None = _option(_REVISION.format("model"), None)
     train: tuple[str, ...] = _option("Training files, comma-separated, or hub:<data set>:<configuration>:<split>.")
     language: str | None = _option(
         "Language whose adapter reads the training data; default: what its column `language` or the file's name says.",
@@ -362,6 +367,7 @@ class EvaluateOptions:
         "Models, comma-separated: folders or names on the Hub; the folder of a run with several seeds is one. A masked "
         "language model gives perplexities."
     )
+    revision: str | None = _option(_REVISION.format("models"), None)
     data: tuple[str, ...] = _option(
         "Comma-separated: folders, or globs, of <language>.<split>.<ext> files (.txt for perplexity), a file with a "
         "column `language`, <language>=<file>, or hub:<data set>:<configuration>:<split> with {language} or {subtag} "
@@ -370,7 +376,9 @@ class EvaluateOptions:
     output_dir: Path | None = _option("Where results.json, results.md, report.html and the pictures go.", None)
     split: str = _option("Which split of a folder to read.", "test")
     languages: tuple[str, ...] = _option("Only these languages, comma-separated.", ())
-    columns: Mapping[str, str] | None = _option("Names of columns, as text=review,label=stars.", None)
+    columns: Mapping[str, str] | None = _option(
+        "Names of columns, as text=review,label=stars; default: as in training, where the rows have them.", None
+    )
     skip_bad_rows: bool = _option("Leave out rows that cannot be read, and count them.", False)
     adapter: tuple[Literal["right", "source", "relative", "none"], ...] = _option(
         "right: the language's own adapter; source: the training language's for all (no switching); relative: that of "
@@ -422,6 +430,7 @@ class PredictOptions:
     """Add a fine-tuned model's predictions to rows: label, score, tags, spans or answer, and who read them."""
 
     model: str = _option("Fine-tuned model: a folder, or a name on the Hub.")
+    revision: str | None = _option(_REVISION.format("model"), None)
     input: str = _option(
         "Rows: .jsonl, .csv, .tsv, .parquet, .json or CoNLL, a folder of .parquet, "
         "hub:<data set>:<configuration>:<split>, or - for JSON lines on standard input."
@@ -440,7 +449,9 @@ class PredictOptions:
     fallback: Fallback | None = _option(
         "relative: rows in languages that the model lacks are read by the adapter of their nearest relative.", None
     )
-    columns: Mapping[str, str] | None = _option("Names of columns, as text=review,language=lang.", None)
+    columns: Mapping[str, str] | None = _option(
+        "Names of columns, as text=review,language=lang; default: as in training, where the rows have them.", None
+    )
     skip_bad_rows: bool = _option("Put rows that cannot be read into <output>.bad.jsonl and go on.", False)
     shard_rows: int | None = _option(
         "Write part-00000.jsonl, ... (.parquet of Parquet) of so many rows into the folder --output.", None
@@ -475,6 +486,7 @@ class FillMaskOptions:
 
     text: str = _option("Text with one or more <mask>.", positional=True)
     model: str = _option("Model folder or a name on the Hub.")
+    revision: str | None = _option(_REVISION.format("model"), None)
     language: str = _option("Language of the text; its adapter reads it.")
     fallback: Fallback | None = _option(
         "relative: a language that the model lacks is read by the adapter of its nearest relative.", None
@@ -491,6 +503,7 @@ class PackSaveOptions:
     """Save one language of a model as a language pack: a small folder that fits every model of the same base."""
 
     model: str = _option("Model folder or a name on the Hub.")
+    revision: str | None = _option(_REVISION.format("model"), None)
     language: str = _option("The language.")
     output_dir: Path = _option("The pack's folder.")
     precision: WeightPrecision = _option("keep the weights' precision, or store them as fp32, bf16 or fp16.", "keep")
@@ -508,6 +521,7 @@ class PackInstallOptions:
 
     pack: str = _option("Pack folder or a repository on the Hub.", positional=True)
     model: str = _option("Model folder or a name on the Hub.")
+    revision: str | None = _option(_REVISION.format("model"), None)
     output_dir: Path | None = _option("Where the model with the language goes; default: the model's own folder.", None)
     language: str | None = _option("Install under this code; default: the pack's.", None)
     force: bool = _option("Install although the weights it was trained beside differ; shapes must fit.", False)
@@ -519,6 +533,7 @@ class PackVerifyOptions:
     """Check a language pack: form, checksums and, with --model, whether it fits."""
 
     pack: str = _option("Pack folder or a repository on the Hub.", positional=True)
+    revision: str | None = _option(_REVISION.format("pack"), None)
     model: str | None = _option("Model folder or a name on the Hub.", None)
 
 
@@ -534,6 +549,7 @@ class PackRemoveOptions:
     """Take a language out of a model; nothing else of the model moves."""
 
     model: str = _option("Model folder or a name on the Hub.")
+    revision: str | None = _option(_REVISION.format("model"), None)
     language: str = _option("The language.")
     output_dir: Path | None = _option("Where the model goes; default: the model's own folder.", None)
     overwrite: bool = _option("Replace a model in --output-dir.", False)
@@ -557,6 +573,7 @@ class ConvertOptions:
     source: str = _option(
         "fairseq: a model.pt or its folder. Else: a model folder or a name on the Hub.", positional=True
     )
+    revision: str | None = _option(_REVISION.format("source"), None)
     output_dir: Path = _option("Where the converted model goes.")
     to: Literal["xmodular", "fairseq"] = _option("The format to convert to.", "xmodular")
     preset: str | None = _option("Shape of a fairseq checkpoint that does not say its own, such as xmod-base.", None)
@@ -570,6 +587,7 @@ class UpcycleOptions:
     """Make a modular model of a dense encoder: the same states in every language, an adapter for each to train."""
 
     model: str = _option("A BERT, RoBERTa, XLM-R, CamemBERT or X-MOD model: a folder or a name on the Hub.")
+    revision: str | None = _option(_REVISION.format("model"), None)
     languages: tuple[str, ...] = _option("Languages that get an adapter, such as de,sw,mt.")
     output_dir: Path = _option("Where the modular model goes.")
     tokenizer: str | None = _option("Folder or name of the tokenizer; default: the one beside the weights.", None)
@@ -632,10 +650,33 @@ def build(options: type[T], values: Mapping[str, Any]) -> T:
             hint = f"did you mean {near[0]!r}?" if near else f"the options are: {', '.join(fields)}."
             raise ConfigurationError(f"Unknown option {name!r} for {options.__name__}; {hint}")
         given[name] = _coerce(name, hints[name], value)
+    if given.get("revision") is not None:
+        given |= _pinned(options, given, given["revision"])
     missing = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in given]
     if missing:
         raise ConfigurationError(f"Missing: {', '.join(missing)} ({fields[missing[0]].metadata['help']})")
     return options(**given)
+
+
+def _pinned(options: type, given: Mapping[str, Any], revision: str) -> dict[str, Any]:
+    """The names that the option `revision` of a verb is about, with it.
+
+    Raises:
+        ConfigurationError: one is a folder, or has another revision already.
+    """
+    field = {PackVerifyOptions: "pack", ConvertOptions: "source"}.get(options, "model")
+    if not given.get(field):
+        raise ConfigurationError(f"--revision {revision} is about a name on the Hub; none is given.")
+    names = given[field] if isinstance(given[field], tuple) else (given[field],)
+    pinned = []
+    for name in names:
+        if Path(name).exists():
+            raise ConfigurationError(f"--revision {revision} is about a name on the Hub; {name} is here.")
+        bare, own = on_hub(name)
+        if own not in (None, revision):
+            raise ConfigurationError(f"--revision {revision} is not that of {name}.")
+        pinned.append(f"{bare}@{revision}")
+    return {field: tuple(pinned) if isinstance(given[field], tuple) else pinned[0]}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -650,8 +691,11 @@ def read_config(path: Path) -> dict[str, Any]:
         content = _read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(f"There is no configuration file {path}.") from None
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is not valid YAML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        said = of_system(error) or f"{path} is not UTF-8."
+        raise ConfigurationError(f"The configuration file cannot be read: {said}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2024-13-45 is a ValueError
+        raise ConfigurationError(f"{path} is not valid YAML: {in_one_line(error)}") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path} must hold names and values, one option a line; it holds {content!r:.60}.")
     try:
@@ -733,7 +777,9 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
     if hint is bool or isinstance(value, bool):
         if hint is bool and isinstance(value, bool):
             return value
-        raise ConfigurationError(f"{name} must be {_KINDS[hint]}; got {value!r:.60}.")
+        raise ConfigurationError(f"{name} must be {KINDS[hint]}; got {value!r:.60}.")
+    if isinstance(value, (str, Path)):
+        _check_characters(name, str(value))
     if hint is str and isinstance(value, str):
         return value  # as it is: the name of rows in memory carries them
     try:
@@ -744,7 +790,19 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
         return hint(value)
     except (TypeError, ValueError):
         shown = " ".join(f"{value!r}".split())  # that of a table has several lines
-        raise ConfigurationError(f"{name} must be {_KINDS[hint]}; got {shown:.60}.") from None
+        raise ConfigurationError(f"{name} must be {KINDS[hint]}; got {shown:.60}.") from None
+
+
+def _check_characters(name: str, text: str) -> None:
+    """Raises ConfigurationError if a text has what no file's name has, and no text that can be written."""
+    try:
+        text.encode("utf-8", "surrogateescape")  # as the names of files come that are not UTF-8
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"{name} has half a surrogate pair in it, which is no character: {text!r:.60}."
+        ) from None
+    if "\0" in text:
+        raise ConfigurationError(f"{name} has a null character in it: {text!r:.60}.")
 
 
 def _coerce_mapping(name: str, value: Any, *, text: bool) -> dict[str, Any]:

@@ -27,8 +27,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from xmodular.catalogue import RELEASES, released_as
 from xmodular.configuration import XmodConfig
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import ConfigurationError, DataError, in_one_line, speaking
 from xmodular.files import is_missing_folder
+from xmodular.hub import hub_source, on_hub, refusal
 from xmodular.packs.tokenizer import BYTE_SPELLING, problem, special_tokens
 from xmodular.pieces import ROLES
 
@@ -38,6 +39,7 @@ _TYPES = "token_type_ids"
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 
+@speaking
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     """Load a tokenizer.
 
@@ -62,14 +64,16 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         raise DataError(f"No tokenizer at {source}: there is no such folder.")
     if not (path / "tokenizer_config.json").exists() and (alone := _alone(path)) is not None:
         return alone
-    if not path.exists() and len(path.parts) == 1:
-        _ask_hub(str(source))
+    name, where = hub_source(source)
+    if not path.exists() and len(Path(name).parts) == 1:
+        _ask_hub(name)
     try:
         # The class is the one that the files name; released checkpoints name XLM-R's, which knows its special tokens.
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(source))
+        tokenizer: Any = AutoTokenizer.from_pretrained(name, **where)
     except Exception as error:  # the libraries have no class of their own for damaged files
         of = "" if asked == source else f", where that of {asked} is"
-        raise DataError(f"No tokenizer at {source}{of}, neither as a path nor on the Hub: {error}") from error
+        said = in_one_line(error) if path.exists() else refusal(source, error)
+        raise DataError(f"No tokenizer at {source}{of}: {said.rstrip('.')}.") from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise DataError(f"The tokenizer at {source} ({type(tokenizer).__name__}) has no fast form (tokenizer.json).")
     _settle_roles(tokenizer, source)
@@ -80,7 +84,9 @@ def _alone(folder: Path) -> PreTrainedTokenizerFast | None:
     """The tokenizer of a ``tokenizer.json`` as it stands, where no other file says of what class and roles it is."""
     try:
         backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception:  # damaged: the library, which has no class for it, says so again
+    except BaseException as error:  # damaged: the library, which may panic in Rust, says so again
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         return None
     complete = all(backend.token_to_id(token) is not None for token in special_tokens(backend))
     return _with_special_tokens(backend) if complete else None
@@ -109,7 +115,7 @@ def _home(source: str | Path) -> str | Path:
     """Where a model's tokenizer is: with it, or, of a release that was published without one, elsewhere on the Hub."""
     path, known = Path(source), None
     if not path.exists():
-        known = next((release for release in RELEASES.values() if release.hub_id == str(source)), None)
+        known = next((release for release in RELEASES.values() if release.hub_id == on_hub(source)[0]), None)
     elif path.is_dir() and not _has_files(path):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             known = released_as(json.loads((path / "config.json").read_text(encoding="utf-8")))
@@ -151,7 +157,7 @@ def _ask_hub(name: str) -> None:
         huggingface_hub.HfApi().model_info(name, timeout=10)
     except Exception as error:  # those of the connection have no class in common
         raise DataError(
-            f"No tokenizer at {name}: there is no such folder, and the Hub does not give it ({error!s:.200})."
+            f"No tokenizer at {name}: there is no such folder, and the Hub does not give it ({refusal(name, error)})."
         ) from error
 
 

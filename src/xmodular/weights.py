@@ -19,7 +19,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from xmodular.errors import DataError
+from xmodular.errors import DataError, StorageError, in_one_line, of_system
+from xmodular.hub import on_hub, refusal
 
 # Where weights lie, in the order in which a folder is searched.
 _FILES = (
@@ -66,7 +67,7 @@ class Weights:
         try:
             return self._readers[name]()
         except (SafetensorError, RuntimeError, OSError) as error:
-            raise DataError(f"{self.source}: the weight {name!r} cannot be read: {error}") from error
+            raise DataError(f"{self.source}: the weight {name!r} cannot be read: {in_one_line(error)}") from error
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The tensor's shape; its values are not read."""
@@ -97,7 +98,8 @@ def open_weights(
     if not folder.is_dir():
         if folder.exists():
             raise DataError(f"{source} is a file; give the model's folder.")
-        folder = _fetch(str(source), revision, token)
+        name, pinned = on_hub(source)
+        folder = _fetch(name, revision or pinned, token)
     with ExitStack() as stack:
         readers, metadata = _readers(folder, stack)
         yield Weights(str(source), readers, metadata)
@@ -154,8 +156,10 @@ def _read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
             raise ValueError("its metadata is no table")
         if not isinstance(places, dict) or not places:
             raise ValueError("its weight_map is no table of names and files, or an empty one")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{path} is not an index of weights: {error!r}") from error
+    except OSError as error:
+        raise StorageError(f"The weights cannot be read: {of_system(error)}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{path} is not an index of weights: {in_one_line(error)}") from error
     suffix = path.name.removesuffix(".index.json").rpartition(".")[2]
     for file in places.values():
         if not isinstance(file, str) or file != Path(file).name or "\\" in file or not file.endswith(f".{suffix}"):
@@ -165,18 +169,22 @@ def _read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
 
 def _open(path: Path, stack: ExitStack) -> dict[str, Callable[[], Tensor]]:
     """Readers of all tensors in one file."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise StorageError(f"The weights cannot be read: {of_system(error)}") from error
     if path.suffix == ".safetensors":
         try:
             file = stack.enter_context(safe_open(path, framework="pt", device="cpu"))
             names = file.keys()
         except (SafetensorError, OSError) as error:
-            raise DataError(f"{path} is damaged, or no safetensors file: {error}") from error
+            raise DataError(f"{path} is damaged, or no safetensors file: {in_one_line(error)}") from error
         return {name: lambda name=name: file.get_tensor(name) for name in names}  # type: ignore[misc]
     try:
         # Files from before torch 1.6 are no zip archives and cannot be mapped.
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # unpickling damaged bytes can end in any of them
-        raise DataError(f"{path} is damaged, or holds more than tensors: {error}") from error
+        raise DataError(f"{path} is damaged, or holds more than tensors: {in_one_line(error)}") from error
     wrong = [name for name, value in content.items() if not isinstance(value, Tensor)] if _is_state(content) else None
     if wrong is None or wrong:
         raise DataError(f"{path} is no table of names and tensors{f': {wrong[0]!r} is none' if wrong else ''}.")
@@ -209,4 +217,5 @@ def _fetch(repository: str, revision: str | None, token: str | bool | None) -> P
             return path.parent
     except (OSError, EntryNotFoundError, HFValidationError) as error:
         cause = error
-    raise DataError(f"No weights at {repository}, neither as a folder nor on the Hub: {cause}") from cause
+    said = refusal(repository, cause) if cause is not None else "there is none"
+    raise DataError(f"No weights at {repository}, neither as a folder nor on the Hub: {said}.") from cause

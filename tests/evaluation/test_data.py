@@ -152,7 +152,7 @@ def test_what_is_wrong_with_files(model, feelings, tmp_path, capsys):
     with pytest.raises(DataError, match=r"There are no files .*\.zip"):
         evaluate(model, str(tmp_path / "*.zip"))
     bad = write(tmp_path / "sw.test.jsonl", [{"text": "mto", "label": "sad"}, {"text": "mto"}, {"label": "sad"}])
-    with pytest.raises(DataError, match=r"sw.test.jsonl:2: the row does not say what is right"):
+    with pytest.raises(DataError, match=r"sw.test.jsonl:2: .*which is to say what is right"):
         evaluate(model, bad)
     results = evaluate(model, bad, skip_bad_rows=True)
     assert results.value("sw_KE").rows == 1

@@ -137,7 +137,7 @@ def test_verbs_refuse_what_they_would_misread(topic: Path, tmp_path: Path, rows:
 
 
 def test_rows_in_memory_without_text_name_their_columns(topic: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"<input> row 0: no text.*'review'"):
+    with pytest.raises(DataError, match=r"<input> row 0: the task classify reads 'text'.*'review'"):
         predict(topic, pandas.DataFrame({"review": ["a"]}), tmp_path / "out.jsonl", default_language="en")
     found = predict(
         topic, [{"text": "a"}, {"text": None}], tmp_path / "out.csv", default_language="en", skip_bad_rows=True

@@ -65,7 +65,7 @@ def test_numbers_of_words_are_not_taken_for_words(tmp_path: Path):
         "column4": ["-", "-"],
     }
     assert second == {"column1": ["1"], "column2": ["Yes"], "column3": ["O"], "column4": ["-"]}
-    with pytest.raises(DataError, match=r"a.conll:2: no words; .*the row has 'column1', 'column2'"):
+    with pytest.raises(DataError, match=r"a.conll:2: the task tag reads 'words', .* has 'column1', 'column2'"):
         load(TASKS["tag"], path)
     named = load(TASKS["tag"], path, columns={"words": "column2", "tags": "column3"})
     assert [(example.texts[1:], example.gold) for example in named] == [
@@ -169,7 +169,7 @@ def test_conll_2012_names_no_word(tmp_path: Path):
     path = tmp_path / "a.conll"
     path.write_text(f"#begin document (bc/cctv/00/cctv_0000); part 000\n{rows}\n{rows}\n#end document\n")
     assert [row["column4"] for row in values(path)] == [["In", "it"]] * 2
-    with pytest.raises(DataError, match="no words"):
+    with pytest.raises(DataError, match="reads 'words'"):
         load(TASKS["tag"], path)
     assert load(TASKS["tag"], path, columns={"words": "column4", "tags": "column5"})[0].gold == ("IN", "PRP")
 

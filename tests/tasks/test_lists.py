@@ -62,5 +62,5 @@ def test_one_bad_row_spoils_no_other(tmp_path):
     assert [each.texts for each in examples(TAG, read_rows(path, bad), bad)] == [("a b", "a", "b"), ("c", "c")]
     assert [place for place, _ in noted] == [f"{path}:3", f"{path}:4"]
     assert "'words' must be a list; it is 'a b'" in noted[0][1]
-    assert "does not say what is right" in noted[1][1]
+    assert "which is to say what is right" in noted[1][1]
     assert len(load(TAG, path, skip_bad_rows=True)) == 2

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import DEVELOPMENT_DATA
+from tests.support import tiny_config
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.rows import BadRows, Row, read_rows
 from xmodular.tasks import TASKS, Example
-from xmodular.tasks.loading import examples, load
+from xmodular.tasks.loading import columns_of_training, examples, load
 
 CLASSIFY = TASKS["classify"]
 GOOD = '{"text": "fine", "label": "x"}'
@@ -74,7 +75,7 @@ def test_columns_that_are_named_count_and_not_others(name: str, row: dict, colum
 
 def test_a_text_and_a_pair_in_one_row_are_not_chosen_from():
     row = Row({"text": "a", "sentence1": "b", "sentence2": "c"}, "row 1")
-    with pytest.raises(DataError, match="row 1: a row has 'text', or 'premise' and 'hypothesis'; say which columns"):
+    with pytest.raises(DataError, match="row 1: there is a 'text', and a 'premise' with a 'hypothesis' too: --columns"):
         list(examples(CLASSIFY, [row], BadRows(), gold=False))
 
 
@@ -86,7 +87,7 @@ def test_a_mapped_column_that_is_not_there_is_an_error_at_the_first_row(tmp_path
     found = list(examples(CLASSIFY, read_rows(path, bad), bad, columns={"text": "review"}))
     assert [example.texts for example in found] == [("a",)]
     assert "a.jsonl:2: there is no column 'review'; there are 'text', 'label'" in bad.summary()
-    with pytest.raises(ConfigurationError, match=r"classify has no field 'review'; it has text, .*label, id, language"):
+    with pytest.raises(ConfigurationError, match=r"no field 'review'; .*it has text, .*label, id, language"):
         load(CLASSIFY, path, columns={"review": "text"})
 
 
@@ -95,19 +96,22 @@ def test_a_mapped_column_that_is_not_there_is_an_error_at_the_first_row(tmp_path
     [
         ("{broken", "not JSON"),
         ("[1, 2]", "a row is a JSON object"),
-        ('{"txt": "a", "label": "x"}', r"no text; .*\(the row has 'txt', 'label'\)"),
-        ('{"text": null, "label": "x"}', r"no text; .*\(the row has 'text' \(null\), 'label'\)"),
-        ("{}", r"\(the row has none\)"),
+        (
+            '{"txt": "a", "label": "x"}',
+            "reads 'text', .* has 'txt', 'label': --columns text=...,label=... .*--task",
+        ),
+        ('{"text": null, "label": "x"}', r"'text' is empty \(the row has 'text' \(null\), 'label'\)"),
+        ("{}", "and the row has none: --columns"),
         ('{"text": " ", "label": "x"}', "'text' must be a text that is not empty"),
         ('{"text": ["a"], "label": "x"}', "'text' must be a text"),
         ('{"text": 5, "label": "x"}', "'text' must be a text"),
         ('{"text": "\\ud800", "label": "x"}', "'text' has half a surrogate pair"),
-        ('{"premise": "a", "label": "x"}', "'hypothesis' must be a text that is not empty; it is None"),
+        ('{"premise": "a", "label": "x"}', "there is no 'hypothesis', or it is empty"),
         (
             '{"text": "a", "label": null}',
-            r"what is right \(in 'label' or 'gold_label'; .* another column\); it has 'text', 'label' \(null\)",
+            r"'label' is empty, which .* right; --columns label=... .*\(the row has 'text', 'label' \(null\)\)",
         ),
-        ('{"text": "a"}', r"the row does not say what is right \(in 'label' .*\); it has 'text'"),
+        ('{"text": "a"}', r"there is no column 'label' or 'gold_label', which is to say .*\(the row has 'text'\)"),
         ('{"text": "a", "label": 0.5}', "'label' must be a name or a whole number; it is 0.5"),
         ('{"text": "a", "label": NaN}', "'label' must be a name or a whole number; it is nan"),
         ('{"text": "a", "label": "x", "language": 5}', "'language' must be a code or a name; it is 5"),
@@ -155,7 +159,7 @@ def test_what_is_empty_is_absent(tmp_path: Path, suffix: str):
         (example,) = load(TASKS[name], path)
         assert (example.texts, example.gold, example.id) == (texts, gold, None)
     write(tmp_path / "a.jsonl", '{"text": "", "label": "x"}')
-    with pytest.raises(DataError, match=r"no text; .*\(the row has 'text' \(empty\), 'label'\)"):
+    with pytest.raises(DataError, match=r"'text' is empty \(the row has 'text' \(empty\), 'label'\)"):
         load(CLASSIFY, tmp_path / "a.jsonl")
 
 
@@ -180,7 +184,7 @@ def test_gold_is_not_looked_at_where_it_is_not_asked_for(name: str, gold: object
         assert example.texts == next(examples(task, [Row(ROW_OF[name], "row 0")], BadRows(), gold=False)).texts
     bad = BadRows(skip=True)
     assert not list(examples(task, [Row(ROW_OF[name], "row 0")], bad))
-    assert "does not say what is right" in bad.summary()
+    assert "which is to say what is right" in bad.summary()
 
 
 ODD = st.one_of(
@@ -254,3 +258,22 @@ def test_real_files(task: str, name: str, count: int):
     found = load(TASKS[task], DEVELOPMENT_DATA / name, knows=lambda language: True)
     assert len(found) == count
     assert {example.language for example in found} == {Path(name).name.split(".")[0]}
+
+
+def test_the_columns_of_training_are_looked_at_first_and_a_named_column_counts_alone():
+    """What fine-tuning noted holds where the rows have it, and not where they have other names, or none was asked."""
+    usual = {"text": "review", "label": "stars"}
+    rows = [Row({"review": "a", "stars": "x", "premise": "p", "hypothesis": "h", "text": "b"}, "row 0")]
+    (own,) = examples(CLASSIFY, rows, BadRows(), usual=usual)
+    assert (own.texts, own.gold) == (("a",), "x")
+    (named,) = examples(CLASSIFY, rows, BadRows(), columns={"text": "text"}, usual=usual, gold=False)
+    assert named.texts == ("b",)
+    (other,) = examples(CLASSIFY, [Row({"text": "b", "label": "y"}, "row 0")], BadRows(), usual=usual)
+    assert (other.texts, other.gold) == (("b",), "y")
+
+
+@pytest.mark.parametrize("noted", [None, [], "text=a", {"text": 3, "nothing": "a"}, {"text": ["a"]}])
+def test_columns_in_a_configuration_that_are_none_are_not_taken(noted):
+    config = tiny_config()
+    config.task_columns = noted
+    assert columns_of_training(config, CLASSIFY) == {}

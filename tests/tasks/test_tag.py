@@ -45,7 +45,7 @@ def test_rows():
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"tags": ["O"]}, "no words; a row has 'words', or a 'text'"),
+        ({"tags": ["O"]}, "there are no 'words', and no 'text' to be split"),
         ({"words": ["a", "b"], "tags": [3, -100]}, "'tags' has -100 in it, which stands for no tag"),
         ({"words": []}, "'words' is empty"),
         ({"words": "Ada"}, "'words' must be a list; it is 'Ada'"),

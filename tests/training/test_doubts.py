@@ -190,7 +190,7 @@ def test_classes_and_choices_without_a_label(base_run, tmp_path, capsys):
     finetune(base_run.output_dir, choices, task="choice", output_dir=tmp_path / "b", **options)
     assert "1 of 3 rows have no label" in said(capsys)
     null = write(tmp_path / "null.jsonl", [{"text": "a", "label": "x"}, {"text": "b", "label": None}])
-    with pytest.raises(DataError, match="does not say what is right"):
+    with pytest.raises(DataError, match="which is to say what is right"):
         finetune(base_run.output_dir, null, language="en", output_dir=tmp_path / "d")
 
 

@@ -16,7 +16,7 @@ from xmodular.certificate.fields import compare_fields, reading_of
 from xmodular.certificate.record import CONFIGURATION, PARTS, Certificate, Change, FieldChange, Part
 from xmodular.certificate.sides import Side, Source, matched, open_side, part_of, same_bits
 from xmodular.console import progress
-from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular.errors import ConfigurationError, DataError, LanguageError, speaking
 from xmodular.languages import resolve
 from xmodular.options import DiffOptions, build
 from xmodular.outputs import held, table_in
@@ -31,6 +31,7 @@ _CHUNK = 1 << 20
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
+@speaking
 def diff(a: Source, b: Source, **options: Any) -> Certificate:
     """Compare two models or packs language by language, bit by bit.
 

@@ -20,6 +20,7 @@ from transformers.utils import cached_file
 from xmodular.certificate.fields import fields_of, generation_of
 from xmodular.configuration import XmodConfig, read_config
 from xmodular.errors import ConfigurationError, DataError, PackError
+from xmodular.hub import hub_source
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
@@ -240,8 +241,10 @@ def _file(source: str | Path, name: str) -> Path | None:
     Raises:
         DataError: it cannot be read.
     """
+    repository, where = hub_source(source)
+    quietly = {"_raise_exceptions_for_missing_entries": False}
     try:
-        path = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
+        path = cached_file(repository, name, **quietly, **where)
     except (OSError, ValueError) as error:
         raise DataError(f"{source}: {name} cannot be read: {error!s:.200}") from error
     return None if path is None else Path(path)

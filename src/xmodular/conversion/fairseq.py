@@ -8,12 +8,14 @@ from typing import Any
 from xmodular.conversion.outcome import Converted, say
 from xmodular.conversion.reading import from_fairseq
 from xmodular.conversion.writing import write_fairseq
+from xmodular.errors import speaking
 from xmodular.options import ConvertOptions, build
 from xmodular.outputs import held
 
 __all__ = ["Converted", "convert"]
 
 
+@speaking
 def convert(source: str | Path, *, output_dir: str | Path, **options: Any) -> Converted:
     """Convert a checkpoint from fairseq's format or to it.
 
@@ -33,7 +35,7 @@ def convert(source: str | Path, *, output_dir: str | Path, **options: Any) -> Co
         DataError: a file is missing or damaged, or weights are missing, unknown or of the wrong shape.
         ConfigurationError: file, weights and preset contradict each other, or the other format cannot hold the model.
     """
-    made = build(ConvertOptions, {"source": str(source), "output_dir": output_dir, **options})
+    made = build(ConvertOptions, {"source": source, "output_dir": output_dir, **options})
     with held(made.output_dir):
         converted = from_fairseq(made) if made.to == "xmodular" else write_fairseq(made)
     say(

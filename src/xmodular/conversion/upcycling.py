@@ -18,8 +18,9 @@ from xmodular.configuration import XmodConfig
 from xmodular.console import console, quiet_transformers
 from xmodular.conversion.dense import fill, recognise, to_config
 from xmodular.conversion.outcome import Converted, say
-from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
+from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError, in_one_line, speaking
 from xmodular.files import folder_beside, is_missing_folder
+from xmodular.hub import hub_source, refusal
 from xmodular.languages import code_problem, names_of, resolve
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.modeling.languages import make_neutral, same_language
@@ -29,6 +30,7 @@ from xmodular.vocabulary import is_with_tokenizer, load_tokenizer, save_tokenize
 from xmodular.weights import open_weights
 
 
+@speaking
 def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Path, **options: Any) -> Converted:
     """Make an X-MOD of a dense encoder, with equal states and an adapter per language that adds nothing yet.
 
@@ -50,7 +52,7 @@ def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Pa
         DataError: weights are missing, unknown or of the wrong shape, or the tokenizer is not the model's.
         LanguageError: a language is named twice, or ambiguous.
     """
-    given = {"model": str(model), "languages": languages, "output_dir": output_dir, **options}
+    given = {"model": model, "languages": languages, "output_dir": output_dir, **options}
     made = build(UpcycleOptions, given)
     with held(made.output_dir):
         return _upcycle(made)
@@ -117,9 +119,11 @@ def _config_of(source: str) -> dict[str, Any]:
     if is_missing_folder(source):
         raise ConfigurationError(f"There is no folder {source}.")
     try:
-        content, _ = PretrainedConfig.get_config_dict(source)
+        name, where = hub_source(source)
+        content, _ = PretrainedConfig.get_config_dict(name, **where)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"No config.json at {source}, neither as a folder nor on the Hub: {error}") from error
+        said = in_one_line(error) if Path(source).exists() else refusal(source, error)
+        raise ConfigurationError(f"No config.json at {source}: {said.rstrip('.')}.") from error
     if not content:
         raise ConfigurationError(f"{source} has no config.json, which says what kind of model it is.")
     return dict(content)
@@ -173,7 +177,8 @@ def _set_pooling(model: XmodPreTrainedModel, options: UpcycleOptions) -> None:
 def _is_pooled_by_mean(source: str) -> bool:
     """Whether the files that sentence-transformers keeps beside an encoder say that it takes the mean."""
     quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    path = cached_file(source, "1_Pooling/config.json", **quietly)
+    name, where = hub_source(source)
+    path = cached_file(name, "1_Pooling/config.json", **quietly, **where)
     if path is None:
         return False
     try:
@@ -187,14 +192,17 @@ def _is_pooled_by_mean(source: str) -> bool:
 
 def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrainedModel:
     """An X-MOD with another set of languages: those that it has as they are, others with adapters that add nothing."""
-    config = XmodConfig.from_pretrained(options.model)
+    source, where = hub_source(options.model)
+    config = XmodConfig.from_pretrained(source, **where)
     kept = [code for code in codes if code in config.languages] or list(config.languages[:1])
     name = (config.architectures or ["XmodModel"])[0] if options.head else "XmodModel"
     if name not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{options.model} names no X-MOD model class in its config.json; it has {name!r:.80}.")
+    with open_weights(options.model):  # says what is wrong with the files
+        pass
     with quiet_transformers(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(options.seed)
-        model = getattr(xmodular.modeling, name).from_pretrained(options.model, languages=kept)
+        model = getattr(xmodular.modeling, name).from_pretrained(source, languages=kept, **where)
         for code in codes:
             if code not in config.languages:
                 model.add_language(code)

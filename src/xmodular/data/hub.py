@@ -13,6 +13,7 @@ from typing import Any
 from xmodular.data.counts import LineCounts
 from xmodular.data.reading import LANGUAGE_CODE, digest, no_field, row_lines
 from xmodular.errors import DataError, LanguageError
+from xmodular.hub import hub_source
 from xmodular.languages import filled
 
 _ROWS_A_STEP = 256
@@ -73,7 +74,8 @@ class HubText:
     def _rows(self) -> Iterator[list[Any]]:
         import datasets
 
-        data = datasets.load_dataset(self.name, self.config, split=self.split, streaming=self.streaming)
+        name, where = hub_source(self.name)
+        data = datasets.load_dataset(name, self.config, split=self.split, streaming=self.streaming, **where)
         left = self.most
         for batch in data.iter(_ROWS_A_STEP):
             if self.field not in batch:
@@ -122,10 +124,11 @@ def find_dataset(
             f"--dataset-config or --dataset-split."
         )
     found: dict[str, tuple[HubText, ...]] = {}
+    repository, pinned = hub_source(name)
     for code in dict.fromkeys(languages):
         own_config, own_split = config and filled(config, code), filled(split, code)
         try:
-            builder = datasets.load_dataset_builder(name, own_config)
+            builder = datasets.load_dataset_builder(repository, own_config, **pinned)
         except Exception as error:  # network, formats: the library lets many classes through
             where = f"{name}, configuration {own_config}" if own_config else name
             raise DataError(f"The data set {where} cannot be opened: {error}") from error

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from xmodular.console import console
 from xmodular.demo.corpus import LANGUAGES, write_corpus
+from xmodular.errors import speaking
 from xmodular.evaluation import evaluate
 from xmodular.files import write_json, write_text
 from xmodular.options import DemoOptions, build
@@ -29,6 +30,7 @@ ADDED = "id_ID"  # neither pretraining nor the tasks see it
 _LONGEST = 48  # tokens; the longest sentence has 42
 
 
+@speaking
 def run(output_dir: str | Path = "demo", **options: Any) -> Results:
     """Pretrain a small model in seven languages, fine-tune it in English, add the eighth, evaluate and predict in all.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.console import console, counted
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, speaking
 from xmodular.evaluation.assembling import comparisons_of, rows_of
 from xmodular.evaluation.conditions import Job, Reader, Reading, jobs_of, reader_of
 from xmodular.evaluation.record import about, write_predictions
@@ -26,13 +26,15 @@ from xmodular.options import EvaluateOptions, build
 from xmodular.outputs import RESULTS, check_results_folder, held
 from xmodular.results import Results
 from xmodular.rows import InMemory, sources_of
-from xmodular.tasks import Room, Task, longest, read_labels, room_of, task_of
+from xmodular.tasks import Room, Task, given_model, longest, read_labels, room_of, task_of
 from xmodular.tasks.heads import names_in
+from xmodular.tasks.loading import columns_of_training
 from xmodular.tasks.qa import squad_statistics
 
 _BLOCK = 128  # tokens of text, where nothing else is asked for
 
 
+@speaking
 def evaluate(
     model: XmodPreTrainedModel | str | Path | Sequence[XmodPreTrainedModel | str | Path],
     data: Any,
@@ -56,11 +58,11 @@ def evaluate(
     Raises:
         ConfigurationError, DataError, LanguageError: before any work is lost.
     """
-    models = [model] if isinstance(model, (XmodPreTrainedModel, str, Path)) else list(model)
-    names = [
-        str(each.config._name_or_path or "model") if isinstance(each, XmodPreTrainedModel) else str(each)
-        for each in models
-    ]
+    models = [model] if isinstance(model, str) or not isinstance(model, Sequence) else list(model)
+    names = []
+    for each in models:
+        given, name = given_model(each)
+        names.append(name if given is None else str(given.config._name_or_path or "model"))
     named = None
     if isinstance(data, Mapping):
         named = {name: _source(name, place) for name, place in data.items()}
@@ -108,7 +110,8 @@ def _evaluated(
         raise ConfigurationError("--predictions are those of a task; perplexity has none.")
     known = _Known(subjects, options.fallback)
     labels = {name for subject in subjects for name in names_in(subject.config)}
-    found = find_sets(options, task, known.languages, known.name, named, labels)
+    usual = {} if task is None else _usual(task, subjects)
+    found = find_sets(options, task, known.languages, known.name, named, labels, usual)
     if task is not None:
         found = with_units(task, found)
         if task.name == "qa" and options.answers == "squad":
@@ -157,6 +160,11 @@ def _evaluated(
                 written.append("predictions.jsonl")
         console.print(f"Saved {', '.join(written)} in {options.output_dir}")
     return results
+
+
+def _usual(task: Task, subjects: Sequence[Subject]) -> dict[str, str]:
+    """The columns that the models were trained with; those of the first model that knows its own."""
+    return next((names for each in subjects if (names := columns_of_training(each.config, task))), {})
 
 
 def _seen_before(subjects: Sequence[Subject], sets: Sequence[TestSet]) -> list[str]:

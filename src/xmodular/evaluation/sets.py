@@ -65,6 +65,7 @@ def find_sets(
     code_of: CodeOf,
     named: Mapping[str, str] | None = None,
     labels: Collection[str] = (),
+    usual: Mapping[str, str] = {},
 ) -> list[TestSet]:
     """All test data, read.
 
@@ -75,6 +76,7 @@ def find_sets(
         code_of: what a language's name is in the results, None if no model can read it.
         named: files by language, instead of `options.data`.
         labels: of the models; ``-`` and ``-1`` are no labels unless they are among these.
+        usual: the columns that the models were trained with (see `examples`).
 
     Raises:
         DataError: no files, two for a language, none that a model can read; or a file with a bad row or without rows.
@@ -96,7 +98,7 @@ def find_sets(
     pending: list[tuple[str, str]] = []
     for each in found:
         if each.name is None and task is not None:
-            for one in _by_column(each.place, task, options, code_of, left_out, labels):
+            for one in _by_column(each.place, task, options, code_of, left_out, labels, usual):
                 _add(sets, one)
         elif task is None and isinstance(each.place, InMemory):
             raise DataError(f"{each.place} are rows in memory; perplexity reads files of text.")
@@ -117,7 +119,7 @@ def find_sets(
         raise DataError(f"None of the files is in one of the model's languages: {', '.join(languages)}.")
     if options.languages:
         sets = {code: sets[code] for code in resolve_all(options.languages, sets)}
-    return [_read(each, task, options, labels) for each in sets.values()]
+    return [_read(each, task, options, labels, usual) for each in sets.values()]
 
 
 def check_labels(sets: Sequence[TestSet], labels: Sequence[str], run: str) -> None:
@@ -226,6 +228,7 @@ def _by_column(
     code_of: CodeOf,
     left_out: dict[str, None],
     labels: Collection[str],
+    usual: Mapping[str, str],
 ) -> list[TestSet]:
     """The languages of a file by what its rows say, else by its name."""
     grouped: dict[str, list[Example]] = {}
@@ -234,6 +237,7 @@ def _by_column(
         task,
         place,
         columns=options.columns or {},
+        usual=usual,
         skip_bad_rows=options.skip_bad_rows,
         knows=lambda name: code_of(name) is not None,
     )
@@ -254,10 +258,13 @@ def _by_column(
     return [TestSet(code, (place,), tuple(own), content=content) for code, own in grouped.items()]
 
 
-def _read(each: TestSet, task: Task | None, options: EvaluateOptions, labels: Collection[str]) -> TestSet:
+def _read(
+    each: TestSet, task: Task | None, options: EvaluateOptions, labels: Collection[str], usual: Mapping[str, str]
+) -> TestSet:
     if task is None or each.examples:
         return each
-    found = load(task, each.files[0], columns=options.columns or {}, skip_bad_rows=options.skip_bad_rows)
+    columns, skip = options.columns or {}, options.skip_bad_rows
+    found = load(task, each.files[0], columns=columns, usual=usual, skip_bad_rows=skip)
     found = labelled(found, each.files[0], no_labels(found, labels))
     examples = tuple(replace(example, language=each.language) for example in found)
     return replace(each, examples=examples, content=content_hash(found))

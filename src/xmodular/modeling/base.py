@@ -17,8 +17,8 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import cached_file
 
 from xmodular.configuration import XmodConfig
-from xmodular.errors import ConfigurationError, InputError, LanguageError
-from xmodular.files import written_file
+from xmodular.errors import ConfigurationError, InputError, LanguageError, in_one_line
+from xmodular.files import let_read, written_file
 from xmodular.languages import resolve, resolve_all
 from xmodular.modeling import languages as life
 from xmodular.modeling.labels import real_positions
@@ -106,7 +106,8 @@ class XmodPreTrainedModel(PreTrainedModel):
 
         Raises:
             LanguageError: if the checkpoint has no such language, or the default is not among `languages`.
-            ConfigurationError: if it is no X-MOD; a dense encoder has no adapters to read.
+            ConfigurationError: if it is no X-MOD; a dense encoder has no adapters to read. Or if it asks for a kind of
+                attention whose package is not here.
         """
         source = pretrained_model_name_or_path
         where = {name: kwargs[name] for name in _WHERE if name in kwargs}
@@ -138,7 +139,13 @@ class XmodPreTrainedModel(PreTrainedModel):
                 kwargs.update(chosen)
                 if config is not None:
                     kwargs["config"] = config
-        loaded = super().from_pretrained(source, *args, **kwargs)
+        try:
+            loaded = super().from_pretrained(source, *args, **kwargs)
+        except ImportError as error:
+            raise ConfigurationError(
+                f"{source} asks for a kind of attention (attn_implementation) whose package is not here: "
+                f'{in_one_line(error):.150} ... "sdpa" and "eager" need none.'
+            ) from error
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if model.config.vocabularies and source is not None:
             model._read_tokenizers(source, **where)
@@ -167,6 +174,7 @@ class XmodPreTrainedModel(PreTrainedModel):
         super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub and not later, **kwargs)
         if not is_main_process or not folder.is_dir():
             return
+        let_read(folder.glob("*.safetensors"))
         for code, text in self.tokenizers.items():
             with written_file(folder / f"tokenizer.{code}.json") as new:
                 new.write_bytes(text.encode())

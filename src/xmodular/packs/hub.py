@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xmodular.errors import PackError
 from xmodular.files import is_missing_folder
+from xmodular.hub import on_hub, refusal
 from xmodular.packs import manifest
 from xmodular.packs.manifest import ADAPTER, EMBEDDINGS, FILES, MANIFEST, TOKENIZER
 from xmodular.packs.pack import Pack, of_manifest
@@ -29,7 +30,8 @@ def read_pack(source: str | Path, *, revision: str | None = None, token: str | N
     """
     folder = Path(source)
     if not folder.exists():
-        folder = _fetch(str(source), revision, token)
+        name, pinned = on_hub(source)
+        folder = _fetch(name, revision or pinned, token)
     elif not folder.is_dir():
         raise PackError(f"{source} is a file; a language pack is a folder with a {MANIFEST}.")
     return of_manifest(folder, manifest.read(folder / MANIFEST))
@@ -128,7 +130,8 @@ def _cached(repository: str, revision: str | None, error: Exception) -> Path:
             repository, revision=revision, allow_patterns=[MANIFEST, ADAPTER], local_files_only=True
         )
     except Exception:
-        raise PackError(f"There is no folder {repository}, and the Hub does not give it: {_first(error)}") from error
+        said = refusal(f"{repository}@{revision}" if revision else repository, error)
+        raise PackError(f"There is no folder {repository}, and the Hub does not give it: {said}.") from error
     return Path(folder)
 
 

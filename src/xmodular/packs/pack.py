@@ -149,7 +149,7 @@ class Pack:
                 return
             yield from self._tokenizer_problems(path) if name == TOKENIZER else self._tensor_problems(path)
         except OSError as error:
-            yield f"{name} cannot be read: {error.strerror or error}"
+            raise PackError(f"{path} cannot be read: {error.strerror or error}.") from error
 
     def _implied(self, name: str) -> dict[str, tuple[int, ...]]:
         """The tensors of a file."""
@@ -181,7 +181,13 @@ class Pack:
         except SafetensorError as error:
             yield f"{path.name} is no safetensors file: {error!s:.200}"
             return
-        yield from self._header_problems(path.name, found)
+        wrong = list(self._header_problems(path.name, found))
+        yield from wrong
+        if not wrong:
+            with safe_open(path, framework="pt") as file:
+                for key in found:
+                    if not file.get_tensor(key).isfinite().all():
+                        yield f"{path.name} has values in {key} that are infinite or no numbers"
 
     def _header_problems(self, name: str, found: Mapping[str, tuple[str, list[int]]]) -> Iterator[str]:
         shapes = self._implied(name)

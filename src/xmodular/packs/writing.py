@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from xmodular.errors import PackError
-from xmodular.files import folder_beside, sha256_of
+from xmodular.files import folder_beside, let_read, sha256_of
 from xmodular.languages import names_of
 from xmodular.options import PRECISIONS
 from xmodular.outputs import check_replaceable
@@ -102,6 +102,7 @@ def write_pack(
     with folder_beside(target, check) as beside:
         for name, part in stored.items():
             save_file(part, beside / name, metadata={"format": "pt"})
+        let_read(beside / name for name in stored)
         if tokenizer is not None:
             (beside / TOKENIZER).write_text(tokenizer, encoding="utf-8", newline="")
         for name, record in content["files"].items():
@@ -163,13 +164,15 @@ def _cast(tensors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
     """The tensors on the CPU in a dtype, each with memory of its own.
 
     Raises:
-        PackError: a finite value is none after the cast.
+        PackError: a value is not finite, or is not after the cast.
     """
     cast = {}
     for key, tensor in tensors.items():
         stored = tensor.detach().to("cpu", DTYPES[dtype], copy=True).contiguous()
-        if not stored.isfinite().all() and (tensor.isfinite().cpu() & ~stored.isfinite()).any():
-            worst = tensor.detach().nan_to_num(0.0, 0.0, 0.0).abs().max().item()
+        if not tensor.isfinite().all():
+            raise PackError(f"{key} has values that are infinite or no numbers: the model is damaged, or diverged.")
+        if not stored.isfinite().all():
+            worst = tensor.detach().abs().max().item()
             raise PackError(
                 f"{key} has values up to {worst:.4g}, too large for {dtype} (at most "
                 f"{torch.finfo(DTYPES[dtype]).max:.4g}): choose another precision."

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from xmodular.errors import ConfigurationError, InputError
+from xmodular.errors import ConfigurationError, InputError, speaking
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.options import FillMaskOptions, build
@@ -26,6 +26,7 @@ class Filling:
     text: str
 
 
+@speaking
 def fill_mask(model: XmodPreTrainedModel | str | Path, text: str, **options: Any) -> list[Filling]:
     """The likeliest pieces for every mask in a text.
 

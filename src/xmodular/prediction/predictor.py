@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.errors import ConfigurationError, InputError
+from xmodular.errors import ConfigurationError, InputError, speaking
 from xmodular.identify import THRESHOLD
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
@@ -27,6 +27,7 @@ from xmodular.tasks import (
     to_run,
     tokenizer_of,
 )
+from xmodular.tasks.loading import columns_of_training
 from xmodular.tasks.loading import examples as to_examples
 from xmodular.vocabulary import suited
 
@@ -61,6 +62,7 @@ class Predictor:
         ConfigurationError: the model has no head of a task; or a number is out of its range.
     """
 
+    @speaking
     def __init__(
         self,
         model: XmodPreTrainedModel | str | Path,
@@ -93,6 +95,7 @@ class Predictor:
             )
         self.task = task
         self.labels = read_labels(self.model)
+        self.usual = columns_of_training(self.model.config, task)
         self.window = window
         self.adapters = Adapters(
             self.model, default_language, identify=identify, threshold=threshold, fallback=fallback
@@ -109,6 +112,8 @@ class Predictor:
             self._source = tokenizer
             if len(self.model.config.vocabularies) < len(self.model.languages):
                 self._tokenizer(None)  # what is wrong with it shows before any row is read
+        elif not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a fast tokenizer, or where one is.")
         else:
             self._tokenizers[None] = suited(tokenizer, self.model.config)
 
@@ -117,6 +122,7 @@ class Predictor:
         """The names in a prediction that are no part of the task's: whose adapter read it, and why."""
         return ["language", "adapter", *(["confidence"] if self.identifies else [])]
 
+    @speaking
     def __call__(
         self,
         rows: Any,
@@ -131,7 +137,7 @@ class Predictor:
                 with the task's columns; a table of pandas, polars or Arrow; or a data set of ``datasets``. What could
                 be misread is refused.
             language: of all rows, or one per row; a row's own column `language` goes first.
-            columns: which column has which field.
+            columns: which column has which field; default: as in the training data.
 
         Returns:
             One mapping per row, in order: what the task predicts (``label`` and ``score``, ``tags`` and ``spans``,
@@ -165,7 +171,9 @@ class Predictor:
         bad = BadRows(skip=False)
         accepted: list[Example] = []
         characters = 0
-        for example in to_examples(self.task, rows, bad, columns=columns or {}, language=language, gold=False):
+        for example in to_examples(
+            self.task, rows, bad, columns=columns or {}, usual=self.usual, language=language, gold=False
+        ):
             if problem := self.adapters.problem(example.language):
                 bad.report(example.place, problem)
             accepted.append(example)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.console import console, counted, progress_bar
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import ConfigurationError, DataError, speaking
 from xmodular.files import put, write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PredictOptions, as_record, build
@@ -63,6 +63,7 @@ class Predicted:
     bad_rows: Path | None
 
 
+@speaking
 def predict(model: XmodPreTrainedModel | str | Path, input: Any, output: str | Path, **options: Any) -> Predicted:
     """Add a model's predictions to the rows of a file.
 

@@ -121,6 +121,7 @@ class Work:
             self._at_hand(chain(head, rows)),
             self.bad,
             columns=options.columns or {},
+            usual=self._predictor.usual,
             language=options.language,
             gold=False,
         )
@@ -198,7 +199,7 @@ class Work:
             The example's prediction.
         """
         predictor = self._predictor
-        given = self._options.columns or {}
+        given = self._options.columns or predictor.usual
         fields = [{*names, given.get(field, names[0])} for field, names in predictor.task.fields.items()]
         taken = {name for names in fields if any(each in columns for each in names) for name in names}
         before = predictor.tokens, predictor.adapters.unsure, predictor.strange, predictor.cut

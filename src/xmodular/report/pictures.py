@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,16 @@ class Point(NamedTuple):
     high: float | None
 
 
+@contextmanager
+def _plain_text() -> Iterator[None]:
+    """Names are shown as they are: between two dollar signs matplotlib would see a formula, or an error in one."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
+        yield
+
+
+@_plain_text()
 def bar_picture(
     path: Path,
     title: str,
@@ -78,6 +89,7 @@ def bar_picture(
         figure.savefig(new, dpi=150)
 
 
+@_plain_text()
 def heat_picture(
     path: Path,
     title: str,

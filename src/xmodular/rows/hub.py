@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from xmodular.errors import DataError
+from xmodular.hub import hub_source
 from xmodular.languages import filled
 from xmodular.rows.classes import class_readers, named, without_class
 from xmodular.rows.row import BadRows, Row
@@ -15,7 +16,8 @@ def hub_rows(source: str, bad: BadRows) -> Iterator[Row]:
     """The rows of ``hub:<data set>:<configuration>:<split>``; classes become their names.
 
     Args:
-        source: the name; configuration and split may be left out, or empty, where there is only one.
+        source: the name, also as ``<data set>@<revision>``; configuration and split may be left out, or empty, where
+            there is only one.
         bad: told of rows that are wrong.
 
     Raises:
@@ -42,11 +44,12 @@ def hub_sources(source: str, languages: Sequence[str]) -> dict[str, str]:
         return found
     import datasets
 
+    name, where = hub_source(name)
     try:
         if configuration is not None and "{" in configuration:
-            choosing, there = configuration, datasets.get_dataset_config_names(name)
+            choosing, there = configuration, datasets.get_dataset_config_names(name, **where)
         else:
-            choosing, there = split or "", datasets.get_dataset_split_names(name, configuration)
+            choosing, there = split or "", datasets.get_dataset_split_names(name, configuration, **where)
     except Exception as error:  # network, formats: the library lets many classes through
         raise DataError(f"The data set {source} cannot be opened: {_in_one_line(error)}") from error
     wanted = {code: filled(choosing, code) for code in languages}
@@ -72,8 +75,9 @@ def _parts(source: str) -> tuple[str, str | None, str | None]:
 def _rows(source: str, name: str, configuration: str | None, split: str | None, bad: BadRows) -> Iterator[Row]:
     import datasets
 
+    name, where = hub_source(name)
     try:
-        data = datasets.load_dataset(name, configuration, split=split, streaming=True)
+        data = datasets.load_dataset(name, configuration, split=split, streaming=True, **where)
     except Exception as error:  # network, formats: the library lets many classes through
         raise DataError(f"The data set {source} cannot be opened: {_in_one_line(error)}") from error
     if isinstance(data, dict):

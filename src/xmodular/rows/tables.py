@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -35,6 +36,29 @@ def tsv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Itera
     return _rows(_Records(file, "\t"), place, language, bad)
 
 
+class _Limit:
+    """How long a field may be, which csv knows for the whole process only: lifted while any thread reads here."""
+
+    _lock = threading.Lock()
+    _reading = 0
+    _before = 0
+
+    @classmethod
+    def lift(cls) -> None:
+        with cls._lock:
+            if not cls._reading:
+                cls._before = csv.field_size_limit()
+                csv.field_size_limit(max(cls._before, _LARGEST_FIELD))
+            cls._reading += 1
+
+    @classmethod
+    def put_back(cls) -> None:
+        with cls._lock:
+            cls._reading -= 1
+            if not cls._reading:
+                csv.field_size_limit(cls._before)
+
+
 class _Record(NamedTuple):
     line: int
     fields: list[str]
@@ -55,6 +79,7 @@ class _Records:
         self._file = lines(file)
         self._again: deque[tuple[int, str | None]] = deque()
         self._used: list[tuple[int, str | None]] = []
+        self._taken = 0  # characters of the record at hand
         self._separator = separator or self._found()
         self._quoted = False  # whether the header's first name is
         self._reader = csv.reader(self, delimiter=self._separator, strict=True)
@@ -83,6 +108,9 @@ class _Records:
         self._used.append((number, line))
         if line is None:
             raise csv.Error(TOO_LONG)
+        self._taken += len(line)
+        if self._taken > _LARGEST_FIELD + len(line):  # without its last line; whatever limit the process has
+            raise csv.Error(f"field larger than field limit ({_LARGEST_FIELD})")
         return line
 
     def read(self, columns: int | None = None) -> _Record | None:
@@ -94,8 +122,9 @@ class _Records:
         fields: list[str] | None = []
         while not fields:
             self._used.clear()
+            self._taken = 0
             wrong = ""
-            before = csv.field_size_limit(_LARGEST_FIELD)  # of the whole process, so it is put back
+            _Limit.lift()
             try:
                 fields = next(self._reader, None)
             except csv.Error as error:
@@ -103,7 +132,7 @@ class _Records:
                 fields = []
                 break
             finally:
-                csv.field_size_limit(before)
+                _Limit.put_back()
             if fields is None:
                 return None
         (first, line), *below = self._used

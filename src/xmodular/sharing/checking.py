@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xmodular.console import progress
-from xmodular.errors import DataError, PackError
+from xmodular.errors import DataError, PackError, speaking
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PackListOptions, PackVerifyOptions, build
 from xmodular.packs import Misfit, Pack, read_pack
@@ -61,6 +61,7 @@ class Verification:
         return table
 
 
+@speaking
 def pack_verify(pack: Pack | str | Path, **options: Any) -> Verification:
     """Check a language pack: form, checksums and, with a model, whether it fits.
 
@@ -125,6 +126,7 @@ class PackList:
         return table
 
 
+@speaking
 def pack_list(folder: str | Path = ".", **options: Any) -> PackList:
     """List the language packs in a folder; damaged ones are listed as such.
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from xmodular.console import console
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, speaking
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PackInstallOptions, PackRemoveOptions, PackSaveOptions, build
@@ -27,6 +27,7 @@ _PARTS = {
 }
 
 
+@speaking
 def pack_save(model: XmodPreTrainedModel | str | Path, language: str, **options: Any) -> Pack:
     """Save one language of a model as a language pack.
 
@@ -82,6 +83,7 @@ def _saved(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> Pack:
     return pack
 
 
+@speaking
 def pack_install(pack: Pack | str | Path, model: XmodPreTrainedModel | str | Path, **options: Any) -> str:
     """Put a language pack into a model; nothing else of the model moves.
 
@@ -138,6 +140,7 @@ def _installed(
     return code
 
 
+@speaking
 def pack_remove(model: XmodPreTrainedModel | str | Path, language: str, **options: Any) -> str:
     """Take a language out of a model; nothing else of the model moves.
 

@@ -1,5 +1,7 @@
 """Tasks: a record of functions each, and the code that runs models over their rows."""
 
+import difflib
+
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodPreTrainedModel
@@ -24,6 +26,15 @@ from xmodular.tasks.regress import REGRESS
 from xmodular.tasks.tag import TAG
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, guessed
 
+# What other programs call them.
+_ELSEWHERE = {
+    "classify": "classification text-classification sequence-classification sentiment topic nli xnli pair pairs",
+    "regress": "regression sts stsb similarity",
+    "tag": "ner pos upos tagging token-classification entities sequence-labeling sequence-labelling",
+    "qa": "question-answering squad mlqa xquad extractive-qa answers",
+    "choice": "multiple-choice multichoice copa xcopa swag",
+}
+
 TASKS = {task.name: task for task in (CLASSIFY, REGRESS, TAG, QA, CHOICE)}
 
 
@@ -34,7 +45,12 @@ def task_named(name: str) -> Task:
         ConfigurationError: there is none.
     """
     if name not in TASKS:
-        raise ConfigurationError(f"There is no task {name!r}; there are {', '.join(TASKS)}.")
+        spelled = name.strip().casefold().replace("_", "-").replace(" ", "-")
+        called = {word: task for task, words in _ELSEWHERE.items() for word in words.split() if task in TASKS}
+        called |= {task: task for task in TASKS}
+        near = [called[each] for each in difflib.get_close_matches(spelled, called, n=1)]
+        hint = f"did you mean {near[0]}? There" if near else "there"
+        raise ConfigurationError(f"There is no task {name!r}; {hint} are {', '.join(TASKS)}.")
     return TASKS[name]
 
 

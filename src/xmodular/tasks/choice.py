@@ -42,7 +42,7 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], int | None]:
     elif "context" not in values:
         asked = text_of(values, "question") if question is not None else None
         if asked is None:
-            raise ValueError("no context; a row has a 'context', a 'question' or a 'premise'.")
+            raise ValueError("there is no 'context' and no 'question'; --columns context=... names its column")
         pairs = [(asked, choice) for choice in choices]
     else:
         between = "" if not question else text_of(values, "question")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from xmodular.configuration import XmodConfig
 from xmodular.console import console
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.rows import BadRows, Knows, Row, columns_of, half_surrogate, is_absent, read_rows
@@ -24,6 +27,7 @@ def examples(
     bad: BadRows,
     *,
     columns: Mapping[str, str] = {},
+    usual: Mapping[str, str] = {},
     language: str | None = None,
     gold: bool = True,
 ) -> Iterator[Example]:
@@ -35,6 +39,7 @@ def examples(
         bad: told of rows that are wrong.
         columns: the column of a field (of `task.fields`, "id" or "language") where it has another name. Fields that
             stand for the same thing in another way (a pair where the column of ``text`` is named) are not looked for.
+        usual: the same where `columns` names none and the first row has them (see `columns_of_training`).
         language: of rows that do not say theirs; otherwise it is the one that the file's name begins with.
         gold: whether a row without gold is wrong, unless it says that it has no label (``-``, ``-1``). If False, gold
             is not looked at, whatever stands in its column.
@@ -44,11 +49,22 @@ def examples(
         DataError: the first row lacks a column that `columns` names; and a bad row, if `bad` does not skip it.
     """
     fields = [*task.fields, *_OF_EVERY_TASK]
-    if unknown := [field for field in columns if field not in fields]:
-        raise ConfigurationError(
-            f"columns: the task {task.name} has no field {unknown[0]!r}; it has {', '.join(fields)}."
-        )
-    return _examples(task, rows, bad, columns, language, gold)
+    for field in columns:
+        if field not in fields:
+            own = next((each for each, names in task.fields.items() if field in names), None)
+            near = [own] if own else difflib.get_close_matches(field, fields, n=1)
+            hint = f"did you mean {near[0]}={columns[field]}? " if near else ""
+            raise ConfigurationError(
+                f"columns: the task {task.name} has no field {field!r}; {hint}it has {', '.join(fields)}."
+            )
+    return _examples(task, rows, bad, columns, {} if columns else usual, language, gold)
+
+
+def columns_of_training(config: XmodConfig, task: Task) -> dict[str, str]:
+    """The columns that a model's training data had its fields in, where `--columns` named them."""
+    noted = getattr(config, "task_columns", None)
+    named = noted.items() if isinstance(noted, Mapping) else ()
+    return {field: name for field, name in named if isinstance(name, str) and field in (*task.fields, *_OF_EVERY_TASK)}
 
 
 def load(
@@ -56,6 +72,7 @@ def load(
     source: str | Path,
     *,
     columns: Mapping[str, str] = {},
+    usual: Mapping[str, str] = {},
     language: str | None = None,
     skip_bad_rows: bool = False,
     gold: bool = True,
@@ -69,6 +86,7 @@ def load(
         task: what the rows are for.
         source: as for `read_rows`.
         columns: as for `examples`.
+        usual: as for `examples`.
         language: as for `examples`.
         skip_bad_rows: leave out rows that are wrong, instead of stopping at the first.
         gold: as for `examples`.
@@ -80,7 +98,7 @@ def load(
     """
     bad = BadRows(skip_bad_rows)
     rows = read_rows(source, bad, knows=knows)
-    found = list(examples(task, rows, bad, columns=columns, language=language, gold=gold))
+    found = list(examples(task, rows, bad, columns=columns, usual=usual, language=language, gold=gold))
     if not found:
         raise DataError(f"{source} has no rows." if not bad.count else f"{source} has no good rows. {bad.summary()}")
     if bad.count:
@@ -104,22 +122,33 @@ def _examples(
     rows: Iterable[Row],
     bad: BadRows,
     columns: Mapping[str, str],
+    usual: Mapping[str, str],
     language: str | None,
     gold: bool,
 ) -> Iterator[Example]:
+    rows = iter(rows)
+    if (first := next(rows, None)) is None:
+        return
+    usual = {field: name for field, name in usual.items() if name in first.values}
     fields = {**task.fields, **{field: (field,) for field in _OF_EVERY_TASK}}
     if not gold:
-        del fields[list(task.fields)[-1]]
-    if any(field in columns for group in task.alternatives for field in group):
+        del fields[_gold_of(task)]
+    named = {**usual, **columns}
+    if any(field in named for group in task.alternatives for field in group):
         for group in task.alternatives:
-            if not any(field in columns for field in group):
+            if not any(field in named for field in group):
                 fields = {field: there for field, there in fields.items() if field not in group}
-    names = {field: (columns[field],) if field in columns else there for field, there in fields.items()}
-    for number, row in enumerate(rows):
+    names = {
+        field: (columns[field],) if field in columns else (usual[field], *there) if field in usual else there
+        for field, there in fields.items()
+    }
+    for number, row in enumerate(chain([first], rows)):
         if missing := [columns[field] for field in names if field in columns and columns[field] not in row.values]:
-            reason = f"there is no column {missing[0]!r}; there are {columns_of(row.values)}"
+            near = difflib.get_close_matches(missing[0], row.values, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            reason = f"there is no column {missing[0]!r}; there are {columns_of(row.values)}{hint}"
             if number == 0:
-                raise DataError(f"{row.place}: {reason}.")
+                raise DataError(f"{row.place}: {reason.rstrip('?')}{'?' if near else '.'}")
             bad.report(row.place, reason)
             continue
         try:
@@ -145,19 +174,43 @@ def _example(task: Task, row: Row, names: Mapping[str, tuple[str, ...]], languag
     if (column := half_surrogate({there[field]: value for field, value in values.items()})) is not None:
         raise ValueError(f"{column!r} has half a surrogate pair, which is no character")
     own_id, own_language = _id(values.pop("id", None)), _language(values.pop("language", None))
+    read = [field for field in names if field not in (*_OF_EVERY_TASK, _gold_of(task))]
+    if not any(field in values for field in read):
+        raise ValueError(_no_columns(task, row, {field: names[field] for field in read}))
     try:
         texts, right = task.parse(values)
     except ValueError as error:
         raise ValueError(f"{str(error).rstrip('.')} (the row has {columns_of(row.values)})") from None
-    field = list(task.fields)[-1]
+    field = _gold_of(task)
     none = any(name in row.without_class for name in names.get(field, ())) or is_no_label(values.get(field))
     if gold and right is None and not none:
-        where = " or ".join(map(repr, names[field]))
+        there_is = [name for name in names[field] if name in row.values]
+        wrong = (
+            f"{there_is[0]!r} is empty" if there_is else f"there is no column {' or '.join(map(repr, names[field]))}"
+        )
         raise ValueError(
-            f"the row does not say what is right (in {where}; --columns {field}=... names another column); it has "
-            f"{columns_of(row.values)}"
+            f"{wrong}, which is to say what is right; --columns {field}=... names another column (the row has "
+            f"{columns_of(row.values)})"
         )
     return Example(texts, right, row.place, own_id, own_language or language or row.language)
+
+
+def _gold_of(task: Task) -> str:
+    """The field that says what is right."""
+    return list(task.fields)[-1]
+
+
+def _no_columns(task: Task, row: Row, read: Mapping[str, Sequence[str]]) -> str:
+    """What to say of a row that has nothing of what the task reads: another name is meant, or another task."""
+    if empty := [name for names in read.values() for name in names if name in row.values]:
+        return f"{empty[0]!r} is empty (the row has {columns_of(row.values)})"
+    fields = list(read)
+    first = next((group for group in task.alternatives if group[0] in read), fields)
+    shown = ",".join(f"{field}=..." for field in (*first[:2], _gold_of(task)))
+    return (
+        f"the task {task.name} reads {', '.join(map(repr, fields[:4]))}, and the row has {columns_of(row.values)}: "
+        f"--columns {shown} says which is which, and xmodular finetune --task has other tasks"
+    )
 
 
 def _id(value: Any) -> str | None:

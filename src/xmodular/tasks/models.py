@@ -11,28 +11,42 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import xmodular.modeling
 from xmodular.configuration import read_config
 from xmodular.console import quiet_transformers
-from xmodular.errors import ConfigurationError, DataError, XmodularError
+from xmodular.errors import ConfigurationError, DataError, InputError, XmodularError, in_one_line
+from xmodular.hub import hub_source
 from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodModel, XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
 from xmodular.options import PRECISIONS, WeightPrecision
 from xmodular.tasks.heads import fit_head, names_in, new_last_layer, set_names
 from xmodular.tasks.task import Room, Task
-from xmodular.vocabulary import from_json, load_tokenizer, suited
+from xmodular.vocabulary import from_json, is_with_tokenizer, load_tokenizer, suited
 from xmodular.weights import open_weights
 
 _LENGTH = 512  # tokens, where nothing says how a model was fine-tuned
 
 
 def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
-    """The model, if it is an object, and what to call it."""
+    """The model, if it is an object, and what to call it.
+
+    Raises:
+        InputError: it is neither that nor the name of one.
+    """
     if isinstance(model, XmodPreTrainedModel):
         return model, str(model.config._name_or_path or "model object")
-    return None, str(model)
+    if isinstance(model, (str, Path)):
+        return None, str(model)
+    kind = type(model).__name__
+    if hasattr(model, "merge_and_unload"):  # of PEFT
+        raise InputError(f"The model is a {kind} of PEFT: give model.merge_and_unload(), its adapters in the weights.")
+    if isinstance(inside := getattr(model, "_orig_mod", getattr(model, "module", None)), XmodPreTrainedModel):
+        raise InputError(f"The model is a {kind} around a {type(inside).__name__}: give that model itself.")
+    if isinstance(model, PreTrainedModel):
+        raise InputError(f"The model is a {kind}, which has no adapters: xmodular.upcycle makes it modular.")
+    raise InputError(f"A model is an X-MOD model, a folder or a name on the Hub; this is a {kind}.")
 
 
 def hash_of(model: XmodPreTrainedModel) -> str:
@@ -137,6 +151,11 @@ def tokenizer_of(
     where = source or model.config._name_or_path
     if not where:
         raise DataError("This model comes from no folder, so its tokenizer is unknown: say where with `tokenizer`.")
+    if source is None and not is_with_tokenizer(where):
+        raise DataError(
+            f"There is no tokenizer with the model in {where}: --tokenizer names one, such as the folder or the name "
+            "on the Hub of the model that this one was made from."
+        )
     tokenizer = load_tokenizer(where)
     if len(tokenizer) > model.config.vocab_size:
         raise DataError(
@@ -178,11 +197,13 @@ def _load(architecture: str, source: str | Path, **more: Any) -> tuple[XmodPreTr
             wrong = [name for name in weights.names if not weights.dtype(name).is_floating_point]
         if wrong := [name for name in wrong if not name.endswith("position_ids")]:
             raise DataError(f"The model at {source} has weights that are no floats, among them {wrong[0]}.")
+    name, where = hub_source(source)
     try:
         with quiet_transformers():
             model, report = getattr(xmodular.modeling, architecture).from_pretrained(
-                str(source), output_loading_info=True, **more
+                name, output_loading_info=True, **where, **more
             )
+        model.config._name_or_path = str(source)  # where its tokenizer is found
     except XmodularError:
         raise
     except (
@@ -195,7 +216,7 @@ def _load(architecture: str, source: str | Path, **more: Any) -> tuple[XmodPreTr
         TypeError,
         AttributeError,
     ) as error:
-        raise DataError(f"The model at {source} cannot be loaded: {error!s:.300}") from error
+        raise DataError(f"The model at {source} cannot be loaded: {in_one_line(error)}") from error
     other = [key for key in report["mismatched_keys"] if parameter_group(str(key[0])) != "task head"]
     if other:
         raise ConfigurationError(

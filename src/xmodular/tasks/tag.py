@@ -54,8 +54,7 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...] |
     if given is None:
         if "text" not in values:
             raise ValueError(
-                "no words; a row has 'words', or a 'text' to be split into words; --columns words=... names another "
-                "column"
+                "there are no 'words', and no 'text' to be split into words; --columns words=... names their column"
             )
         if gold is not None:
             raise ValueError("tags belong to 'words', a list, and there are none.")

@@ -27,10 +27,13 @@ def texts_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     """
     if "text" in values:
         if "premise" in values and "hypothesis" in values:
-            raise ValueError("a row has 'text', or 'premise' and 'hypothesis'; say which columns are meant.")
+            raise ValueError(
+                "there is a 'text', and a 'premise' with a 'hypothesis' too: --columns text=... names the one text, "
+                "--columns premise=...,hypothesis=... the two"
+            )
         return (text_of(values, "text"),)
     if "premise" not in values and "hypothesis" not in values:
-        raise ValueError("no text; a row has 'text', or 'premise' and 'hypothesis'.")
+        raise ValueError("there is no 'text', nor a 'premise' with a 'hypothesis'")
     return text_of(values, "premise"), text_of(values, "hypothesis")
 
 
@@ -40,7 +43,9 @@ def text_of(values: Mapping[str, Any], field: str) -> str:
     Raises:
         ValueError: it is not.
     """
-    text = values.get(field)
+    if field not in values:
+        raise ValueError(f"there is no {field!r}, or it is empty; --columns {field}=... names its column")
+    text = values[field]
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{field!r} must be a text that is not empty; it is {text!r:.60}.")
     return text

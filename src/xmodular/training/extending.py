@@ -30,7 +30,7 @@ from xmodular.data import (
     is_text,
     say_unknown,
 )
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import ConfigurationError, DataError, speaking
 from xmodular.files import written_beside
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
@@ -57,6 +57,7 @@ _Scores = dict[str, float]
 _NEAR = 0.9  # share of lines that are nearest to themselves; below, tasks were seen to suffer
 
 
+@speaking
 def extend(
     model: XmodPreTrainedModel | str | Path, language: str, text: str | Path | None = None, **options: Any
 ) -> Run:

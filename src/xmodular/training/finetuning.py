@@ -6,6 +6,7 @@ adapter is then used beside another's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from transformers import TrainingArguments, set_seed
 
 from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console, counted, quiet_transformers
-from xmodular.errors import ConfigurationError, TrainingError
+from xmodular.errors import ConfigurationError, TrainingError, speaking
 from xmodular.files import write_text
 from xmodular.modeling import ParameterGroup, XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
@@ -55,6 +56,7 @@ from xmodular.vocabulary import fingerprint
 _DECISIVE = ("eval_every",)
 
 
+@speaking
 def finetune(model: XmodPreTrainedModel | str | Path, train: Any, **options: Any) -> Run:
     """Train a task in one language.
 
@@ -158,9 +160,11 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
 def _last_loss(folder: Path, reached: Progress) -> float:
     """The last training loss that was logged; in a run too short for that, the mean one."""
     log = folder / "log.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    losses = [float(entry["loss"]) for line in lines if "loss" in (entry := json.loads(line))]
-    return losses[-1] if losses else reached.train_loss
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # another program may have written there
+            return float(json.loads(line)["loss"])
+    return reached.train_loss
 
 
 def _rows(task: Task, options: FinetuneOptions, config: XmodConfig) -> tuple[Rows, Rows | None, list[str]]:
@@ -213,6 +217,8 @@ def _note_down(
     config = model.config
     config.task_language, config.finetuning_task = language, task.name
     config.task_max_length, config.task_stride = options.max_length, options.stride
+    if options.columns or hasattr(config, "task_columns"):
+        config.task_columns = dict(options.columns or {})
     before = getattr(config, "task_data", None) or {}
     config.task_data = {
         use: list(dict.fromkeys([*before.get(use, ()), *(() if part is None else part.contents)]))

@@ -42,7 +42,11 @@ class RunLog(TrainerCallback):
                 file.write(json_text({"step": state.global_step, **values}))
 
     def _lines(self) -> list[str]:
-        return self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.is_file() else []
+        return (
+            self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            if self.path.is_file()
+            else []
+        )
 
 
 def _step(line: str) -> float:

@@ -27,7 +27,7 @@ from xmodular.data import (
     language_shares,
     say_unknown,
 )
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import ConfigurationError, DataError, speaking
 from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.options import PretrainOptions, build
 from xmodular.outputs import check_apart, held, is_of_run
@@ -57,6 +57,7 @@ _HEAD = "head"  # folder of the run that trains the head first, within that of t
 _TRIAL = 50_000  # draws from which to tell how many fill a budget of tokens
 
 
+@speaking
 def pretrain(text: str | Path, **options: Any) -> Run:
     """Pretrain from scratch (text → tokenizer → blocks → masked LM), or go on with a model; batches mix languages.
 

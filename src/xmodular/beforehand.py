@@ -1,0 +1,71 @@
+"""What can be seen of a command's files before torch is imported, which takes seconds: whether they are there at all.
+
+The verbs look again, and more closely; messages are the same, so that nobody can tell who looked.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.files import is_missing_folder
+from xmodular.options import PretrainOptions
+
+_MODELS = ("model", "a", "b")  # options that name a model's folder, or a name on the Hub
+_ROWS = ("train", "dev", "input")
+_FILES = ("text", "dev_text", "results")  # and folders
+
+
+def look(options: Any) -> None:
+    """Look for the files and folders that a verb's options name.
+
+    Args:
+        options: an instance of one of the classes in `options`.
+
+    Raises:
+        ConfigurationError, DataError: one is not there, or the output cannot be made where it is to go.
+    """
+    for name in _MODELS:
+        for source in _listed(getattr(options, name, None)):
+            _look_for_model(source)
+    for name in _ROWS:
+        for source in _listed(getattr(options, name, None)):
+            if source != "-" and not source.startswith("hub:") and not os.path.lexists(source):
+                raise DataError(f"There is no file {source}.")
+    for name in _FILES:
+        place = getattr(options, name, None)
+        if isinstance(place, Path) and not str(place).startswith("hub:") and not os.path.lexists(place):
+            kind = "text folder" if isinstance(options, PretrainOptions) else "file or folder"
+            raise DataError(f"There is no {kind} {place}.")
+    tokenizer = getattr(options, "tokenizer", None)
+    if isinstance(tokenizer, str) and is_missing_folder(tokenizer):
+        raise DataError(f"No tokenizer at {tokenizer}: there is no such folder.")
+    output = getattr(options, "output_dir", None)
+    if output is not None and not isinstance(output, str):
+        _look_at_target(output)
+
+
+def _listed(value: Any) -> list[str]:
+    values = value if isinstance(value, tuple) else (value,)
+    return [str(each) for each in values if each is not None]
+
+
+def _look_for_model(source: str) -> None:
+    """Raises ConfigurationError if a name is that of a folder which is not there, or of one without a model."""
+    if is_missing_folder(source):
+        raise ConfigurationError(f"There is no folder {source}.")
+    folder = Path(source)
+    known = ("config.json", "pack.json", "seeds.json")
+    if folder.is_file() or (folder.is_dir() and not any((folder / name).is_file() for name in known)):
+        raise ConfigurationError(f"{source} holds no model: there is no config.json in it.")
+
+
+def _look_at_target(output: Path) -> None:
+    """Raises ConfigurationError if a folder cannot be made, or nothing can be written in it."""
+    there = next((each for each in (output, *output.absolute().parents) if os.path.lexists(each)), Path("/"))
+    if not there.is_dir():
+        raise ConfigurationError(f"{output} cannot be made: {there} is a file, not a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"{output} cannot be made or written to: permission denied in {there}.")
