@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "languages", "catalogue", "recipes", "console", "files"),
     ("configuration", "options", "packs", "weights"),
     ("modeling",),
-    ("pieces", "vocabulary", "identify"),
+    ("pieces", "vetting", "vocabulary", "identify"),
     ("data", "conversion", "rows"),
     ("tasks",),
     ("results", "report", "training", "evaluation", "prediction", "sharing", "certificate"),

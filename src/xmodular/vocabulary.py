@@ -29,8 +29,9 @@ from xmodular.catalogue import RELEASES, released_as
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import is_missing_folder
-from xmodular.packs.tokenizer import BYTE_SPELLING, problem, special_tokens
+from xmodular.packs.tokenizer import BYTE_SPELLING, problem, running_problem, special_tokens
 from xmodular.pieces import ROLES
+from xmodular.vetting import check_rules, checked
 
 # The last two are of WordPiece and of byte-level BPE, which transformers turns into a fast form.
 _FILES = ("tokenizer.json", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
@@ -45,8 +46,11 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         source: a folder with ``tokenizer.json`` or ``sentencepiece.bpe.model``, such a ``.model`` file itself, or the
             name of a repository on the Hub. A released X-MOD without a tokenizer has the one that it was trained with.
 
+    Nothing that comes with it runs, and nothing is asked.
+
     Raises:
-        DataError: there is no tokenizer, or it lacks one of the special tokens.
+        DataError: there is no tokenizer, it lacks one of the special tokens, asks for code of its own, or has rules
+            that can blow a text up.
     """
     asked, source = source, _home(source)
     path = Path(source)
@@ -64,24 +68,32 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         return alone
     if not path.exists() and len(path.parts) == 1:
         _ask_hub(str(source))
+    config = checked(source)
     try:
         # The class is the one that the files name; released checkpoints name XLM-R's, which knows its special tokens.
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(source))
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(source), config=config, trust_remote_code=False)
     except Exception as error:  # the libraries have no class of their own for damaged files
         of = "" if asked == source else f", where that of {asked} is"
         raise DataError(f"No tokenizer at {source}{of}, neither as a path nor on the Hub: {error}") from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise DataError(f"The tokenizer at {source} ({type(tokenizer).__name__}) has no fast form (tokenizer.json).")
+    if wrong := running_problem(tokenizer.backend_tokenizer):
+        raise DataError(f"The tokenizer at {source} is refused: {wrong}.")
     _settle_roles(tokenizer, source)
     return tokenizer
 
 
 def _alone(folder: Path) -> PreTrainedTokenizerFast | None:
     """The tokenizer of a ``tokenizer.json`` as it stands, where no other file says of what class and roles it is."""
+    if not (folder / "tokenizer.json").is_file():
+        return None
+    check_rules(folder / "tokenizer.json")
     try:
         backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception:  # damaged: the library, which has no class for it, says so again
         return None
+    backend.no_padding()
+    backend.no_truncation()
     complete = all(backend.token_to_id(token) is not None for token in special_tokens(backend))
     return _with_special_tokens(backend) if complete else None
 
@@ -251,7 +263,8 @@ def from_sentencepiece(model: bytes, *, like: PreTrainedTokenizerFast | None = N
         like: a tokenizer whose id of the padding and whose special tokens around a text this one takes over.
 
     Raises:
-        DataError: the bytes are no unigram SentencePiece model of that form, or too small to have that padding.
+        DataError: the bytes are no unigram SentencePiece model of that form, too small to have that padding, or have a
+            table of characters that can blow a text up.
     """
     proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     try:
@@ -285,6 +298,8 @@ def from_sentencepiece(model: bytes, *, like: PreTrainedTokenizerFast | None = N
     single, pair = ("<s> $A </s>", "<s> $A </s> </s> $B </s>") if like is None else map(_template, (like, like), (1, 2))
     ends = [(token, backend.token_to_id(token)) for token in ("<s>", "</s>")]
     backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ends)
+    if wrong := running_problem(backend):
+        raise DataError(f"The SentencePiece model is refused: {wrong}.")
     return _with_special_tokens(backend)
 
 

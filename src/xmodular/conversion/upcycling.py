@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PretrainedConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
 import xmodular.modeling
 from xmodular.catalogue import RELEASES
-from xmodular.configuration import XmodConfig
+from xmodular.configuration import XmodConfig, config_content, read_config
 from xmodular.console import console, quiet_transformers
 from xmodular.conversion.dense import fill, recognise, to_config
 from xmodular.conversion.outcome import Converted, check_target, say
 from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
-from xmodular.files import folder_beside, is_missing_folder
+from xmodular.files import folder_beside
 from xmodular.languages import code_problem, names_of, resolve
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.modeling.languages import make_neutral, same_language
+from xmodular.modeling.loaded import check_loaded
 from xmodular.options import UpcycleOptions, build
 from xmodular.vocabulary import is_with_tokenizer, load_tokenizer, save_tokenizer
 from xmodular.weights import open_weights
@@ -53,10 +54,11 @@ def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Pa
     made = build(UpcycleOptions, given)
     replace = check_target(made, Path(made.model))
     content = _config_of(made.model)
-    codes = _codes(made.languages, content.get("languages") or ())
+    is_modular = content.get("model_type") == XmodConfig.model_type
+    codes = _codes(made.languages, read_config(made.model).languages if is_modular else ())
     console.print(f"Upcycling {made.model}; output goes to {made.output_dir}")
     tokenizer = _tokenizer_of(made)
-    if content.get("model_type") == XmodConfig.model_type:
+    if is_modular:
         modular = _of_modular(made, codes)
         left: dict[str, str] = {}
     else:
@@ -106,15 +108,10 @@ def _config_of(source: str) -> dict[str, Any]:
     Raises:
         ConfigurationError: there is none.
     """
-    if is_missing_folder(source):
-        raise ConfigurationError(f"There is no folder {source}.")
-    try:
-        content, _ = PretrainedConfig.get_config_dict(source)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"No config.json at {source}, neither as a folder nor on the Hub: {error}") from error
+    content = config_content(source)
     if not content:
         raise ConfigurationError(f"{source} has no config.json, which says what kind of model it is.")
-    return dict(content)
+    return content
 
 
 def _tokenizer_of(options: UpcycleOptions) -> PreTrainedTokenizerFast | None:
@@ -132,9 +129,13 @@ def _of_dense(
     config = to_config(dense, codes, tokenizer, options.reduction)
     with open_weights(options.model) as stored, torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(options.seed)
+        if config.num_hidden_layers > len(stored):
+            raise DataError(f"{options.model} has {len(stored)} weights for {config.num_hidden_layers} layers.")
         more: dict[str, Any] = {}
         if dense.architecture == "XmodModel":
             more["add_pooling_layer"] = any("pooler." in name for name in stored.names)
+        with torch.device("meta"):  # before memory is taken: whether its sizes are those of the weights
+            fill(getattr(xmodular.modeling, dense.architecture)(config, **more), dense, stored)
         model = getattr(xmodular.modeling, dense.architecture)(config, **more)
         model.to(_widest(stored.dtype(name) for name in stored.names))
         for code in codes:
@@ -179,14 +180,17 @@ def _is_pooled_by_mean(source: str) -> bool:
 
 def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrainedModel:
     """An X-MOD with another set of languages: those that it has as they are, others with adapters that add nothing."""
-    config = XmodConfig.from_pretrained(options.model)
+    config = read_config(options.model)
     kept = [code for code in codes if code in config.languages] or list(config.languages[:1])
     name = (config.architectures or ["XmodModel"])[0] if options.head else "XmodModel"
     if name not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{options.model} names no X-MOD model class in its config.json; it has {name!r:.80}.")
     with quiet_transformers(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(options.seed)
-        model = getattr(xmodular.modeling, name).from_pretrained(options.model, languages=kept)
+        model, report = getattr(xmodular.modeling, name).from_pretrained(
+            options.model, languages=kept, output_loading_info=True
+        )
+        check_loaded(options.model, model, report, new_head=False)
         for code in codes:
             if code not in config.languages:
                 model.add_language(code)
