@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "languages", "catalogue", "recipes", "console", "files", "outputs", "hub"),
     ("configuration", "options", "packs", "weights", "beforehand"),
     ("modeling",),
-    ("pieces", "vocabulary", "identify"),
+    ("pieces", "vetting", "vocabulary", "identify"),
     ("data", "conversion", "rows"),
     ("tasks",),
     ("results", "report", "training", "evaluation", "prediction", "sharing", "certificate"),

@@ -60,7 +60,7 @@ def test_a_release_by_its_name_and_by_its_configuration(name: str, asked: list[s
 
 
 def test_what_cannot_be_fetched_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(name: str) -> None:
+    def refuse(name: str, **options: object) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr(xmodular.vocabulary.AutoTokenizer, "from_pretrained", refuse)

@@ -106,7 +106,7 @@ def test_the_hub_is_asked_once_for_a_name_of_one_word(monkeypatch: pytest.Monkey
         asked.append(name)
         raise ConnectionError("no network")
 
-    def found(name: str) -> None:
+    def found(name: str, **options: object) -> None:
         asked.append(f"load {name}")
         raise OSError("damaged")
 

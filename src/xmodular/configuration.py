@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,9 @@ LAYOUTS = ("packed", "grid")
 
 
 # Beyond these a configuration is damaged, and building a model of it would fill the memory.
-_MOST, _MOST_LAYERS = 2**28, 1000
+_MOST, _MOST_LAYERS, MOST_LABELS, _MOST_LANGUAGES = 2**28, 1000, 2**15, 10_000
+_MOST_PROBLEMS = 40  # that one message names
+_MOST_SHOWN = 100  # codes in it
 _SWITCHES = (
     "is_decoder",
     "add_cross_attention",
@@ -44,6 +48,8 @@ _ALSO_TAKEN = (
 )
 # What says how to load, and reaches `from_dict` too.
 _OF_LOADING = ("code_revision", "gguf_file", "resume_download", "use_auth_token")
+# Arguments of a model's `from_pretrained` that name languages, of which no configuration knows the codes yet.
+_OF_THE_MODEL = ("languages", "default_language")
 _OF_GENERATION = frozenset(GenerationConfig().to_dict())
 _MISSPELT = 0.88  # likeness of names; that of bos_token and bos_token_id, which both exist, is 0.86
 
@@ -144,6 +150,11 @@ class XmodConfig(PretrainedConfig):
     pruned_heads: dict[int, list[int]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        labels = kwargs.get("num_labels")
+        if labels is not None and (not _is_integer(labels) or not 0 <= labels <= MOST_LABELS):  # each gets a name
+            raise ConfigurationError(
+                f"XmodConfig cannot be made: num_labels is {labels!r:.40}; at most {MOST_LABELS:,} labels are read."
+            )
         is_record = kwargs.pop("model_type", None) is not None
         unknown = [] if is_record else [name for name in kwargs if not _is_taken(name)]
         if self.languages is None or (isinstance(self.languages, Iterable) and not isinstance(self.languages, str)):
@@ -154,7 +165,11 @@ class XmodConfig(PretrainedConfig):
             # JSON turns the layer numbers into strings.
             self.pruned_heads = {int(layer): sorted(set(heads)) for layer, heads in self.pruned_heads.items()}
         super().__post_init__(**kwargs)
-        if problems := [*_unknown_names(unknown, self._names()), *self._problems()]:
+        self._check(_unknown_names(unknown, self._names()))
+
+    def _check(self, more: Iterable[str] = ()) -> None:
+        """Raises ConfigurationError if something cannot be, with `more` problems before those of the fields."""
+        if problems := list(islice(chain(more, self._problems()), _MOST_PROBLEMS)):
             raise ConfigurationError("XmodConfig cannot be made:\n" + "\n".join(f"  - {p}" for p in problems))
 
     @classmethod
@@ -180,6 +195,11 @@ class XmodConfig(PretrainedConfig):
         raise ConfigurationError(f"there is no preset {name!r}: {hint}the presets are {', '.join(known)}.")
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[Any], *args: Any, **kwargs: Any) -> Any:
+        """The configuration of a model folder or Hub repository; `kwargs` as for `from_dict`, and where it is."""
+        return super().from_pretrained(pretrained_model_name_or_path, *args, _own=True, **kwargs)
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """The configuration that a dictionary describes, whatever else is in it.
 
@@ -193,13 +213,18 @@ class XmodConfig(PretrainedConfig):
         """
         asked = kwargs.pop("return_unused_kwargs", False)
         lenient = asked or "_from_auto" in kwargs
+        # AutoConfig asks on behalf of a model: what its loading looks up, by names of languages, is left to that.
+        for_model = () if kwargs.pop("_own", False) or not asked else _OF_THE_MODEL
+        held = {name: kwargs.pop(name) for name in for_model if name in kwargs}
         record = {"model_type": cls.model_type, **config_dict}
         config, unused = super().from_dict(record, return_unused_kwargs=True, **kwargs)
         unknown = [name for name in unused if not _is_taken(name) and name not in _OF_LOADING]
         unknown = [name for name in unknown if not lenient or _nearest(name, cls._names(), _MISSPELT)]
         if problems := list(_unknown_names(unknown, cls._names())):
             raise ConfigurationError(" ".join(problems))
-        return (config, unused) if asked else config
+        if kwargs:  # what is set otherwise was not there when the configuration was made
+            config._check()
+        return (config, {**unused, **held}) if asked else config
 
     @classmethod
     def from_json_file(cls, json_file: str | os.PathLike[Any]) -> Any:
@@ -302,6 +327,8 @@ class XmodConfig(PretrainedConfig):
         factor = self.adapter_reduction_factor
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
             yield f"adapter_reduction_factor is {factor!r}: it must be a positive number."
+        elif self.hidden_size / factor > _MOST:
+            yield f"adapter_reduction_factor is {factor!r}: the bottleneck would be wider than {_MOST:,}."
         elif self.hidden_size // factor < 1:
             yield (
                 f"adapter_reduction_factor is {factor!r}, which leaves no bottleneck of hidden_size "
@@ -322,8 +349,8 @@ class XmodConfig(PretrainedConfig):
             wrong = [head for head in heads if not 0 <= head < self.num_attention_heads]
             if not 0 <= layer < self.num_hidden_layers or wrong or len(heads) >= self.num_attention_heads:
                 yield (
-                    f"pruned_heads has {layer}: {heads}: layers are 0 to {self.num_hidden_layers - 1}, heads 0 to "
-                    f"{self.num_attention_heads - 1}, and one head at least must stay."
+                    f"pruned_heads has {layer!s:.40}: {heads!r:.80}: layers are 0 to {self.num_hidden_layers - 1}, "
+                    f"heads 0 to {self.num_attention_heads - 1}, and one head at least must stay."
                 )
 
     def _language_problems(self) -> Iterable[str]:
@@ -336,6 +363,9 @@ class XmodConfig(PretrainedConfig):
             return
         if not languages:
             yield "languages is empty: give one code at least, such as ['en_XX']."
+        if len(languages) > _MOST_LANGUAGES:
+            yield f"languages has {len(languages):,} codes: at most {_MOST_LANGUAGES:,} are read."
+            return
         for code in languages:
             if problem := code_problem(code):
                 yield f"languages has {problem}"
@@ -344,18 +374,24 @@ class XmodConfig(PretrainedConfig):
             return
         for code, rows in self.vocabularies.items():
             if code not in languages:
-                yield f"vocabularies has {code!r}, which is not among the languages: {', '.join(map(str, languages))}."
+                yield f"vocabularies has {code!r:.40}, which is not among the languages: {_listed(languages)}."
             elif not _is_integer(rows) or not 1 <= rows <= _MOST:
                 yield f"vocabularies has {rows!r:.40} for {code!r}: it must be a positive integer, at most {_MOST:,}."
-        if duplicates := sorted({str(code) for code in languages if languages.count(code) > 1}):
-            yield f"languages has duplicates: {', '.join(duplicates)}. Each code may stand once."
+        if duplicates := sorted(code for code, count in Counter(map(str, languages)).items() if count > 1):
+            yield f"languages has duplicates: {_listed(duplicates)}. Each code may stand once."
         if self.default_language is not None and self.default_language not in languages:
             near = difflib.get_close_matches(str(self.default_language), [str(c) for c in languages], n=3)
             hint = f" (near: {', '.join(near)})" if near else ""
             yield (
-                f"default_language is {self.default_language!r}{hint}, which is not among the languages: "
-                f"{', '.join(map(str, languages))}."
+                f"default_language is {self.default_language!r:.40}{hint}, which is not among the languages: "
+                f"{_listed(languages)}."
             )
+
+
+def _listed(codes: Sequence[Any]) -> str:
+    """Codes for a message: all of a usual model's, else the first and how many more there are."""
+    more = f" and {len(codes) - _MOST_SHOWN:,} more" if len(codes) > _MOST_SHOWN else ""
+    return ", ".join(f"{code!s:.40}" for code in codes[:_MOST_SHOWN]) + more
 
 
 def _is_taken(name: str) -> bool:
@@ -386,11 +422,59 @@ def _unknown_names(unknown: Iterable[str], names: Sequence[str]) -> Iterable[str
         yield f"{name} is no field: {hint}"
 
 
+def numbers_in(config: XmodConfig) -> int:
+    """About how many numbers a model of a configuration has, from below."""
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    rows = config.vocab_size * (1 if config.tie_word_embeddings else 2) + sum(config.vocabularies.values())
+    rows += config.max_position_embeddings + config.type_vocab_size + (config.num_labels or 0)
+    layer = hidden * (4 * hidden * (2 if config.add_cross_attention else 1) + 2 * config.intermediate_size)
+    if config.position_embedding_type != "absolute":
+        layer += 2 * config.max_position_embeddings * (hidden // config.num_attention_heads)
+    return rows * hidden + layers * (layer + 2 * hidden * config.bottleneck_size * len(config.languages))
+
+
 def read_config(source: str | Path) -> XmodConfig:
     """The configuration of a model folder or Hub repository.
 
     Raises:
         ConfigurationError: there is no X-MOD model, or its config.json cannot be read.
+    """
+    content = config_content(source)
+    check_kind(source, content)
+    if (other := content.get("transformers_weights")) is not None:
+        raise ConfigurationError(
+            f"{source} has transformers_weights in its config.json ({other!r:.80}), so that other files than "
+            "model.safetensors would be loaded: take the field out, or rename the file."
+        )
+    try:
+        return XmodConfig.from_dict(content)
+    except XmodularError:
+        raise
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # of the base class
+        raise ConfigurationError(f"{source} has a config.json that cannot be read: {error!s:.200}") from error
+
+
+def check_kind(source: Any, content: Mapping[str, Any]) -> None:
+    """Check that a ``config.json`` is an X-MOD's, or says nothing of its kind.
+
+    Raises:
+        ConfigurationError: it says that the model is another architecture's.
+    """
+    if (kind := content.get("model_type", XmodConfig.model_type)) != XmodConfig.model_type:
+        raise ConfigurationError(
+            f"{source} is a {kind!s:.60} model, which has no adapters. Make it modular first: "
+            f"xmodular upcycle --model {source} --languages en,de --output-dir modular"
+        )
+
+
+def config_content(source: str | Path) -> dict[str, Any]:
+    """The content of a model's ``config.json``, of whatever kind; code that it names (``auto_map``) never runs.
+
+    Args:
+        source: model folder or Hub repository.
+
+    Raises:
+        ConfigurationError: there is no model, or its config.json cannot be read.
     """
     path = Path(source)
     if path.exists() and not (path / "config.json").is_file():
@@ -405,15 +489,7 @@ def read_config(source: str | Path) -> XmodConfig:
     try:
         if path.exists():
             (path / "config.json").open("rb").close()  # a file that may not be read is called missing below
-        config: XmodConfig = XmodConfig.from_pretrained(name, **where)
-        if (other := getattr(config, "transformers_weights", None)) is not None:
-            raise ConfigurationError(
-                f"{source} has transformers_weights in its config.json ({other!r:.80}), so that other files than "
-                "model.safetensors would be loaded: take the field out, or rename the file."
-            )
-        return config
-    except XmodularError:
-        raise
+        content, _ = PretrainedConfig.get_config_dict(name, **where)
     except OSError as error:
         if path.exists():
             said = of_system(error) if error.errno else f"{path / 'config.json'} cannot be read: {error!s:.200}"
@@ -421,3 +497,6 @@ def read_config(source: str | Path) -> XmodConfig:
         raise ConfigurationError(f"No model {source}: {refusal(source, error)}.") from error
     except Exception as error:  # the base class has many, of its own too
         raise ConfigurationError(f"{source} has a config.json that cannot be read: {error!s:.200}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{source} has a config.json that is no table of names and values.")
+    return content

@@ -23,6 +23,8 @@ from xmodular.hub import on_hub
 
 T = TypeVar("T")
 
+_MOST_YAML, _MOST_VALUES = 2**18, 20_000  # bytes of a file of options, and values in it
+
 Trainable = Literal["shared", "all", "adapters", "head", "all-but-adapters"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Packing = Literal["fill", "documents", "lines"]
@@ -688,7 +690,11 @@ def read_config(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = _read_yaml(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            raw = file.read(_MOST_YAML + 1)
+        if len(raw) > _MOST_YAML:
+            raise ConfigurationError(f"{path} is larger than {_MOST_YAML:,} bytes: that is no file of options.")
+        content = _read_yaml(raw.decode("utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(f"There is no configuration file {path}.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -723,7 +729,8 @@ def _read_yaml(text: str) -> Any:
     """What a YAML text says.
 
     Raises:
-        yaml.YAMLError: it is not valid, or a table has a name twice, of which YAML's reader would take the last.
+        yaml.YAMLError: it is not valid, a table has a name twice, of which YAML's reader would take the last, or what
+            it refers to again and again would be too much.
     """
     import yaml
 
@@ -736,7 +743,31 @@ def _read_yaml(text: str) -> Any:
                 seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
             return super().construct_mapping(node, deep)
 
-    return yaml.load(text, Reader)
+    try:
+        content = yaml.load(text, Reader)
+    except (ValueError, RecursionError, OverflowError) as error:  # a date that there is not, a number without end
+        raise yaml.YAMLError(f"a value cannot be read: {error!s:.200}") from error
+    if _size_written_out(content) > _MOST_VALUES:
+        raise yaml.YAMLError(f"it has more than {_MOST_VALUES:,} values, what it refers to written out")
+    return content
+
+
+def _size_written_out(content: Any) -> int:
+    """How many values there are, those that are only referred to (``*name``) counted each time; cut off when many.
+
+    A few lines may stand for more than any memory holds, once they are printed.
+    """
+    waiting, count = [content], 0
+    while waiting and count <= _MOST_VALUES:
+        value = waiting.pop()
+        count += 1
+        if isinstance(value, Mapping):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            waiting += value
+        elif isinstance(value, str | bytes):
+            count += len(value) // 100
+    return count
 
 
 def as_record(options: Any) -> dict[str, Any]:

@@ -30,8 +30,9 @@ from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, DataError, in_one_line, speaking
 from xmodular.files import is_missing_folder
 from xmodular.hub import hub_source, on_hub, refusal
-from xmodular.packs.tokenizer import BYTE_SPELLING, problem, special_tokens
+from xmodular.packs.tokenizer import BYTE_SPELLING, problem, running_problem, special_tokens
 from xmodular.pieces import ROLES
+from xmodular.vetting import check_rules, checked
 
 # The last two are of WordPiece and of byte-level BPE, which transformers turns into a fast form.
 _FILES = ("tokenizer.json", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
@@ -47,8 +48,11 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         source: a folder with ``tokenizer.json`` or ``sentencepiece.bpe.model``, such a ``.model`` file itself, or the
             name of a repository on the Hub. A released X-MOD without a tokenizer has the one that it was trained with.
 
+    Nothing that comes with it runs, and nothing is asked.
+
     Raises:
-        DataError: there is no tokenizer, or it lacks one of the special tokens.
+        DataError: there is no tokenizer, it lacks one of the special tokens, asks for code of its own, or has rules
+            that can blow a text up.
     """
     asked, source = source, _home(source)
     path = Path(source)
@@ -67,27 +71,35 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     name, where = hub_source(source)
     if not path.exists() and len(Path(name).parts) == 1:
         _ask_hub(name)
+    config = checked(source)
     try:
         # The class is the one that the files name; released checkpoints name XLM-R's, which knows its special tokens.
-        tokenizer: Any = AutoTokenizer.from_pretrained(name, **where)
+        tokenizer: Any = AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False, **where)
     except Exception as error:  # the libraries have no class of their own for damaged files
         of = "" if asked == source else f", where that of {asked} is"
         said = in_one_line(error) if path.exists() else refusal(source, error)
         raise DataError(f"No tokenizer at {source}{of}: {said.rstrip('.')}.") from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise DataError(f"The tokenizer at {source} ({type(tokenizer).__name__}) has no fast form (tokenizer.json).")
+    if wrong := running_problem(tokenizer.backend_tokenizer):
+        raise DataError(f"The tokenizer at {source} is refused: {wrong}.")
     _settle_roles(tokenizer, source)
     return tokenizer
 
 
 def _alone(folder: Path) -> PreTrainedTokenizerFast | None:
     """The tokenizer of a ``tokenizer.json`` as it stands, where no other file says of what class and roles it is."""
+    if not (folder / "tokenizer.json").is_file():
+        return None
+    check_rules(folder / "tokenizer.json")
     try:
         backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except BaseException as error:  # damaged: the library, which may panic in Rust, says so again
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         return None
+    backend.no_padding()
+    backend.no_truncation()
     complete = all(backend.token_to_id(token) is not None for token in special_tokens(backend))
     return _with_special_tokens(backend) if complete else None
 
@@ -257,7 +269,8 @@ def from_sentencepiece(model: bytes, *, like: PreTrainedTokenizerFast | None = N
         like: a tokenizer whose id of the padding and whose special tokens around a text this one takes over.
 
     Raises:
-        DataError: the bytes are no unigram SentencePiece model of that form, or too small to have that padding.
+        DataError: the bytes are no unigram SentencePiece model of that form, too small to have that padding, or have a
+            table of characters that can blow a text up.
     """
     proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     try:
@@ -291,6 +304,8 @@ def from_sentencepiece(model: bytes, *, like: PreTrainedTokenizerFast | None = N
     single, pair = ("<s> $A </s>", "<s> $A </s> </s> $B </s>") if like is None else map(_template, (like, like), (1, 2))
     ends = [(token, backend.token_to_id(token)) for token in ("<s>", "</s>")]
     backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ends)
+    if wrong := running_problem(backend):
+        raise DataError(f"The SentencePiece model is refused: {wrong}.")
     return _with_special_tokens(backend)
 
 

@@ -118,6 +118,49 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return (folder / name, *(folder / file for file in dict.fromkeys(shards)))
 
 
+def size_of_weights(source: Any, **where: Any) -> int | None:
+    """Bytes of the files that a model's weights are read from; None where there are none.
+
+    Args:
+        source: model folder, or repository on the Hub, from which they are fetched.
+        where: as for transformers' `cached_file`.
+
+    Raises:
+        DataError: an index is damaged, or a file of PyTorch is packed.
+    """
+    from transformers.utils import cached_file
+
+    options = {**where, "force_download": False}
+    quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    for name in _FILES:
+        try:
+            path = cached_file(str(source), name, **options, **quietly)
+        except (OSError, ValueError):  # no such repository
+            return None
+        if path is None:
+            continue
+        names = dict.fromkeys(_read_index(Path(path))[0].values()) if name.endswith(".index.json") else (name,)
+        found = [cached_file(str(source), each, **options, **quietly) for each in names]
+        files = [Path(each) for each in found if each is not None]
+        for file in files:
+            _check_unpacked(file)
+        return sum(file.stat().st_size for file in files)
+    return None
+
+
+def _check_unpacked(path: Path) -> None:
+    """Check that an archive of PyTorch is as `torch.save` writes it: a few packed bytes may stand for any number.
+
+    Raises:
+        DataError: it is packed.
+    """
+    if path.suffix == ".bin" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+        if any(record.compress_type or record.compress_size != record.file_size for record in records):
+            raise DataError(f"{path} has packed records, which torch.save never writes.")
+
+
 def _readers(folder: Path, stack: ExitStack) -> tuple[dict[str, Callable[[], Tensor]], dict[str, Any]]:
     if foreign := next((path.name for path in folder.iterdir() if _DISTRIBUTED.fullmatch(path.name)), None):
         raise DataError(
@@ -180,6 +223,7 @@ def _open(path: Path, stack: ExitStack) -> dict[str, Callable[[], Tensor]]:
         except (SafetensorError, OSError) as error:
             raise DataError(f"{path} is damaged, or no safetensors file: {in_one_line(error)}") from error
         return {name: lambda name=name: file.get_tensor(name) for name in names}  # type: ignore[misc]
+    _check_unpacked(path)
     try:
         # Files from before torch 1.6 are no zip archives and cannot be mapped.
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

@@ -10,7 +10,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForMaskedLM, modeling_utils
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    modeling_utils,
+)
 from transformers.models import xmod as peer
 
 import xmodular
@@ -25,8 +31,8 @@ from tests.support import (
     tiny_model,
     tiny_peer,
 )
-from xmodular import XmodConfig, XmodForMaskedLM, XmodForSequenceClassification, XmodModel
-from xmodular.errors import LanguageError
+from xmodular import XmodConfig, XmodForMaskedLM, XmodForSequenceClassification, XmodModel, XmodPreTrainedModel
+from xmodular.errors import LanguageError, XmodularError
 
 CLASSES = [
     "XmodModel",
@@ -332,3 +338,58 @@ def test_an_adapter_that_the_file_lacks_is_reported(tmp_path: Path) -> None:
     _, report = XmodModel.from_pretrained(tmp_path, output_loading_info=True)
     missing = [name for name in report["missing_keys"] if ".adapter_modules.sw_KE." in name]
     assert len(missing) == 2 * 4
+
+
+ARGUMENTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"languages": ["German", "sw"]},
+    {"languages": ["de", "sw"], "default_language": "Swahili"},
+    {"languages": ["sw"], "default_language": None},
+    {"languages": ["nl"], "fallback": "relative"},
+    {"default_language": "German"},
+    {"default_language": None},
+    {"default_language": "nl", "fallback": "relative"},
+    {"layout": "grid", "languages": ["sw"], "attn_implementation": "eager"},
+    {"dtype": torch.bfloat16, "classifier_pooling": "mean", "hidden_dropout_prob": 0.3},
+    {"num_labels": 5, "ignore_mismatched_sizes": True, "languages": ["de"]},
+    {"config": "its own", "languages": ["sw"], "default_language": "sw"},
+    # refused
+    {"languages": []},
+    {"languages": "de"},
+    {"languages": ["Quechua"]},
+    {"default_language": "Quechua"},
+    {"languages": ["de"], "fallback": "nonsense"},
+    {"langauges": ["de"]},
+    {"layout": "x"},
+)
+
+
+@pytest.mark.parametrize("given", ARGUMENTS, ids=repr)
+def test_the_auto_classes_take_every_argument_that_ours_take(given: dict[str, Any], tmp_path: Path) -> None:
+    xmodular.register()
+    tiny_model(
+        XmodForSequenceClassification, num_labels=3, default_language="en_XX", vocabularies={"sw_KE": 50}
+    ).save_pretrained(tmp_path)
+
+    def outcome(cls: Any) -> Any:
+        torch.manual_seed(0)  # of a new head
+        more = {"config": XmodConfig.from_pretrained(tmp_path)} if "config" in given else {}
+        try:
+            model = cls.from_pretrained(tmp_path, **{**given, **more})
+        except XmodularError as error:
+            return type(error), str(error)
+        return type(model), model.dtype, model.config.to_dict(), model.state_dict()
+
+    ours, auto = outcome(XmodForSequenceClassification), outcome(AutoModelForSequenceClassification)
+    assert ours[:3] == auto[:3]
+    assert (len(ours) == 2) is (given in ARGUMENTS[12:])
+    if len(ours) == 4:
+        assert_same_state(ours[3], auto[3])
+        assert ours[2]["default_language"] in (None, *ours[2]["languages"])
+
+
+def test_every_auto_class_that_knows_the_architecture_gives_ours(tmp_path: Path) -> None:
+    xmodular.register()
+    tiny_model(XmodForMaskedLM).save_pretrained(tmp_path)
+    for auto in (AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining):
+        assert isinstance(auto.from_pretrained(tmp_path, languages=["de"]), XmodPreTrainedModel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.support import assert_same_state, tiny_model
-from xmodular import XmodForMaskedLM
-from xmodular.errors import XmodularError
+from xmodular import (
+    Predictor,
+    XmodConfig,
+    XmodForMaskedLM,
+    XmodForMultipleChoice,
+    XmodForQuestionAnswering,
+    XmodForSequenceClassification,
+    XmodForTokenClassification,
+    XmodModel,
+    evaluate,
+    pack_install,
+    pack_remove,
+    pack_save,
+    predict,
+    upcycle,
+)
+from xmodular.errors import ConfigurationError, XmodularError
 from xmodular.tasks import load_saved
+from xmodular.training import Run
 
 EVERY = settings(
     derandomize=True, deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -131,3 +148,48 @@ def test_a_configuration_that_is_none(sound: Path, work: Path, content: str) -> 
     (folder / "config.json").write_text(content)
     with pytest.raises(XmodularError):
         load_saved(folder)
+
+
+HEADS = (
+    (XmodForSequenceClassification, "classifier."),
+    (XmodForTokenClassification, "classifier."),
+    (XmodForQuestionAnswering, "qa_outputs."),
+    (XmodForMultipleChoice, "classifier."),
+)
+
+
+@pytest.mark.parametrize(("cls", "prefix"), HEADS)
+@pytest.mark.parametrize("lost", ["all", "one"])
+def test_a_head_that_is_not_in_the_file_is_no_random_one(
+    cls: Any, prefix: str, lost: str, base_run: Run, corpus: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(base_run.output_dir, folder, ignore=shutil.ignore_patterns("checkpoints", "blocks"))
+    cls(XmodConfig.from_pretrained(folder)).save_pretrained(folder)
+    pack_save(folder, "sw", output_dir=tmp_path / "pack")
+    state = load_file(folder / "model.safetensors")
+    head = sorted(key for key in state if key.startswith(prefix))
+    gone = head if lost == "all" else head[-1:]
+    save_file({key: each for key, each in state.items() if key not in gone}, folder / "model.safetensors")
+    rows = corpus / "topic" / "en_XX.test.jsonl"
+    calls = (
+        lambda: load_saved(folder),
+        lambda: Predictor(folder),
+        lambda: predict(folder, rows, tmp_path / "out.jsonl"),
+        lambda: evaluate(folder, corpus / "topic", output_dir=tmp_path / "eval"),
+        lambda: pack_install(tmp_path / "pack", folder, language="gsw", output_dir=tmp_path / "more"),
+        lambda: pack_remove(folder, "sw", output_dir=tmp_path / "less"),
+        lambda: upcycle(folder, ["de", "fi"], output_dir=tmp_path / "modular"),
+    )
+    for call in calls:
+        with pytest.raises(ConfigurationError, match=rf"weights of its head.*{re.escape(gone[0])}.*xmodular finetune"):
+            call()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["model", "pack"]
+    upcycle(folder, ["de", "fi"], output_dir=tmp_path / "modular", head=False)  # the encoder is whole
+
+
+def test_a_bare_encoder_without_a_pooler_gets_none(tmp_path: Path) -> None:
+    model = tiny_model(XmodModel)
+    model.pooler = None
+    model.save_pretrained(tmp_path)
+    assert_same_state(state(tmp_path), model.state_dict())

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 
-from xmodular.configuration import XmodConfig
+from xmodular.configuration import MOST_LABELS, XmodConfig
 from xmodular.conversion.families import FAMILIES, SUPPORTED, UNFIT, Family, our_name, why_left
 from xmodular.conversion.outcome import LM_BIAS, LM_BIAS_TOO, LM_WEIGHT, POSITIONS, listed
 from xmodular.errors import ConfigurationError, DataError
@@ -94,6 +94,9 @@ def recognise(source: str, content: Mapping[str, Any], *, head: bool) -> Dense:
             f"{', '.join(family.classes)}; {_WITHOUT_HEAD}."
         )
     architecture = family.classes[str(name)] if head else "XmodModel"
+    labels = content.get("num_labels")
+    if isinstance(labels, int) and labels > MOST_LABELS:  # each gets a name
+        raise ConfigurationError(f"{source} has num_labels {labels!r:.40}; at most {MOST_LABELS:,} labels are read.")
     config = AutoConfig.for_model(**content)
     if content.get("pruned_heads"):
         raise ConfigurationError(f"{source} has pruned attention heads, which are not converted.")

@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PretrainedConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
 import xmodular.modeling
 from xmodular.catalogue import RELEASES
-from xmodular.configuration import XmodConfig
+from xmodular.configuration import XmodConfig, config_content, read_config
 from xmodular.console import console, quiet_transformers
 from xmodular.conversion.dense import fill, recognise, to_config
 from xmodular.conversion.outcome import Converted, say
-from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError, in_one_line, speaking
-from xmodular.files import folder_beside, is_missing_folder
-from xmodular.hub import hub_source, refusal
+from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError, speaking
+from xmodular.files import folder_beside
+from xmodular.hub import hub_source
 from xmodular.languages import code_problem, names_of, resolve
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.modeling.languages import make_neutral, same_language
+from xmodular.modeling.loaded import check_loaded
 from xmodular.options import UpcycleOptions, build
 from xmodular.outputs import check_model_folder, held
 from xmodular.vocabulary import is_with_tokenizer, load_tokenizer, save_tokenizer
@@ -63,10 +64,11 @@ def _upcycle(made: UpcycleOptions) -> Converted:
     check = functools.partial(check_model_folder, made.output_dir, overwrite=made.overwrite, sources=sources)
     check()
     content = _config_of(made.model)
-    codes = _codes(made.languages, content.get("languages") or ())
+    is_modular = content.get("model_type") == XmodConfig.model_type
+    codes = _codes(made.languages, read_config(made.model).languages if is_modular else ())
     console.print(f"Upcycling {made.model}; output goes to {made.output_dir}")
     tokenizer = _tokenizer_of(made)
-    if content.get("model_type") == XmodConfig.model_type:
+    if is_modular:
         modular = _of_modular(made, codes)
         left: dict[str, str] = {}
     else:
@@ -116,17 +118,10 @@ def _config_of(source: str) -> dict[str, Any]:
     Raises:
         ConfigurationError: there is none.
     """
-    if is_missing_folder(source):
-        raise ConfigurationError(f"There is no folder {source}.")
-    try:
-        name, where = hub_source(source)
-        content, _ = PretrainedConfig.get_config_dict(name, **where)
-    except (OSError, ValueError) as error:
-        said = in_one_line(error) if Path(source).exists() else refusal(source, error)
-        raise ConfigurationError(f"No config.json at {source}: {said.rstrip('.')}.") from error
+    content = config_content(source)
     if not content:
         raise ConfigurationError(f"{source} has no config.json, which says what kind of model it is.")
-    return dict(content)
+    return content
 
 
 def _tokenizer_of(options: UpcycleOptions) -> PreTrainedTokenizerFast | None:
@@ -144,9 +139,13 @@ def _of_dense(
     config = to_config(dense, codes, tokenizer, options.reduction)
     with open_weights(options.model) as stored, torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(options.seed)
+        if config.num_hidden_layers > len(stored):
+            raise DataError(f"{options.model} has {len(stored)} weights for {config.num_hidden_layers} layers.")
         more: dict[str, Any] = {}
         if dense.architecture == "XmodModel":
             more["add_pooling_layer"] = any("pooler." in name for name in stored.names)
+        with torch.device("meta"):  # before memory is taken: whether its sizes are those of the weights
+            fill(getattr(xmodular.modeling, dense.architecture)(config, **more), dense, stored)
         model = getattr(xmodular.modeling, dense.architecture)(config, **more)
         model.to(_widest(stored.dtype(name) for name in stored.names))
         for code in codes:
@@ -193,7 +192,7 @@ def _is_pooled_by_mean(source: str) -> bool:
 def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrainedModel:
     """An X-MOD with another set of languages: those that it has as they are, others with adapters that add nothing."""
     source, where = hub_source(options.model)
-    config = XmodConfig.from_pretrained(source, **where)
+    config = read_config(options.model)
     kept = [code for code in codes if code in config.languages] or list(config.languages[:1])
     name = (config.architectures or ["XmodModel"])[0] if options.head else "XmodModel"
     if name not in xmodular.modeling.__all__:
@@ -202,7 +201,10 @@ def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrained
         pass
     with quiet_transformers(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(options.seed)
-        model = getattr(xmodular.modeling, name).from_pretrained(source, languages=kept, **where)
+        model, report = getattr(xmodular.modeling, name).from_pretrained(
+            source, languages=kept, output_loading_info=True, **where
+        )
+        check_loaded(options.model, model, report, new_head=False)
         for code in codes:
             if code not in config.languages:
                 model.add_language(code)

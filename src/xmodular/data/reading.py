@@ -18,12 +18,12 @@ from typing import IO, Any
 
 from xmodular.data.counts import LineCounts
 from xmodular.errors import DataError
+from xmodular.rows.parquet import batches, opened_parquet
 
 # How a text file's name, and a language of a data set, must begin.
 LANGUAGE_CODE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
 _SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
-_LARGEST_JSON = 2**26  # bytes of a row
-_ROWS_A_STEP = 256
+_LARGEST_JSON = 2**25  # bytes of a row
 _TEXT_TYPES = ("string", "large_string", "binary", "large_binary")
 _BYTES_A_CHARACTER = 4
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -222,22 +222,20 @@ def no_field(where: Path | str, field: str, others: list[str]) -> str:
 
 def _parquet(path: Path, field: str, counts: LineCounts, max_line: int) -> Iterator[str | None]:
     import pyarrow
-    from pyarrow import parquet
 
     if not path.is_file():
         raise FileNotFoundError(path)
     try:
-        with parquet.ParquetFile(path) as file:
-            schema = file.schema_arrow
+        with opened_parquet(path, str(path)) as (file, schema):
             if field not in schema.names:
                 raise DataError(no_field(path, field, schema.names))
             kind = schema.field(field).type
             values = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
             if not any(getattr(pyarrow.types, f"is_{name}")(values) for name in _TEXT_TYPES):
                 raise DataError(f"{path}: the column {field!r} holds {kind}, not text. Choose one with --text-field.")
-            for batch in file.iter_batches(_ROWS_A_STEP, columns=[field]):
+            for batch in batches(file, str(path), [field]):
                 column = batch.column(0)
-                if pyarrow.types.is_dictionary(kind):
+                if pyarrow.types.is_dictionary(column.type):
                     column = column.dictionary_decode()
                 # As bytes: Arrow does not promise that its strings are UTF-8.
                 for value in column.cast(pyarrow.large_binary()).to_pylist():

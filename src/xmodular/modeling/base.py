@@ -16,7 +16,7 @@ from transformers import initialization
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import cached_file
 
-from xmodular.configuration import XmodConfig
+from xmodular.configuration import XmodConfig, check_kind, numbers_in
 from xmodular.errors import ConfigurationError, InputError, LanguageError, in_one_line
 from xmodular.files import let_read, written_file
 from xmodular.languages import resolve, resolve_all
@@ -28,11 +28,17 @@ from xmodular.modeling.trainable import TRAINABLE, ParameterGroup, language_of, 
 from xmodular.options import WeightPrecision
 from xmodular.outputs import own_tokenizers
 from xmodular.packs import Misfit, Pack, read_pack, write_pack
+from xmodular.weights import size_of_weights
 
 logger = logging.getLogger(__name__)
 
 # Options of `from_pretrained` that say where the files are.
 _WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
+
+# What a model may have more than its files hold: a new head, a new language. Of adapters and other parts of layers, the
+# names alone take more bytes.
+_FREE_NUMBERS, _NUMBERS_A_BYTE = 2**27, 16
+_PARTS_OF_A_LAYER, _FREE_PARTS, _BYTES_A_PART = 8, 2**12, 2**8
 
 # Its options that say where and how a model is uploaded.
 _UPLOAD = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
@@ -48,12 +54,39 @@ def _stored_fields(source: Any, where: Mapping[str, Any]) -> dict[str, Any]:
         content: dict[str, Any] = XmodConfig.get_config_dict(source, **where)[0]
     except (OSError, ValueError):  # there is none, or the loading itself says what is wrong
         return {}
-    if (kind := content.get("model_type", XmodConfig.model_type)) != XmodConfig.model_type:
-        raise ConfigurationError(
-            f"{source} is a {kind} model, which has no adapters. Make it modular first: "
-            f"xmodular upcycle --model {source} --languages en,de --output-dir modular"
-        )
+    check_kind(source, content)
     return content
+
+
+def _check_size(source: Any, fields: Mapping[str, Any], given: Mapping[str, Any], where: Mapping[str, Any]) -> None:
+    """Check that a model is worth its files, before its memory is taken: what they lack would be drawn.
+
+    Args:
+        source: where they are.
+        fields: of config.json.
+        given: arguments of the loading, in which fields may be set otherwise.
+        where: options that say where the files are.
+
+    Raises:
+        ConfigurationError: it has far more numbers, or parts, than the files can hold.
+    """
+    size = size_of_weights(source, **where)
+    if size is None:
+        return  # the loading says what is missing
+    config = given.get("config")
+    if not isinstance(config, XmodConfig):
+        names = (*XmodConfig.__annotations__, "num_labels")
+        config = XmodConfig.from_dict({**fields, **{name: given[name] for name in names if name in given}})
+    parts = config.num_hidden_layers * (_PARTS_OF_A_LAYER + len(config.languages))
+    for what, count, most in (
+        ("numbers", numbers_in(config), _FREE_NUMBERS + _NUMBERS_A_BYTE * size),
+        ("parts of layers", parts, _FREE_PARTS + size // _BYTES_A_PART),
+    ):
+        if count > most:
+            raise ConfigurationError(
+                f"{source} has weights of {size:,} bytes, and a config.json that asks for {count:,} {what}: they do "
+                "not belong together."
+            )
 
 
 class XmodPreTrainedModel(PreTrainedModel):
@@ -106,8 +139,8 @@ class XmodPreTrainedModel(PreTrainedModel):
 
         Raises:
             LanguageError: if the checkpoint has no such language, or the default is not among `languages`.
-            ConfigurationError: if it is no X-MOD; a dense encoder has no adapters to read. Or if it asks for a kind of
-                attention whose package is not here.
+            ConfigurationError: if it is no X-MOD (a dense encoder has no adapters to read), or its configuration asks
+                for far more memory than its weights are worth, or for a kind of attention whose package is not here.
         """
         source = pretrained_model_name_or_path
         where = {name: kwargs[name] for name in _WHERE if name in kwargs}
@@ -117,13 +150,15 @@ class XmodPreTrainedModel(PreTrainedModel):
         among = given
         if languages is None and given and given != (known := fields.get("languages", given)):
             languages, among = given, known  # the Auto classes have put them into the configuration as they came
-        if languages is not None:
+        if languages is not None or "default_language" in kwargs:
             config = kwargs.pop("config", None)
             if isinstance(config, XmodConfig):
                 stored = config
             else:
                 stored = XmodConfig.from_pretrained(config or source, **where)
-            codes = resolve_all(languages, among or stored.languages, fallback=fallback)
+            codes = list(stored.languages)
+            if languages is not None:
+                codes = resolve_all(languages, among or codes, fallback=fallback)
             own = {code: rows for code, rows in stored.vocabularies.items() if code in codes}
             chosen: dict[str, Any] = {"languages": codes, "vocabularies": own}
             default = stored.default_language and life.same_language(stored.default_language, codes)
@@ -139,6 +174,8 @@ class XmodPreTrainedModel(PreTrainedModel):
                 kwargs.update(chosen)
                 if config is not None:
                     kwargs["config"] = config
+        if fields:
+            _check_size(source, fields, kwargs, where)
         try:
             loaded = super().from_pretrained(source, *args, **kwargs)
         except ImportError as error:

@@ -1,11 +1,16 @@
-"""A pack's `tokenizer.json`, checked before anything is tokenized: a stranger's rules must not blow a text up."""
+"""A stranger's tokenizer, checked before anything is tokenized: its rules must not blow a text up, nor take for ever.
+
+Packs bring a `tokenizer.json`, models that and others. The library runs the rules on added tokens as soon as it reads
+the file, so they are looked at before that.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -33,6 +38,26 @@ _MOST_BYTES = 64
 _SPARE_ROWS = 1024
 # A pair of words, with what the template puts around them.
 _MOST_IDS = 64
+# Each text is searched for them, and classes add them one by one.
+_MOST_ADDED = 2**12
+# Characters of what marks the inside of a word; "##" has two.
+_MOST_AFFIX = 16
+# Beyond it, BERT's pieces are not looked for; they take the square of it.
+_MOST_LETTERS = 1000
+# Expressions with groups that are known: byte-level vocabularies of GPT-2, cl100k (Llama 3), Qwen 2 and o200k cut so.
+_CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_KNOWN = (
+    BYTE_SPELLING,
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}",
+    rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}",
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*"
+    rf"{_CONTRACTIONS}?|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}",
+)
+# A model without pieces but one, to see the rules beside it alone.
+_NO_MODEL = {"type": "WordLevel", "vocab": {"x": 0}, "unk_token": "x"}
 
 
 def problem(text: str, rows: int) -> str | None:
@@ -53,8 +78,46 @@ def problem(text: str, rows: int) -> str | None:
         return f"it has a piece with id {wrong}; the embeddings have {rows} rows"
     if rows > 2 * len(ids) + _SPARE_ROWS:
         return f"it has {len(ids):,} pieces for {rows:,} embeddings"
+    return rules_problem(content) or _guarded(lambda: _loaded(Tokenizer.from_str(text), rows))
+
+
+def rules_problem(content: Any) -> str | None:
+    """Why the rules in a `tokenizer.json` must not run, whatever pieces it has; None if they may.
+
+    Args:
+        content: of the file, as JSON is read.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        return "it is not a tokenizer with a vocabulary"
+    if len(content.get("added_tokens") or ()) > _MOST_ADDED:
+        return f"it has {len(content['added_tokens']):,} added tokens; at most {_MOST_ADDED:,} are read"
+    for name, value in content["model"].items():
+        if name.endswith(("_prefix", "_suffix")) and len(str(value or "")) > _MOST_AFFIX:
+            return f"its {name} has {len(str(value)):,} characters; at most {_MOST_AFFIX} are read"
+        if name == "max_input_chars_per_word" and not (type(value) is int and 0 <= value <= _MOST_LETTERS):
+            return f"its {name} is {ascii(value)[:40]}; at most {_MOST_LETTERS:,} are read"
+    alone = {**content, "model": _NO_MODEL, "added_tokens": [], "truncation": None, "padding": None}
+    alone["post_processor"] = None  # it may name ids that this model does not have
+    return _template(content.get("post_processor")) or _guarded(
+        lambda: running_problem(Tokenizer.from_str(json.dumps(alone)))
+    )
+
+
+def running_problem(tokenizer: Tokenizer) -> str | None:
+    """Why the rules of a tokenizer that is loaded must not run on a text; None if they may."""
+    for found in _normalizers(steps(tokenizer.normalizer, "normalizers")):
+        return f"its normalizer {found}"
+    for found in _pre_tokenizers(steps(tokenizer.pre_tokenizer, "pretokenizers")):
+        return f"its pre-tokenizer {found}"
+    for found in _decoders(steps(tokenizer.decoder, "decoders")):
+        return f"its decoder {found}"
+    processor = tokenizer.post_processor
+    return None if processor is None else _template(json.loads(processor.__getstate__()))
+
+
+def _guarded(check: Callable[[], str | None]) -> str | None:
     try:
-        return _loaded(Tokenizer.from_str(text), rows)
+        return check()
     except BaseException as error:
         # What the library is not prepared for ends in a panic, which is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -66,10 +129,8 @@ def _loaded(tokenizer: Tokenizer, rows: int) -> str | None:
     """What is wrong with a tokenizer as the library understood it."""
     if (wrong := _outside(list(tokenizer.get_vocab().values()), rows)) is not None:
         return f"it has a piece with id {wrong}; the embeddings have {rows} rows"
-    for found in _normalizers(steps(tokenizer.normalizer, "normalizers")):
-        return f"its normalizer {found}"
-    for found in _pre_tokenizers(steps(tokenizer.pre_tokenizer, "pretokenizers")):
-        return f"its pre-tokenizer {found}"
+    if (found := running_problem(tokenizer)) is not None:
+        return found
     if missing := [token for token in special_tokens(tokenizer) if tokenizer.token_to_id(token) is None]:
         return f"it has no {', '.join(missing)}"
     tokenizer.no_padding()
@@ -129,20 +190,52 @@ def _pre_tokenizers(steps: list[dict[str, Any]]) -> Iterator[str]:
     yield from _expressions(steps)
 
 
+def _decoders(steps: list[dict[str, Any]]) -> Iterator[str]:
+    """What is wrong with the steps that make a text of pieces."""
+    if len(steps) > _MOST_STEPS:
+        yield f"has {len(steps):,} steps; at most {_MOST_STEPS} are read"
+    yield from _expressions(steps)
+    for step in steps:
+        if step["type"] == "Replace" and len(step["content"]) > _MOST_INSERTED:
+            yield f"puts in {len(step['content']):,} characters at once; at most {_MOST_INSERTED} are read"
+    if (growth := math.prod(_growth(step) for step in steps if step["type"] == "Replace")) > _MOST_GROWTH:
+        yield f"can make a text {growth:,} times as long; at most {_MOST_GROWTH} times is read"
+
+
+def _template(processor: Any) -> str | None:
+    """What is wrong with what is put around a text: it may be the text itself, again and again."""
+    waiting, most, often = [processor], 0, 0
+    while waiting:
+        step = waiting.pop()
+        if not isinstance(step, dict):
+            continue
+        waiting += [each for each in step.get("processors") or () if isinstance(each, dict)]
+        known = step.get("special_tokens")
+        for side in ("single", "pair"):
+            parts = [part for part in step.get(side) or () if isinstance(part, dict)]
+            texts = [str((part.get("Sequence") or {}).get("id")) for part in parts if "Sequence" in part]
+            named = [(part.get("SpecialToken") or {}).get("id") for part in parts if "SpecialToken" in part]
+            ids = [len((known.get(name) or {}).get("ids") or ()) for name in named] if isinstance(known, dict) else []
+            most, often = max(most, sum(ids) + len(texts)), max(often, len(texts) - len(set(texts)))
+    if most > _MOST_IDS:
+        return f"it makes {most:,} ids of one letter; at most {_MOST_IDS} are read"
+    return f"its template has a text {often + 1} times; each is read once" if often else None
+
+
 def _expressions(steps: list[dict[str, Any]]) -> Iterator[str]:
-    """Regular expressions with groups, which can take for ever on a word."""
+    """Regular expressions with groups, which can take for ever on a word; the known ones do not."""
     for step in steps:
         pattern = step.get("pattern")
         expression = pattern.get("Regex") if isinstance(pattern, dict) else None
-        if expression and "(" in expression and expression != BYTE_SPELLING:
-            yield f"has the expression {ascii(expression)[:60]}; those of a pack have no groups"
+        if expression and "(" in expression and expression not in _KNOWN:
+            yield f"has the expression {ascii(expression)[:60]}; those that are read have no groups"
 
 
 def _counts(steps: list[dict[str, Any]], known: tuple[str, ...]) -> Iterator[str]:
     types = [step["type"] for step in steps]
     for name in types:
         if name not in known:
-            yield f"has a step {ascii(name)[:40]}; a pack's are {', '.join(known)}"
+            yield f"has a step {ascii(name)[:40]}; those that are read are {', '.join(known)}"
         elif name in _ONCE and types.count(name) > 1:
             yield f"has {name} {types.count(name)} times; once is read"
     if len(types) > _MOST_STEPS:

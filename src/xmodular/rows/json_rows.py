@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xmodular.errors import DataError
-from xmodular.rows.lines import TOO_LONG, lines, not_utf8, without_mark
+from xmodular.rows.lines import TOO_LONG, lines, not_utf8, whole, without_mark
 from xmodular.rows.row import BadRows, Row, half_surrogate
 
 # JSON spells surrogates only like this, and only then must the values be looked through.
@@ -49,7 +49,7 @@ def json_file(file: Any, place: str, language: str | None, bad: BadRows) -> Iter
     Raises:
         DataError: it is not JSON, or has another layout.
     """
-    raw = without_mark(file.read())
+    raw = without_mark(whole(file))
     try:
         content = json.loads(raw.decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:

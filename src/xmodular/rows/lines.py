@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,10 @@ from typing import IO, Any
 
 from xmodular.errors import DataError
 
-LONGEST_LINE = 2**26  # bytes
+LONGEST_LINE = 2**25  # bytes; of JSON, they may become twenty times as many
+# Of a packed file that is read whole: bytes, and so many times the packed ones; values of JSON, and so many a byte.
+_MOST_UNPACKED = (2**25, 20)
+_MOST_VALUES = (2**22, 2)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # its marks
 
@@ -50,6 +54,23 @@ def lines(file: Any) -> Iterator[tuple[int, bytes | None]]:
         while raw and not raw.endswith(b"\n"):
             raw = file.readline(LONGEST_LINE)
         yield number, None
+
+
+def whole(file: Any) -> bytes:
+    """All of a file, whose values are to be in memory together.
+
+    Raises:
+        OSError: it is packed, and would be far larger than its packed size suggests.
+    """
+    if not isinstance(file, gzip.GzipFile):
+        return bytes(file.read())
+    packed = os.fstat(file.fileno()).st_size
+    most = _MOST_UNPACKED[0] + _MOST_UNPACKED[1] * packed
+    raw = file.read(most + 1)
+    values = sum(map(raw.count, (b",", b"[", b"{")))
+    if len(raw) > most or values > _MOST_VALUES[0] + _MOST_VALUES[1] * packed:
+        raise OSError(f"its {packed:,} bytes unpack to far more than data do; unpack it first")
+    return raw
 
 
 def without_mark(raw: bytes) -> bytes:

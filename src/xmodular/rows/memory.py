@@ -15,7 +15,7 @@ import numpy as np
 from xmodular.errors import DataError, InputError
 from xmodular.rows.classes import class_readers
 from xmodular.rows.parquet import features_of, rows_of, values_of
-from xmodular.rows.row import BadRows, Row
+from xmodular.rows.row import BadRows, Row, first_repeated
 
 _ROWS_A_STEP = 256
 _PLAIN = (str, int, float, bool, type(None))
@@ -229,8 +229,8 @@ def _check_names(names: Sequence[Any], place: str) -> None:
     for name in names:
         if not isinstance(name, str):
             raise DataError(f"{place}: a column's name must be a text; here is {name!r:.60}.")
-    if twice := [name for name in names if list(names).count(name) > 1]:
-        raise DataError(f"{place}: the column {twice[0]!r} is there twice.")
+    if (twice := first_repeated(names)) is not None:
+        raise DataError(f"{place}: the column {twice!r} is there twice.")
 
 
 def _columns(row: Any, texts: bool) -> dict[str, Any]:

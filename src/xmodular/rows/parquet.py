@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from xmodular.errors import DataError
 from xmodular.rows.classes import class_readers, named, without_class
-from xmodular.rows.row import BadRows, Row
+from xmodular.rows.row import BadRows, Row, first_repeated
 
 _ROWS_A_STEP = 256
+_TEXTS = ("string", "large_string", "binary", "large_binary")
+# A file says a long text once and how often it stands there, so its size says nothing of what is in it.
+_MOST_BYTES_A_STEP = 2**26  # of texts that are in memory at once, where there are several rows
+_MOST_BYTES_A_ROW = 2**28
+_MOST_UNPACKED = (2**26, 64)  # bytes of a row group, and so many times those of the file
+_MOST_INSIDE = (2**22, 2)  # values of a row group's lists, and so many a byte of the file
 
 
 def parquet_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
     """A row of Python values for each row; classes, as data sets on the Hub have them, become their names.
 
     Raises:
-        DataError: it is not Parquet, or two columns have one name.
+        DataError: it is not Parquet, two columns have one name, or it claims far more than it holds.
     """
     import pyarrow
-    from pyarrow import parquet
 
     number = 0
     try:
-        with parquet.ParquetFile(file) as stored:
-            names = stored.schema_arrow.names
-            if twice := [name for name in names if names.count(name) > 1]:
-                raise DataError(f"{place}: the column {twice[0]!r} is there twice.")
-            readers = class_readers(features_of(stored.schema_arrow.metadata))
-            for batch in _batches(stored):
+        with opened_parquet(file, place) as (stored, schema):
+            if (twice := first_repeated(schema.names)) is not None:
+                raise DataError(f"{place}: the column {twice!r} is there twice.")
+            readers = class_readers(features_of(schema.metadata))
+            for batch in batches(stored, place):
                 for values in values_of(batch):
                     number += 1
                     yield from rows_of(values, f"{place} row {number}", language, bad, readers)
@@ -63,11 +68,12 @@ def parquet_tables(paths: Sequence[Path], left_out: Container[str], sizes: Itera
     def wanted() -> Iterator[Any]:
         for path in paths:
             number = 0
-            with parquet.ParquetFile(path) as stored:
-                for batch in _batches(stored):
+            with opened_parquet(path, str(path)) as (stored, schema):
+                for batch in batches(stored, str(path)):
                     places = [f"{path} row {number + row}" for row in range(1, batch.num_rows + 1)]
                     number += batch.num_rows
-                    yield pyarrow.Table.from_batches([batch]).filter([place not in left_out for place in places])
+                    table = pyarrow.Table.from_batches([batch]).cast(schema)
+                    yield table.filter([place not in left_out for place in places])
 
     tables = wanted()
     held = parquet.read_schema(paths[0]).empty_table()
@@ -80,10 +86,92 @@ def parquet_tables(paths: Sequence[Path], left_out: Container[str], sizes: Itera
         held = held.slice(size)
 
 
-def _batches(stored: Any) -> Iterator[Any]:
-    """A few rows at a time, each time of one row group: Arrow cannot join lists of categories over two."""
+@contextmanager
+def opened_parquet(source: Any, place: str) -> Iterator[tuple[Any, Any]]:
+    """A Parquet file to read by `batches`, and its schema; texts that it says once and names often stay so.
+
+    Args:
+        source: path or open file.
+        place: what to call it.
+
+    Raises:
+        DataError: what it claims to hold is out of all proportion to its size.
+    """
+    from pyarrow import parquet
+
+    with ExitStack() as stack:
+        file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        size = file.seek(0, 2)
+        file.seek(0)
+        plain = stack.enter_context(parquet.ParquetFile(file))
+        long = set()
+        for index in range(plain.num_row_groups):
+            group = plain.metadata.row_group(index)
+            chunks = [group.column(number) for number in range(group.num_columns)]
+            inside = [chunk.num_values for chunk in chunks if chunk.num_values > group.num_rows]
+            for what, count, (least, times) in (
+                ("bytes", sum(chunk.total_uncompressed_size for chunk in chunks), _MOST_UNPACKED),
+                ("values in lists", sum(inside), _MOST_INSIDE),
+            ):
+                if count > least + times * size:
+                    raise DataError(f"{place} has {size:,} bytes and claims {count:,} {what} in one group of rows.")
+            long |= {
+                chunk.path_in_schema
+                for chunk in chunks
+                if chunk.physical_type == "BYTE_ARRAY"
+                and chunk.has_dictionary_page
+                and chunk.total_uncompressed_size * _ROWS_A_STEP > _MOST_BYTES_A_STEP
+            }
+        schema = plain.schema_arrow
+        if long:
+            plain = stack.enter_context(parquet.ParquetFile(file, read_dictionary=sorted(long)))
+        yield plain, schema
+
+
+def batches(stored: Any, place: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """A few rows at a time, each time of one row group: Arrow cannot join lists of categories over two.
+
+    Args:
+        stored: from `opened_parquet`.
+        place: what to call it.
+        columns: those that are wanted; None: all.
+
+    Raises:
+        DataError: a row is too large.
+    """
     for group in range(stored.num_row_groups):
-        yield from stored.iter_batches(_ROWS_A_STEP, row_groups=[group])
+        for batch in stored.iter_batches(_ROWS_A_STEP, row_groups=[group], columns=columns):
+            yield from _parts(batch, place)
+
+
+def _parts(batch: Any, place: str) -> Iterator[Any]:
+    """A batch in parts whose texts do not fill the memory, however often a text stands in them."""
+    size = sum(map(_bytes_in, batch.columns))
+    if size <= _MOST_BYTES_A_STEP or (batch.num_rows == 1 and size <= _MOST_BYTES_A_ROW):
+        yield batch
+    elif batch.num_rows == 1:
+        raise DataError(f"{place}: a row has texts of {size:,} bytes; at most {_MOST_BYTES_A_ROW:,} are read.")
+    else:
+        half = batch.num_rows // 2
+        yield from _parts(batch.slice(0, half), place)
+        yield from _parts(batch.slice(half), place)
+
+
+def _bytes_in(column: Any) -> int:
+    """Bytes of the texts that a column says once and names several times, with each time counted."""
+    import pyarrow
+    from pyarrow import compute, types
+
+    kind = column.type
+    if types.is_struct(kind):
+        return sum(map(_bytes_in, column.flatten()))
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_map(kind):
+        return _bytes_in(column.flatten()) if not types.is_map(kind) else _bytes_in(column.items)
+    values = kind.value_type if types.is_dictionary(kind) else None
+    if values is None or not any(getattr(types, f"is_{name}")(values) for name in _TEXTS):
+        return 0
+    lengths = compute.binary_length(column.dictionary).cast(pyarrow.int64())
+    return int(compute.sum(lengths.take(column.indices)).as_py() or 0)
 
 
 def values_of(batch: Any) -> Iterator[dict[str, Any] | str]:

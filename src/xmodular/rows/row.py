@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from xmodular.errors import DataError
 from xmodular.languages import names_of
 
+_MOST_SHOWN = 60  # columns in a message
 _SHOWN = 5  # bad rows that a summary names
 _LONGEST_REASON = 300  # characters
 _CODE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
@@ -115,7 +117,19 @@ def is_absent(value: Any) -> bool:
 
 def columns_of(values: Mapping[str, Any]) -> str:
     """The names of a row's columns, for messages."""
-    return ", ".join(f"{name!r}{_state(value)}" for name, value in values.items()) or "none"
+    shown = [f"{name!r:.80}{_state(value)}" for name, value in islice(values.items(), _MOST_SHOWN)]
+    more = [f"{len(values) - _MOST_SHOWN:,} more"] if len(values) > _MOST_SHOWN else []
+    return ", ".join([*shown, *more]) or "none"
+
+
+def first_repeated(names: Iterable[str]) -> str | None:
+    """The first name that stands twice among names; None if all differ."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def _state(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from xmodular.errors import DataError
 from xmodular.rows.lines import LONE_RETURN, TOO_LONG, lines
-from xmodular.rows.row import BadRows, Row, half_surrogate
+from xmodular.rows.row import BadRows, Row, first_repeated, half_surrogate
 
 _QUOTED = re.compile(b'"[^"]*("|$)')
 _SEPARATOR = re.compile(rb'"?sep=([,;\t])"?[,;\t]*\s*')  # a line that spreadsheets write before the header
@@ -161,7 +161,7 @@ def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> 
     if header is None:
         return  # an empty file
     names = header.fields
-    twice = next((name for name in names if name and names.count(name) > 1), None)
+    twice = first_repeated(filter(None, names))
     if header.wrong or twice is not None or half_surrogate(dict.fromkeys(names)) is not None:
         reason = header.wrong or ("it is not UTF-8" if twice is None else f"the column {twice!r} is there twice")
         raise DataError(f"{place}:{header.line}: the first line names the columns, but {reason}.")

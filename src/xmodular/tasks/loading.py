@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.configuration import XmodConfig
-from xmodular.console import console
+from xmodular.console import console, progress
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.rows import BadRows, Knows, Row, columns_of, half_surrogate, is_absent, read_rows
 from xmodular.tasks.labels import is_no_label
@@ -19,6 +19,9 @@ from xmodular.tasks.task import Example, Task
 from xmodular.tasks.texts import whole
 
 _OF_EVERY_TASK = ("id", "language")
+# Of a file whose rows are to be in memory together: rows, and bytes of the file for each more; characters, and so many
+# more for each byte. A row that is not packed has four bytes.
+_MOST_ROWS, _MOST_TEXT = (2**19, 4), (2**27, 20)
 
 
 def examples(
@@ -98,12 +101,37 @@ def load(
     """
     bad = BadRows(skip_bad_rows)
     rows = read_rows(source, bad, knows=knows)
-    found = list(examples(task, rows, bad, columns=columns, usual=usual, language=language, gold=gold))
+    read = examples(task, rows, bad, columns=columns, usual=usual, language=language, gold=gold)
+    found = list(_fitting(source, read))
     if not found:
         raise DataError(f"{source} has no rows." if not bad.count else f"{source} has no good rows. {bad.summary()}")
     if bad.count:
         console.print(bad.summary())
     return found
+
+
+def _fitting(source: str | Path, found: Iterable[Example]) -> Iterator[Example]:
+    """Examples that are to be in memory together, as long as their file can hold them.
+
+    Raises:
+        DataError: they are far more than what packed data unpack to.
+    """
+    path = Path(source)
+    size = sum(each.stat().st_size for each in (path.iterdir() if path.is_dir() else [path]) if each.is_file())
+    rows = characters = 0
+    with progress(f"Reading {path.name}", None) as advance:
+        for example in found:
+            rows, characters = rows + 1, characters + sum(map(len, example.texts))
+            if size and (
+                rows > _MOST_ROWS[0] + size // _MOST_ROWS[1] or characters > _MOST_TEXT[0] + size * _MOST_TEXT[1]
+            ):
+                raise DataError(
+                    f"{source} has {size:,} bytes, and more than {rows - 1:,} rows or {_MOST_TEXT[0]:,} characters are "
+                    "packed into them, far more than of other data: unpack it into JSON Lines first."
+                )
+            yield example
+            if rows % 1000 == 0:
+                advance(1000)
 
 
 def row_hashes(examples: Iterable[Example]) -> list[bytes]:

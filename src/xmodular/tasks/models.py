@@ -18,8 +18,8 @@ from xmodular.configuration import read_config
 from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, InputError, XmodularError, in_one_line
 from xmodular.hub import hub_source
-from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodModel, XmodPreTrainedModel
-from xmodular.modeling.trainable import parameter_group
+from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodPreTrainedModel
+from xmodular.modeling.loaded import check_loaded
 from xmodular.options import PRECISIONS, WeightPrecision
 from xmodular.tasks.heads import fit_head, names_in, new_last_layer, set_names
 from xmodular.tasks.task import Room, Task
@@ -72,7 +72,7 @@ def load_model(source: str | Path, task: Task, labels: Sequence[str]) -> XmodPre
         # Without labels, what an earlier task left goes too: two is the number that a head has by default.
         set_names(config, labels or ["LABEL_0", "LABEL_1"])
         config.problem_type = task.problem_type
-    model, new = _load(task.architecture, source, config=config, ignore_mismatched_sizes=True)
+    model, new = _load(task.architecture, source, new_head=True, config=config, ignore_mismatched_sizes=True)
     if goes_on and new:  # the file has no head after all
         new_last_layer(model, labels)
         set_names(model.config, labels)
@@ -98,16 +98,15 @@ def load_saved(source: str | Path, precision: WeightPrecision = "keep", **fields
         fields: of the configuration, in place of those that were saved, where no weight depends on them.
 
     Raises:
-        ConfigurationError: there is no X-MOD model, or it names no class with a head.
+        ConfigurationError: there is no X-MOD model, it names no class with a head, or weights are missing from its
+            file, those of the head included.
     """
     names = read_config(source).architectures or []
     if not isinstance(names, list) or len(names) != 1 or names[0] not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{source} names no X-MOD model class in its config.json; it has {names}.")
-    more = {} if precision == "keep" else {"dtype": PRECISIONS[precision]}
-    model, is_new = _load(names[0], source, **fields, **more)
-    if isinstance(model, XmodModel) and is_new:
-        model.pooler = None  # the files have none, and one drawn at random would be saved as if it were trained
-    return model
+    if precision != "keep":
+        fields["dtype"] = PRECISIONS[precision]
+    return _load(names[0], source, **fields)[0]
 
 
 def to_run(model: XmodPreTrainedModel | str | Path, precision: WeightPrecision = "keep") -> XmodPreTrainedModel:
@@ -190,8 +189,10 @@ def _trained(model: XmodPreTrainedModel, name: str, least: int) -> int | None:
     return value if isinstance(value, int) and value >= least else None
 
 
-def _load(architecture: str, source: str | Path, **more: Any) -> tuple[XmodPreTrainedModel, bool]:
-    """The model, and whether weights of its head are new; all others must be in the files, as floats."""
+def _load(
+    architecture: str, source: str | Path, *, new_head: bool = False, **more: Any
+) -> tuple[XmodPreTrainedModel, bool]:
+    """The model, and whether weights of its head are new, which they may be; all others must be in the files."""
     if Path(source).is_dir():
         with open_weights(source) as weights:
             wrong = [name for name in weights.names if not weights.dtype(name).is_floating_point]
@@ -217,11 +218,4 @@ def _load(architecture: str, source: str | Path, **more: Any) -> tuple[XmodPreTr
         AttributeError,
     ) as error:
         raise DataError(f"The model at {source} cannot be loaded: {in_one_line(error)}") from error
-    other = [key for key in report["mismatched_keys"] if parameter_group(str(key[0])) != "task head"]
-    if other:
-        raise ConfigurationError(
-            f"The model at {source} has weights of other shapes than its config.json: {other[0][0]}."
-        )
-    if missing := [key for key in report["missing_keys"] if parameter_group(key) != "task head"]:
-        raise ConfigurationError(f"The model at {source} lacks {len(missing)} weights, among them {missing[0]}.")
-    return model, bool(report["mismatched_keys"] or report["missing_keys"])
+    return model, check_loaded(source, model, report, new_head=new_head)

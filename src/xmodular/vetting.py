@@ -1,0 +1,102 @@
+"""A tokenizer's files, checked before transformers loads them: they may name code, other files, and too much."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import CONFIG_MAPPING, TOKENIZER_MAPPING, PretrainedConfig, PreTrainedTokenizerFast
+from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+from transformers.utils import cached_file
+
+from xmodular.errors import DataError
+from xmodular.hub import hub_source
+from xmodular.packs.tokenizer import rules_problem
+
+# Of tokenizer_config.json: for a number, since classes add so many tokens (T5's 100); and for tokens in a list.
+_MOST_ASKED, _MOST_TOKENS = 2**16, 2**13
+
+
+def checked(source: str | Path) -> PretrainedConfig:
+    """What the files of a tokenizer say of its class, once they are safe to load.
+
+    Returns:
+        A configuration of the kind that its ``config.json`` names, and nothing else of that file in it.
+
+    Raises:
+        DataError: they ask for code, for other files, for a class that has no fast form, or for too much.
+    """
+    found = {}
+    repository, where = hub_source(source)
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+        with contextlib.suppress(OSError, ValueError):  # no such repository: the loading says so
+            found[name] = cached_file(repository, name, **quietly, **where)
+    if rules := found.get("tokenizer.json"):
+        check_rules(Path(rules))
+    said, kind = (_table(found.get(name)) for name in ("tokenizer_config.json", "config.json"))
+    asked = said.get("tokenizer_class") or kind.get("tokenizer_class")
+    known = tokenizer_class_from_name(asked) if isinstance(asked, str) else None
+    if said.get("auto_map") and known is None:
+        raise DataError(
+            f"The tokenizer at {source} needs Python code of its own (auto_map in tokenizer_config.json), which is "
+            "never run. Give another with --tokenizer."
+        )
+    if asked and not (known is None or _is_fast(known) or known.__name__ == "PythonBackend"):
+        raise DataError(f"The tokenizer at {source} ({asked!s:.60}) has no fast form (tokenizer.json).")
+    if other := [name for name in said.get("fast_tokenizer_files") or () if name != "tokenizer.json"]:
+        raise DataError(f"The tokenizer at {source} names the file {other[0]!r:.60}; only tokenizer.json is read.")
+    for name, value in said.items():
+        if isinstance(value, dict | list) and len(value) > _MOST_TOKENS:
+            raise DataError(
+                f"The tokenizer at {source} has {len(value):,} values for {name} in tokenizer_config.json; at most "
+                f"{_MOST_TOKENS:,} are read."
+            )
+        if isinstance(value, int) and abs(value) > _MOST_ASKED and name != "model_max_length":
+            raise DataError(
+                f"The tokenizer at {source} has {name} {value:,} in tokenizer_config.json; at most {_MOST_ASKED:,}."
+                if value.bit_length() < 64
+                else f"The tokenizer at {source} has a huge number for {name} in tokenizer_config.json."
+            )
+    return _of_kind(kind.get("model_type"), asked)
+
+
+def check_rules(path: Path) -> None:
+    """Check a ``tokenizer.json`` before the library reads it.
+
+    Raises:
+        DataError: its rules must not run.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read: {error!s:.200}.") from error
+    if wrong := rules_problem(content):
+        raise DataError(f"{path} is refused: {wrong}.")
+
+
+def _table(path: str | None) -> dict[str, Any]:
+    """The table in a JSON file; empty where there is none, or it is damaged: the loading says so."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _is_fast(tokenizer_class: Any) -> bool:
+    return isinstance(tokenizer_class, type) and issubclass(tokenizer_class, PreTrainedTokenizerFast)
+
+
+def _of_kind(kind: Any, asked: Any) -> PretrainedConfig:
+    """A configuration as it is made without arguments, for `AutoTokenizer` to find the class by."""
+    config = PretrainedConfig()
+    if isinstance(kind, str) and kind in CONFIG_MAPPING:
+        with contextlib.suppress(Exception):  # some cannot be made so; these kinds have no tokenizer for X-MOD
+            config = CONFIG_MAPPING[kind]()
+            if not _is_fast(TOKENIZER_MAPPING.get(type(config), PreTrainedTokenizerFast)):
+                config = PretrainedConfig()
+    config.tokenizer_class = asked if isinstance(asked, str) else None
+    return config
