@@ -28,7 +28,7 @@ BOOKKEEPING = frozenset(
 HARMLESS = frozenset(
     (
         *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "initializer_range"),
-        *("task_data", "language"),
+        *("task_data", "task_columns", "language"),
     )
 )
 # Attributes of a tokenizer that decide nothing: where it comes from, how it talks, what no X-MOD reads. The core
