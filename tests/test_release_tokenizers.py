@@ -64,7 +64,7 @@ def test_what_cannot_be_fetched_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError("no network")
 
     monkeypatch.setattr(xmodular.vocabulary.AutoTokenizer, "from_pretrained", refuse)
-    with pytest.raises(DataError, match=r"xlm-roberta-base, where that of facebook/xmod-base is, .*no network"):
+    with pytest.raises(DataError, match=r"xlm-roberta-base, where that of facebook/xmod-base is: .*no network"):
         load_tokenizer("facebook/xmod-base")
 
 
@@ -76,7 +76,7 @@ def test_verbs_take_a_release_without_a_tokenizer(monkeypatch: pytest.MonkeyPatc
     upcycle(tmp_path / "dense", ["en", "de"], output_dir=folder)
     for path in folder.glob("tokenizer*"):
         path.unlink()
-    with pytest.raises(DataError, match="No tokenizer"):
+    with pytest.raises(DataError, match=r"[Nn]o tokenizer"):
         fill_mask(folder, "Alle <mask>", language="de")
     config = XmodConfig.from_pretrained(folder)
     fields = {"vocab_size": config.vocab_size, "hidden_size": config.hidden_size}
