@@ -609,7 +609,7 @@ class ModelsOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """Walk the whole road offline, on the corpus inside the package: pretrain, fine-tune in English, evaluate."""
+    """Walk the whole road offline, on the corpus inside the package, in minutes: pretrain, fine-tune, evaluate."""
 
     output_dir: Path = _option("Where everything goes.", Path("demo"))
     pretrain_steps: int = _option("Optimiser steps of pretraining.", 4000)

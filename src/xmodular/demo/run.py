@@ -31,7 +31,7 @@ _LONGEST = 48  # tokens; the longest sentence has 42
 def run(output_dir: str | Path = "demo", **options: Any) -> Results:
     """Pretrain a small model in seven languages, fine-tune it in English, add the eighth, evaluate and predict in all.
 
-    It takes three to four minutes on two quiet cores.
+    It takes two to four minutes on two quiet cores.
 
     Args:
         output_dir: where everything goes.
@@ -49,7 +49,7 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
         seconds[title] = round(time.monotonic() - started, 1)
         console.rule(f"{number}  {title}", align="left")
 
-    console.print("Three to four minutes on two quiet cores, twice as long beside a busy process.")
+    console.print("This takes two to four minutes on two quiet cores, and longer on busy ones.")
     step(1, "write the corpus")
     corpus = write_corpus(folder / "corpus", seed=made.seed)
     console.print(f"Sentences from grammars in {corpus}")
