@@ -1,15 +1,18 @@
 """The command line: the whole road in one go, clean errors, a quick start."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
+import typing
 
 import pytest
 from typer.testing import CliRunner
 
 import xmodular
 from tests.conftest import MINIATURE
-from xmodular.cli import app
+from xmodular.cli import _VERBS, app
 
 
 def invoke(*arguments: object):
@@ -87,3 +90,19 @@ def test_help_needs_no_torch(arguments):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].strip() == "loaded:"
+
+
+@pytest.mark.parametrize(("verb", "options"), [(name, options) for name, options, *_ in _VERBS])
+def test_help_is_uncut_in_80_columns(verb, options, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    run = CliRunner().invoke(app, [*verb.split(), "--help"], terminal_width=80)
+    assert run.exit_code == 0
+    assert "…" not in run.output
+    assert max(map(len, run.output.splitlines())) <= 80
+    said = " ".join(run.output.split())
+    hints = typing.get_type_hints(options)
+    for field in dataclasses.fields(options):
+        assert "".join(field.metadata["help"].split()) in said.replace(" ", ""), field.name
+        choices = re.findall(r"Literal\[(.*?)\]", str(hints[field.name]))
+        for choice in re.findall(r"'([^']+)'", " ".join(choices)):
+            assert re.search(rf"--{field.name.replace('_', '-')} \[[^\]]*\b{choice}\b", said), (field.name, choice)

@@ -44,7 +44,8 @@ def test_mistakes_are_named():
     with pytest.raises(ConfigurationError, match="The recipe squad is for --task qa, not tag"):
         build(FinetuneOptions, {**GIVEN, "recipe": "squad", "task": "tag"})
     with pytest.raises(
-        ConfigurationError, match=r"^--recipe hipe2022, which sets --patience 10, needs --dev: there is no"
+        ConfigurationError,
+        match=r"^--recipe hipe2022, which sets --patience 10, needs --dev or --dev-frac",
     ):
         build(FinetuneOptions, {**GIVEN, "recipe": "hipe2022", "dev": ()})
     with pytest.raises(ConfigurationError, match=r"^--patience needs --dev"):

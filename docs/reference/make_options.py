@@ -68,7 +68,7 @@ def _kind(hint: object) -> str:
 def _default(field: dataclasses.Field) -> str:
     if _required(field):
         return "required"
-    if field.default in (None, ()):
+    if field.default in (None, (), ""):
         return "–"
     if isinstance(field.default, bool):
         return "on" if field.default else "off"

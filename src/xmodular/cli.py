@@ -280,9 +280,13 @@ def _no_flag(word: str, flags: Iterable[str]) -> ConfigurationError:
 
 
 class _Verb(TyperCommand):
-    """A command whose flags are gathered before they are parsed."""
+    """A command whose flags are gathered before they are parsed, and whose help cuts no word in narrow windows."""
 
     options: type
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self.rich_markup_mode = None  # plain lines: rich's table cuts what is longer than one of its columns
+        super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
@@ -363,7 +367,7 @@ def _command(options: type, target: str) -> Any:
 
     hints = typing.get_type_hints(options)
     parameters = [
-        _parameter(field.name, _flag_type(hints[field.name]), _declaration(field))
+        _parameter(field.name, _flag_type(hints[field.name]), _declaration(field, hints[field.name]))
         for field in sorted(dataclasses.fields(options), key=lambda field: _rank(field, options))
     ]
     config = typer.Option(None, "--config", help="YAML file of options; flags override it.")
@@ -384,16 +388,27 @@ def _rank(field: dataclasses.Field[Any], options: type) -> int:
     return 1 if field.name in options.__annotations__ else 2
 
 
-def _declaration(field: dataclasses.Field[Any]) -> Any:
+def _declaration(field: dataclasses.Field[Any], hint: Any) -> Any:
     """The flag of an option. All default to None, "not given"; the true default is for show."""
     text = field.metadata["help"]
     if field.default is dataclasses.MISSING:
         text += " (required)"
-    elif field.default not in (None, (), False):
+    elif field.default not in (None, (), False, ""):
         default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
         text += f" (default: {default})"
     kind = typer.Argument if field.metadata["positional"] else typer.Option
-    return kind(None, help=text, show_default=False)
+    return kind(None, help=text, show_default=False, metavar=_choices(hint))
+
+
+def _choices(hint: Any) -> str | None:
+    """What an option of few values may be, as ``[fp32|bf16]``; None of any other."""
+    kind = _kind(hint)
+    if typing.get_origin(kind) is tuple:
+        inner = _choices(typing.get_args(kind)[0])
+        return inner and f"{inner},..."
+    if typing.get_origin(kind) is not Literal:
+        return None
+    return f"[{'|'.join(map(str, typing.get_args(kind)))}]"
 
 
 def _flag_type(hint: Any) -> Any:

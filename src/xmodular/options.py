@@ -281,6 +281,10 @@ class FinetuneOptions(TrainingOptions):
     dev: tuple[str, ...] = _option(
         "Validation files, in the training language; the weights that do best on them are kept.", ()
     )
+    dev_fraction: float | None = _option(
+        "Without --dev: share of the training rows that are held out for validation, the same ones with every seed.",
+        None,
+    )
     patience: int | None = _option("Stop after so many validations without a better one.", None)
     columns: Mapping[str, str] | None = _option("Names of columns, as text=review,label=stars.", None)
     skip_bad_rows: bool = _option("Leave out rows that cannot be read, and count them.", False)
@@ -343,14 +347,23 @@ class FinetuneOptions(TrainingOptions):
         for name in ("patience", "eval_every", "save_every"):
             if (number := getattr(self, name)) is not None:
                 _check_at_least(name, number, 1)
+        if self.dev_fraction is not None:
+            if self.dev:
+                raise ConfigurationError("--dev names validation rows and --dev-fraction holds some out: give one.")
+            _check_range("dev_fraction", self.dev_fraction, 0.001, 0.5)
         for name in ("patience", "eval_every"):
-            if (number := getattr(self, name)) is not None and not self.dev:
+            if (number := getattr(self, name)) is not None and not self.validates:
                 flag = f"--{name.replace('_', '-')}"
                 if number == self._of_recipe(name):
                     flag = f"--recipe {self.recipe}, which sets {flag} {number},"
-                raise ConfigurationError(f"{flag} needs --dev: there is nothing to validate on.")
+                raise ConfigurationError(f"{flag} needs --dev or --dev-fraction: there is nothing to validate on.")
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigurationError(f"--seeds names a seed twice: {', '.join(map(str, self.seeds))}.")
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are rows to validate on."""
+        return bool(self.dev) or self.dev_fraction is not None
 
     def _of_recipe(self, name: str) -> Any:
         """What the recipe sets an option to; None without one."""
@@ -434,12 +447,17 @@ class PredictOptions:
     model: str = _option("Fine-tuned model: a folder, or a name on the Hub.")
     revision: str | None = _option(_REVISION.format("model"), None)
     input: str = _option(
-        "Rows: .jsonl, .csv, .tsv, .parquet, .json or CoNLL, a folder of .parquet, "
-        "hub:<data set>:<configuration>:<split>, or - for JSON lines on standard input."
+        "Rows: .jsonl, .csv, .tsv, .parquet, .json or CoNLL, .txt with a text a line, a folder of .parquet, "
+        "hub:<data set>:<configuration>:<split>, or - for JSON lines on standard input.",
+        "",
     )
+    text: str | None = _option("One text to read, in place of --input.", None)
     output: str = _option(
-        ".jsonl, .csv, .tsv (also .gz) or .parquet; - for JSON lines on standard output; a folder with --shard-rows."
+        ".jsonl, .csv, .tsv, .conll for tags (also .gz) or .parquet; - for JSON lines on standard output; a folder "
+        "with --shard-rows.",
+        "-",
     )
+    probabilities: bool = _option("Also write the probabilities of all labels, tags or choices.", False)
     language: str | None = _option("Language of the rows that name none.", None)
     identify: bool = _option("Identify the language of rows for which none is known.", False)
     threshold: float = _option("Identifications with less confidence leave the language unsure.", 0.3)
@@ -471,12 +489,16 @@ class PredictOptions:
     overwrite: bool = _option("Replace --output, and begin anew where a run was interrupted.", False)
 
     def __post_init__(self) -> None:
+        if not self.input and self.text is None:
+            raise ConfigurationError("Missing: --input, a file of rows, or --text, one text.")
+        if self.input and self.text is not None:
+            raise ConfigurationError("--input names rows and --text is one text: give one of them.")
         _check_range("threshold", self.threshold, 0.0, 1.0)
         for name in ("batch_tokens", "window"):
             _check_at_least(name, getattr(self, name), 1)
         if self.shard_rows is not None:
             _check_at_least("shard_rows", self.shard_rows, 1)
-            if self.output == "-" or re.search(r"\.(jsonl|csv|tsv|parquet)(\.gz)?$", self.output, re.IGNORECASE):
+            if self.output == "-" or re.search(r"\.(jsonl|csv|tsv|parquet|conll)(\.gz)?$", self.output, re.IGNORECASE):
                 raise ConfigurationError(f"--output is a folder with --shard-rows; not {self.output!r}.")
         _check_at_least("max_length", self.max_length, 8)
         _check_at_least("stride", self.stride, 0)
@@ -621,7 +643,7 @@ class ModelsOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """Walk the whole road offline, on the corpus inside the package: pretrain, fine-tune in English, evaluate."""
+    """Walk the whole road offline, on the corpus inside the package, in minutes: pretrain, fine-tune, evaluate."""
 
     output_dir: Path = _option("Where everything goes.", Path("demo"))
     pretrain_steps: int = _option("Optimiser steps of pretraining.", 4000)

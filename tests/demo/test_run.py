@@ -17,13 +17,13 @@ def test_the_demo_leaves_every_result(tmp_path, monkeypatch, capsys):
     results = run.run(tmp_path / "demo", pretrain_steps=4)
     assert results.source == "en_XX"
     assert set(results.languages()) == set(corpus.LANGUAGES)  # the added one too
-    for part in ("base", "topic", "names", "questions"):
+    for part in ("base-id", "topic", "names", "questions"):
         folder = tmp_path / "demo" / part / "eval"
         saved = Results.from_json(folder / "results.json")
-        assert set(saved.languages()) == set(corpus.LANGUAGES) - ({run.ADDED} if part == "base" else set())
+        assert set(saved.languages()) == set(corpus.LANGUAGES)
         assert saved.mean("right") is not None
-        assert saved.mean("source") is not None
-        assert saved.mean("none") is not None
+        # Of the tasks, the small model does not show what adapters are for, so nothing is said to be compared there.
+        assert (saved.mean("source") is not None) == (saved.mean("none") is not None) == (part == "base-id")
         assert (folder / "results.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / "results.md").is_file()
         assert (folder / "report.html").is_file()

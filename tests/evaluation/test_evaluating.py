@@ -90,6 +90,23 @@ def test_results_go_out_and_come_back(results, tmp_path):
     assert "| mean, others |" in text
 
 
+def test_details_count_what_the_predictions_say(topic_run, corpus, tmp_path):
+    results = evaluate(
+        topic_run.output_dir, corpus / "topic", output_dir=tmp_path, predictions=True, adapter=("source", "right")
+    )
+    lines = (tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["adapter"] == "right"]
+    assert {each.language for each in results.details} == set(results.languages())
+    for each in results.details:
+        own = [(row["gold"], row["prediction"]["label"]) for row in rows if row["language"] == each.language]
+        for place, name in enumerate(each.labels):
+            assert each.gold[place] == sum(gold == name for gold, _ in own)
+            assert each.predicted[place] == sum(said == name for _, said in own)
+            assert each.right[place] == sum(gold == said == name for gold, said in own)
+    assert Results.from_json(tmp_path / "results.json").details == results.details
+    assert "By label" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_saved_files(topic_run, corpus, tmp_path):
     evaluate(topic_run.model, {"sw": corpus / "topic" / "sw_KE.test.jsonl"}, output_dir=tmp_path)
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")

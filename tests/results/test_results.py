@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.results.samples import made_up
 from xmodular.errors import DataError
-from xmodular.results import Comparison, Results, Row
+from xmodular.results import Comparison, Results, Row, pictures
 from xmodular.results.tables import signed
 
 
@@ -233,3 +233,14 @@ def test_pictures(tmp_path):
 )
 def test_differences_are_shown_with_their_sign(value, shown):
     assert signed(value, "accuracy") == shown
+
+
+def test_pictures_show_what_tables_show(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(pictures, "bar_picture", lambda *given, **more: drawn.update(given=given, **more))
+    results = made_up(languages=("en_XX", "sw_KE"))
+    results.plot(tmp_path / "a.png")
+    score = results.value("sw_KE")
+    point = drawn["given"][3]["own adapter"][1][1]
+    assert point == pytest.approx((100 * score.value, 100 * score.low, 100 * score.high))
+    assert (drawn["axis"], drawn["limits"]) == ("accuracy, %", (0.0, 100.0))

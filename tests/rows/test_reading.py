@@ -29,6 +29,7 @@ CONTENT = {
     "csv": 'text\n"Grüße"\n日本\n',
     "tsv": "text\nGrüße\n日本\n",
     "conll": "Grüße\n\n日本\n",
+    "txt": "Grüße\n\n日本\n",
     "conllu": "".join(f"1\t{word}" + "\t_" * 8 + "\n\n" for word in ("Grüße", "日本")),
 }
 ROWS = [{"text": "Grüße"}, {"text": "日本"}]

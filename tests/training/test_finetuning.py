@@ -18,9 +18,9 @@ from xmodular import (
 )
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.modeling.trainable import parameter_group
-from xmodular.tasks import TASKS, load_saved, task_of
+from xmodular.tasks import TASKS, Example, load_saved, task_of
 from xmodular.training import finetune
-from xmodular.training.supervised import Readings
+from xmodular.training.supervised import Readings, Rows, held_out
 from xmodular.training.trainer import RoutedTrainer
 
 
@@ -401,3 +401,53 @@ def test_the_head_may_learn_at_a_rate_of_its_own(corpus, base_run, tmp_path):
             assert moved == pytest.approx(rate, rel=0.02, abs=1e-8), name
     with pytest.raises(ConfigurationError, match="head_learning_rate must be positive"):
         finetune(base_run.output_dir, train, output_dir=tmp_path / "no", head_learning_rate=0)
+
+
+def _rows(count):
+    """Rows of which every third has the text of the one before."""
+    return [{"text": f"river {n - (n % 3 == 2)}", "label": "ab"[n % 2], "id": n} for n in range(count)]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
+def test_rows_are_held_out_by_their_texts(share):
+    rows = _rows(300)
+    examples = tuple(Example((row["text"],), row["label"], "", str(row["id"])) for row in rows)
+    whole = Rows(examples, ({"source": "a", "rows": 100}, {"source": "b", "rows": 200}), ("x", "y"))
+    train, dev = held_out(TASKS["classify"], whole, share)
+    assert {each.id for each in train.examples}.isdisjoint(each.id for each in dev.examples)
+    assert len(train.examples) + len(dev.examples) == 300
+    assert 300 * share <= len(dev.examples) <= 300 * share + 1
+    assert not {each.texts for each in train.examples} & {each.texts for each in dev.examples}
+    assert [each["rows"] for each in train.sources] == [
+        sum(each in train.examples for each in part) for part in (examples[:100], examples[100:])
+    ]
+    again, held = held_out(TASKS["classify"], Rows(examples[::-1], whole.sources, ("x", "y")), share)
+    assert set(held.examples) == set(dev.examples)
+    assert set(again.examples) == set(train.examples)
+
+
+def test_what_cannot_be_held_out_stays_in_training():
+    examples = (*(Example((f"text {n}",), "common", "") for n in range(30)), Example(("text x",), "rare", ""))
+    rows = Rows(examples, ({"source": "rows", "rows": 31},), ("x",))
+    for share in (0.1, 0.5):
+        train, dev = held_out(TASKS["classify"], rows, share)
+        assert {each.gold for each in dev.examples} == {"common"}
+        assert "rare" in {each.gold for each in train.examples}
+    alone = Rows(examples[-1:], ({"source": "rows", "rows": 1},), ("x",))
+    with pytest.raises(DataError, match=r"rows: of 1 row, --dev-fraction 0\.5 leaves nothing to validate on"):
+        held_out(TASKS["classify"], alone, 0.5)
+
+
+def test_a_run_with_held_out_rows_validates_on_them(corpus, base_run, tmp_path):
+    options = {"language": "en", "epochs": 1, "dev_fraction": 0.2, "patience": 1}
+    run = finetune(
+        base_run.output_dir, corpus / "topic" / "en_XX.train.jsonl", output_dir=tmp_path / "a", seeds=(0, 1), **options
+    )
+    assert "dev" in run.metrics["metrics"]
+    for seed in (0, 1):
+        card = (tmp_path / "a" / f"seed-{seed}" / "README.md").read_text(encoding="utf-8")
+        assert "held out of the training rows (dev_fraction 0.2)" in card
+        assert "| 8 " in card
+        assert "| 32 " in card
+    with pytest.raises(ConfigurationError, match="--dev names validation rows and --dev-fraction holds some out"):
+        finetune(base_run.output_dir, "a.jsonl", dev="b.jsonl", output_dir=tmp_path / "b", **options)

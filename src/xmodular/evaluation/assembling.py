@@ -11,7 +11,8 @@ from xmodular.evaluation.conditions import Job
 from xmodular.evaluation.intervals import compare, holm, mean_of
 from xmodular.evaluation.rows import Scored
 from xmodular.evaluation.subjects import Subject
-from xmodular.results import Comparison, Row
+from xmodular.results import Comparison, Detail, Row
+from xmodular.tasks import Breakdown, added
 
 _OWN = ("right", "relative")  # what stands for a language's own adapter
 Guesses = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]  # run, language, guess, metric
@@ -81,6 +82,22 @@ def _row(run: str, task: str, job: Job, metric: str, seed: int | None, source: s
 def _end(value: float) -> float | None:
     """An end of an interval; None where it has none."""
     return value if math.isfinite(value) else None
+
+
+def details_of(subjects: Sequence[Subject], scored: Sequence[Mapping[Job, Scored]]) -> list[Detail]:
+    """Counts by label of every run in every language, with its own adapter or its relative's; all seeds together.
+
+    Args:
+        subjects, scored: as for `rows_of`.
+    """
+    found: dict[tuple[str, str], list[Breakdown]] = {}
+    for subject, each in zip(subjects, scored, strict=True):
+        for code in dict.fromkeys(job.reading.language for job in each):
+            by_condition = {job.condition: one for job, one in each.items() if job.reading.language == code}
+            one = next((by_condition[name] for name in _OWN if name in by_condition), None)
+            if one is not None and one.breakdown is not None:
+                found.setdefault((subject.run, code), []).append(one.breakdown)
+    return [Detail(run, code, **vars(added(parts))) for (run, code), parts in found.items()]
 
 
 def _mean(parts: Sequence[Scored]) -> Scored:

@@ -12,7 +12,7 @@ from typing import Any
 
 from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError, speaking
-from xmodular.evaluation.assembling import comparisons_of, rows_of
+from xmodular.evaluation.assembling import comparisons_of, details_of, rows_of
 from xmodular.evaluation.conditions import Job, Reader, Reading, jobs_of, reader_of
 from xmodular.evaluation.record import about, write_predictions
 from xmodular.evaluation.rows import Scored, guess, score_task
@@ -25,6 +25,7 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions, build
 from xmodular.outputs import RESULTS, check_results_folder, held
 from xmodular.results import Results
+from xmodular.results.verdicts import verdict
 from xmodular.rows import InMemory, sources_of
 from xmodular.tasks import Room, Task, given_model, longest, read_labels, room_of, task_of
 from xmodular.tasks.heads import names_in
@@ -149,8 +150,12 @@ def _evaluated(
         sources.pop() if len(sources) == 1 else None,
         tuple(comparisons_of(name, pooled, {row.run: row.source for row in rows})),
         about(options, subjects, found, rows, repeatable, round(time.monotonic() - started, 1), warnings),
+        tuple(details_of(subjects, scored)),
     )
     console.print(results.table())
+    for run in results.runs():
+        if said := verdict(results, results.metrics()[0], run):
+            console.print(f"{run}: {said}")
     if options.output_dir is not None:
         check()
         with written_beside(options.output_dir, gone=RESULTS) as beside:

@@ -18,6 +18,7 @@ from xmodular.files import json_text
 from xmodular.options import EvaluateOptions, as_record, build
 from xmodular.results import Row
 from xmodular.tasks.qa import ANSWERS
+from xmodular.tasks.task import short
 
 
 def about(
@@ -99,7 +100,7 @@ def write_predictions(
                         "id": example.id,
                         "place": example.place,
                         "gold": example.gold,
-                        "prediction": dict(prediction),
+                        "prediction": short(dict(prediction)),
                     }
                     file.write(json_text(row, default=_plain))
 

@@ -15,7 +15,17 @@ from xmodular.evaluation.intervals import Measured, measure
 from xmodular.evaluation.sets import TestSet
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions
-from xmodular.tasks import Encoding, Prediction, Room, Task, guessed, predict_logits, read_labels, tokenizer_of
+from xmodular.tasks import (
+    Breakdown,
+    Encoding,
+    Prediction,
+    Room,
+    Task,
+    guessed,
+    predict_logits,
+    read_labels,
+    tokenizer_of,
+)
 
 
 @dataclass(frozen=True)
@@ -27,12 +37,14 @@ class Scored:
         rows: what it was measured on: two of equal `rows` can be compared.
         predictions: one per row; none of text.
         cut: how many rows are longer than what the model reads of them.
+        breakdown: counts by label, where the task has labels.
     """
 
     metrics: dict[str, Measured]
     rows: tuple[Any, ...]
     predictions: Sequence[Prediction] = ()
     cut: int = 0
+    breakdown: Breakdown | None = None
 
 
 def score_task(
@@ -107,7 +119,8 @@ def _score(
         np.array(data.joined),
     )
     cut = sum(any(encoding.cut for encoding, _ in own) for own in windows)
-    return Scored(metrics, (data.language,), predictions, cut)
+    counts = None if task.breakdown is None else task.breakdown(data.examples, predictions, labels)
+    return Scored(metrics, (data.language,), predictions, cut, counts)
 
 
 def guess(task: Task, data: TestSet, labels: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ import datetime
 import gzip
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from xmodular.rows import format_of
 
-FORMATS = ("jsonl", "csv", "tsv", "parquet")
+FORMATS = ("jsonl", "csv", "tsv", "parquet", "conll")
 _WHOLE = 2.0**53  # up to here, all whole numbers are floats
 
 
@@ -100,6 +100,23 @@ def write_as(parts: Sequence[Path], target: Path, name: str, none: Mapping[str, 
             _write_table(parts, text, "\t" if format == "tsv" else ",", none)
             text.flush()
             text.detach()
+
+
+def write_conll(
+    parts: Sequence[Path],
+    target: Path,
+    name: str,
+    tagged: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]],
+) -> None:
+    """Put files of JSON lines together as CoNLL: a word and its tag a line, a blank line after each sentence.
+
+    Args:
+        parts, target, name: as for `write_as`.
+        tagged: the words of a row, each with its tag.
+    """
+    with _packed(target, name) as out:
+        for row in _rows(parts):
+            out.write("".join(f"{word}\t{tag}\n" for word, tag in tagged(row)).encode() + b"\n")
 
 
 @contextmanager

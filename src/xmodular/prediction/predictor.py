@@ -17,6 +17,7 @@ from xmodular.options import Fallback, WeightPrecision
 from xmodular.prediction.adapters import Adapters, Reading
 from xmodular.rows import BadRows, Row, memory_rows
 from xmodular.tasks import (
+    TASKS,
     Encoding,
     Example,
     given_model,
@@ -29,6 +30,7 @@ from xmodular.tasks import (
 )
 from xmodular.tasks.loading import columns_of_training
 from xmodular.tasks.loading import examples as to_examples
+from xmodular.tasks.task import short
 from xmodular.vocabulary import suited
 
 BATCH_TOKENS = 8192
@@ -57,6 +59,7 @@ class Predictor:
         batch_tokens: tokens a forward pass, padding included.
         window: rows that are sorted by length together.
         precision: "keep" the weights', or run in "fp32", "bf16" or "fp16"; a model object is copied for it.
+        probabilities: also give those of all labels, tags or choices.
 
     Raises:
         ConfigurationError: the model has no head of a task; or a number is out of its range.
@@ -77,6 +80,7 @@ class Predictor:
         batch_tokens: int = BATCH_TOKENS,
         window: int = WINDOW,
         precision: WeightPrecision = "keep",
+        probabilities: bool = False,
     ) -> None:
         if not 0 <= threshold <= 1:
             raise ConfigurationError(f"threshold is {threshold}: a confidence is from 0 to 1.")
@@ -93,7 +97,13 @@ class Predictor:
                 f"{source} is a {type(self.model).__name__} without the head of a task: fine-tune it first "
                 "(xmodular finetune); masks are filled by xmodular fill-mask."
             )
+        if probabilities and task.probabilities is None:
+            able = ", ".join(name for name, each in TASKS.items() if each.probabilities is not None)
+            raise ConfigurationError(
+                f"{source} is a model for {task.name}, which chooses from no list; probabilities are for {able}."
+            )
         self.task = task
+        self.probabilities = probabilities
         self.labels = read_labels(self.model)
         self.usual = columns_of_training(self.model.config, task)
         self.window = window
@@ -141,10 +151,10 @@ class Predictor:
 
         Returns:
             One mapping per row, in order: what the task predicts (``label`` and ``score``, ``tags`` and ``spans``,
-            ``answer`` ...), the ``language`` of the row and the ``adapter`` that read it, and, with `identify`, the
-            ``confidence`` of the identification (None where the language was given). ``language`` is None where its
-            identification stays unsure, and what the task predicts is where the model's outputs are infinite or no
-            numbers.
+            ``answer`` ...), with `probabilities` those of all that it chose from, the ``language`` of the row and the
+            ``adapter`` that read it, and, with `identify`, the ``confidence`` of the identification (None where the
+            language was given). ``language`` is None where its identification stays unsure, and what the task predicts
+            is where the model's outputs are infinite or no numbers. Numbers have six significant digits.
 
         Raises:
             InputError: `rows` is no collection of rows, or there are more or fewer languages.
@@ -237,17 +247,19 @@ class Predictor:
         answer = []
         for example, pairs, reading in zip(examples, read, readings, strict=True):
             self.cut += any(encoding.cut for encoding, _ in pairs)
-            predicted = self.task.decode(example, pairs, self.labels)
+            predicted = {**self.task.decode(example, pairs, self.labels)}
+            if self.probabilities and self.task.probabilities is not None:
+                predicted["probabilities"] = self.task.probabilities(example, pairs, self.labels)
             if not all(np.isfinite(values).all() for _, values in pairs):
                 self.strange += 1
                 predicted = dict.fromkeys(predicted)
             prediction = {
-                **predicted,
+                **short(predicted),
                 "language": reading.language,
                 "adapter": reading.adapter,
             }
             if self.identifies:
-                prediction["confidence"] = reading.confidence
+                prediction["confidence"] = short(reading.confidence)
             answer.append(prediction)
         return answer
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from xmodular.files import put, write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PredictOptions, as_record, build
 from xmodular.outputs import check_apart, held
-from xmodular.prediction.lines import FORMATS, bad_lines, read_lines, write_as, write_parquet
+from xmodular.prediction.lines import FORMATS, bad_lines, read_lines, write_as, write_conll, write_parquet
 from xmodular.prediction.parts import (
     JOURNAL,
     Parts,
@@ -64,15 +64,18 @@ class Predicted:
 
 
 @speaking
-def predict(model: XmodPreTrainedModel | str | Path, input: Any, output: str | Path, **options: Any) -> Predicted:
+def predict(
+    model: XmodPreTrainedModel | str | Path, input: Any = None, output: str | Path = "-", **options: Any
+) -> Predicted:
     """Add a model's predictions to the rows of a file.
 
     Args:
         model: a fine-tuned model, as an object, a folder or a name on the Hub.
-        input: a file of rows, a folder of Parquet files, "-" for JSON lines on standard input, or
-            "hub:<data set>:<configuration>:<split>"; or the rows themselves, as for `finetune`.
-        output: .jsonl, .csv or .tsv (all also .gz) or .parquet; "-" for JSON lines on standard output; with
-            `shard_rows` a folder, of Parquet files where the input is Parquet.
+        input: a file of rows, a .txt file with a text a line, a folder of Parquet files, "-" for JSON lines on standard
+            input, or "hub:<data set>:<configuration>:<split>"; or the rows themselves, as for `finetune`. None where
+            the option `text` has the one text to read.
+        output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz), or .parquet; "-" for JSON lines on standard
+            output; with `shard_rows` a folder, of Parquet files where the input is Parquet.
         options: the other fields of `PredictOptions`.
 
     Returns:
@@ -82,9 +85,13 @@ def predict(model: XmodPreTrainedModel | str | Path, input: Any, output: str | P
         ConfigurationError, DataError, LanguageError: before any work is lost; rows done so far are kept.
     """
     given, source = given_model(model)
-    if not isinstance(input, str):
+    if input is None:
+        input = ""
+    elif not isinstance(input, str):
         input = str(input) if isinstance(input, Path) else InMemory("<input>", input)
     made = build(PredictOptions, {"model": source, "input": input, "output": str(output), **options})
+    if made.text is not None:
+        made = replace(made, input=InMemory("--text", [{"text": made.text}]), text=None)
     return _predict(made, given)
 
 
@@ -118,7 +125,13 @@ def _predicted(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pr
         batch_tokens=options.batch_tokens,
         window=options.window,
         precision=options.precision,
+        probabilities=options.probabilities,
     )
+    if format_of(output) == "conll" and predictor.task.name != "tag":
+        raise ConfigurationError(
+            f"--output {options.output}: CoNLL holds words with tags, and {options.model} is a model for "
+            f"{predictor.task.name}. Take .jsonl, .csv or .tsv."
+        )
     if predictor.adapters.unknown:
         console.print(f"Never identified, so name it where it occurs: {', '.join(predictor.adapters.unknown)}")
     if to_stdout:
@@ -172,7 +185,7 @@ def _check_output(options: PredictOptions, output: Path, whole: bool) -> None:
     if options.shard_rows is None and format_of(output) not in FORMATS:
         suffixes = ", ".join(f".{format}" for format in FORMATS)
         raise ConfigurationError(
-            f"--output {options.output} is none of {suffixes}, of which all but the last may have .gz behind them; "
+            f"--output {options.output} is none of {suffixes}, of which all but .parquet may have .gz behind them; "
             "'-' is standard output, and with --shard-rows it is a folder."
         )
     if not whole or not output.exists() or (read_journal(_beside(output)) or {}).get("complete"):
@@ -253,6 +266,8 @@ def _publish(parts: Parts, options: PredictOptions, work: Work, rows: int, bad_c
         write_json(merged / JOURNAL, {**journal, "complete": True, "rows": rows, "bad": bad_count})
     elif format_of(output) == "parquet":
         _write_parquet(parts, [merged], options, none)
+    elif format_of(output) == "conll":
+        write_conll(parts.rows(), merged, output.name, work.tagged)
     else:
         write_as(parts.rows(), merged, output.name, none)
     sync(merged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -12,10 +13,12 @@ from xmodular.languages import names_of
 from xmodular.options import PredictOptions
 from xmodular.prediction.lines import is_with_more, line_of, with_more
 from xmodular.prediction.predictor import WINDOW_CHARACTERS, Predictor
-from xmodular.rows import BadRows, Row, columns_in, language_of, read_rows
+from xmodular.rows import BadRows, Row, columns_in, format_of, language_of, read_rows
 from xmodular.tasks import Example, Prediction
 from xmodular.tasks.loading import examples
 
+_TEXT = re.compile(r"\.txt(\.gz)?$", re.IGNORECASE)
+_LINE_ENDS = re.compile(r"[\t\r\n]")
 # Place and reason of a bad row, and the row itself where it could be parsed at all.
 _Noted = dict[str, Any]
 
@@ -46,6 +49,7 @@ class Work:
         self.rows = 0
         self._predictor = predictor
         self._options = options
+        self._is_conll = format_of(options.output) == "conll"
         self._names: dict[str, str] = {}
         self._row: Row | None = None  # the one at hand
         self._noted: list[_Noted] = []
@@ -101,6 +105,12 @@ class Work:
             for accepted, prediction in zip(window, predicted, strict=True)
         ]
 
+    def tagged(self, row: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """The words of a row of the output, each with the tag that is predicted; none where there is no prediction."""
+        columns = self._options.columns or {}
+        (example,) = examples(self._predictor.task, [Row(row, "")], BadRows(), columns=columns, gold=False)
+        return list(zip(example.texts[1:], row[self._names["tags"]] or (), strict=False))
+
     def none(self) -> dict[str, Any]:
         """What a row of the output holds where the input has none: its columns, and a prediction, made for a sample."""
         predictor = self._predictor
@@ -112,7 +122,8 @@ class Work:
 
     def _accept(self) -> Iterator[Accepted]:
         options = self._options
-        rows = read_rows(options.input, self.bad, knows=self._predictor.adapters.knows)
+        format = "txt" if _TEXT.search(options.input) else None
+        rows = read_rows(options.input, self.bad, format=format, knows=self._predictor.adapters.knows)
         self._say_default()
         head = self._head(rows)
         columns = {name for row in head if isinstance(row, Row) for name in row.values}
@@ -157,6 +168,8 @@ class Work:
         """
         if problem := self._predictor.adapters.problem(example.language):
             raise ValueError(problem)
+        if self._is_conll and (word := next(filter(_LINE_ENDS.search, example.texts[1:]), None)) is not None:
+            raise ValueError(f"the word {word!r:.60} has a tab or a line end in it, which CoNLL cannot hold")
         if column := next((ours for ours in self._names.values() if ours in values), None):
             raise ValueError(
                 f"it has a column {column!r}, which is the prediction's name as the first rows have no such column: "

@@ -173,6 +173,11 @@ def legend(entries: Mapping[str, Sample]) -> str:
     return f'<div class="legend">{"".join(shown)}</div>'
 
 
+def ramp(low: str, high: str) -> str:
+    """What the colours of a `heat` mean: what the palest and the strongest one stand for."""
+    return f'<div class="legend"><span>{escape(low)}<i class="ramp" aria-hidden="true"></i>{escape(high)}</span></div>'
+
+
 def heat(content: Heat) -> str:
     """A table of coloured cells, to be scrolled sideways where it is wide."""
     columns = "".join(

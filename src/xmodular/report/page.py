@@ -76,12 +76,15 @@ def panels(parts: Mapping[str, str], *, always_named: bool = False) -> str:
     return f'<div class="panels"><div class="tabs" role="tablist"></div>{shown}</div>'
 
 
-def card(title: str, note: str, figure: str, caption: str, more: Sequence[tuple[str, str]]) -> str:
-    """A box with one large figure and a few small ones."""
+def card(
+    title: str, note: str, figure: str, caption: str, more: Sequence[tuple[str, str]], *, warning: str = ""
+) -> str:
+    """A box with one large figure, a warning beside it if there is one, and a few small figures."""
     small = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in more)
+    warned = f'<p class="warning">{escape(warning)}</p>' if warning else ""
     return (
         f'<article class="card"><h3>{escape(title)}</h3><p class="note">{escape(note)}</p>'
-        f'<p class="figure">{escape(figure)}<span>{escape(caption)}</span></p><dl>{small}</dl></article>'
+        f'<p class="figure">{escape(figure)}<span>{escape(caption)}</span></p>{warned}<dl>{small}</dl></article>'
     )
 
 

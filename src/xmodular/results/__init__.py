@@ -1,7 +1,7 @@
 """Results as data, and views of them: tables, pictures, a page."""
 
 from xmodular.results.results import Results
-from xmodular.results.rows import Comparison, Row, Score
+from xmodular.results.rows import Comparison, Detail, Row, Score
 from xmodular.results.scores import Matrix
 
-__all__ = ["Comparison", "Matrix", "Results", "Row", "Score"]
+__all__ = ["Comparison", "Detail", "Matrix", "Results", "Row", "Score"]

@@ -20,10 +20,12 @@ from xmodular.report import (
     heat,
     legend,
     panels,
+    ramp,
     section,
     table,
 )
 from xmodular.report.charts import Sample, Shape
+from xmodular.results.labels import labels_section
 from xmodular.results.rows import GEOMETRIC, GUESSES, HEADINGS, LOWER_IS_BETTER, Comparison, Score
 from xmodular.results.scores import Matrix, Scores
 from xmodular.results.tables import (
@@ -32,11 +34,15 @@ from xmodular.results.tables import (
     interval,
     long,
     means_over,
+    named,
     not_parallel,
     number,
     p_value,
     signed,
+    unit,
+    with_unit,
 )
+from xmodular.results.verdicts import verdict
 
 _MARKS: dict[str, tuple[str, Shape]] = {
     "relative": ("c3", "square"),
@@ -58,7 +64,12 @@ def html(scores: Scores, title: str | None = None) -> str:
     if date := scores.about.get("date"):
         parts.append(str(date))
     body = [_summary(scores)]
-    body.append(section("By language", panels({metric: _metric(scores, metric) for metric in scores.metrics()})))
+    metrics = {named(metric): _metric(scores, metric) for metric in scores.metrics()}
+    lead = (
+        "In every chart and table the source language comes first, the others in one order; a click on a column sorts."
+    )
+    body.append(section("By language", panels(metrics, always_named=True), lead=lead))
+    body.append(labels_section(scores.details, scores.languages(), {c: _name(c) for c in scores.languages()}))
     if (matrix := scores.matrix()) is not None:
         body.append(_matrix(matrix))
     if scores.comparisons:
@@ -92,13 +103,14 @@ def _card(scores: Scores, metric: str, run: str) -> str:
     mean = scores.transfer(metric, run=run, languages=others)
     more = []
     if trained is not None and source is not None:
-        more.append((f"{_name(source) or source}, own adapter", number(trained.value, metric)))
+        more.append((f"{_name(source) or source}, own adapter", with_unit(trained.value, metric)))
     if gap is not None:
-        more.append(("transfer gap", signed(gap, metric)))
+        points = " points" if unit(metric) == "%" else ""
+        more.append(("transfer gap", f"{signed(gap, metric)}{points}"))
     for adapter in scores.adapters(metric, run=run):
         value = scores.mean(adapter, metric, run=run, languages=others)
         if adapter != "right" and value is not None:
-            more.append((HEADINGS[adapter], number(value, metric)))
+            more.append((HEADINGS[adapter], with_unit(value, metric)))
     worst = [f"{code}\N{NO-BREAK SPACE}{number(value, metric)}" for code, value in scores.worst(3, metric, run=run)]
     if len(codes) > 3:
         more.append(("worst", ", ".join(worst)))
@@ -107,13 +119,14 @@ def _card(scores: Scores, metric: str, run: str) -> str:
     if seeds > 1:
         note += f", {seeds} seeds"
     if mean is None:
-        figure, caption = (number(trained.value, metric), metric) if trained is not None else ("–", metric)
+        figure, caption = (with_unit(trained.value, metric) if trained is not None else "–"), named(metric)
     else:
         other = "other " if source in codes else ""
         kind = "geometric mean" if metric in GEOMETRIC else "mean"
-        caption = f"{metric}, {kind} over {len(others)} {other}language{'s' * (len(others) > 1)}"
-        figure = number(mean, metric)
-    return card(run, note, figure, caption, more)
+        name = metric if unit(metric) == "%" else named(metric)
+        caption = f"{name}, {kind} over {len(others)} {other}language{'s' * (len(others) > 1)}"
+        figure = with_unit(mean, metric)
+    return card(run, note, figure, caption, more, warning=verdict(scores, metric, run))
 
 
 def _metric(scores: Scores, metric: str) -> str:
@@ -134,31 +147,15 @@ def _scale(scores: Scores, metric: str) -> Scale:
     return Scale.of(there, low=0.0, high=None if metric in LOWER_IS_BETTER else 1.0)
 
 
-def _tick(metric: str) -> str:
-    return metric if metric in LOWER_IS_BETTER else f"{metric}, %"
-
-
 def _tick_text(value: float, metric: str) -> str:
     text = f"{value:g}" if metric in LOWER_IS_BETTER else f"{100 * value:g}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def _order(scores: Scores, metric: str, run: str) -> list[str]:
-    """The source first, then the others from the best to the worst."""
-    source, better_is_less = scores.source_of(run), metric in LOWER_IS_BETTER
-
-    def place(code: str) -> tuple[bool, bool, float]:
-        score = scores.own(code, metric, run=run)
-        value = 0.0 if score is None else score.value
-        return code != source, score is None, value if better_is_less else -value
-
-    return sorted(scores.languages(), key=place)
-
-
 def _run_chart(scores: Scores, metric: str, run: str) -> str:
     """A line per language: a bar for its own adapter, marks for all else."""
     adapters, lines = scores.adapters(metric, run=run), []
-    for code in _order(scores, metric, run):
+    for code in scores.languages():
         found = {a: score for a in adapters if (score := scores.value(code, a, metric, run=run))}
         if not found:
             continue
@@ -200,7 +197,7 @@ def _runs_chart(scores: Scores, metric: str) -> str:
     """A line per language, a bar per run."""
     runs, lines = scores.runs(), []
     colours = {run: _RUN_COLOURS[place % len(_RUN_COLOURS)] for place, run in enumerate(runs)}
-    for code in _order(scores, metric, runs[0]):
+    for code in scores.languages():
         found = {run: score for run in runs if (score := scores.own(code, metric, run=run))}
         if found:
             bars = tuple(_bar(colours[run], score, metric, run) for run, score in found.items())
@@ -297,15 +294,16 @@ def _matrix(matrix: Matrix) -> str:
             if source == code
         ),
     )
-    lead = f"{_tick(matrix.metric)}, each language read by its own adapter. Framed: trained and tested in one language."
-    return section("Training language by test language", heat(content), lead=lead)
+    lead = f"{named(matrix.metric)}, each language read by its own adapter. Framed: trained and tested in one language."
+    ends = [number(each, matrix.metric) for each in ((high, low) if less else (low, high))]
+    return section("Training language by test language", f"{ramp(*ends)}{heat(content)}", lead=lead)
 
 
 def _differences(scores: Scores) -> str:
     parts = {title: _difference(scores, group) for title, group in by_pair(scores.comparisons).items()}
     lead = (
         "Both sides read the same rows. p-values are two-sided, of these models on other rows, and corrected by Holm's "
-        f"procedure for the number of languages. Coloured: p (Holm) below {_SIGNIFICANT}. {not_parallel(scores)}"
+        f"procedure for the number of languages. {not_parallel(scores)}"
     ).strip()
     return section("Differences", panels(parts, always_named=True), lead=lead)
 
@@ -315,7 +313,8 @@ def _difference(scores: Scores, comparisons: Sequence[Comparison]) -> str:
     ends = [end for each in comparisons for end in (each.low, each.high, each.difference) if end is not None]
     scale = Scale.of(ends, low=min(0.0, *ends), high=max(0.0, *ends))
     lines, rows = [], []
-    for each in sorted(comparisons, key=lambda c: (c.language is not None, -c.difference)):
+    order = {code: place for place, code in enumerate(scores.languages())}
+    for each in sorted(comparisons, key=lambda c: -1 if c.language is None else order.get(c.language, len(order))):
         p = each.p if each.p_holm is None else each.p_holm
         better = (each.difference < 0) == (metric in LOWER_IS_BETTER)
         colour = "c7" if p >= _SIGNIFICANT else "c1" if better else "c5"
@@ -333,8 +332,14 @@ def _difference(scores: Scores, comparisons: Sequence[Comparison]) -> str:
                 Cell("", key="") if each.p_holm is None else Cell(p_value(each.p_holm), key=each.p_holm),
             ]
         )
-    heading = ["language", "rows", "difference", "p", "p (Holm)"]
-    return chart(lines, scale, lambda value: _tick_text(value, metric), origin=0.0) + table(heading, rows)
+    heading = ["language", "rows", f"difference{', points' if unit(metric) == '%' else ''}", "p", "p (Holm)"]
+    colours: dict[str, Sample] = {
+        "better": ("c1", "circle"),
+        "worse": ("c5", "circle"),
+        f"no difference that is sure: p (Holm; of a mean p) is {_SIGNIFICANT} or more": ("c7", "circle"),
+    }
+    drawn = chart(lines, scale, lambda value: _tick_text(value, metric), origin=0.0)
+    return f"{legend(colours)}{drawn}{table(heading, rows)}"
 
 
 def _notes(scores: Scores) -> str:
@@ -351,6 +356,7 @@ def _notes(scores: Scores) -> str:
     listed = {HEADINGS[adapter]: meaning[adapter] for adapter in adapters}
     if "perplexity" in scores.metrics():
         listed["geometric mean"] = "of perplexities: e to the mean of the losses"
+    listed["coloured numbers"] = "the best of their line; of differences, those with a p-value below 0.05"
     listed["intervals"] = (
         "95 %, of these models: what they would do on other test rows. Rows about one paragraph, and translations of a "
         "row, count as one"

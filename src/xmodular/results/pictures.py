@@ -9,7 +9,7 @@ from pathlib import Path
 from xmodular.report.pictures import Point, bar_picture, heat_picture
 from xmodular.results.rows import HEADINGS, LOWER_IS_BETTER, Score
 from xmodular.results.scores import Matrix, Scores
-from xmodular.results.tables import number
+from xmodular.results.tables import named, number
 
 _COLOURS = {
     "right": "#1b6ca8",
@@ -28,35 +28,45 @@ def draw(scores: Scores, path: Path, metric: str | None = None) -> None:
     languages, runs = scores.languages(), scores.runs()
     if len(runs) > 1:
         series = {
-            run: (_RUNS[place % len(_RUNS)], _points([scores.own(code, name, run=run) for code in languages]))
+            run: (_RUNS[place % len(_RUNS)], _points([scores.own(code, name, run=run) for code in languages], name))
             for place, run in enumerate(runs)
         }
         title = scores.rows[0].task
     else:
         series = {
-            HEADINGS[adapter]: (_COLOURS[adapter], _points([scores.value(code, adapter, name) for code in languages]))
+            HEADINGS[adapter]: (
+                _COLOURS[adapter],
+                _points([scores.value(code, adapter, name) for code in languages], name),
+            )
             for adapter in scores.adapters(name)
         }
         title = f"{runs[0]}: {scores.rows[0].task}"
     values = [point.value for _, points in series.values() for point in points if point is not None]
-    limits: tuple[float, float] | None = (min([0.0, *values]), 1.0)
+    limits: tuple[float, float] | None = (min([0.0, *values]), 100.0)
     if values and name in LOWER_IS_BETTER:
         limits = None if name == "perplexity" else (0.0, 1.05 * max(values) or 1.0)
-    bar_picture(path, title, languages, series, axis=name, limits=limits)
+    bar_picture(path, title, languages, series, axis=named(name), limits=limits)
 
 
 def draw_matrix(matrix: Matrix, path: Path) -> None:
     """The matrix of training and test languages."""
     texts = [["" if value is None else number(value, matrix.metric) for value in line] for line in matrix.values]
     heat_picture(
-        path, matrix.metric, matrix.sources, matrix.languages, matrix.values, texts,
+        path, named(matrix.metric), matrix.sources, matrix.languages, matrix.values, texts,
         axes_names=("trained in", "tested in"),
     )  # fmt: skip
 
 
-def _points(scores: Sequence[Score | None]) -> list[Point | None]:
-    """What can be drawn: values that are numbers, and not infinite."""
+def _points(scores: Sequence[Score | None], metric: str) -> list[Point | None]:
+    """What can be drawn, as tables show it: values that are numbers, and not infinite; shares in per cent."""
+    factor = 1.0 if metric in LOWER_IS_BETTER else 100.0
+
+    def shown(value: float | None) -> float | None:
+        return None if value is None else factor * value
+
     return [
-        None if score is None or not math.isfinite(score.value) else Point(score.value, score.low, score.high)
+        None
+        if score is None or not math.isfinite(score.value)
+        else Point(factor * score.value, shown(score.low), shown(score.high))
         for score in scores
     ]

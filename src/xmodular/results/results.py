@@ -15,7 +15,7 @@ from xmodular.files import write_json, write_text
 from xmodular.results import tables
 from xmodular.results.page import html
 from xmodular.results.pictures import draw, draw_matrix
-from xmodular.results.rows import Comparison, Row
+from xmodular.results.rows import Comparison, Detail, Row
 from xmodular.results.scores import Scores
 
 _FORMAT = 2
@@ -28,6 +28,14 @@ def _row(content: dict[str, Any]) -> Row:
 def _comparison(content: dict[str, Any]) -> Comparison:
     over, difference = content.get("over"), _value(content["difference"])
     return Comparison(**{**content, "difference": difference, "over": None if over is None else tuple(over)})
+
+
+def _detail(content: dict[str, Any]) -> Detail:
+    return Detail(**{name: _tuples(value) for name, value in content.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _value(number: float | None) -> float:
@@ -51,6 +59,7 @@ class Results(Scores):
                 "about": dict(self.about),
                 "rows": [asdict(row) for row in self.rows],
                 "comparisons": [asdict(comparison) for comparison in self.comparisons],
+                **({"details": [asdict(detail) for detail in self.details]} if self.details else {}),
             },
         )
 
@@ -70,6 +79,7 @@ class Results(Scores):
                 content["source"],
                 tuple(map(_comparison, content.get("comparisons", ()))),
                 dict(content.get("about", {})),
+                tuple(map(_detail, content.get("details", ()))),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} holds no results of xmodular: {error!r}") from error

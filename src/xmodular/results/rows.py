@@ -20,6 +20,8 @@ HEADINGS = {
 }
 # Metrics that are no shares; less of them is better.
 LOWER_IS_BETTER = frozenset({"perplexity", "bits per character", "RMSE"})
+# From -1 to 1, and shown a hundredfold, as shares are.
+CORRELATIONS = frozenset({"Pearson", "Spearman"})
 # Their mean is the geometric one: of perplexities that is e to the mean loss.
 GEOMETRIC = frozenset({"perplexity"})
 
@@ -80,6 +82,42 @@ class Score:
     seeds: int = 1
     spread: float | None = None
     reader: str | None = None
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What a run makes of each label of a language, which its own adapter reads, or its relative's.
+
+    Attributes:
+        run, language: as of a `Row`.
+        unit: what is counted: "rows", "words" or "spans". Of a run with several seeds, those of all seeds.
+        labels: their names.
+        gold, predicted, right: of each label, how often it is there, is predicted, and both.
+        confused: (gold, predicted, count) of what was taken for something else, by place in `labels`. In place of a
+            span's type, the number of labels stands for no span with these ends.
+    """
+
+    run: str
+    language: str
+    unit: str
+    labels: tuple[str, ...]
+    gold: tuple[int, ...]
+    predicted: tuple[int, ...]
+    right: tuple[int, ...]
+    confused: tuple[tuple[int, int, int], ...]
+
+    def f1(self, place: int) -> float | None:
+        """F1 of a label, by place; None where it is neither there nor predicted."""
+        occurring = self.gold[place] + self.predicted[place]
+        return 2 * self.right[place] / occurring if occurring else None
+
+    def precision(self, place: int) -> float | None:
+        """Precision of a label, by place; None where it is not predicted."""
+        return self.right[place] / self.predicted[place] if self.predicted[place] else None
+
+    def recall(self, place: int) -> float | None:
+        """Recall of a label, by place; None where it is not there."""
+        return self.right[place] / self.gold[place] if self.gold[place] else None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from xmodular.results.rows import ADAPTERS, GEOMETRIC, GUESSES, LOWER_IS_BETTER, Comparison, Row, Score, mean
+from xmodular.results.rows import ADAPTERS, GEOMETRIC, GUESSES, LOWER_IS_BETTER, Comparison, Detail, Row, Score, mean
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,14 @@ class Scores:
             or differs.
         comparisons: differences between runs and between adapters.
         about: what was run, as JSON-able names and values.
+        details: counts by label, where the task has labels.
     """
 
     rows: tuple[Row, ...]
     source: str | None = None
     comparisons: tuple[Comparison, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    details: tuple[Detail, ...] = ()
 
     def metrics(self) -> list[str]:
         """Names of the metrics, the main one first."""

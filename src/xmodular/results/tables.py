@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from xmodular.console import compact
-from xmodular.results.rows import HEADINGS, LOWER_IS_BETTER, Comparison, Score
+from xmodular.results.rows import CORRELATIONS, HEADINGS, LOWER_IS_BETTER, Comparison, Score
 from xmodular.results.scores import Matrix, Scores
 
 _MINUS = "\N{MINUS SIGN}"
@@ -24,6 +24,24 @@ def number(value: float, metric: str) -> str:
     if metric in ("RMSE", "bits per character"):
         return f"{value:.3f}"
     return compact(value) if metric in LOWER_IS_BETTER else f"{100 * value:.1f}"
+
+
+def unit(metric: str) -> str:
+    """What a metric's numbers are in, as they are shown; empty where they have no unit."""
+    if metric == "bits per character":
+        return "bits"
+    return "" if metric in LOWER_IS_BETTER else "× 100" if metric in CORRELATIONS else "%"
+
+
+def named(metric: str) -> str:
+    """A metric with the unit of its numbers, unless the name has it."""
+    return metric if unit(metric) in ("", "bits") else f"{metric}, {unit(metric)}"
+
+
+def with_unit(value: float, metric: str) -> str:
+    """A value as it is shown, with a unit that belongs behind it."""
+    behind = unit(metric) if unit(metric) in ("%", "bits") and math.isfinite(value) else ""
+    return f"{number(value, metric)} {behind}".rstrip()
 
 
 def signed(value: float, metric: str) -> str:
@@ -125,6 +143,9 @@ def markdown(scores: Scores) -> str:
     main = scores.metrics()[0]
     if heads := summary_lines(scores, main):
         parts += [f"### Transfer: {main}\n", *_markdown_table(heads), *_said_over(scores.others(metric=main))]
+    for run in runs if scores.details else ():
+        name = f", {run}" if len(runs) > 1 else ""
+        parts += [f"### By label{name}: F1, %\n", *_markdown_table(label_lines(scores, run))]
     if (matrix := scores.matrix()) is not None:
         parts += [f"### Trained in (line), tested in (column): {main}\n", *_markdown_table(matrix_lines(matrix))]
     for title, group in by_pair(scores.comparisons).items():
@@ -203,6 +224,17 @@ def summary_lines(scores: Scores, metric: str) -> _Lines | None:
         )
     heading = ["run", "source", scores.mean_name(metric=metric), "transfer gap", "worst languages"]
     return (heading, lines) if any(line[2] for line in lines) else None
+
+
+def label_lines(scores: Scores, run: str) -> _Lines:
+    """A line per label, a column per language: F1 with the language's own adapter."""
+    found = {each.language: each for each in scores.details if each.run == run}
+    codes = [code for code in scores.languages() if code in found]
+    lines = []
+    for name in dict.fromkeys(label for code in codes for label in found[code].labels):
+        values = [found[c].f1(found[c].labels.index(name)) if name in found[c].labels else None for c in codes]
+        lines.append([name, *("" if value is None else f"{100 * value:.1f}" for value in values)])
+    return ["label", *codes], lines
 
 
 def matrix_lines(matrix: Matrix) -> _Lines:

@@ -17,6 +17,7 @@ from xmodular.rows.memory import InMemory, memory_rows
 from xmodular.rows.parquet import parquet_rows, parquet_schema
 from xmodular.rows.row import BadRows, Knows, Row, language_of
 from xmodular.rows.tables import csv_rows, header, tsv_rows
+from xmodular.rows.texts import text_rows
 
 _Reader = Callable[[Any, str, "str | None", BadRows], Iterator[Row]]
 _READERS: dict[str, _Reader] = {
@@ -27,9 +28,12 @@ _READERS: dict[str, _Reader] = {
     "conll": conll,
     "conllu": conllu,
     "parquet": parquet_rows,
+    "txt": text_rows,
 }
 FORMATS = tuple(_READERS)
-SUFFIXES = (*(f".{name}" for name in FORMATS), *(f".{name}.gz" for name in FORMATS if name != "parquet"))
+# What rows with labels may stand in; text has none, and is read where it is asked for by name.
+_LABELLED = [name for name in FORMATS if name != "txt"]
+SUFFIXES = (*(f".{name}" for name in _LABELLED), *(f".{name}.gz" for name in _LABELLED if name != "parquet"))
 
 
 def format_of(path: str | Path) -> str | None:
@@ -65,7 +69,7 @@ def read_rows(
 
     Every record is either yielded or reported to `bad`. A record is a line of JSON Lines that is not blank, an object
     of a JSON list, a question of SQuAD's layout, a record of CSV or TSV below the header, a row of Parquet or of a data
-    set, a sentence of CoNLL or CoNLL-U.
+    set, a sentence of CoNLL or CoNLL-U, a line of text that is not blank.
 
     Args:
         source: a file whose suffix says what it is, also with ``.gz`` behind it; a folder of Parquet files, which are

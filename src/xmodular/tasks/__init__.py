@@ -5,6 +5,7 @@ import difflib
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.tasks.breakdown import Breakdown, added
 from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
 from xmodular.tasks.heads import fit_head
@@ -73,11 +74,13 @@ def task_for(config: XmodConfig, architecture: str) -> Task | None:
 
 __all__ = [
     "TASKS",
+    "Breakdown",
     "Encoding",
     "Example",
     "Prediction",
     "Room",
     "Task",
+    "added",
     "block_statistics",
     "collate",
     "fit_head",

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from xmodular.errors import DataError
 from xmodular.tasks.labels import is_no_label
 from xmodular.tasks.lists import listed, no_list
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, softmax
 from xmodular.tasks.texts import encode_texts, text_of, whole
 
 _MOST = 10
@@ -135,6 +135,14 @@ def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], la
     return {"choice": best, "score": float(1 / np.exp(logits - logits[best]).sum())}
 
 
+def probabilities(
+    example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]
+) -> list[float]:
+    """Each choice's, in order."""
+    found: list[float] = softmax(readings[0][1]).tolist()
+    return found
+
+
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
     """(rows, 2): one, and whether the choice is right."""
     right = [prediction["choice"] == example.gold for example, prediction in zip(examples, predictions, strict=True)]
@@ -183,4 +191,5 @@ CHOICE = Task(
     sample={"premise": "...", "choices": ["...", "..."]},
     alternatives=(("choices",), _CHOICES),
     topic=topic,
+    probabilities=probabilities,
 )

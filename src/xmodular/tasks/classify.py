@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id
+from xmodular.tasks.breakdown import Breakdown, breakdown
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id, softmax
 from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_texts, texts_of, whole
 
 
@@ -61,6 +62,13 @@ def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], la
     return {"label": labels[best], "score": float(1 / np.exp(logits - logits[best]).sum())}
 
 
+def probabilities(
+    example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]
+) -> dict[str, float]:
+    """Each label's."""
+    return dict(zip(labels, softmax(readings[0][1]).tolist(), strict=True))
+
+
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
     """(rows, 3 * names): for each label whether it is right, whether it was predicted, and whether both.
 
@@ -83,6 +91,12 @@ def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
         "accuracy": both.sum(-1) / truth.sum(-1),
         "macro-F1": f1.sum(-1) / (occurring > 0).sum(-1),
     }
+
+
+def by_label(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> Breakdown:
+    """Rows by label."""
+    pairs = ((one.gold, two["label"]) for one, two in zip(examples, predictions, strict=True))
+    return breakdown("rows", pairs, labels)
 
 
 def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
@@ -110,4 +124,6 @@ CLASSIFY = Task(
     sample={"text": "..."},
     alternatives=TEXT_ALTERNATIVES,
     problem_type="single_label_classification",
+    breakdown=by_label,
+    probabilities=probabilities,
 )

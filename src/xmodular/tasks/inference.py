@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from xmodular.errors import InputError
+from xmodular.modeling.threads import threads_for
 from xmodular.tasks.task import Encoding, Task
 
 
@@ -96,7 +97,8 @@ def predict_logits(
     answer: list[np.ndarray] = [np.empty(0)] * len(encodings)
     for chosen in _batches(encodings, batch_tokens):
         batch = collate([encodings[index] for index in chosen], [lang_ids[index] for index in chosen], pad_id)
-        output = model(**{name: tensor.to(device) for name, tensor in batch.items()})
+        with threads_for(model, batch["input_ids"].numel()):
+            output = model(**{name: tensor.to(device) for name, tensor in batch.items()})
         if "start_logits" in output:
             logits = torch.stack((output.start_logits, output.end_logits), dim=-1)
         else:

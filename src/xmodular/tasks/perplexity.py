@@ -25,6 +25,7 @@ from torch.nn.functional import cross_entropy
 
 from xmodular.data import CausalLMCollator, MaskedLMCollator, MeasuredText
 from xmodular.modeling import XmodForCausalLM
+from xmodular.modeling.threads import threads_for
 
 _MOST_LOGITS = 2**27  # of a causal model's forward pass: 512 MiB in fp32
 
@@ -102,7 +103,8 @@ def block_statistics(
         batch = {name: made[name].to(device) for name in ("input_ids", "attention_mask", "lang_ids", "labels")}
         at, columns = torch.nonzero(batch["labels"] != -100, as_tuple=True)
         labels = batch["labels"][at, columns]
-        logits = _logits(model, batch, at, columns)  # (predicted tokens, vocabulary)
+        with threads_for(model, batch["input_ids"].numel()):
+            logits = _logits(model, batch, at, columns)  # (predicted tokens, vocabulary)
         losses = cross_entropy(logits.float(), labels, reduction="none").double().cpu().numpy()
         right = ((logits.argmax(-1) == labels) & (labels != unk_id)).cpu().numpy()
         for column, values in enumerate((losses, right, np.ones_like(losses))):

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from xmodular.tasks.breakdown import Breakdown, breakdown
 from xmodular.tasks.lists import listed, no_list
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id, softmax
 from xmodular.tasks.texts import text_of
 from xmodular.tasks.tokens import frame_of, windows, words_of
 
@@ -196,6 +197,17 @@ def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], la
     return answer
 
 
+def probabilities(
+    example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]
+) -> list[dict[str, float] | None]:
+    """Each tag's, word by word; None of words that the tokenizer drops."""
+    found: list[dict[str, float] | None] = [None] * (len(example.texts) - 1)
+    for encoding, logits in readings:
+        for word, position in encoding.places:
+            found[word] = dict(zip(labels, softmax(logits[position]).tolist(), strict=True))
+    return found
+
+
 def _places(texts: Sequence[str]) -> list[tuple[int, int]]:
     """Where each word begins and ends in the sentence: the first of the texts, the others being its words."""
     sentence, *words = texts
@@ -258,6 +270,18 @@ def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
     }
 
 
+def by_label(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> Breakdown:
+    """Spans by type where tags are IOB2: taken for another type if both have the same ends. Else words by tag."""
+    rows = [(example.gold, each["tags"]) for example, each in zip(examples, predictions, strict=True)]
+    if not _is_iob(set(labels)):
+        return breakdown("words", (pair for gold, said in rows for pair in zip(gold, said, strict=True)), labels)
+    pairs: list[tuple[str | None, str | None]] = []
+    for gold, said in rows:
+        there, found = ({(first, last): kind.lstrip("?") for kind, first, last in spans(tags)} for tags in (gold, said))
+        pairs += [(there.get(ends), found.get(ends)) for ends in {**there, **found}]
+    return breakdown("spans", pairs, list(dict.fromkeys(name[2:] for name in labels if name != "O")))
+
+
 def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
     """Always the file's commonest tag; and a blind draw of one of the model's for every word."""
     counts = Counter(tag for example in examples for tag in example.gold)
@@ -292,4 +316,6 @@ TAG = Task(
     sample={"text": "..."},
     in_windows=True,
     alternatives=(("words",), ("text",)),
+    breakdown=by_label,
+    probabilities=probabilities,
 )

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import ConfigurationError, DataError
+from xmodular.tasks.breakdown import Breakdown
 
 _SHORTEST = 6  # <s> A </s></s> B </s>
 
@@ -112,6 +113,9 @@ class Task:
         alternatives: groups of fields of which a row has one. Where columns are named for one group, the others are not
             looked for.
         topic: the text that several rows may have in common, and are then not independent of each other.
+        breakdown: examples with gold, predictions and label names to counts by label; None where there are no labels.
+        probabilities: what `decode` is given to the probabilities of all that a model could have said, as JSON can hold
+            them; None where there is no such list.
     """
 
     name: str
@@ -132,6 +136,8 @@ class Task:
     problem_type: Literal["regression", "single_label_classification"] | None = None
     alternatives: tuple[tuple[str, ...], ...] = ()
     topic: Callable[[Example], str] = _first_text
+    breakdown: Callable[[Sequence[Example], Sequence[Prediction], Sequence[str]], Breakdown] | None = None
+    probabilities: Callable[[Example, Sequence[tuple[Encoding, np.ndarray]], Sequence[str]], Any] | None = None
 
 
 def guessed(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -144,6 +150,22 @@ def guessed(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> d
             sums = task.statistics(examples, guess, labels).sum(0)
             found[name] = {metric: float(value) for metric, value in task.metrics(sums, labels).items()}
     return found
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of logits, over the last axis, in double precision."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    answer: np.ndarray = shifted / shifted.sum(-1, keepdims=True)
+    return answer
+
+
+def short(value: Any) -> Any:
+    """A prediction, or a part of one, with numbers of six significant digits: single precision has few more."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {name: short(each) for name, each in value.items()}
+    return [short(each) for each in value] if isinstance(value, list) else value
 
 
 def label_id(example: Example, name: str, labels: Sequence[str]) -> int:

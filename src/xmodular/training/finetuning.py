@@ -47,7 +47,16 @@ from xmodular.training.passes import Passes
 from xmodular.training.runs import Run, Start, begin, print_trainable, save_run, sources_of_run
 from xmodular.training.seeds import each_seed
 from xmodular.training.stopping import Best, Progress
-from xmodular.training.supervised import Readings, Rows, commonest, read, readings, training_codes, validation_codes
+from xmodular.training.supervised import (
+    Readings,
+    Rows,
+    commonest,
+    held_out,
+    read,
+    readings,
+    training_codes,
+    validation_codes,
+)
 from xmodular.training.trainer import RoutedTrainer, training_arguments
 from xmodular.vocabulary import fingerprint
 
@@ -175,7 +184,11 @@ def _rows(task: Task, options: FinetuneOptions, config: XmodConfig) -> tuple[Row
     """
     rows = read(task, options.train, options, config.languages, own=names_in(config))
     labels = task.label_names(rows.examples)
-    dev_rows = read(task, options.dev, options, config.languages, labels) if options.dev else None
+    dev_rows: Rows | None
+    if options.dev_fraction is not None:
+        rows, dev_rows = held_out(task, rows, options.dev_fraction)
+    else:
+        dev_rows = read(task, options.dev, options, config.languages, labels) if options.dev else None
     if len(labels) == 1 and task.problem_type != "regression":
         raise ConfigurationError(
             f"{', '.join(options.train)} has one label only ({labels[0]!r}): there is nothing to learn."
@@ -272,7 +285,7 @@ def _arguments(options: FinetuneOptions) -> TrainingArguments:
                 "metric_for_best_model": "eval_score",
                 "greater_is_better": True,
             }
-            if options.dev
+            if options.validates
             else {}
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from xmodular.console import console, progress
+from xmodular.console import console, counted, progress
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import sha256_of
 from xmodular.languages import resolve, resolve_or_none
@@ -20,7 +21,7 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions
 from xmodular.rows import InMemory, hash_of_rows
 from xmodular.tasks import Encoding, Example, Room, Task, collate, longest, predict_logits, tokenizer_of
-from xmodular.tasks.labels import labelled, no_labels
+from xmodular.tasks.labels import label_names_of, labelled, no_labels
 from xmodular.tasks.loading import content_hash, load
 
 _AT_ONCE = 1000  # examples that are tokenised together
@@ -81,6 +82,53 @@ def read(
         contents.append(content_hash(found))
         facts.append({"source": source, "rows": len(found), "sha256": source_hash(source)})
     return Rows(tuple(examples), tuple(facts), tuple(contents))
+
+
+def held_out(task: Task, rows: Rows, share: float) -> tuple[Rows, Rows]:
+    """Training rows and validation rows, parted by what the texts are: the order of the rows does not matter.
+
+    Rows that share a text (`Task.topic`) stay together. A row in whose language, or with whose label, none would be
+    left to train on stays in training.
+
+    Args:
+        task: what they are for.
+        rows: all of them.
+        share: of the rows, which is held out; a little more where rows stay together.
+
+    Raises:
+        DataError: no row can be held out, or none is left.
+    """
+    groups: dict[bytes, list[int]] = {}
+    for index, each in enumerate(rows.examples):
+        text = task.topic(each).encode("utf-8", "surrogatepass")
+        groups.setdefault(hashlib.sha256(text).digest(), []).append(index)
+    held: list[int] = []
+    for _, own in sorted(groups.items()):
+        if len(held) >= share * len(rows.examples):
+            break
+        held += own
+
+    def traits(index: int) -> set[tuple[str, str | None]]:
+        example = rows.examples[index]
+        return {("", example.language), *(("label", name) for name in label_names_of(example))}
+
+    chosen = set(held)
+    left = {trait for index in range(len(rows.examples)) if index not in chosen for trait in traits(index)}
+    chosen = {index for index in held if traits(index) <= left}
+    if not chosen or len(chosen) == len(rows.examples):
+        raise DataError(
+            f"{', '.join(each['source'] for each in rows.sources)}: of {counted(len(rows.examples), 'row')}, "
+            f"--dev-fraction {share:g} leaves nothing to {'train' if chosen else 'validate'} on."
+        )
+    sources, start = [], 0
+    for source in rows.sources:
+        end = start + source["rows"]
+        sources.append({**source, "rows": sum(index not in chosen for index in range(start, end))})
+        start = end
+    train = tuple(each for index, each in enumerate(rows.examples) if index not in chosen)
+    dev = tuple(each for index, each in enumerate(rows.examples) if index in chosen)
+    fact = {"source": f"held out of the training rows (dev_fraction {share:g})", "rows": len(dev), "sha256": None}
+    return Rows(train, tuple(sources), rows.contents), Rows(dev, (fact,), ())
 
 
 def source_hash(source: str) -> str | None:

@@ -21,6 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from xmodular.console import console
 from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling.threads import one_is_enough
 from xmodular.modeling.trainable import parameter_group
 from xmodular.options import TrainingOptions
 from xmodular.training.checkpoints import STAGING, checkpoint_step, last_checkpoint, publish, saving
@@ -119,7 +120,7 @@ class RoutedTrainer(Trainer):
         self.head_rate = head_rate
         self.shards: Shards | None = None
         self.staging = False
-        self.seen: Any = 0  # tokens of this process since it began, padding not counted; a tensor after the first
+        self.seen: Any = None  # tokens of this process, padding not counted; a tensor after the first step
         self.tokens = 0  # those of all processes at the last log
         super().__init__(
             model=model,
@@ -181,7 +182,11 @@ class RoutedTrainer(Trainer):
         return optimizer
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Forward and backward pass of a batch, whose tokens are counted."""
+        """Forward and backward pass of a batch, whose tokens are counted; the first one decides about the threads."""
+        if self.seen is None:
+            self.seen = 0
+            if one_is_enough(self.model, inputs["input_ids"].numel()):
+                torch.set_num_threads(1)  # until `train` is left: the optimiser's steps are as small
         loss = super().training_step(model, inputs, *args, **kwargs)
         self.seen = self.seen + inputs["attention_mask"].sum()  # no number yet: reading it would make a GPU wait
         return loss
@@ -189,7 +194,7 @@ class RoutedTrainer(Trainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log; the tokens of all processes are summed up where the loss is read anyway."""
         if "loss" in logs:
-            total = torch.as_tensor(self.seen, device=self.args.device).clone()
+            total = torch.as_tensor(self.seen or 0, device=self.args.device).clone()
             if dist.is_initialized():
                 dist.all_reduce(total)
             self.tokens = int(total)
@@ -330,9 +335,11 @@ class RoutedTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train, from a checkpoint if one is given. Afterwards the model computes in its own precision again."""
         self.resumed = Path(resume_from_checkpoint) if isinstance(resume_from_checkpoint, str) else None
+        threads = torch.get_num_threads()
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
+            torch.set_num_threads(threads)
             self._unwrap()
 
     def _unwrap(self) -> None:

@@ -1,0 +1,65 @@
+"""Small work takes one thread, unless the user has said how many."""
+
+import copy
+
+import pytest
+import torch
+
+from xmodular import finetune
+from xmodular.modeling import threads
+from xmodular.prediction import Predictor
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """As on a machine of two cores, where nobody has said anything."""
+    before = torch.get_num_threads()
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "_DEFAULT", 2)
+    torch.set_num_threads(2)
+    yield monkeypatch
+    torch.set_num_threads(before)
+
+
+def _seen(model):
+    """The numbers of threads of the model's forward passes, as they are done."""
+    found = []
+    model.register_forward_hook(lambda *_: found.append(torch.get_num_threads()))
+    return found
+
+
+def test_a_small_model_predicts_and_trains_with_one_thread(corpus, topic_run, tmp_path, two):
+    predictor = Predictor(topic_run.output_dir)
+    seen = _seen(predictor.model)
+    predictor(["the house sees bread."] * 3, "en")
+    assert seen == [1]
+    model = copy.deepcopy(topic_run.model)
+    seen = _seen(model)
+    finetune(model, corpus / "topic" / "en_XX.train.jsonl", output_dir=tmp_path / "run", max_steps=2)
+    assert seen
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("why", ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "set", "large"])
+def test_else_threads_stay(topic_run, two, why):
+    expected = 2
+    if why == "set":
+        expected = 3
+        torch.set_num_threads(3)
+    elif why == "large":
+        two.setattr(threads, "_SMALL", 1000)
+    else:
+        two.setenv(why, "2")
+    predictor = Predictor(topic_run.output_dir)
+    seen = _seen(predictor.model)
+    predictor(["the house sees bread."], "en")
+    assert seen == [expected]
+    assert torch.get_num_threads() == expected
+
+
+def test_threads_come_back_after_an_error(topic_run, two):
+    with pytest.raises(ZeroDivisionError), threads.threads_for(topic_run.model, 10):
+        1 // (torch.get_num_threads() - 1)
+    assert torch.get_num_threads() == 2
