@@ -73,7 +73,7 @@ class TrainingOptions:
             raise ConfigurationError("--resume and --overwrite exclude each other.")
         if (self.max_steps is not None and self.max_steps < 1) or not 0 < self.epochs < math.inf:
             raise ConfigurationError("--max-steps and --epochs must be positive: there would be nothing to train.")
-        if not 0 < self.learning_rate < math.inf:
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise ConfigurationError(f"learning_rate must be positive; got {self.learning_rate}.")
         for name in ("warmup", "weight_decay", "max_grad_norm"):
             if not 0 <= getattr(self, name) < math.inf:
@@ -261,6 +261,10 @@ class ExtendOptions(LanguageModelOptions):
             _check_at_least("new_vocabulary", self.new_vocabulary, 8)
 
 
+# Learning rates of fine-tuning: at this width; of a new head in multiples, but no higher than this.
+_RATE, _WIDTH, _NEW_HEAD, _HIGHEST = 2e-5, 768, 50, 2e-3
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(TrainingOptions):
     """Train a task in one language; the other languages keep their adapters and come along."""
@@ -297,9 +301,13 @@ class FinetuneOptions(TrainingOptions):
         None,
     )
     epochs: float = _option("Passes over the training files; ignored with --max-steps.", 5.0)
-    learning_rate: float = _option("Peak learning rate.", 2e-5)
+    learning_rate: float | None = _option(  # type: ignore[assignment]
+        "Peak learning rate; default: 2e-5 for states 768 wide, more for narrower ones in proportion.", None
+    )
     head_learning_rate: float | None = _option(
-        "Peak learning rate of the task head, which is new where the rest is trained; default: --learning-rate.", None
+        "Peak learning rate of the task head; default: --learning-rate, and without that 50 times it, but 2e-3 at most, "
+        "for a head that is new.",
+        None,
     )
     schedule: Literal["linear", "cosine", "constant"] = _option("Learning rate after warm-up.", "linear")
     adam_betas: tuple[float, ...] = _option("AdamW's two decay rates.", (0.9, 0.98))
@@ -359,6 +367,22 @@ class FinetuneOptions(TrainingOptions):
                 raise ConfigurationError(f"{flag} needs --dev or --dev-fraction: there is nothing to validate on.")
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigurationError(f"--seeds names a seed twice: {', '.join(map(str, self.seeds))}.")
+
+    def with_rates(self, width: int, *, is_new: bool) -> FinetuneOptions:
+        """The same with learning rates for a model, where none was given.
+
+        A trained encoder moves in small steps, or it forgets what it hardly knew; a head that is drawn at random has
+        everything to learn. Narrow models need larger steps (Yang et al. 2022: in inverse proportion to the width).
+
+        Args:
+            width: of the model's states.
+            is_new: whether the task head is drawn at random.
+        """
+        if self.learning_rate is not None:
+            return self
+        rate = float(f"{_RATE * _WIDTH / width:.2g}")
+        head = min(_NEW_HEAD * rate, _HIGHEST) if is_new else rate
+        return dataclasses.replace(self, learning_rate=rate, head_learning_rate=self.head_learning_rate or head)
 
     @property
     def validates(self) -> bool:

@@ -93,6 +93,9 @@ def finetune(model: XmodPreTrainedModel | str | Path, train: Any, **options: Any
     if "dev" in values:
         values["dev"] = _listed(values["dev"], "dev")
     made = build(FinetuneOptions, values)
+    config = read_config(source) if given is None else given.config
+    saved_as = config.architectures or ()  # of an object, too: what it was loaded from
+    made = made.with_rates(config.hidden_size, is_new=task_named(made.task).architecture not in saved_as)
     with held(made.output_dir):
         return each_seed(made, given, _finetune, _DECISIVE) if made.seeds else _finetune(made, given)
 
@@ -326,7 +329,7 @@ def _train(
         if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
             raise TrainingError(
                 f"After the last step, {trainer.state.global_step}, a weight is no finite number, so the model was not "
-                f"saved. Try a lower learning rate than {options.learning_rate:g}, or a longer warm-up."
+                f"saved. Try a lower learning rate than {arguments.learning_rate:g}, or a longer warm-up."
             )
         reached = Progress(trainer.state.global_step, trainer.state.best_global_step or None, (), loss)
         there = reached.step
