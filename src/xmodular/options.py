@@ -305,8 +305,8 @@ class FinetuneOptions(TrainingOptions):
         "Peak learning rate; default: 2e-5 for states 768 wide, more for narrower ones in proportion.", None
     )
     head_learning_rate: float | None = _option(
-        "Peak learning rate of the task head; default: --learning-rate; where that is not given either, 50 times it (at "
-        "most 2e-3) for a head that is new.",
+        "Peak learning rate of the task head; default: --learning-rate; where that is not given either, 50 times it "
+        "(at most 2e-3) for a head that is new.",
         None,
     )
     schedule: Literal["linear", "cosine", "constant"] = _option("Learning rate after warm-up.", "linear")
