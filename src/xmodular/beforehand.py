@@ -32,7 +32,7 @@ def look(options: Any) -> None:
             _look_for_model(source)
     for name in _ROWS:
         for source in _listed(getattr(options, name, None)):
-            if source != "-" and not source.startswith("hub:") and not os.path.lexists(source):
+            if source not in ("", "-") and not source.startswith("hub:") and not os.path.lexists(source):
                 raise DataError(f"There is no file {source}.")
     for name in _FILES:
         place = getattr(options, name, None)

@@ -79,7 +79,7 @@ def test_seeds_read_the_same_rows_and_notice_others(base_run: Run, rows: list[di
         ([("a text", "x"), ("another", "y")], "<train> row 0: it is .*a row is a mapping"),
         ([["a text", "x"]], "<train> row 0: it is .*a row is a mapping"),
         (pandas.Series(["a", "b"]), "<train> row 0: it is 'a': a row is a mapping"),
-        (pandas.DataFrame({"review": ["a"], "label": ["x"]}), "<train> row 0: no text"),
+        (pandas.DataFrame({"review": ["a"], "label": ["x"]}), "<train> row 0: the task classify reads 'text'"),
         (pandas.DataFrame({"text": ["a"], "label": [None]}), "<train> row 0: .*what is right"),
         ([], "names no file|has no rows"),
         (7, "train.* holds no rows"),

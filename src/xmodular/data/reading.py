@@ -30,7 +30,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _GZIP = b"\x1f\x8b\x08"
 _HEAD = 4096  # bytes that tell what a file is
-_DIGESTS: dict[tuple[Path, int, int], str] = {}  # of files by path, size and time of the last change
+_DIGESTS: dict[tuple[Path, int, int, int], str] = {}  # of files by path, size and times of the last changes
 
 
 def is_text(path: Path) -> bool:
@@ -97,7 +97,7 @@ def digest(path: Path, advance: Callable[[int], None] = lambda count: None) -> s
     sha = hashlib.sha256()
     try:
         state = path.stat()
-        known = (path.absolute(), state.st_size, state.st_mtime_ns)
+        known = (path.absolute(), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         if known in _DIGESTS:
             advance(state.st_size)
             return _DIGESTS[known]

@@ -93,9 +93,10 @@ def finetune(model: XmodPreTrainedModel | str | Path, train: Any, **options: Any
     if "dev" in values:
         values["dev"] = _listed(values["dev"], "dev")
     made = build(FinetuneOptions, values)
+    task = task_named(made.task)
     config = read_config(source) if given is None else given.config
     saved_as = config.architectures or ()  # of an object, too: what it was loaded from
-    made = made.with_rates(config.hidden_size, is_new=task_named(made.task).architecture not in saved_as)
+    made = made.with_rates(config.hidden_size, is_new=task.architecture not in saved_as)
     with held(made.output_dir):
         return each_seed(made, given, _finetune, _DECISIVE) if made.seeds else _finetune(made, given)
 

@@ -122,6 +122,7 @@ class RoutedTrainer(Trainer):
         self.staging = False
         self.seen: Any = None  # tokens of this process, padding not counted; a tensor after the first step
         self.tokens = 0  # those of all processes at the last log
+        use_cache = model.config.use_cache  # Trainer sets it, for training; the model keeps its own
         super().__init__(
             model=model,
             args=args,
@@ -131,6 +132,7 @@ class RoutedTrainer(Trainer):
             data_collator=data_collator,
             callbacks=[Progress(lambda: self.tokens), _Resumption(self), *([log] if log else []), *callbacks],
         )
+        model.config.use_cache = use_cache
         self.remove_callback(PrinterCallback)
 
     @property
