@@ -54,7 +54,7 @@ from xmodular.training.validation import Validation
 from xmodular.vocabulary import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
 
 _Scores = dict[str, float]
-_NEAR = 0.9  # share of lines that are nearest to themselves; below, tasks were seen to suffer
+_NEAR = 0.95  # share of lines that are nearest to themselves; below, tasks were seen to suffer
 
 
 @speaking
