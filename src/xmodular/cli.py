@@ -333,6 +333,8 @@ def _stop(options: Any) -> NoReturn:
         folder = folder if folder.is_dir() else Path(f"{options.output}.parts")
         if any(folder.glob("part-*.jsonl")):
             said = f"the same command goes on after the rows that are done, which are in {folder}."
+    elif isinstance(options, DemoOptions) and options.model is not None:
+        said = f"the same command{' without --overwrite' if options.overwrite else ''} goes on in {options.output_dir}."
     elif isinstance(options, DemoOptions):
         said = f"--overwrite starts anew in {options.output_dir}."
     typer.secho(visible(f"Interrupted: {said}"), err=True, fg="red")

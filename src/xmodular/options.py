@@ -665,17 +665,72 @@ class ModelsOptions:
     language: str | None = _option("Only those that have this language.", None)
 
 
+# Options of the demo that are about an encoder and sets of the user's own.
+_OF_ENCODER = ("train", "language", "dev", "data", "task", "columns", "languages", "add", "parallel", "epochs")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """Walk the whole road offline, on the corpus inside the package, in minutes: pretrain, fine-tune, evaluate."""
+    """Walk the whole road: offline in minutes on the corpus inside the package, or on an encoder and sets of your own.
+
+    Without --model: pretrain, fine-tune, add a language, evaluate, predict. With --model, the encoder is made modular
+    instead of pretrained, and the rows are those that --train and --data name.
+    """
 
     output_dir: Path = _option("Where everything goes.", Path("demo"))
-    pretrain_steps: int = _option("Optimiser steps of pretraining.", 4000)
-    seed: int = _option("Seed of corpus, initialisation, sampling and masks.", 0)
-    overwrite: bool = _option("Replace a finished demo in --output-dir.", False)
+    model: str | None = _option(
+        "Walk on this encoder, which `upcycle` makes modular: a folder or a name on the Hub. It needs --train and "
+        "--data.",
+        None,
+    )
+    train: tuple[str, ...] = _option("Training files, as `finetune` takes them.", ())
+    language: str | None = _option(
+        "Language of the training rows; default: what their column `language` or the file's name says.", None
+    )
+    dev: tuple[str, ...] = _option("Validation files, in the training language.", ())
+    data: tuple[str, ...] = _option(
+        "Test sets, as `evaluate` takes them: folders or globs of <language>.test.<ext> files, <language>=<file>, ...",
+        (),
+    )
+    task: str = _option("What the rows are for: classify, regress, tag, qa or choice.", "classify")
+    columns: Mapping[str, str] | None = _option("Names of columns, as text=review,label=stars.", None)
+    languages: tuple[str, ...] = _option(
+        "Languages that get an adapter; default: those of the training rows and the test sets.", ()
+    )
+    add: str | None = _option(
+        "Code of a language to add to the modular encoder, which learns it from --parallel.", None
+    )
+    parallel: str | None = _option(
+        "Sentences of the language to add beside their translations, as `extend` takes them.", None
+    )
+    epochs: float | None = _option("Passes over the training files; default: as `finetune`.", None)
+    pretrain_steps: int = _option("Optimiser steps of pretraining, where there is no --model.", 4000)
+    seed: int = _option("Seed of everything that is drawn.", 0)
+    overwrite: bool = _option("Replace a demo in --output-dir, finished or not.", False)
 
     def __post_init__(self) -> None:
         _check_at_least("pretrain_steps", self.pretrain_steps, 1)
+        usual = {field.name: field.default for field in dataclasses.fields(self)}
+        changed = [name for name in usual if getattr(self, name) != usual[name]]
+        if self.model is None:
+            if named := [name for name in _OF_ENCODER if name in changed]:
+                raise ConfigurationError(
+                    f"--{named[0]} needs --model, an encoder to walk on: without it, the demo has its own corpus."
+                )
+            return
+        if "pretrain_steps" in changed:
+            raise ConfigurationError(f"--pretrain-steps is for the demo without --model: {self.model} is pretrained.")
+        for name, what in (("train", "rows to fine-tune on"), ("data", "test sets")):
+            if not getattr(self, name):
+                raise ConfigurationError(f"--model {self.model} needs --{name}, {what}: the demo's own are not for it.")
+        for name, other in (("add", "parallel"), ("parallel", "add")):
+            if getattr(self, name) is not None and getattr(self, other) is None:
+                raise ConfigurationError(f"--{name} {getattr(self, name)} needs --{other}: {_WHY_BOTH[other]}.")
+        if self.epochs is not None and not 0 < self.epochs < math.inf:
+            raise ConfigurationError(f"epochs must be positive; got {self.epochs}.")
+
+
+_WHY_BOTH = {"parallel": "the file that the language is learned from", "add": "the language that is learned from it"}
 
 
 def build(options: type[T], values: Mapping[str, Any]) -> T:

@@ -90,18 +90,10 @@ def _upcycle(made: UpcycleOptions) -> Converted:
 
 
 def _codes(names: Sequence[str], there: Sequence[str]) -> list[str]:
-    """Each language's code: the source's own, else that of X-MOD's first releases, else the name itself or its tag."""
-    first = [release for release in RELEASES.values() if release.fairseq_name is not None]
-    known = list(dict.fromkeys(code for release in first for code in release.languages))
+    """Each language's code (see `code_for`)."""
     codes: list[str] = []
     for name in names:
-        try:
-            code = same_language(name, there) or resolve(name, known)
-        except AmbiguousLanguageError:
-            raise
-        except LanguageError:
-            tag = names_of(name)["bcp47"]
-            code = tag if tag and len(name) > len(tag) else name
+        code = code_for(name, there)
         if wrong := code_problem(code):
             raise LanguageError(f"a language cannot be called {wrong}")
         if code in codes:
@@ -110,6 +102,27 @@ def _codes(names: Sequence[str], there: Sequence[str]) -> list[str]:
     if not codes:
         raise LanguageError("no language is named: --languages de,sw gives each an adapter.")
     return codes
+
+
+def code_for(name: str, there: Sequence[str] = ()) -> str:
+    """The code that a language gets: the source's own, else that of X-MOD's first releases, else the name or its tag.
+
+    Args:
+        name: a code, tag or name of it.
+        there: the languages of a source that is modular.
+
+    Raises:
+        AmbiguousLanguageError: it means several.
+    """
+    first = [release for release in RELEASES.values() if release.fairseq_name is not None]
+    known = list(dict.fromkeys(code for release in first for code in release.languages))
+    try:
+        return same_language(name, there) or resolve(name, known)
+    except AmbiguousLanguageError:
+        raise
+    except LanguageError:
+        tag = names_of(name)["bcp47"]
+        return tag if tag and len(name) > len(tag) else name
 
 
 def _config_of(source: str) -> dict[str, Any]:
