@@ -51,6 +51,36 @@ sys.addaudithook(hook)
 """
 
 
+# Two processes come to the lock of `place` together, and the one that gets it waits until the other is turned away.
+_TOGETHER = """
+import os, time
+from pathlib import Path
+from xmodular import outputs
+
+lock, signs = outputs._lock, Path({signs!r})
+
+def until(true):
+    end = time.monotonic() + 120
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+
+def locked(place, *more):
+    if str(place) != {place!r} or (signs / str(os.getpid())).exists():
+        return lock(place, *more)
+    (signs / str(os.getpid())).touch()
+    until(lambda: len(list(signs.iterdir())) > 1)
+    try:
+        release = lock(place, *more)
+    except Exception:
+        (signs / "refused").touch()
+        raise
+    until((signs / "refused").exists)
+    return release
+
+outputs._lock = locked
+"""
+
+
 @dataclass(frozen=True)
 class Case:
     """A verb at work.
@@ -265,7 +295,10 @@ def test_of_two_at_once_one_works(name: str, nursery: Nursery, origin: Callable[
     origin(root)
     for words in case.before:
         assert run(nursery, words.format(root=root).split())[0] == 0
-    started = [nursery.start(*case.words(root)) for _ in range(2)]
+    place, signs = root / case.output, tmp_path / "signs"
+    signs.mkdir()
+    together = _TOGETHER.format(place=str(place), signs=str(signs))
+    started = [nursery.start(*case.words(root), first=together) for _ in range(2)]
     codes = sorted(nursery.wait(pid) for pid, _ in started)
     said = [log.read_text(encoding="utf-8") for _, log in started]
     assert codes == [1 if name == "diff" else 0, 2], said

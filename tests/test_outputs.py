@@ -15,7 +15,7 @@ import pytest
 from xmodular import convert, diff, evaluate, extend, finetune, pack_install, pack_remove, pack_save, predict, upcycle
 from xmodular.errors import ConfigurationError, PackError
 from xmodular.files import folder_beside, written_beside, written_file
-from xmodular.outputs import NEW, OLD, PREFIX, READY, beside, check_apart, held
+from xmodular.outputs import LOCK, NEW, OLD, PREFIX, READY, beside, check_apart, held
 from xmodular.tasks import load_saved
 from xmodular.training import Run
 from xmodular.training.checkpoints import is_complete, publish, remove_checkpoints
@@ -275,6 +275,28 @@ def test_what_a_killed_process_left_is_put_in_order(tmp_path: Path) -> None:
     _take(place)
     assert contents(tmp_path) == {"out/file": b"new"}
     assert not list(tmp_path.rglob(f"{PREFIX}*"))
+
+
+def test_so_is_what_it_left_in_a_folder(tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    place.mkdir()
+    left = [beside(NEW, place / "metrics.json"), beside(LOCK, place / "tokenizer"), beside(LOCK, place / "pack")]
+    left += [beside(NEW, place / "mine"), beside(LOCK, place / "mine")]
+    for path in left[:3]:
+        path.touch()
+    beside(NEW, place / "pack").mkdir()
+    with ThreadPoolExecutor(1) as other, held(place / "mine"):
+        left[3].mkdir()
+        other.submit(_take, place).result()
+        assert [path.exists() for path in left] == [False, False, False, True, True]  # what is at work stays
+    _take(place)
+    assert not list(tmp_path.rglob(f"{PREFIX}*"))
+
+
+def test_saving_a_model_leaves_what_another_run_writes(base_run: Run, tmp_path: Path) -> None:
+    (tmp_path / NEW).mkdir()
+    base_run.model.save_pretrained(tmp_path)
+    assert (tmp_path / NEW).is_dir()
 
 
 @pytest.mark.parametrize("exchanges", [True, False])

@@ -66,6 +66,17 @@ def test_trained_tokenizer_has_xlmr_layout_and_survives_saving(tmp_path):
     assert again("ﬁn  ba")["input_ids"] == again("fin ba")["input_ids"]  # NFKC, white space
 
 
+def test_what_is_read_back_is_saved_as_it_was(tmp_path: Path) -> None:
+    """A run that goes on reads its tokenizer back; its model's files are those of a run that was not interrupted."""
+    tokenizer = train_tokenizer({"en": ENGLISH}, 150)
+    tokenizer.save_pretrained(tmp_path / "first")
+    load_tokenizer(tmp_path / "first").save_pretrained(tmp_path / "second")
+    first, second = (
+        {path.name: path.read_text() for path in (tmp_path / name).iterdir()} for name in ("first", "second")
+    )
+    assert first == second
+
+
 def test_training_is_deterministic():
     text = {"en": ENGLISH, "el": GREEK}
     assert fingerprint(train_tokenizer(text, 150)) == fingerprint(train_tokenizer(text, 150))

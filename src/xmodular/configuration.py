@@ -155,6 +155,10 @@ class XmodConfig(PretrainedConfig):
             raise ConfigurationError(
                 f"XmodConfig cannot be made: num_labels is {labels!r:.40}; at most {MOST_LABELS:,} labels are read."
             )
+        if layers := kwargs.get("per_layer_config"):
+            raise ConfigurationError(
+                f"XmodConfig cannot be made: per_layer_config is {layers!r:.40}; all layers of an X-MOD are alike."
+            )
         is_record = kwargs.pop("model_type", None) is not None
         unknown = [] if is_record else [name for name in kwargs if not _is_taken(name)]
         if self.languages is None or (isinstance(self.languages, Iterable) and not isinstance(self.languages, str)):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 from xmodular.hub import on_hub
 from xmodular.outputs import NEW, OLD, READY, beside, finish, held, is_covered, remove
+
+_MASK = threading.Lock()  # two threads at once would leave the process with the wrong mask
 
 
 @contextmanager
@@ -171,12 +174,8 @@ def sha256_of(path: Path) -> str:
 
 def let_read(paths: Iterable[Path]) -> None:
     """Give files the permissions that any new file has here; the library of their format keeps them from others."""
-    paths = list(paths)
-    if not paths:
-        return
-    with working_in(paths[0].parent) as folder:
-        usual = folder / "new"
-        usual.touch()
-        mode = usual.stat().st_mode & 0o777
+    with _MASK:
+        mask = os.umask(0o077)  # it is only told when it is set
+        os.umask(mask)
     for path in paths:
-        path.chmod(mode)
+        path.chmod(0o666 & ~mask)

@@ -124,6 +124,17 @@ def _recover(place: Path) -> None:
         remove(each)
     if (place / READY).is_dir():
         finish(place)
+    _recover_inner(place)
+
+
+def _recover_inner(place: Path) -> None:
+    """The same for the files and folders in a folder; those that somebody else holds are left alone."""
+    for path in place.glob(f"{NEW}-*"):
+        if not path.with_name(path.name.replace(NEW, LOCK, 1)).exists():  # written by who had the whole folder
+            remove(path)
+    for path in place.glob(f"{LOCK}-*"):
+        with suppress(ConfigurationError), held(place / path.name.removeprefix(f"{LOCK}-")):
+            pass
 
 
 def remove(path: Path) -> None:

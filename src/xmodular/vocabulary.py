@@ -83,6 +83,8 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         raise DataError(f"The tokenizer at {source} ({type(tokenizer).__name__}) has no fast form (tokenizer.json).")
     if wrong := running_problem(tokenizer.backend_tokenizer):
         raise DataError(f"The tokenizer at {source} is refused: {wrong}.")
+    for name in ("is_local", "local_files_only"):  # how it was loaded just now, which is nothing to save
+        tokenizer.init_kwargs.pop(name, None)
     _settle_roles(tokenizer, source)
     return tokenizer
 

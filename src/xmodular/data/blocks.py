@@ -25,7 +25,7 @@ from xmodular.data.text import TextFiles
 from xmodular.data.tokenising import Encoder, tokenise
 from xmodular.errors import DataError, NoTextError
 from xmodular.files import folder_beside
-from xmodular.outputs import held
+from xmodular.outputs import LOCK, beside, held
 from xmodular.vocabulary import fingerprint
 
 _FORMAT = 3
@@ -85,7 +85,7 @@ class BlockCache:
             DataError: the files cannot be read, or the cache's folder not be written.
         """
         place = self.folder / f"{text.language}-{text.part}-{self._key(text)[:16]}"
-        if not (place / "index.json").is_file():
+        if not (place / "index.json").is_file() or beside(LOCK, place).exists():  # which may be a killed process's
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with held(place, wait=True):  # another process may be making the same blocks
