@@ -70,7 +70,9 @@ def walk(options: DemoOptions) -> Results:
     record = _Record.begun(options, sets)
 
     with record.step("make the encoder modular"):
-        if not record.is_done:
+        if record.is_done:
+            console.print(f"Done before, in {folder / _MODULAR}")
+        else:
             # In place of nothing, or of what this demo, or one that is to be replaced, made.
             upcycle(options.model, codes, output_dir=folder / _MODULAR, head=False, seed=options.seed, overwrite=True)
             record.note(**_exactness(options.model, folder / _MODULAR, task, sets, there))
