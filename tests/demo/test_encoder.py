@@ -21,6 +21,7 @@ from xmodular.results import Results
 from xmodular.tasks.models import load_saved
 from xmodular.training import aligning
 
+_OTHERS = ("choice", "regress", "pairs")
 TOPICS = ("law", "sport")
 WORDS = {
     "en_XX": ("free", "born"),
@@ -55,6 +56,17 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results without pictures, which take longer than all else here."""
+
+    def save(results: Results, folder: Path) -> list[str]:
+        results.to_json(folder / "results.json")
+        return ["results.json"]
+
+    monkeypatch.setattr(Results, "save", save)
+
+
 def with_maltese(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The same with a language to add, and a test set in it."""
     topics(folder / "sets" / "mt.test.jsonl", "mt", 6)
@@ -63,7 +75,7 @@ def with_maltese(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**asked, "add": "mt", "parallel": str(folder / "pairs.tsv")}
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+@pytest.mark.parametrize("kind", ["wordpiece", pytest.param("unigram", marks=pytest.mark.slow)])
 def test_the_road_leaves_every_result(asked: dict[str, Any], kind: str, tmp_path: Path, capsys: Any) -> None:
     source = kinds.dense(kind, "ForMaskedLM", tmp_path / "encoder")
     results = run.run(**with_maltese(asked, tmp_path))
@@ -84,6 +96,7 @@ def test_the_road_leaves_every_result(asked: dict[str, Any], kind: str, tmp_path
     assert record["finished"]
     assert len(record["seconds"]) == 5
 
+    assert (demo / "task" / "eval" / "results.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((demo / "grown" / "certificate.json").read_text())["ok"]
     assert read_config(demo / "task").languages == ["en_XX", "de_DE", "sw_KE", "mt"]
     saved = Results.from_json(demo / "task" / "eval" / "results.json")
@@ -102,6 +115,7 @@ def test_the_road_leaves_every_result(asked: dict[str, Any], kind: str, tmp_path
     assert "The adapters of de_DE, sw_KE add nothing before they are trained" in said
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_broken_demo_goes_on(asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run.run(**{**asked, "output_dir": tmp_path / "whole"})
 
@@ -129,19 +143,8 @@ def test_a_broken_demo_goes_on(asked: dict[str, Any], tmp_path: Path, monkeypatc
 
     with pytest.raises(ConfigurationError, match="holds a finished demo"):
         run.run(**asked)
-    again = run.run(**{**asked, "seed": 1}, overwrite=True)
-    assert json.loads((tmp_path / "demo" / "demo.json").read_text(encoding="utf-8"))["options"]["seed"] == 1
-    assert set(again.languages()) == {"de_DE", "sw_KE"}
 
-
-def test_an_overwritten_demo_that_breaks_off_takes_nothing_of_the_old(
-    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run.run(**asked)
-
-    def break_off(*arguments: Any, **options: Any) -> None:
-        raise KeyboardInterrupt
-
+    # What starts anew, and is broken off, takes nothing of what is overwritten for its own.
     with monkeypatch.context() as patched:
         patched.setattr(encoder, "finetune", break_off)
         with pytest.raises(KeyboardInterrupt):
@@ -170,6 +173,7 @@ def _inside(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     return {"model": str(folder / "modular")}
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_of_a_modular_source_its_own_languages_are_compared(asked: dict[str, Any], tmp_path: Path) -> None:
     folder = kinds.modular("unigram", "ForMaskedLM", tmp_path / "of")  # English, German, Swahili
     model = load_saved(folder)
@@ -190,7 +194,8 @@ def test_of_a_modular_source_its_own_languages_are_compared(asked: dict[str, Any
     assert not made.state_dict()[name.replace("sw_KE", "mt")].any()
 
 
-@pytest.mark.parametrize("task", ["tag", "qa", "choice", "regress", "pairs"])
+@pytest.mark.usefixtures("unpainted")
+@pytest.mark.parametrize("task", ["tag", "qa", *(pytest.param(name, marks=pytest.mark.slow) for name in _OTHERS)])
 def test_every_task_has_the_road(asked: dict[str, Any], task: str, tmp_path: Path) -> None:
     def row(number: int, word: str) -> dict[str, Any]:
         text = f"{word} {number}"
@@ -225,6 +230,7 @@ def test_every_task_has_the_road(asked: dict[str, Any], task: str, tmp_path: Pat
     assert [json.loads(line)["language"] for line in rows] == ["sw_KE"] * 8
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_languages_are_those_that_are_named(asked: dict[str, Any], tmp_path: Path) -> None:
     run.run(**asked, languages="en,German,fi")
     assert read_config(tmp_path / "demo" / "modular").languages == ["en_XX", "de_DE", "fi_FI"]

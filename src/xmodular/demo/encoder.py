@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,9 @@ def walk(options: DemoOptions) -> Results:
     record = _Record.begun(options, sets)
 
     with record.step("make the encoder modular"):
-        if not record.is_done:
+        if record.is_done:
+            console.print(f"Done before, in {folder / _MODULAR}")
+        else:
             # In place of nothing, or of what this demo, or one that is to be replaced, made.
             upcycle(options.model, codes, output_dir=folder / _MODULAR, head=False, seed=options.seed, overwrite=True)
             record.note(**_exactness(options.model, folder / _MODULAR, task, sets, there))
@@ -301,9 +302,8 @@ def _exactness(
 
     A source that is modular gives states in its own languages only.
     """
-    per_set = max(1, _COMPARED // len(sets))
-    rows = [row for each in sets.values() for row in each.examples[:per_set] if not there or row.language in there]
-    rows = [replace(row, gold=None) for row in rows[:_COMPARED]]
+    rows = [row for row in _spread(sets, _COMPARED) if not there or row.language in there]
+    rows = [replace(row, gold=None) for row in rows]
     with quiet_transformers():
         model: Any = XmodModel.from_pretrained(modular, add_pooling_layer=False, dtype=torch.float32).eval()
     rows = [row for row in rows if row.language in model.languages]  # one that is added later is not there yet
@@ -331,6 +331,15 @@ def _exactness(
         f"of the test sets in {counted(languages, 'language')}: {largest:.1e}"
     )
     return {"difference": largest, "compared_rows": len(rows), "compared_languages": languages}
+
+
+def _spread(sets: Mapping[str, TestSet], most: int) -> list[Example]:
+    """Some rows of each set, from all over it; of many sets, one row each of the first."""
+    chosen: list[Example] = []
+    for each in sets.values():
+        apart = max(1, len(each.examples) // max(1, most // len(sets)))
+        chosen += each.examples[::apart][: max(1, most // len(sets))]
+    return chosen[:most]
 
 
 def _states(model: Any, languages: Sequence[str], batch: Mapping[str, Tensor], spoken: Sequence[str]) -> Tensor:
@@ -362,8 +371,7 @@ def _say_what_is_untrained(codes: Sequence[str], results: Results) -> None:
 def _predict(folder: Path, sets: Mapping[str, TestSet]) -> None:
     """Predict a few rows of every language, and show them beside what is right."""
     predictor = Predictor(folder / _TASK)
-    per_set = max(1, _PREDICTED // len(sets))
-    rows = list(islice((row for each in sets.values() for row in each.examples[:per_set]), _PREDICTED))
+    rows = _spread(sets, _PREDICTED)
     predictions = predictor.predict([replace(row, gold=None) for row in rows])
     lines = []
     table = Table("language", "row", "right", "predicted", title="A few rows", title_justify="left")
