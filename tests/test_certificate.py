@@ -775,7 +775,7 @@ def test_a_shard_with_more_than_the_index_says_is_an_error(model: Any, tmp_path:
         ("tokenizer_config.json", {"split_special_tokens": True}, {"tokenizer split special tokens", "tokenizer"}),
         ("tokenizer_config.json", {"model_input_names": ["input_ids"]}, {"tokenizer model input names"}),
         ("tokenizer_config.json", {"chat_template": "x"}, set()),
-        ("tokenizer_config.json", {"model_max_length": 4000}, set()),  # longer than the model's positions: no matter
+        ("tokenizer_config.json", {"model_max_length": 4000}, {"tokenizer model max length"}),  # cuts too late
         (
             "tokenizer.json",
             {"truncation": {"direction": "Left", "max_length": 5, "strategy": "LongestFirst", "stride": 0}},
@@ -795,6 +795,15 @@ def test_what_else_a_tokenizer_says_counts(
     certificate = diff(tmp_path / "a", tmp_path / "b")
     assert {change.field for change in certificate.configuration} - {"tokenizer"} == named - {"tokenizer"}
     assert certificate.ok == (not named)
+
+
+def test_lengths_beyond_the_positions_are_alike(model: Any, base_run: Run, tmp_path: Path) -> None:
+    for name, length in (("a", 4000), ("b", 5000)):
+        model.save_pretrained(tmp_path / name)
+        save_tokenizer(base_run.tokenizer, tmp_path / name, model.config)
+        path = tmp_path / name / "tokenizer_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "model_max_length": length}))
+    assert diff(tmp_path / "a", tmp_path / "b").configuration == ()
 
 
 def test_how_a_causal_model_writes_counts(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,28 +126,35 @@ def _read(tokenizer: Any) -> list[Any]:
     return [_or_error(call) for call in calls]
 
 
-def fooled(folders: dict[str, Path], place: Path, seeds: range) -> tuple[list[str], int]:
-    """Mutations after which outputs differ and the certificate says that all is identical; and how many changed any."""
+def fooled(folders: dict[str, Path], place: Path, seeds: Iterable[int]) -> tuple[list[str], int, int]:
+    """Mutations after which outputs differ and the certificate says that all is identical.
+
+    Returns:
+        These; how many were told or refused; and how many were said to be identical, whose outputs were compared.
+    """
     before = {kind: outputs(folder) for kind, folder in folders.items()}
-    wrong, changing = [], 0
+    wrong, told, compared = [], 0, 0
     for seed in seeds:
         kind = list(folders)[seed % len(folders)]
         target = place / kind
         done = mutated(folders[kind], target, seed)
+        try:
+            identical = diff(folders[kind], target).ok
+        except XmodularError:
+            identical = False
+        if not identical:
+            told += 1
+            continue
+        compared += 1
         after = outputs(target)
         differing = [name for name in {**before[kind], **after} if before[kind].get(name) != after.get(name)]
         # Where there is no tokenizer none is compared, which the guide says.
         names = ("tokenizer.json", "vocab.txt")
         if not any((target / name).is_file() for name in names):
             differing = [name for name in differing if not name.startswith("tokenizer of")]
-        changing += bool(differing)
-        try:
-            certificate = diff(folders[kind], target)
-        except XmodularError:
-            continue
-        if certificate.ok and differing:
+        if differing:
             wrong.append(f"seed {seed}, {kind}, {done}: {differing}")
-    return wrong, changing
+    return wrong, told, compared
 
 
 def test_models_are_loaded_twice_alike(folders: dict[str, Path]) -> None:
@@ -157,13 +164,16 @@ def test_models_are_loaded_twice_alike(folders: dict[str, Path]) -> None:
 
 
 def test_no_mutation_that_changes_an_output_is_identical(folders: dict[str, Path], tmp_path: Path) -> None:
-    wrong, changing = fooled(folders, tmp_path, range(45))
+    # Besides some of all kinds: a tokenizer that no longer says where it cuts (1974, 2765).
+    wrong, told, compared = fooled(folders, tmp_path, [*range(45), 1974, 2765])
     assert wrong == []
-    assert changing > 15
+    assert told > 15
+    assert compared > 5
 
 
 @pytest.mark.slow
 def test_no_mutation_of_two_thousand_is_identical(folders: dict[str, Path], tmp_path: Path) -> None:
-    wrong, changing = fooled(folders, tmp_path, range(1000, 3000))
+    wrong, told, compared = fooled(folders, tmp_path, range(1000, 3000))
     assert wrong == []
-    assert changing > 1000
+    assert told > 1000
+    assert compared > 200

@@ -77,8 +77,9 @@ def reading_of(tokenizer: PreTrainedTokenizerFast, config: XmodConfig) -> dict[s
     """All that decides which ids a text gets beside the model of that configuration, by name."""
     tokenizer = suited(tokenizer, config)
     found = {name: value for name, value in vars(tokenizer).items() if name not in _HARMLESS_OF_TOKENIZERS}
-    # What is longer than the model's positions cannot be read, whatever the tokenizer lets through.
-    found["model_max_length"] = min(tokenizer.model_max_length, positions_of(config))
+    if tokenizer.model_max_length > (positions := positions_of(config)):
+        # Whatever it is: texts are not cut to what the model can read.
+        found["model_max_length"] = f"more than the {positions} positions"
     found["_special_tokens_map"] = {role: str(token) for role, token in tokenizer._special_tokens_map.items()}
     found["_extra_special_tokens"] = [str(token) for token in tokenizer._extra_special_tokens]
     named = {f"tokenizer {name.strip('_').replace('_', ' ')}": value for name, value in found.items()}

@@ -22,7 +22,7 @@ from xmodular.errors import ConfigurationError, TrainingError, speaking
 from xmodular.files import write_text
 from xmodular.modeling import ParameterGroup, XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
-from xmodular.outputs import check_apart, held, is_of_run
+from xmodular.outputs import check_apart, held, is_of_run, table_in
 from xmodular.rows import sources_of
 from xmodular.tasks import (
     Task,
@@ -267,6 +267,8 @@ def _check_unfinished(options: FinetuneOptions) -> None:
     """Raises ConfigurationError if a finished run is there, before anything is read."""
     if options.overwrite or not (options.output_dir / "options.json").is_file():
         return
+    if "train" in table_in(options.output_dir / "options.json"):  # of fine-tuning, which leaves none unless it is killed
+        remove_checkpoints(options.output_dir)
     gone = ", whose checkpoints are gone: there is nothing to go on with" if options.resume else ""
     raise ConfigurationError(
         f"{options.output_dir} holds a finished run{gone}. Choose another folder, or --overwrite it."

@@ -19,6 +19,7 @@ from xmodular.options import FinetuneOptions
 from xmodular.outputs import check_apart, held, is_of_run, is_run
 from xmodular.tasks import load_saved, tokenizer_of
 from xmodular.training import contents
+from xmodular.training.checkpoints import remove_checkpoints
 from xmodular.training.runs import Run, check_claim, claim, clear, is_finished, sources_of_run
 from xmodular.training.supervised import source_hash
 from xmodular.training.trainer import training_arguments
@@ -65,6 +66,7 @@ def each_seed(
         run = None
         if seed in done:
             console.print(f"{own.output_dir} is finished already.")
+            remove_checkpoints(own.output_dir)  # which a killed process may have left
             metrics[seed] = json.loads((own.output_dir / "metrics.json").read_text(encoding="utf-8"))
         else:
             goes_on = options.resume and not (own.output_dir / "options.json").is_file()
