@@ -19,7 +19,7 @@ setup: $(VENV)/.ready
 
 # The whole road, offline, in minutes: pretrain, fine-tune on English, zero-shot table. Output in ./demo.
 demo: setup
-	HF_HUB_OFFLINE=1 $(RUN)/xmodular demo --output-dir demo
+	HF_HUB_OFFLINE=1 $(RUN)/xmodular demo --output-dir demo --overwrite
 
 # A process per core, each with one thread.
 test: setup

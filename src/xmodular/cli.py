@@ -336,7 +336,8 @@ def _stop(options: Any) -> NoReturn:
     elif isinstance(options, DemoOptions) and options.model is not None:
         said = f"the same command{' without --overwrite' if options.overwrite else ''} goes on in {options.output_dir}."
     elif isinstance(options, DemoOptions):
-        said = f"--overwrite starts anew in {options.output_dir}."
+        again = "the same command" if options.overwrite else "the same command with --overwrite"
+        said = f"{again} starts over in {options.output_dir}."
     typer.secho(visible(f"Interrupted: {said}"), err=True, fg="red")
     raise typer.Exit(130) from None
 

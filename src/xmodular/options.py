@@ -71,7 +71,8 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         if self.resume and self.overwrite:
             raise ConfigurationError("--resume and --overwrite exclude each other.")
-        if (self.max_steps is not None and self.max_steps < 1) or not 0 < self.epochs < math.inf:
+        positive = [value for value in (self.max_steps, self.epochs) if value is not None]
+        if not all(0 < value < math.inf for value in positive):
             raise ConfigurationError("--max-steps and --epochs must be positive: there would be nothing to train.")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise ConfigurationError(f"learning_rate must be positive; got {self.learning_rate}.")
@@ -300,7 +301,10 @@ class FinetuneOptions(TrainingOptions):
         "--max-length.",
         None,
     )
-    epochs: float = _option("Passes over the training files; ignored with --max-steps.", 5.0)
+    epochs: float | None = _option(  # type: ignore[assignment]
+        "Passes over the training files; ignored with --max-steps; default: 5, or as many as make 200 steps.",
+        None,
+    )
     learning_rate: float | None = _option(  # type: ignore[assignment]
         "Peak learning rate; default: 2e-5 for states 768 wide, more for narrower ones in proportion.", None
     )

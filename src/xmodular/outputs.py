@@ -63,6 +63,8 @@ def held(output: str | Path, *, wait: bool = False) -> Iterator[None]:
         ConfigurationError: another process, or thread, holds it, or its folder cannot be made.
     """
     place = Path(os.path.realpath(output))
+    if not place.name:
+        raise ConfigurationError(f"{output} is the root of the file system: choose a folder in it.")
     if _HELD.get(place) == threading.get_ident() or os.environ.get("RANK", "0") != "0":
         yield
         return

@@ -106,7 +106,10 @@ def _evaluated(
     model = subjects[0].load(options.precision)
     task = task_of(model)
     if task is None and not is_for_perplexity(subjects[0]):
-        raise ConfigurationError(f"There is no evaluation for a {type(model).__name__}.")
+        raise ConfigurationError(
+            f"The model has no head for a task or for masked words (it is a bare {type(model).__name__}), so there is "
+            "nothing to score: fine-tune it first."
+        )
     if task is None and options.predictions:
         raise ConfigurationError("--predictions are those of a task; perplexity has none.")
     known = _Known(subjects, options.fallback)

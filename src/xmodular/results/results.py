@@ -49,6 +49,10 @@ class Results(Scores):
     Attributes and questions: see `Scores`.
     """
 
+    def __str__(self) -> str:
+        """The tables, in Markdown."""
+        return self.markdown()
+
     def to_json(self, path: Path | str) -> None:
         """Write the results."""
         write_json(

@@ -23,6 +23,16 @@ _OF_EVERY_TASK = ("id", "language")
 # more for each byte. A row that is not packed has four bytes.
 _MOST_ROWS, _MOST_TEXT = (2**19, 4), (2**27, 20)
 
+# Columns that only one task has.
+_TELLING = {
+    "words": "tag",
+    "tokens": "tag",
+    "question": "qa",
+    "answers": "qa",
+    "choices": "choice",
+    "choice1": "choice",
+}
+
 
 def examples(
     task: Task,
@@ -235,6 +245,9 @@ def _no_columns(task: Task, row: Row, read: Mapping[str, Sequence[str]]) -> str:
     fields = list(read)
     first = next((group for group in task.alternatives if group[0] in read), fields)
     shown = ",".join(f"{field}=..." for field in (*first[:2], _gold_of(task)))
+    other = next((_TELLING[name] for name in row.values if _TELLING.get(name, task.name) != task.name), None)
+    if other is not None:
+        return f"the task {task.name} reads no such rows, with {columns_of(row.values)}: --task {other} does"
     return (
         f"the task {task.name} reads {', '.join(map(repr, fields[:4]))}, and the row has {columns_of(row.values)}: "
         f"--columns {shown} says which is which, and xmodular finetune --task has other tasks"

@@ -100,7 +100,7 @@ def card(
     )
     given = {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
     if options.max_steps is not None:
-        del given["epochs"]
+        given.pop("epochs", None)
     if not task.in_windows:
         given.pop("stride", None)
     settings = [(name, _shown(value)) for name, value in given.items()]

@@ -144,9 +144,10 @@ def learned_nothing(
         metrics: ``train_loss``, in nats, at the end, and the scores of validation as ``dev``.
         options: of the run.
     """
-    longer = "--epochs" if options.max_steps is None else "--max-steps"
-    now = options.epochs if options.max_steps is None else options.max_steps
-    advice = f"Raise --learning-rate (it was {options.learning_rate:g}) or {longer} ({now:g})."
+    longer, now = ("--epochs", options.epochs) if options.max_steps is None else ("--max-steps", options.max_steps)
+    advice = (
+        f"Raise --learning-rate (it was {options.learning_rate:g}) or {longer}{'' if now is None else f' ({now:g})'}."
+    )
     if dev is not None:
         name, guess, value = _best_guess(task, dev, labels)
         scores = metrics["dev"]

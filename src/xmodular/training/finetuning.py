@@ -60,6 +60,8 @@ from xmodular.training.supervised import (
 from xmodular.training.trainer import RoutedTrainer, training_arguments
 from xmodular.vocabulary import fingerprint
 
+# How long a run is where nothing is said. A few rows want more passes (Mosbach et al. 2021).
+_PASSES, _FEWEST_STEPS = 5, 200
 # Options that decide what is trained here, though they do not elsewhere: the best weights are chosen among those that
 # were validated.
 _DECISIVE = ("eval_every",)
@@ -131,12 +133,14 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         len(data),
         options.batch_size,
         options.accumulation,
-        epochs=options.epochs,
+        epochs=options.epochs or _PASSES,
         steps=options.max_steps,
         seed=options.seed,
         rank=arguments.process_index,
         ranks=arguments.world_size,
     )
+    if options.epochs is None and options.max_steps is None:
+        batches.steps = max(batches.steps, _FEWEST_STEPS)
     with arguments.main_process_first(local=False, desc="the run's folder"):
         facts = {**_facts(rows, dev_rows), **origin, contents.TOKENIZER: fingerprint(tokenizer)}
         first = arguments.process_index == 0
@@ -217,7 +221,7 @@ def _describe(
             console.print(f"{name} rows: {gold}")
     tokens = longest(model, options.max_length)
     if tokens < options.max_length:
-        console.print(f"The model has positions for {tokens} tokens, fewer than --max-length {options.max_length}.")
+        console.print(f"The model has positions for {tokens} tokens, so longer texts are cut.")
     warnings = [*_repeated(rows), *doubts(data.examples, None if dev is None else dev.examples)]
     for name, part in (("training", data), ("validation", dev)):
         if part is not None and part.cut:
@@ -267,7 +271,7 @@ def _check_unfinished(options: FinetuneOptions) -> None:
     """Raises ConfigurationError if a finished run is there, before anything is read."""
     if options.overwrite or not (options.output_dir / "options.json").is_file():
         return
-    if "train" in table_in(options.output_dir / "options.json"):  # of fine-tuning, which leaves none unless it is killed
+    if "train" in table_in(options.output_dir / "options.json"):  # of fine-tuning, which leaves none unless killed
         remove_checkpoints(options.output_dir)
     gone = ", whose checkpoints are gone: there is nothing to go on with" if options.resume else ""
     raise ConfigurationError(

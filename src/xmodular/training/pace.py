@@ -10,6 +10,8 @@ from transformers import TrainerCallback
 
 from xmodular.console import console, progress_bar
 
+_SILENCE = 30  # seconds after which a line says where a run is
+
 
 class Pace:
     """Tokens a second and the time left, since training began or went on here.
@@ -64,7 +66,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress(TrainerCallback):
-    """A bar with step, loss, pace and time; one line per validation, and per log where there is no terminal.
+    """A bar with step, loss, pace and time; one line per validation. Without a terminal one per log, or half minute.
 
     Args:
         tokens: the tokens read so far, as for `Pace.said`.
@@ -73,6 +75,7 @@ class Progress(TrainerCallback):
     def __init__(self, tokens: Callable[[], int]) -> None:
         self.tokens = tokens
         self.pace = Pace()
+        self.spoke = self.pace.clock()
         self.bar = progress_bar()
         self.task = self.bar.add_task("training", total=None)
 
@@ -87,6 +90,9 @@ class Progress(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.update(self.task, completed=state.global_step)
+        if state.is_world_process_zero and not console.is_terminal and self.pace.clock() - self.spoke > _SILENCE:
+            left = self.pace.said(state.global_step, state.max_steps, 0)[1]
+            self._say(f"step {state.global_step}/{state.max_steps}  {left}")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or not logs:
@@ -98,7 +104,7 @@ class Progress(TrainerCallback):
             self.bar.update(self.task, description=", ".join(filter(None, ("training", loss, pace))))
             if not console.is_terminal:
                 rate = f"learning rate {logs['learning_rate']:.2e}"
-                console.print("  ".join(filter(None, (step, loss, rate, pace, left))), soft_wrap=True)
+                self._say("  ".join(filter(None, (step, loss, rate, pace, left))))
         elif any(name.startswith("eval_") for name in logs):
             shown = [
                 f"{name.removeprefix('eval_')} {value:.4g}"
@@ -106,6 +112,10 @@ class Progress(TrainerCallback):
                 if name.startswith("eval_") and ":" not in name
             ]
             console.print(f"{step}  validation: {', '.join(shown)}")
+
+    def _say(self, line: str) -> None:
+        console.print(line, soft_wrap=True)
+        self.spoke = self.pace.clock()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.stop()

@@ -48,7 +48,7 @@ def training_arguments(options: TrainingOptions, **more: Any) -> TrainingArgumen
     )
     values: dict[str, Any] = {
         "output_dir": str(options.output_dir / "checkpoints"),
-        "num_train_epochs": options.epochs,
+        "num_train_epochs": options.epochs or 1.0,
         "max_steps": options.max_steps or -1,
         "per_device_train_batch_size": options.batch_size,
         "per_device_eval_batch_size": options.batch_size,
