@@ -165,9 +165,9 @@ def _ask_hub(name: str) -> None:
     """
     import huggingface_hub
 
-    if isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str):
-        return
     try:
+        if isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str):
+            return
         huggingface_hub.HfApi().model_info(name, timeout=10)
     except Exception as error:  # those of the connection have no class in common
         raise DataError(
