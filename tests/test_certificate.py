@@ -782,7 +782,7 @@ def test_a_shard_with_more_than_the_index_says_is_an_error(model: Any, tmp_path:
             {"tokenizer truncation side"},
         ),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_what_else_a_tokenizer_says_counts(
     model: Any, base_run: Run, tmp_path: Path, file: str, values: dict[str, Any], named: set[str]
