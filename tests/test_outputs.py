@@ -241,6 +241,11 @@ def test_an_output_is_held_by_one(tmp_path: Path) -> None:
     assert not (tmp_path / "deep").exists()  # made for the lock alone
 
 
+def test_the_root_is_no_output() -> None:
+    with pytest.raises(ConfigurationError, match="root of all folders"):
+        _take(Path("/"))
+
+
 def test_where_only_the_folder_can_be_written_to(tmp_path: Path) -> None:
     place = tmp_path / "out"
     place.mkdir()
