@@ -219,7 +219,7 @@ def _one(number: int, world: dict[str, Any], folder: Path, monkeypatch: pytest.M
     shutil.rmtree(here)
 
 
-@pytest.mark.parametrize("number", range(40))
+@pytest.mark.parametrize("number", [*range(40), 1267, 1357])
 def test_a_mistaken_call_is_refused_in_one_line(number, world, tmp_path, monkeypatch):
     _one(number, world, tmp_path, monkeypatch)
 

@@ -177,6 +177,19 @@ def test_checkpoints_go_but_for_files_of_others(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"checkpoints/checkpoint-2/notes.txt": b"mine"}
 
 
+def test_fine_tuning_killed_at_its_end_leaves_no_checkpoints(home: Path, corpus: Path) -> None:
+    """Those of pretraining stay, which may be asked to go on."""
+    for name, model, stay in (("topic", "base", False), ("base", "topic", True)):
+        staged, place = home / "staged", home / name / "checkpoints"
+        staged.mkdir()
+        place.mkdir()
+        (staged / "weights").write_text("w")
+        publish(staged, place / "checkpoint-1", keep=0)
+        with pytest.raises(ConfigurationError, match="holds a finished run"):
+            finetune(home / model, corpus / "topic" / "en_XX.train.jsonl", language="en", output_dir=home / name)
+        assert place.exists() == stay
+
+
 def test_tokenizers_of_others_stay(home: Path) -> None:
     (home / "topic" / "tokenizer.backup.json").write_text("mine")
     pack_install(home / "gsw", home / "topic", language="gsw")
@@ -239,6 +252,11 @@ def test_an_output_is_held_by_one(tmp_path: Path) -> None:
         late.result(timeout=60)
         other.submit(_take, place).result()
     assert not (tmp_path / "deep").exists()  # made for the lock alone
+
+
+def test_the_root_is_no_output() -> None:
+    with pytest.raises(ConfigurationError, match="root of all folders"):
+        _take(Path("/"))
 
 
 def test_where_only_the_folder_can_be_written_to(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_functions_raise_an_error_of_ours(place, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-@pytest.mark.parametrize("words", [["models"], ["pack", "list"]])
+@pytest.mark.parametrize("words", [["models"], pytest.param(["pack", "list"], marks=pytest.mark.slow)])
 def test_output_that_cannot_be_written_is_one_line(words, tmp_path):
     with open("/dev/full", "w") as full:
         run = subprocess.run(

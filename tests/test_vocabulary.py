@@ -136,6 +136,11 @@ def test_the_hub_is_asked_once_for_a_name_of_one_word(monkeypatch: pytest.Monkey
     assert asked == ["nowhere", "load old-name", "load owner/name"]
 
 
+def test_what_can_be_no_name_on_the_hub_is_refused() -> None:
+    with pytest.raises(DataError, match=r"No tokenizer at =: .* the Hub does not give it \(Repo id must use"):
+        load_tokenizer("=")
+
+
 def test_a_folder_that_names_the_class_of_xlm_r_alone_loads(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     """As released checkpoints have it: `tokenizer.json`, and a class that knows the special tokens."""
     tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))

@@ -60,7 +60,7 @@ def held(output: str | Path, *, wait: bool = False) -> Iterator[None]:
         wait: until it is free, instead of an error.
 
     Raises:
-        ConfigurationError: another process, or thread, holds it, or its folder cannot be made.
+        ConfigurationError: another process, or thread, holds it, or its folder cannot be made, or it is the root.
     """
     place = Path(os.path.realpath(output))
     if not place.name:
@@ -68,6 +68,8 @@ def held(output: str | Path, *, wait: bool = False) -> Iterator[None]:
     if _HELD.get(place) == threading.get_ident() or os.environ.get("RANK", "0") != "0":
         yield
         return
+    if not place.name:
+        raise ConfigurationError(f"{output} is the root of all folders: name one in it.")
     made = [each for each in place.parents if not each.exists()]
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

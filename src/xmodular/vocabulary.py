@@ -169,7 +169,7 @@ def _ask_hub(name: str) -> None:
         if isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str):
             return
         huggingface_hub.HfApi().model_info(name, timeout=10)
-    except Exception as error:  # those of the connection have no class in common
+    except Exception as error:  # of no name that it could have, or of the connection
         raise DataError(
             f"No tokenizer at {name}: there is no such folder, and the Hub does not give it ({refusal(name, error)})."
         ) from error

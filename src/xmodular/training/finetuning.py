@@ -271,7 +271,7 @@ def _check_unfinished(options: FinetuneOptions) -> None:
     """Raises ConfigurationError if a finished run is there, before anything is read."""
     if options.overwrite or not (options.output_dir / "options.json").is_file():
         return
-    if "train" in table_in(options.output_dir / "options.json"):  # of fine-tuning, which leaves none unless killed
+    if "train" in table_in(options.output_dir / "options.json"):  # a fine-tuning, killed at its end
         remove_checkpoints(options.output_dir)
     gone = ", whose checkpoints are gone: there is nothing to go on with" if options.resume else ""
     raise ConfigurationError(
