@@ -63,8 +63,6 @@ def held(output: str | Path, *, wait: bool = False) -> Iterator[None]:
         ConfigurationError: another process, or thread, holds it, or its folder cannot be made, or it is the root.
     """
     place = Path(os.path.realpath(output))
-    if not place.name:
-        raise ConfigurationError(f"{output} is the root of the file system: choose a folder in it.")
     if _HELD.get(place) == threading.get_ident() or os.environ.get("RANK", "0") != "0":
         yield
         return
