@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import xmodular
 from tests.support import TOLERANCE, scatter_weights, tiny_model
 from xmodular import XmodForMaskedLM, XmodForSequenceClassification, XmodModel, upcycle
 from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular.vocabulary import load_tokenizer
 
 SIZES: dict[str, Any] = {
     "vocab_size": 99,
@@ -363,3 +365,27 @@ def test_a_trained_classifier_goes_on_reading_the_first_token(tmp_path: Path) ->
     (tmp_path / "dense" / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}', encoding="utf-8")
     converted = upcycle(tmp_path / "dense", ["de"], output_dir=tmp_path / "modular")
     assert converted.config.classifier_pooling == "first"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_real_encoder_is_the_same(tmp_path: Path, attention: str) -> None:
+    """XMODULAR_ENCODER names the folder of a dense multilingual encoder with its tokenizer, such as an XLM-R's.
+
+    In double precision, as some tokens are so badly conditioned that the source's own single precision is off by 5e-5.
+    """
+    place = os.environ.get("XMODULAR_ENCODER")
+    if place is None:
+        pytest.skip("XMODULAR_ENCODER names no folder")
+    upcycle(place, ["de", "sw", "mt"], output_dir=tmp_path / "modular", head=False)
+    texts = ["Die Mannschaft hat gewonnen.", "Habari.", "Il-kelb " * 40, "日本語", "<mask> x"]
+    batch = load_tokenizer(place)(texts, padding=True, return_tensors="pt")
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    source = transformers.AutoModel.from_pretrained(place, attn_implementation=attention).eval().double()
+    model = XmodModel.from_pretrained(tmp_path / "modular", attn_implementation=attention).eval().double()
+    with torch.inference_mode():
+        expected = source(ids, attention_mask=mask).last_hidden_state
+        for languages in (["de"], ["sw"], ["mt"], ["de", "sw", "mt", "sw", "de"]):
+            lang_ids = model.lang_ids(languages).expand(len(texts))
+            found = model(ids, lang_ids=lang_ids, attention_mask=mask).last_hidden_state
+            assert (found - expected)[mask.bool()].abs().max() < 1e-10
