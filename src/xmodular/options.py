@@ -323,7 +323,11 @@ class FinetuneOptions(TrainingOptions):
         None,
     )
     seeds: tuple[int, ...] = _option("Train once for each of these seeds, in <output-dir>/seed-<seed>.", ())
-    eval_every: int | None = _option("Validate every so many steps; default: after each pass.", None)
+    eval_every: int | None = _option(
+        "Validate every so many steps; default: after each pass, or every 10 steps where passes are shorter and "
+        "neither --epochs nor --max-steps is given.",
+        None,
+    )
     save_every: int | None = _option(
         "Write a checkpoint every so many steps; none: at validations only, if they are the best so far.", 500
     )
