@@ -5,6 +5,8 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -127,6 +129,32 @@ def test_a_broken_run_goes_on_as_if_it_had_not_been(base_run, pairs, tmp_path, a
     run = extend(base_run.output_dir, "gsw", parallel=pairs, output_dir=tmp_path / "run", **options)
     assert_same_state(run.model.state_dict(), aligned.model.state_dict())
     assert run.metrics == aligned.metrics
+
+
+def test_a_broken_run_does_not_go_on_with_other_pairs(base_run, pairs, tmp_path, monkeypatch):
+    """A folder of Parquet files is no file of which there is a checksum."""
+    from xmodular.training import extending
+
+    class Broken(Exception):
+        pass
+
+    def save(*args, **kwargs):
+        raise Broken
+
+    lines = [line.split("\t") for line in pairs.read_text(encoding="utf-8").splitlines()[1:]]
+    folder, out = tmp_path / "pairs", tmp_path / "out"
+    folder.mkdir()
+    options = {**SMALL, "max_steps": 2, "log_every": 1, "parallel": folder, "output_dir": out}
+    table = {"de": [each[0] for each in lines], "gsw": [each[1] for each in lines]}
+    pq.write_table(pa.table(table), folder / "a.parquet")
+    monkeypatch.setattr(extending, "save", save)
+    with pytest.raises(Broken):
+        extend(base_run.output_dir, "gsw", **options)
+    with pytest.raises(Broken):  # it goes on, and comes to the same end
+        extend(base_run.output_dir, "gsw", **options)
+    pq.write_table(pa.table({**table, "gsw": table["gsw"][::-1]}), folder / "a.parquet")
+    with pytest.raises(ConfigurationError, match=r"the data or the base have changed \(parallel\)"):
+        extend(base_run.output_dir, "gsw", **options)
 
 
 def test_nearness_of_equal_states_is_whole():

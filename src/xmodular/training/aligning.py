@@ -56,9 +56,9 @@ class _Means(nn.Module):
 
 
 def _mean(states: Tensor, mask: Tensor) -> Tensor:
-    """(batch, hidden): the mean of (batch, tokens, hidden) states over the tokens of a (batch, tokens) mask."""
+    """(batch, hidden) float32: the mean of (batch, tokens, hidden) states over the tokens of a (batch, tokens) mask."""
     shares = mask / mask.sum(1, keepdim=True)
-    return (states * shares[:, :, None].to(states.dtype)).sum(1)
+    return (states.float() * shares[:, :, None]).sum(1)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class _Aligner(RoutedTrainer):
         batch = dict(inputs)
         targets = batch.pop("targets")
         output = model(**batch)
-        distances = (_mean(output.last_hidden_state, batch["attention_mask"]).float() - targets).square().sum()
+        distances = (_mean(output.last_hidden_state, batch["attention_mask"]) - targets).square().sum()
         # The gradients of several processes are averaged.
         loss = distances * self.args.world_size / num_items_in_batch
         return (loss, output) if return_outputs else loss

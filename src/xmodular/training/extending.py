@@ -46,9 +46,8 @@ from xmodular.training.checkpoints import checkpoint_step
 from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
 from xmodular.training.growing import Beginning, save
 from xmodular.training.log import RunLog
-from xmodular.training.pairs import held_out, read_pairs
+from xmodular.training.pairs import held_out, pairs_hash, read_pairs
 from xmodular.training.runs import Run, Start, begin, check_made, print_trainable, sources_of_run
-from xmodular.training.supervised import source_hash
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
 from xmodular.vocabulary import fingerprint, is_with_tokenizer, load_tokenizer, save_tokenizer, train_tokenizer
@@ -162,7 +161,7 @@ def _by_translations(
     known = _shared_tokenizer(model)
     arguments = arguments_of(options)
     batches = batches_of(len(train), arguments, options)
-    data = {"parallel": source_hash(source)} | contents.base(options.model, before)
+    data = {"parallel": pairs_hash(pairs)} | contents.base(options.model, before)
     start = _begun(options, arguments, data)
     model.to(arguments.device)  # type: ignore[arg-type]
     read = [encoded(model, part, options) for part in (train, dev)]
