@@ -111,7 +111,7 @@ def main() -> None:
                 optimizer.zero_grad()
             reached = score(model) if dev else float(epoch)
             print(f"seed {seed}, pass {epoch + 1}: loss {loss.item():.3f}, dev {reached:.4f}", flush=True)
-            if reached > best:
+            if kept is None or reached > best:  # a value that is no number is never more
                 best, kept = reached, copy.deepcopy(model.state_dict())
         model.load_state_dict(kept)
         folder = options.output_dir / f"dense-{seed}"

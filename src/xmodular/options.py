@@ -217,6 +217,23 @@ class PretrainOptions(LanguageModelOptions):
             raise ConfigurationError("--trainable head trains nothing but the head: --max-steps says how long.")
 
 
+# What is about text to be masked, or about a vocabulary that is trained: nothing to translations.
+_OF_TEXT = (
+    "new_vocabulary",
+    "tokenizer",
+    "start_rows",
+    "byte_fallback",
+    "dev_text",
+    "dev_blocks",
+    "text_field",
+    "max_line",
+    "packing",
+    "mask_probability",
+    "whole_words",
+    "cache_dir",
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExtendOptions(LanguageModelOptions):
     """Add a language to a pretrained model: train its adapter on raw text or translations, and nothing else."""
@@ -229,7 +246,8 @@ class ExtendOptions(LanguageModelOptions):
     )
     parallel: str | None = _option(
         "In place of --text: its sentences beside their translations, a .tsv, .csv, .jsonl or .parquet file whose "
-        "columns are named by languages. The adapter learns to give a sentence the states of its translations.",
+        "columns are named by languages. The adapter learns to give a sentence the states of its translations. A tenth "
+        "is held out, or a hundred, or --dev-fraction if more; there are 300 steps at least without --max-steps.",
         None,
     )
     init_from: tuple[str, ...] = _option(
@@ -253,8 +271,9 @@ class ExtendOptions(LanguageModelOptions):
         super().__post_init__()
         if (self.text is None) == (self.parallel is None):
             raise ConfigurationError("Give --text or --parallel: what the language is learned from, one of them.")
-        for name in ("new_vocabulary", "tokenizer", "dev_text"):
-            if self.parallel is not None and getattr(self, name) is not None:
+        usual = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in _OF_TEXT:
+            if self.parallel is not None and getattr(self, name) != usual[name]:
                 raise ConfigurationError(f"--{name.replace('_', '-')} goes with --text, not with --parallel.")
         if self.new_vocabulary is not None and self.tokenizer is not None:
             raise ConfigurationError("--new-vocabulary trains a tokenizer, --tokenizer takes one: give one of them.")
@@ -310,7 +329,7 @@ class FinetuneOptions(TrainingOptions):
     )
     head_learning_rate: float | None = _option(
         "Peak learning rate of the task head; default: --learning-rate; where that is not given either, 50 times it "
-        "(at most 2e-3) for a head that is new.",
+        "(at most 2e-3) if the model comes without a head for the task.",
         None,
     )
     schedule: Literal["linear", "cosine", "constant"] = _option("Learning rate after warm-up.", "linear")
@@ -323,7 +342,11 @@ class FinetuneOptions(TrainingOptions):
         None,
     )
     seeds: tuple[int, ...] = _option("Train once for each of these seeds, in <output-dir>/seed-<seed>.", ())
-    eval_every: int | None = _option("Validate every so many steps; default: after each pass.", None)
+    eval_every: int | None = _option(
+        "Validate every so many steps; default: after each pass, or every 10 steps where passes are shorter and "
+        "neither --epochs nor --max-steps is given.",
+        None,
+    )
     save_every: int | None = _option(
         "Write a checkpoint every so many steps; none: at validations only, if they are the best so far.", 500
     )

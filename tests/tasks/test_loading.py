@@ -100,6 +100,10 @@ def test_a_mapped_column_that_is_not_there_is_an_error_at_the_first_row(tmp_path
             '{"txt": "a", "label": "x"}',
             "reads 'text', .* has 'txt', 'label': --columns text=...,label=... .*--task",
         ),
+        (  # BoolQ's rows, which are for this task
+            '{"question": "a", "passage": "b", "label": "x"}',
+            r"reads no such rows, .*finetune --task qa does, or --columns text=...,label=\.\.\. says",
+        ),
         ('{"text": null, "label": "x"}', r"'text' is empty \(the row has 'text' \(null\), 'label'\)"),
         ("{}", "and the row has none: --columns"),
         ('{"text": " ", "label": "x"}', "'text' must be a text that is not empty"),

@@ -5,6 +5,8 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from xmodular import diff, extend
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodForMaskedLM, XmodModel
 from xmodular.tasks import load_saved
+from xmodular.training import aligning
 from xmodular.training.aligning import nearness, print_nearness
 from xmodular.training.pairs import held_out, read_pairs
 from xmodular.vocabulary import save_tokenizer
@@ -128,12 +131,64 @@ def test_a_broken_run_goes_on_as_if_it_had_not_been(base_run, pairs, tmp_path, a
     assert run.metrics == aligned.metrics
 
 
+def test_a_broken_run_does_not_go_on_with_other_pairs(base_run, pairs, tmp_path, monkeypatch):
+    """A folder of Parquet files is no file of which there is a checksum."""
+    from xmodular.training import extending
+
+    class Broken(Exception):
+        pass
+
+    def save(*args, **kwargs):
+        raise Broken
+
+    lines = [line.split("\t") for line in pairs.read_text(encoding="utf-8").splitlines()[1:]]
+    folder, out = tmp_path / "pairs", tmp_path / "out"
+    folder.mkdir()
+    options = {**SMALL, "max_steps": 2, "log_every": 1, "parallel": folder, "output_dir": out}
+    table = {"de": [each[0] for each in lines], "gsw": [each[1] for each in lines]}
+    pq.write_table(pa.table(table), folder / "a.parquet")
+    monkeypatch.setattr(extending, "save", save)
+    with pytest.raises(Broken):
+        extend(base_run.output_dir, "gsw", **options)
+    with pytest.raises(Broken):  # it goes on, and comes to the same end
+        extend(base_run.output_dir, "gsw", **options)
+    pq.write_table(pa.table({**table, "gsw": table["gsw"][::-1]}), folder / "a.parquet")
+    with pytest.raises(ConfigurationError, match=r"the data or the base have changed \(parallel\)"):
+        extend(base_run.output_dir, "gsw", **options)
+
+
 def test_nearness_of_equal_states_is_whole():
     states = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
     assert nearness(states, 3 * states)["retrieval"] == 1.0
     assert nearness(states, states) == {"retrieval": 1.0, "cosine": pytest.approx(1.0), "loss": 0.0}
     assert nearness(states, np.roll(states, 1, 0))["retrieval"] == 0.0
     assert nearness(np.ones_like(states), states)["retrieval"] < 0.5  # all alike: one of seven is right by chance
+
+
+def test_many_sentences_are_compared_in_parts(monkeypatch):
+    draw = np.random.default_rng(1)
+    own, targets = (draw.normal(size=(23, 3)).astype(np.float32) for _ in range(2))
+    whole = nearness(own, targets)
+    assert 0 < whole["retrieval"] < 1
+    monkeypatch.setattr(aligning, "_AT_ONCE", 5)
+    assert nearness(own, targets) == pytest.approx(whole)
+
+
+def test_a_teacher_with_a_vocabulary_of_its_own(base_run, pairs, tmp_path):
+    """It reads translations in its own pieces; the new sentences, in those of the shared vocabulary, it cannot read."""
+    text = tmp_path / "tt.txt"
+    lines = [line.split("\t") for line in pairs.read_text(encoding="utf-8").splitlines()[1:]]
+    text.write_text("".join(f"{each[1]}\n" for each in lines), encoding="utf-8")
+    small = {"block_size": 32, "batch_size": 8, "max_steps": 2}
+    extend(base_run.output_dir, "tt", text, new_vocabulary=80, dev_fraction=0.2, output_dir=tmp_path / "tt", **small)
+    for header, rows, known in (
+        ("tt\tgsw", [each[1:] * 2 for each in lines], set(LANGUAGES)),
+        ("tt\tde\tgsw", [[each[1], *each] for each in lines], {"de_DE"}),
+    ):
+        table = tmp_path / "three.tsv"
+        table.write_text("".join("\t".join(row) + "\n" for row in [[header], *rows]), encoding="utf-8")
+        out = tmp_path / str(len(known))
+        assert set(extend(tmp_path / "tt", "gsw", parallel=table, output_dir=out, **small).metrics["existing"]) == known
 
 
 def test_translations_in_several_languages(tmp_path):
@@ -158,6 +213,7 @@ def test_translations_in_several_languages(tmp_path):
         ("en\tgsw\nOne.\tÄis.\n\tZwöi.\n", "no translation of it"),
         ("en\tgsw\n", "no rows"),
         ("en\tgsw\nOne.\tÄis.\n", "10 are the least"),
+        ("en\tgsw\n" + 20 * "One.\tÄis.\n", "repeats 1 sentence: none is left"),
     ],
 )
 def test_files_that_will_not_do(base_run, tmp_path, content, said):
@@ -176,6 +232,25 @@ def test_text_or_translations(base_run, pairs, tmp_path):
         extend(folder, "gsw", pairs, parallel=pairs, output_dir=tmp_path / "out")
     with pytest.raises(ConfigurationError, match="--new-vocabulary goes with --text"):
         extend(folder, "gsw", parallel=pairs, new_vocabulary=100, output_dir=tmp_path / "out")
+    for name, value in (("packing", "lines"), ("mask_probability", 0.3), ("text_field", "x"), ("start_rows", "random")):
+        with pytest.raises(ConfigurationError, match=f"--{name.replace('_', '-')} goes with --text"):
+            extend(folder, "gsw", parallel=pairs, output_dir=tmp_path / "out", **{name: value})
+
+
+def test_more_batches_than_pairs_are_refused_before_the_folder_is_taken(base_run, pairs, tmp_path):
+    with pytest.raises(ConfigurationError, match="a step has 200 batches"):
+        extend(base_run.output_dir, "gsw", parallel=pairs, accumulation=200, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_tokenizer_the_advice_is_one_that_helps(base_run, pairs, tmp_path):
+    model = XmodForMaskedLM.from_pretrained(base_run.output_dir)
+    model.save_pretrained(tmp_path / "bare")
+    with pytest.raises(DataError, match=r"no tokenizer with the model in .*bare: save"):
+        extend(tmp_path / "bare", "gsw", parallel=pairs, output_dir=tmp_path / "out")
+    model.config._name_or_path = ""
+    with pytest.raises(DataError, match="comes from no folder: save"):
+        extend(model, "gsw", parallel=pairs, output_dir=tmp_path / "out")
 
 
 def test_an_adapter_that_harms_is_called_so(capsys):

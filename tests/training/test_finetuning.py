@@ -18,6 +18,7 @@ from xmodular import (
 )
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.modeling.trainable import parameter_group
+from xmodular.options import read_config
 from xmodular.tasks import TASKS, Example, load_saved, task_of
 from xmodular.training import finetune
 from xmodular.training.supervised import Readings, Rows, held_out
@@ -32,6 +33,37 @@ def test_frozen_weights_stay_bit_identical(base_run, topic_run):
     assert not changed & frozen
     assert changed == set(shared) - frozen
     assert any(".adapter_modules.sw_KE." in name for name in frozen)
+
+
+def test_a_run_of_which_nothing_is_said_and_the_same_again(corpus, base_run, tmp_path, monkeypatch):
+    """200 steps of 40 rows, validated every 10; broken and gone on with, and from its own options, it is the same."""
+
+    class Broken(Exception):
+        pass
+
+    real, seen = RoutedTrainer.training_step, []
+
+    def step(self, *args, **kwargs):
+        seen.append(1)
+        if len(seen) > 30:
+            raise Broken
+        return real(self, *args, **kwargs)
+
+    rows = [corpus / "topic" / f"en_XX.{split}.jsonl" for split in ("train", "dev")]
+    run = finetune(base_run.output_dir, rows[0], dev=rows[1], output_dir=tmp_path / "whole")
+    assert run.metrics["steps"] == 200
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "eval_score" in line] == list(range(10, 201, 10))
+    with monkeypatch.context() as patch:
+        patch.setattr(RoutedTrainer, "training_step", step)
+        with pytest.raises(Broken):
+            finetune(base_run.output_dir, rows[0], dev=rows[1], output_dir=tmp_path / "broken", save_every=20)
+    again = finetune(base_run.output_dir, rows[0], dev=rows[1], output_dir=tmp_path / "broken", save_every=20)
+    assert_same_state(again.model.state_dict(), run.model.state_dict())
+    kept = read_config(tmp_path / "whole" / "options.json")
+    assert (kept["epochs"], kept["learning_rate"], kept["head_learning_rate"]) == (None, 4.8e-4, 2e-3)
+    third = finetune(**{**kept, "output_dir": tmp_path / "third"})
+    assert_same_state(third.model.state_dict(), run.model.state_dict())
 
 
 def test_saved_model_knows_task_language_and_labels(topic_run):

@@ -247,7 +247,10 @@ def _no_columns(task: Task, row: Row, read: Mapping[str, Sequence[str]]) -> str:
     shown = ",".join(f"{field}=..." for field in (*first[:2], _gold_of(task)))
     other = next((_TELLING[name] for name in row.values if _TELLING.get(name, task.name) != task.name), None)
     if other is not None:
-        return f"the task {task.name} reads no such rows, with {columns_of(row.values)}: --task {other} does"
+        return (
+            f"the task {task.name} reads no such rows, with {columns_of(row.values)}: xmodular finetune --task {other} "
+            f"does, or --columns {shown} says which is which"
+        )
     return (
         f"the task {task.name} reads {', '.join(map(repr, fields[:4]))}, and the row has {columns_of(row.values)}: "
         f"--columns {shown} says which is which, and xmodular finetune --task has other tasks"

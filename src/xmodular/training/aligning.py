@@ -34,6 +34,7 @@ from xmodular.training.trainer import RoutedTrainer
 _FEWEST_STEPS = 300  # of a run whose length is given in passes: pairs are few
 _LINES, _FEWEST_LINES = 100, 10  # of held-out text whose states are compared
 _SHORTEST = 20  # characters of such a line
+_AT_ONCE = 1024  # sentences whose cosines with all others are in memory
 
 
 class _Means(nn.Module):
@@ -55,9 +56,9 @@ class _Means(nn.Module):
 
 
 def _mean(states: Tensor, mask: Tensor) -> Tensor:
-    """(batch, hidden): the mean of (batch, tokens, hidden) states over the tokens of a (batch, tokens) mask."""
+    """(batch, hidden) float32: the mean of (batch, tokens, hidden) states over the tokens of a (batch, tokens) mask."""
     shares = mask / mask.sum(1, keepdim=True)
-    return (states * shares[:, :, None].to(states.dtype)).sum(1)
+    return (states.float() * shares[:, :, None]).sum(1)
 
 
 @dataclass(frozen=True)
@@ -107,19 +108,24 @@ def nearness(own: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     Where several are equally near, to six digits, one of them is as good as drawn: states that are all alike find
     nothing.
     """
-    unit = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (own, targets)]
-    cosines = unit[0] @ unit[1].T
-    right = cosines.diagonal()
-    found = []
-    for axis in (0, 1):
-        nearest = cosines.max(axis) - 1e-6
-        ties = (cosines >= np.expand_dims(nearest, axis)).sum(axis)
-        found.append(((right >= nearest) / ties).mean())
+    one, other = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (own, targets))
+    found = np.concatenate([_found(one, other), _found(other, one)])
     return {
-        "retrieval": float(np.mean(found)),
-        "cosine": float(right.mean()),
+        "retrieval": float(found.mean()),
+        "cosine": float((one * other).sum(1).mean()),
         "loss": float(((own - targets) ** 2).sum(1).mean()),
     }
+
+
+def _found(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Whether each unit vector's nearest among others is its own, or the share of it in a tie."""
+    found = []
+    for start in range(0, len(one), _AT_ONCE):  # held-out pairs may be many
+        cosines = one[start : start + _AT_ONCE] @ other.T
+        nearest = cosines.max(1) - 1e-6
+        ties = (cosines >= nearest[:, None]).sum(1)
+        found.append((cosines.diagonal(start) >= nearest) / ties)
+    return np.concatenate(found)
 
 
 class _Aligner(RoutedTrainer):
@@ -133,7 +139,7 @@ class _Aligner(RoutedTrainer):
         batch = dict(inputs)
         targets = batch.pop("targets")
         output = model(**batch)
-        distances = (_mean(output.last_hidden_state, batch["attention_mask"]).float() - targets).square().sum()
+        distances = (_mean(output.last_hidden_state, batch["attention_mask"]) - targets).square().sum()
         # The gradients of several processes are averaged.
         loss = distances * self.args.world_size / num_items_in_batch
         return (loss, output) if return_outputs else loss
@@ -199,30 +205,14 @@ def _means(
     return np.stack(predict_logits(_Means(model.base_model), sentences, ids, pad_id=pad_id, advance=advance))
 
 
-def align(
-    model: XmodPreTrainedModel,
-    train: Aligned,
-    dev: Aligned,
-    arguments: TrainingArguments,
-    options: ExtendOptions,
-    start: Start,
-) -> int:
-    """Train the model's encoder, from a checkpoint if there is one.
+def batches_of(pairs: int, arguments: TrainingArguments, options: ExtendOptions) -> Passes:
+    """The batches of a run on so many pairs.
 
-    Args:
-        model: with the new language, of which what is to train is set.
-        train: its sentences.
-        dev: held-out ones, for the log.
-        arguments: of the run.
-        options: of the run.
-        start: how it starts.
-
-    Returns:
-        The steps of the run.
+    Raises:
+        ConfigurationError: a step has more batches than there are pairs.
     """
-    encoder: Any = model.base_model
     batches = Passes(
-        len(train),
+        pairs,
         options.batch_size,
         options.accumulation,
         epochs=options.epochs,
@@ -233,6 +223,33 @@ def align(
     )
     if options.max_steps is None:
         batches.steps = max(batches.steps, _FEWEST_STEPS)
+    return batches
+
+
+def align(
+    model: XmodPreTrainedModel,
+    train: Aligned,
+    dev: Aligned,
+    batches: Passes,
+    arguments: TrainingArguments,
+    options: ExtendOptions,
+    start: Start,
+) -> int:
+    """Train the model's encoder, from a checkpoint if there is one.
+
+    Args:
+        model: with the new language, of which what is to train is set.
+        train: its sentences.
+        dev: held-out ones, for the log.
+        batches: of its sentences.
+        arguments: of the run.
+        options: of the run.
+        start: how it starts.
+
+    Returns:
+        The steps of the run.
+    """
+    encoder: Any = model.base_model
     arguments.max_steps = batches.steps
     for name, value in schedule(options.schedule, batches.steps, options.decay).items():
         setattr(arguments, name, value)

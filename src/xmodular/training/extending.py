@@ -41,17 +41,16 @@ from xmodular.packs import check_target
 from xmodular.pieces import start_rows
 from xmodular.tasks import given_model, load_saved, tokenizer_of
 from xmodular.training import contents
-from xmodular.training.aligning import Aligned, align, compared, encoded, print_nearness
+from xmodular.training.aligning import Aligned, align, batches_of, compared, encoded, print_nearness
 from xmodular.training.checkpoints import checkpoint_step
 from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
 from xmodular.training.growing import Beginning, save
 from xmodular.training.log import RunLog
-from xmodular.training.pairs import held_out, read_pairs
+from xmodular.training.pairs import held_out, pairs_hash, read_pairs
 from xmodular.training.runs import Run, Start, begin, check_made, print_trainable, sources_of_run
-from xmodular.training.supervised import source_hash
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
-from xmodular.vocabulary import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
+from xmodular.vocabulary import fingerprint, is_with_tokenizer, load_tokenizer, save_tokenizer, train_tokenizer
 
 _Scores = dict[str, float]
 _NEAR = 0.95  # share of lines that are nearest to themselves; below, tasks were seen to suffer
@@ -117,6 +116,21 @@ def _check_class(model: XmodPreTrainedModel, options: ExtendOptions) -> None:
     )
 
 
+def _shared_tokenizer(model: XmodPreTrainedModel) -> PreTrainedTokenizerFast:
+    """The tokenizer that was saved with the model.
+
+    Raises:
+        DataError: there is none, or it has more pieces than the model has embeddings.
+    """
+    where = model.config._name_or_path
+    if not where or not is_with_tokenizer(where):
+        raise DataError(
+            f"There is no tokenizer with the model{f' in {where}' if where else ', which comes from no folder'}: save "
+            "that which it was trained with beside its weights. (--tokenizer is for a new language's own vocabulary.)"
+        )
+    return tokenizer_of(model, None)
+
+
 def _begun(options: ExtendOptions, arguments: TrainingArguments, data: Mapping[str, Any]) -> Start:
     """The run's folder is claimed for a run that reads these data, and people know where it is."""
     with arguments.main_process_first(local=False, desc="the run's folder"):
@@ -138,11 +152,16 @@ def _by_translations(
     code = options.language
     pairs = read_pairs(source, code, model.languages)
     train, dev = held_out(pairs, options.dev_fraction, options.seed)
-    if not dev or not train:
+    if not dev:
         raise DataError(f"{source} has {counted(len(pairs), 'pair')}: a tenth is held out, so 10 are the least.")
-    known = tokenizer_of(model, None)
+    if not train:
+        raise DataError(
+            f"{source} repeats {counted(len({pair.text for pair in dev}), 'sentence')}: none is left to learn."
+        )
+    known = _shared_tokenizer(model)
     arguments = arguments_of(options)
-    data = {"parallel": source_hash(source)} | contents.base(options.model, before)
+    batches = batches_of(len(train), arguments, options)
+    data = {"parallel": pairs_hash(pairs)} | contents.base(options.model, before)
     start = _begun(options, arguments, data)
     model.to(arguments.device)  # type: ignore[arg-type]
     read = [encoded(model, part, options) for part in (train, dev)]
@@ -150,11 +169,14 @@ def _by_translations(
     beginning.add(model, code)
     sentences, measured = (Aligned(*part, model.languages.index(code), model.config.pad_token_id) for part in read)
     print_trainable(model.set_trainable(options.trainable, languages=None if options.trainable == "all" else [code]))
-    teachers = dict.fromkeys(language for pair in dev for language in pair.translations)
+    # The sentences are in pieces of the shared vocabulary: those that read it can read them, teachers first.
+    readers = [each for each in model.languages if each not in model.config.vocabularies and each != code]
+    taught = dict.fromkeys(language for pair in dev for language in pair.translations)
+    teachers = [each for each in taught if each in readers] or readers
     existing = {each: measured.scores(model, each) for each in teachers}
     best = max(existing, key=lambda each: existing[each]["retrieval"])
     at_start = measured.scores(model)
-    steps = align(model, sentences, measured, arguments, options, start)
+    steps = align(model, sentences, measured, batches, arguments, options, start)
     model.eval()
     after = measured.scores(model)
     metrics = {"steps": steps, "existing": existing, "best_existing": best, "start": at_start, "after": after}
@@ -181,7 +203,7 @@ def _by_masked_words(
     code = options.language
     files = _found(place, code)
     train_text, dev_text = _split(options, code, files)
-    known = tokenizer_of(model, None)
+    known = _shared_tokenizer(model)
     own = load_tokenizer(options.tokenizer) if options.tokenizer is not None else None
     if own is not None:
         check_tokenizer(model, own.backend_tokenizer.to_str(), len(own))

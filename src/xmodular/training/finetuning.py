@@ -62,6 +62,7 @@ from xmodular.vocabulary import fingerprint
 
 # How long a run is where nothing is said. A few rows want more passes (Mosbach et al. 2021).
 _PASSES, _FEWEST_STEPS = 5, 200
+_APART = 10  # steps between validations there, at least: of few rows, passes are short and validation rows may be many
 # Options that decide what is trained here, though they do not elsewhere: the best weights are chosen among those that
 # were validated.
 _DECISIVE = ("eval_every",)
@@ -313,7 +314,8 @@ def _train(
 ) -> Progress:
     """Train, from a checkpoint if there is one; the model is then the best one that was validated."""
     arguments.max_steps = batches.steps
-    arguments.eval_steps = options.eval_every or batches.per_pass
+    apart = _APART if options.epochs is None and options.max_steps is None else 1
+    arguments.eval_steps = options.eval_every or max(batches.per_pass, apart)
     arguments.save_steps = options.save_every or batches.steps
     for name, value in schedule(options.schedule, batches.steps).items():
         setattr(arguments, name, value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,6 +66,14 @@ def read_pairs(source: str, code: str, languages: Sequence[str]) -> list[Pair]:
     if not pairs:
         raise DataError(f"{source} has no rows.")
     return pairs
+
+
+def pairs_hash(pairs: Sequence[Pair]) -> str:
+    """A checksum of pairs in their order, wherever they stand: a folder and a data set on the Hub are no file."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(json.dumps([pair.text, sorted(pair.translations.items())]).encode())
+    return digest.hexdigest()
 
 
 def _codes(place: str, values: Mapping[str, object], code: str, languages: Sequence[str]) -> dict[str, str]:
