@@ -254,6 +254,22 @@ def test_an_output_is_held_by_one(tmp_path: Path) -> None:
     assert not (tmp_path / "deep").exists()  # made for the lock alone
 
 
+def test_a_folder_that_goes_meanwhile_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process makes the output's folder for its lock, and removes it between two looks of ours."""
+    real, told = Path.mkdir, []
+
+    def mkdir(self: Path, *args: Any, **kwargs: Any) -> None:
+        if not told:
+            told.append(self)
+            raise FileExistsError(17, "File exists")
+        real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with held(tmp_path / "deep" / "out"):
+        assert told
+        assert (tmp_path / "deep").is_dir()
+
+
 def test_the_root_is_no_output() -> None:
     with pytest.raises(ConfigurationError, match="root of all folders"):
         _take(Path("/"))

@@ -40,6 +40,7 @@ RESULTS = (
 # They say what a folder holds, so they come last.
 _MARKS = {_CONFIG, "options.json", "results.json"}
 
+_TRIES = 100  # to make a folder that another process removes meanwhile
 _HELD: dict[Path, int] = {}  # places, and the threads that hold them
 
 
@@ -69,11 +70,7 @@ def held(output: str | Path, *, wait: bool = False) -> Iterator[None]:
     if not place.name:
         raise ConfigurationError(f"{output} is the root of all folders: name one in it.")
     made = [each for each in place.parents if not each.exists()]
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        why = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror or error
-        raise ConfigurationError(f"{output} cannot be made: {why}.") from error
+    _make(place.parent, output)
     release = _lock(place, output, wait)
     _HELD[place] = threading.get_ident()
     try:
@@ -85,6 +82,26 @@ def held(output: str | Path, *, wait: bool = False) -> Iterator[None]:
         with suppress(OSError):  # the first that is not empty stays, and those above it
             for folder in made:
                 folder.rmdir()
+
+
+def _make(folder: Path, output: str | Path) -> None:
+    """Make the folder of an output.
+
+    Raises:
+        ConfigurationError: it cannot be made.
+    """
+    for _ in range(_TRIES):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+        except OSError as error:
+            why = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror or error
+            wrong = ConfigurationError(f"{output} cannot be made: {why}.")
+            there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+            # Who held the output before may just have removed a folder that was made for the lock alone.
+            if not isinstance(error, (FileExistsError, FileNotFoundError)) or not there.is_dir():
+                raise wrong from error
+    raise wrong
 
 
 def is_covered(path: Path) -> bool:
