@@ -211,19 +211,17 @@ def batches_of(pairs: int, arguments: TrainingArguments, options: ExtendOptions)
     Raises:
         ConfigurationError: a step has more batches than there are pairs.
     """
-    batches = Passes(
+    return Passes(
         pairs,
         options.batch_size,
         options.accumulation,
         epochs=options.epochs,
         steps=options.max_steps,
+        fewest=_FEWEST_STEPS,
         seed=options.seed,
         rank=arguments.process_index,
         ranks=arguments.world_size,
     )
-    if options.max_steps is None:
-        batches.steps = max(batches.steps, _FEWEST_STEPS)
-    return batches
 
 
 def align(

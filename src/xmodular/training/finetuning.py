@@ -136,12 +136,11 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         options.accumulation,
         epochs=options.epochs or _PASSES,
         steps=options.max_steps,
+        fewest=0 if options.epochs else _FEWEST_STEPS,
         seed=options.seed,
         rank=arguments.process_index,
         ranks=arguments.world_size,
     )
-    if options.epochs is None and options.max_steps is None:
-        batches.steps = max(batches.steps, _FEWEST_STEPS)
     with arguments.main_process_first(local=False, desc="the run's folder"):
         facts = {**_facts(rows, dev_rows), **origin, contents.TOKENIZER: fingerprint(tokenizer)}
         first = arguments.process_index == 0

@@ -24,6 +24,7 @@ class Passes(Sampler[list[int]]):
         batches: batches a step, of one process.
         epochs: passes.
         steps: steps of the run, instead of `epochs`.
+        fewest: steps at least, where `epochs` decides.
         seed: of the orders.
         rank: which process this is.
         ranks: how many there are.
@@ -44,6 +45,7 @@ class Passes(Sampler[list[int]]):
         *,
         epochs: float,
         steps: int | None = None,
+        fewest: int = 0,
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
@@ -62,7 +64,7 @@ class Passes(Sampler[list[int]]):
             )
         left = size % (at_once * rows)
         self.per_pass = size // (at_once * rows) + (left >= at_once)
-        self.steps = steps if steps is not None else math.ceil(epochs * self.per_pass)
+        self.steps = steps if steps is not None else max(fewest, math.ceil(epochs * self.per_pass))
 
     def __len__(self) -> int:
         return self.steps * self.batches
