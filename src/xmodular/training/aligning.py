@@ -19,17 +19,15 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import TrainingArguments
 
-from xmodular.console import console, counted, progress, quiet_transformers
+from xmodular.console import console, counted, progress
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import ExtendOptions
-from xmodular.tasks import Encoding, collate, load_saved, longest, predict_logits, tokenizer_of
-from xmodular.training.checkpoints import checkpoint_step
-from xmodular.training.corpus import schedule
-from xmodular.training.log import RunLog
+from xmodular.tasks import Encoding, collate, longest, predict_logits, tokenizer_of
+from xmodular.training.corpus import intervals_of
+from xmodular.training.fitting import fit
 from xmodular.training.pairs import Pair
 from xmodular.training.passes import Passes
 from xmodular.training.runs import Start
-from xmodular.training.trainer import RoutedTrainer
 
 _FEWEST_STEPS = 300  # of a run whose length is given in passes: pairs are few
 _LINES, _FEWEST_LINES = 100, 10  # of held-out text whose states are compared
@@ -128,21 +126,12 @@ def _found(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-class _Aligner(RoutedTrainer):
-    """Trains on squared distances to targets; the mean is over the sentences of a step in all processes."""
-
-    loss_is_scaled_for_ga = True
-
-    def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        batch = dict(inputs)
-        targets = batch.pop("targets")
-        output = model(**batch)
-        distances = (_mean(output.last_hidden_state, batch["attention_mask"]) - targets).square().sum()
-        # The gradients of several processes are averaged.
-        loss = distances * self.args.world_size / num_items_in_batch
-        return (loss, output) if return_outputs else loss
+def _distance(model: nn.Module, batch: dict[str, Any], items: Tensor) -> Tensor:
+    """The squared distances of a batch's states to their targets, divided by the sentences of a step."""
+    targets = batch.pop("targets")
+    states = model(**batch).last_hidden_state
+    distance: Tensor = (_mean(states, batch["attention_mask"]) - targets).square().sum() / items
+    return distance
 
 
 def encoded(
@@ -247,27 +236,20 @@ def align(
     Returns:
         The steps of the run.
     """
-    encoder: Any = model.base_model
-    arguments.max_steps = batches.steps
-    for name, value in schedule(options.schedule, batches.steps, options.decay).items():
-        setattr(arguments, name, value)
     console.print(f"Training on {counted(len(train), 'pair')}, {counted(batches.steps, 'step')}")
-    if start.checkpoint is not None and checkpoint_step(start.checkpoint) >= batches.steps:
-        console.print(f"All {batches.steps} steps were done before.")
-        encoder.load_state_dict(load_saved(start.checkpoint).state_dict())
-        return batches.steps
-    trainer = _Aligner(
-        model=encoder,
-        args=arguments,
-        train_dataset=train,
-        data_collator=train.batch,
-        batches=batches,
+    fit(
+        model.base_model,
+        train,
+        train.batch,
+        batches,
+        options,
+        arguments,
+        start.checkpoint,
+        batches.steps,
+        intervals=intervals_of(options),
+        loss=_distance,
         validate=lambda: dev.scores(model),
-        log=RunLog(options.output_dir / "log.jsonl"),
-        items=lambda batch: len(batch["lang_ids"]),
     )
-    with quiet_transformers():
-        trainer.train(str(start.checkpoint) if start.checkpoint else None)
     return batches.steps
 
 

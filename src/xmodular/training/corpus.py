@@ -1,13 +1,12 @@
-"""What pretraining and adding a language have in common: arguments, lines, blocks, masks, the schedule."""
+"""What pretraining and adding a language have in common: lines, blocks, masks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from transformers import PreTrainedTokenizerFast, TrainingArguments
+from transformers import PreTrainedTokenizerFast
 
 from xmodular.console import console, progress
 from xmodular.data import (
@@ -24,23 +23,15 @@ from xmodular.data import (
     word_starts,
 )
 from xmodular.errors import NoTextError
-from xmodular.options import LanguageModelOptions, Schedule
-from xmodular.training.trainer import training_arguments
+from xmodular.options import LanguageModelOptions
+from xmodular.training.trainer import Intervals
 
 _BYTES_A_TOKEN = 4  # of validation text: near the truth for large vocabularies, and the same for all
 
 
-def arguments_of(options: LanguageModelOptions) -> TrainingArguments:
-    """transformers' arguments, with validation and checkpoints by the options."""
-    return training_arguments(
-        options,
-        eval_strategy="steps" if options.eval_every else "no",
-        eval_steps=options.eval_every,
-        save_strategy="steps" if options.save_every else "no",
-        save_steps=options.save_every or 500,
-        save_total_limit=options.keep_checkpoints or None,
-        dataloader_num_workers=options.workers,
-    )
+def intervals_of(options: LanguageModelOptions) -> Intervals:
+    """When a run validates and saves."""
+    return Intervals(options.eval_every, options.save_every, options.keep_checkpoints)
 
 
 def text_of(
@@ -108,21 +99,3 @@ def collator(
         word_starts=word_starts(tokenizer) if options.whole_words else None,
         seed=seed,
     )
-
-
-def schedule(name: Schedule, steps: int, decay: float = 0.0) -> dict[str, Any]:
-    """The learning rate's schedule, in transformers' terms.
-
-    Args:
-        name: of the schedule.
-        steps: steps of the run.
-        decay: share of them in which "wsd" falls.
-    """
-    if name == "wsd":
-        falling = {"num_decay_steps": max(1, round(decay * steps)), "decay_type": "linear"}
-        return {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": falling}
-    if name == "polynomial":
-        return {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": 2.0, "lr_end": 0.0}}
-    if name == "constant":
-        return {"lr_scheduler_type": "constant_with_warmup"}
-    return {"lr_scheduler_type": name}

@@ -17,7 +17,7 @@ from rich.table import Table
 from transformers import PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from xmodular.configuration import XmodConfig
-from xmodular.console import compact, console, counted, quiet_transformers
+from xmodular.console import compact, console, counted
 from xmodular.data import (
     Batches,
     BlockCache,
@@ -42,13 +42,12 @@ from xmodular.pieces import start_rows
 from xmodular.tasks import given_model, load_saved, tokenizer_of
 from xmodular.training import contents
 from xmodular.training.aligning import Aligned, align, batches_of, compared, encoded, print_nearness
-from xmodular.training.checkpoints import checkpoint_step
-from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
+from xmodular.training.arguments import training_arguments
+from xmodular.training.corpus import blocks_of, collator, intervals_of, measured_of, print_lines, text_of
+from xmodular.training.fitting import fit
 from xmodular.training.growing import Beginning, save
-from xmodular.training.log import RunLog
 from xmodular.training.pairs import held_out, pairs_hash, read_pairs
 from xmodular.training.runs import Run, Start, begin, check_made, print_trainable, sources_of_run
-from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
 from xmodular.vocabulary import fingerprint, is_with_tokenizer, load_tokenizer, save_tokenizer, train_tokenizer
 
@@ -159,7 +158,7 @@ def _by_translations(
             f"{source} repeats {counted(len({pair.text for pair in dev}), 'sentence')}: none is left to learn."
         )
     known = _shared_tokenizer(model)
-    arguments = arguments_of(options)
+    arguments = training_arguments(options, dataloader_num_workers=options.workers)
     batches = batches_of(len(train), arguments, options)
     data = {"parallel": pairs_hash(pairs)} | contents.base(options.model, before)
     start = _begun(options, arguments, data)
@@ -207,7 +206,7 @@ def _by_masked_words(
     own = load_tokenizer(options.tokenizer) if options.tokenizer is not None else None
     if own is not None:
         check_tokenizer(model, own.backend_tokenizer.to_str(), len(own))
-    arguments = arguments_of(options)
+    arguments = training_arguments(options, dataloader_num_workers=options.workers)
     first = arguments.process_index == 0
     validation_files = {} if options.dev_text is None else {code: dev_text.files}
     data = contents.texts({code: files}, validation_files) | contents.base(options.model, before)
@@ -255,25 +254,18 @@ def _by_masked_words(
     steps = options.max_steps or math.ceil(
         options.epochs * len(blocks.blocks) / (options.batch_size * options.accumulation * arguments.world_size)
     )
-    arguments.max_steps = steps
-    for name, value in schedule(options.schedule, steps, options.decay).items():
-        setattr(arguments, name, value)
-    trainer = RoutedTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=MixedBlocks([blocks], {code: lang_id}),
-        data_collator=collator(options, tokenizer, seed=options.seed),
-        batches=_batches(options, blocks, arguments),
+    fit(
+        model,
+        MixedBlocks([blocks], {code: lang_id}),
+        collator(options, tokenizer, seed=options.seed),
+        _batches(options, blocks, arguments, steps),
+        options,
+        arguments,
+        start.checkpoint,
+        steps,
+        intervals=intervals_of(options),
         validate=validation,
-        log=RunLog(options.output_dir / "log.jsonl"),
     )
-    if start.checkpoint is not None and checkpoint_step(start.checkpoint) >= steps:
-        console.print(f"All {steps} steps were done before.")
-        model.load_state_dict(load_saved(start.checkpoint).state_dict())
-    else:
-        with quiet_transformers():
-            trainer.train(str(start.checkpoint) if start.checkpoint else None)
-    model.eval()
     metrics: dict[str, Any] = {
         "steps": steps,
         "existing": existing,
@@ -284,7 +276,7 @@ def _by_masked_words(
     }
     _print_scores(code, metrics)
     run = Run(model, known, options.output_dir, metrics)
-    if trainer.is_world_process_zero():
+    if arguments.process_index == 0:
         scores = [
             {
                 "metric": "bits_per_character",
@@ -345,8 +337,8 @@ def _trained_tokenizer(
     return tokenizer
 
 
-def _batches(options: ExtendOptions, blocks: LanguageBlocks, arguments: TrainingArguments) -> Batches:
-    batches = arguments.max_steps * options.accumulation * arguments.world_size
+def _batches(options: ExtendOptions, blocks: LanguageBlocks, arguments: TrainingArguments, steps: int) -> Batches:
+    batches = steps * options.accumulation * arguments.world_size
     draws = LanguageSampler(
         [len(blocks.blocks)], [int(blocks.lengths.sum())], batches * options.batch_size, options.seed, alpha=1.0
     )

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 
 from xmodular.configuration import XmodConfig, read_config
-from xmodular.console import console, counted, quiet_transformers
-from xmodular.errors import ConfigurationError, TrainingError, speaking
+from xmodular.console import console, counted
+from xmodular.errors import ConfigurationError, speaking
 from xmodular.files import write_text
 from xmodular.modeling import ParameterGroup, XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
@@ -29,7 +28,6 @@ from xmodular.tasks import (
     fit_head,
     given_model,
     load_model,
-    load_saved,
     longest,
     read_labels,
     task_named,
@@ -38,15 +36,14 @@ from xmodular.tasks import (
 from xmodular.tasks.heads import names_in
 from xmodular.tasks.labels import spread
 from xmodular.training import contents
+from xmodular.training.arguments import training_arguments
 from xmodular.training.card import card
-from xmodular.training.checkpoints import damage, remove_checkpoints, saving
-from xmodular.training.corpus import schedule
+from xmodular.training.checkpoints import remove_checkpoints, saving
 from xmodular.training.doubts import doubts, learned_nothing
-from xmodular.training.log import RunLog
+from xmodular.training.fitting import Fit, fit
 from xmodular.training.passes import Passes
-from xmodular.training.runs import Run, Start, begin, print_trainable, save_run, sources_of_run
+from xmodular.training.runs import Run, begin, print_trainable, save_run, sources_of_run
 from xmodular.training.seeds import each_seed
-from xmodular.training.stopping import Best, Progress
 from xmodular.training.supervised import (
     Readings,
     Rows,
@@ -57,7 +54,7 @@ from xmodular.training.supervised import (
     training_codes,
     validation_codes,
 )
-from xmodular.training.trainer import RoutedTrainer, training_arguments
+from xmodular.training.trainer import Intervals
 from xmodular.vocabulary import fingerprint
 
 # How long a run is where nothing is said. A few rows want more passes (Mosbach et al. 2021).
@@ -113,7 +110,8 @@ def _listed(sources: Any, name: str) -> Any:
 
 def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None) -> Run:
     task = task_named(options.task)
-    arguments = _arguments(options)
+    betas = {"adam_beta1": options.adam_betas[0], "adam_beta2": options.adam_betas[1]}
+    arguments = training_arguments(options, adam_epsilon=options.adam_epsilon, **betas)
     check_apart(options.output_dir, sources_of_run(options), names=is_of_run)
     _check_unfinished(options)
     rows, dev_rows, labels = _rows(task, options, read_config(options.model) if given is None else given.config)
@@ -156,15 +154,26 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     groups = model.set_trainable(options.trainable)
     print_trainable(groups)
 
-    reached = _train(model, data, dev, labels, batches, arguments, options, start)
-    model.eval()
+    fitted = fit(
+        model,
+        data,
+        data.batch,
+        batches,
+        options,
+        arguments,
+        start.checkpoint,
+        batches.steps,
+        intervals=_intervals(options, batches),
+        validate=None if dev is None else lambda: dev.scores(model, labels),
+        head_rate=options.head_learning_rate,
+    )
     _note_down(model, task, commonest(codes), rows, dev_rows, options)
-    metrics: dict[str, Any] = {"steps": reached.step, "train_loss": reached.train_loss}
+    metrics: dict[str, Any] = {"steps": fitted.step, "train_loss": fitted.train_loss}
     if dev is not None:
-        metrics["best_step"] = reached.best
-        metrics["stopped_early"] = reached.step < batches.steps
+        metrics["best_step"] = fitted.best
+        metrics["stopped_early"] = fitted.step < batches.steps
         metrics["dev"] = dev.scores(model, labels)
-    at_the_end = {**metrics, "train_loss": _last_loss(options.output_dir, reached)}
+    at_the_end = {**metrics, "train_loss": _last_loss(options.output_dir, fitted)}
     if said := learned_nothing(task, data.examples, None if dev is None else dev.examples, labels, at_the_end, options):
         console.print(said)
         warnings.append(said)
@@ -174,14 +183,22 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     return run
 
 
-def _last_loss(folder: Path, reached: Progress) -> float:
+def _last_loss(folder: Path, fitted: Fit) -> float:
     """The last training loss that was logged; in a run too short for that, the mean one."""
     log = folder / "log.jsonl"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     for line in reversed(lines):
         with contextlib.suppress(ValueError, KeyError, TypeError):  # another program may have written there
             return float(json.loads(line)["loss"])
-    return reached.train_loss
+    return fitted.train_loss
+
+
+def _intervals(options: FinetuneOptions, batches: Passes) -> Intervals:
+    """When a run validates, saves and ends."""
+    apart = _APART if options.epochs is None and options.max_steps is None else 1
+    validate = options.eval_every or max(batches.per_pass, apart)
+    save = options.save_every or batches.steps
+    return Intervals(validate if options.validates else None, save, keep=1, best=True, patience=options.patience)
 
 
 def _rows(task: Task, options: FinetuneOptions, config: XmodConfig) -> tuple[Rows, Rows | None, list[str]]:
@@ -277,79 +294,6 @@ def _check_unfinished(options: FinetuneOptions) -> None:
     raise ConfigurationError(
         f"{options.output_dir} holds a finished run{gone}. Choose another folder, or --overwrite it."
     )
-
-
-def _arguments(options: FinetuneOptions) -> TrainingArguments:
-    """transformers' arguments, but for what depends on the number of steps."""
-    return training_arguments(
-        options,
-        adam_beta1=options.adam_betas[0],
-        adam_beta2=options.adam_betas[1],
-        adam_epsilon=options.adam_epsilon,
-        save_strategy="steps",  # what `Best` saves, and every so many steps
-        save_total_limit=1,  # besides the best
-        **(
-            {
-                "eval_strategy": "steps",
-                "eval_steps": options.eval_every or 1,
-                "metric_for_best_model": "eval_score",
-                "greater_is_better": True,
-            }
-            if options.validates
-            else {}
-        ),
-    )
-
-
-def _train(
-    model: XmodPreTrainedModel,
-    data: Readings,
-    dev: Readings | None,
-    labels: Sequence[str],
-    batches: Passes,
-    arguments: TrainingArguments,
-    options: FinetuneOptions,
-    start: Start,
-) -> Progress:
-    """Train, from a checkpoint if there is one; the model is then the best one that was validated."""
-    arguments.max_steps = batches.steps
-    apart = _APART if options.epochs is None and options.max_steps is None else 1
-    arguments.eval_steps = options.eval_every or max(batches.per_pass, apart)
-    arguments.save_steps = options.save_every or batches.steps
-    for name, value in schedule(options.schedule, batches.steps).items():
-        setattr(arguments, name, value)
-    reached = None if start.checkpoint is None else Progress.at(start.checkpoint, arguments.process_index)
-    if reached is None or not reached.is_over(batches.steps, options.patience):
-        trainer = RoutedTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=data,
-            data_collator=data.batch,
-            batches=batches,
-            validate=None if dev is None else lambda: dev.scores(model, labels),
-            log=RunLog(options.output_dir / "log.jsonl"),
-            items=data.items,
-            head_rate=options.head_learning_rate,
-            callbacks=[Best(options.patience)],
-        )
-        with quiet_transformers():
-            loss = trainer.train(str(start.checkpoint) if start.checkpoint else None).training_loss
-        if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
-            raise TrainingError(
-                f"After the last step, {trainer.state.global_step}, a weight is no finite number, so the model was not "
-                f"saved. Try a lower learning rate than {arguments.learning_rate:g}, or a longer warm-up."
-            )
-        reached = Progress(trainer.state.global_step, trainer.state.best_global_step or None, (), loss)
-        there = reached.step
-    else:
-        there = None
-    wanted = reached.best or reached.step
-    if wanted != there:
-        best = options.output_dir / "checkpoints" / f"checkpoint-{wanted}"
-        if (wrong := damage(best)) is not None:
-            raise TrainingError(f"The best weights, in {best}, are damaged: {wrong}. Start the same command again.")
-        model.load_state_dict(load_saved(best).state_dict())
-    return reached
 
 
 def _with_head(model: XmodPreTrainedModel, task: Task, labels: Sequence[str]) -> XmodPreTrainedModel:

@@ -19,10 +19,10 @@ from xmodular.options import FinetuneOptions
 from xmodular.outputs import check_apart, held, is_of_run, is_run
 from xmodular.tasks import load_saved, tokenizer_of
 from xmodular.training import contents
+from xmodular.training.arguments import training_arguments
 from xmodular.training.checkpoints import remove_checkpoints
 from xmodular.training.runs import Run, check_claim, claim, clear, is_finished, sources_of_run
 from xmodular.training.supervised import source_hash
-from xmodular.training.trainer import training_arguments
 
 _Train = Callable[[FinetuneOptions, XmodPreTrainedModel | None], Run]
 
