@@ -1,31 +1,38 @@
-"""What pretraining and adding a language have in common: lines, blocks, masks."""
+"""What pretraining and adding a language have in common: lines, blocks, batches, masks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, TrainingArguments
 
 from xmodular.console import console, progress
 from xmodular.data import (
+    Batches,
     BlockCache,
     CausalLMCollator,
     HubText,
     LanguageBlocks,
+    LanguageSampler,
     LineCounts,
     MaskedLMCollator,
     MeasuredText,
+    MixedBlocks,
     TextFiles,
     lines_table,
     measured_text,
     word_starts,
 )
 from xmodular.errors import NoTextError
-from xmodular.options import LanguageModelOptions
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.options import LanguageModelOptions, PretrainOptions
 from xmodular.training.trainer import Intervals
+from xmodular.training.validation import Validation
 
+_TRIAL = 50_000  # draws from which to tell how many fill a budget of tokens
 _BYTES_A_TOKEN = 4  # of validation text: near the truth for large vocabularies, and the same for all
 
 
@@ -84,6 +91,36 @@ def measured_of(
     return found
 
 
+def drawn_batches(
+    options: LanguageModelOptions, dataset: MixedBlocks, arguments: TrainingArguments, steps: int
+) -> Batches:
+    """This process's batches of the whole run: as the options of pretraining say, or of rows as they come."""
+    batches = steps * options.accumulation * arguments.world_size
+    mixed = options if isinstance(options, PretrainOptions) else None
+
+    def made(draws: int) -> Batches:
+        sampler = LanguageSampler(
+            [len(each.blocks) for each in dataset.languages],
+            [int(each.lengths.sum()) for each in dataset.languages],
+            draws,
+            options.seed,
+            alpha=mixed.alpha if mixed else 1.0,
+            alpha_end=mixed.alpha_end if mixed else None,
+            run=options.batch_size if mixed and mixed.mixing == "batch" else 1,
+        )
+        return Batches(
+            sampler,
+            batches,
+            options.batch_size,
+            budget=mixed.batch_tokens if mixed else None,
+            lengths=dataset.lengths,
+            rank=arguments.process_index,
+            ranks=arguments.world_size,
+        )
+
+    return made(math.ceil(batches * made(_TRIAL).mean_rows()))
+
+
 def collator(
     options: LanguageModelOptions, tokenizer: PreTrainedTokenizerFast, *, seed: int, causal: bool = False
 ) -> MaskedLMCollator | CausalLMCollator:
@@ -99,3 +136,17 @@ def collator(
         word_starts=word_starts(tokenizer) if options.whole_words else None,
         seed=seed,
     )
+
+
+def validation_of(
+    options: LanguageModelOptions,
+    model: XmodPreTrainedModel,
+    texts: Sequence[MeasuredText],
+    lang_ids: Mapping[str, int],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    causal: bool = False,
+) -> Validation:
+    """Measures a model on texts in pieces of a tokenizer, under masks that are none of the training's."""
+    masks = collator(options, tokenizer, seed=options.seed + 1, causal=causal)
+    return Validation(model, texts, lang_ids, masks, unk_id=tokenizer.unk_token_id, batch_size=options.batch_size)

@@ -36,11 +36,11 @@ from xmodular.tasks import (
 from xmodular.tasks.heads import names_in
 from xmodular.tasks.labels import spread
 from xmodular.training import contents
-from xmodular.training.arguments import training_arguments
 from xmodular.training.card import card
 from xmodular.training.checkpoints import remove_checkpoints, saving
 from xmodular.training.doubts import doubts, learned_nothing
 from xmodular.training.fitting import Fit, fit
+from xmodular.training.optimising import training_arguments
 from xmodular.training.passes import Passes
 from xmodular.training.runs import Run, begin, print_trainable, save_run, sources_of_run
 from xmodular.training.seeds import each_seed
@@ -110,17 +110,13 @@ def _listed(sources: Any, name: str) -> Any:
 
 def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None) -> Run:
     task = task_named(options.task)
-    betas = {"adam_beta1": options.adam_betas[0], "adam_beta2": options.adam_betas[1]}
-    arguments = training_arguments(options, adam_epsilon=options.adam_epsilon, **betas)
+    arguments = training_arguments(options)
     check_apart(options.output_dir, sources_of_run(options), names=is_of_run)
     _check_unfinished(options)
     rows, dev_rows, labels = _rows(task, options, read_config(options.model) if given is None else given.config)
     origin = contents.base(options.model, given)
-    set_seed(options.seed)
-    model = _with_head(given, task, labels) if given is not None else load_model(options.model, task, labels)
+    model = _with_options(task, labels, options, given)
     labels = read_labels(model) if labels else labels
-    _set_dropout(model, options.classifier_dropout)
-    _set_pooling(model, options.pooling)
     codes = training_codes(rows, options.language, model)
     tokenizer = tokenizer_of(model, options.tokenizer)  # a language's own one is saved with its weights
     data = readings(task, rows.examples, codes, labels, model, options)
@@ -128,19 +124,11 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     if dev_rows is not None:
         dev_codes = validation_codes(dev_rows, rows, codes, options.language, model)
         dev = readings(task, dev_rows.examples, dev_codes, labels, model, options)
-    batches = Passes(
-        len(data),
-        options.batch_size,
-        options.accumulation,
-        epochs=options.epochs or _PASSES,
-        steps=options.max_steps,
-        fewest=0 if options.epochs else _FEWEST_STEPS,
-        seed=options.seed,
-        rank=arguments.process_index,
-        ranks=arguments.world_size,
-    )
+    fewest = 0 if options.epochs else _FEWEST_STEPS
+    batches = Passes.of(options, arguments, len(data), options.epochs or _PASSES, fewest)
     with arguments.main_process_first(local=False, desc="the run's folder"):
-        facts = {**_facts(rows, dev_rows), **origin, contents.TOKENIZER: fingerprint(tokenizer)}
+        sources = {use: list(part.sources) for use, part in (("train", rows), ("dev", dev_rows)) if part is not None}
+        facts = {**sources, **origin, contents.TOKENIZER: fingerprint(tokenizer)}
         first = arguments.process_index == 0
         start = begin(options, arguments.world_size, decisive=_DECISIVE, data=facts, first=first)
     console.print(
@@ -161,7 +149,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         batches,
         options,
         arguments,
-        start.checkpoint,
+        start,
         batches.steps,
         intervals=_intervals(options, batches),
         validate=None if dev is None else lambda: dev.scores(model, labels),
@@ -170,9 +158,8 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     _note_down(model, task, commonest(codes), rows, dev_rows, options)
     metrics: dict[str, Any] = {"steps": fitted.step, "train_loss": fitted.train_loss}
     if dev is not None:
-        metrics["best_step"] = fitted.best
-        metrics["stopped_early"] = fitted.step < batches.steps
-        metrics["dev"] = dev.scores(model, labels)
+        stopped_early = fitted.step < batches.steps
+        metrics |= {"best_step": fitted.best, "stopped_early": stopped_early, "dev": dev.scores(model, labels)}
     at_the_end = {**metrics, "train_loss": _last_loss(options.output_dir, fitted)}
     if said := learned_nothing(task, data.examples, None if dev is None else dev.examples, labels, at_the_end, options):
         console.print(said)
@@ -304,32 +291,25 @@ def _with_head(model: XmodPreTrainedModel, task: Task, labels: Sequence[str]) ->
     return model
 
 
-def _set_dropout(model: XmodPreTrainedModel, share: float | None) -> None:
-    """Set the dropout of the task head."""
-    if share is None:
-        return
-    model.config.classifier_dropout = share
-    for part in (model, getattr(model, "classifier", None)):
-        if isinstance(dropout := getattr(part, "dropout", None), nn.Dropout):
-            dropout.p = share
-
-
-def _set_pooling(model: XmodPreTrainedModel, pooling: str | None) -> None:
-    """Set what the classification head reads.
+def _with_options(
+    task: Task, labels: Sequence[str], options: FinetuneOptions, given: XmodPreTrainedModel | None
+) -> XmodPreTrainedModel:
+    """The model to train, with the dropout and the pooling of the task head that are asked for.
 
     Raises:
-        ConfigurationError: the task has no head that reads a whole text.
+        ConfigurationError: the model is not for the task, or the task has no head that reads a whole text.
     """
-    if pooling is None:
-        return
-    if not isinstance(model, XmodForSequenceClassification):
-        raise ConfigurationError(f"--pooling {pooling} is for classify and regress, whose heads read a whole text.")
-    model.config.classifier_pooling = pooling
-
-
-def _facts(rows: Rows, dev: Rows | None) -> dict[str, Any]:
-    """What a run that goes on must find again of its rows."""
-    facts: dict[str, Any] = {"train": list(rows.sources)}
-    if dev is not None:
-        facts["dev"] = list(dev.sources)
-    return facts
+    set_seed(options.seed)
+    model = load_model(options.model, task, labels) if given is None else _with_head(given, task, labels)
+    if options.classifier_dropout is not None:
+        model.config.classifier_dropout = options.classifier_dropout
+        for part in (model, getattr(model, "classifier", None)):
+            if isinstance(dropout := getattr(part, "dropout", None), nn.Dropout):
+                dropout.p = options.classifier_dropout
+    if options.pooling is not None:
+        if not isinstance(model, XmodForSequenceClassification):
+            raise ConfigurationError(
+                f"--pooling {options.pooling} is for classify and regress, whose heads read a whole text."
+            )
+        model.config.classifier_pooling = options.pooling
+    return model

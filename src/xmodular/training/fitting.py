@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +15,11 @@ from xmodular.errors import TrainingError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, LanguageModelOptions
 from xmodular.tasks import load_saved
-from xmodular.training.arguments import schedule
 from xmodular.training.checkpoints import damage
 from xmodular.training.log import RunLog
-from xmodular.training.trainer import Intervals, Loss, RoutedTrainer, own_loss
+from xmodular.training.optimising import schedule
+from xmodular.training.runs import Start
+from xmodular.training.trainer import RoutedTrainer
 
 
 @dataclass(frozen=True)
@@ -46,33 +46,22 @@ def fit(
     batches: Iterable[list[Any]],
     options: LanguageModelOptions | FinetuneOptions,
     arguments: TrainingArguments,
-    checkpoint: Path | None,
+    start: Start,
     steps: int,
     *,
-    intervals: Intervals,
-    loss: Loss = own_loss,
-    validate: Callable[[], Mapping[str, float]] | None = None,
-    sharded: bool = False,
-    head_rate: float | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    **how: Any,
 ) -> Fit:
     """Train a model, unless its run was done before, and give it the weights to keep.
 
     Args:
-        model: an `XmodPreTrainedModel`, of which what is to train is set; it is trained in place.
-        dataset: what the batches are drawn from.
-        collate: makes a batch of what is drawn.
-        batches: this process's batches of the run.
+        model, dataset, collate, batches: as for `RoutedTrainer`.
         options: of the run.
         arguments: as `training_arguments` makes them of the options.
-        checkpoint: where the run goes on from; None: at the first step.
+        start: how the run starts.
         steps: of the whole run.
-        intervals: when to validate, save and end.
-        loss: of a batch, divided by the items of a step.
-        validate: gives metrics of the model in evaluation mode.
-        sharded: whether the model is to be sharded over the processes.
-        head_rate: peak learning rate of the task head; None takes that of the rest.
         callbacks: are told what happens.
+        how: what `RoutedTrainer` takes besides.
 
     Raises:
         TrainingError: the loss or a weight is no finite number any more, or a checkpoint cannot be written or read.
@@ -80,36 +69,25 @@ def fit(
     decay = options.decay if isinstance(options, LanguageModelOptions) else 0.0
     for name, value in {"max_steps": steps, **schedule(options.schedule, steps, decay)}.items():
         setattr(arguments, name, value)
+    told = [RunLog(options.output_dir / "log.jsonl"), *callbacks]
     trainer = RoutedTrainer(
-        model=model,
-        args=arguments,
-        dataset=dataset,
-        collate=collate,
-        batches=batches,
-        intervals=intervals,
-        loss=loss,
-        validate=validate,
-        checkpoint=checkpoint,
-        sharded=sharded,
-        head_rate=head_rate,
-        callbacks=[RunLog(options.output_dir / "log.jsonl"), *callbacks],
+        model, arguments, dataset, collate, batches, checkpoint=start.checkpoint, callbacks=told, **how
     )
     state = trainer.state
-    if trainer.is_over:
+    if was_over := trainer.is_over:
         if state.global_step >= steps:
             console.print(f"All {steps} steps were done before.")
-        trained = None
     else:
         with quiet_transformers():
             trainer.train()
         model = trainer.whole_model()
-        trained = state.global_step
         if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
             raise TrainingError(
-                f"After the last step, {trained}, a weight is no finite number, so the model was not saved. Try a "
-                f"lower learning rate than {arguments.learning_rate:g}, or a longer warm-up."
+                f"After the last step, {state.global_step}, a weight is no finite number, so the model was not saved. "
+                f"Try a lower learning rate than {arguments.learning_rate:g}, or a longer warm-up."
             )
-    if (kept := state.best_global_step or state.global_step) != trained:
+    kept = state.best_global_step or state.global_step
+    if was_over or kept != state.global_step:
         saved = options.output_dir / "checkpoints" / f"checkpoint-{kept}"
         if (wrong := damage(saved)) is not None:
             raise TrainingError(f"The best weights, in {saved}, are damaged: {wrong}. Start the same command again.")

@@ -10,33 +10,31 @@ import json
 import math
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from accelerate.utils import gather, load
+from accelerate.utils import gather, load, wait_for_everyone
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, get_scheduler, set_seed
+from transformers.trainer_utils import speed_metrics
 
-from xmodular.console import console
 from xmodular.errors import TrainingError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.threads import one_is_enough
-from xmodular.modeling.trainable import parameter_group
 from xmodular.tasks import load_saved
 from xmodular.training.checkpoints import STAGING, last_checkpoint, publish, saving
+from xmodular.training.optimising import new_optimizer, take_up
 from xmodular.training.pace import Progress
 from xmodular.training.sharding import Shards
-
-Loss = Callable[[nn.Module, dict[str, Any], Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,13 @@ class Intervals:
     patience: int | None = None
 
 
-def without_gain(history: Sequence[Mapping[str, Any]]) -> int:
+def _without_gain(history: Sequence[Mapping[str, Any]]) -> int:
     """How many validations in a log have passed since the one with the best score (the first of equals)."""
     scores = [line["eval_score"] for line in history if "eval_score" in line]
     return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
 
-def items_of(batch: Mapping[str, Any]) -> int:
+def _items(batch: Mapping[str, Any]) -> int:
     """What the loss of a batch is a mean over: labels that are not ignored, or rows."""
     labels = batch.get("labels")
     if labels is None or labels.is_floating_point():
@@ -79,74 +77,59 @@ def own_loss(model: nn.Module, batch: dict[str, Any], items: Tensor) -> Tensor:
     return loss
 
 
+@dataclass(eq=False)
 class RoutedTrainer:
     """Trains a model, alone or as one of several processes that hold it whole or in shards.
 
-    Args:
-        model: the model; it is trained in place.
+    Attributes:
+        model: the model, of which what is to train is set; it is trained in place.
         args: machine, optimiser and schedule; ``max_steps`` says how long the run is.
         dataset: what the batches are drawn from.
         collate: makes a batch of what is drawn.
         batches: this process's batches of the run, all of them.
         intervals: when to validate, save and end.
-        loss: of a batch, divided by the items of the step; default: the model's own.
-        validate: gives metrics of the model in evaluation mode, without the ``eval_`` prefix.
         checkpoint: where the run goes on from; None: at the first step.
+        loss: of a batch, divided by the items of a step.
+        validate: gives metrics of the model in evaluation mode, without the ``eval_`` prefix.
         sharded: whether the model is to be sharded over the processes.
         head_rate: peak learning rate of the task head; None takes that of the rest.
-        callbacks: are told what happens.
+        callbacks: are told what happens, in the first process.
+        state: how far the run is, and its log.
+        tokens: what all processes had read at the last log, padding not counted.
     """
 
-    lr_scheduler: Any
+    model: Any
+    args: TrainingArguments
+    dataset: Dataset[Any]
+    collate: Callable[[list[Any]], dict[str, Any]]
+    batches: Iterable[list[Any]]
+    intervals: Intervals
+    checkpoint: Path | None = None
+    loss: Callable[[nn.Module, dict[str, Any], Tensor], Tensor] = own_loss
+    validate: Callable[[], Mapping[str, float]] | None = None
+    sharded: bool = False
+    head_rate: float | None = None
+    callbacks: Sequence[TrainerCallback] = ()
+    state: TrainerState = field(init=False, default_factory=TrainerState)
+    tokens: int = field(init=False, default=0)
 
-    def __init__(
-        self,
-        *,
-        model: XmodPreTrainedModel,
-        args: TrainingArguments,
-        dataset: Dataset[Any],
-        collate: Callable[[list[Any]], dict[str, Any]],
-        batches: Iterable[list[Any]],
-        intervals: Intervals,
-        loss: Loss = own_loss,
-        validate: Callable[[], Mapping[str, float]] | None = None,
-        checkpoint: Path | None = None,
-        sharded: bool = False,
-        head_rate: float | None = None,
-        callbacks: Sequence[TrainerCallback] = (),
-    ) -> None:
-        self.model: Any = model.to(args.device)  # type: ignore[arg-type]
-        self.args = args
-        self.dataset = dataset
-        self.collate = collate
-        self.batches = batches
-        self.intervals = intervals
-        self.loss = loss
-        self.validate = validate
-        self.checkpoint = checkpoint
-        self.sharded = sharded
-        self.head_rate = head_rate
-        self.callbacks = [Progress(lambda: self.tokens), *callbacks]
+    def __post_init__(self) -> None:
+        args = self.args
+        self.model = self.model.to(args.device)
+        self.callbacks = [Progress(lambda: self.tokens), *self.callbacks] if args.should_save else []
         self.shards: Shards | None = None
         self.scaler = torch.amp.GradScaler(args.device.type, enabled=args.fp16)
-        self.state = TrainerState(is_world_process_zero=self.is_first)
-        self.seen: Any = None  # tokens of this process, padding not counted; a tensor after the first step
-        self.tokens = 0  # those of all processes at the last log
+        self.seen: Any = None  # tokens of this process; a tensor after the first step: reading it makes a GPU wait
         # The sum of this process's losses since the last log, the step of that, and the sum of what was logged.
         self.unlogged, self.last_log, self.logged = torch.tensor(0.0, device=args.device), 0, 0.0
-        if checkpoint is not None:
-            self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-            self.state.is_world_process_zero = self.is_first
-            sums = json.loads((checkpoint / f"loss-{args.process_index}.json").read_text(encoding="utf-8"))
+        if self.checkpoint is not None:
+            self.state = TrainerState.load_from_json(str(self.checkpoint / "trainer_state.json"))
+            sums = json.loads((self.checkpoint / f"loss-{args.process_index}.json").read_text(encoding="utf-8"))
             self.unlogged.fill_(sums["since_last_log"])
             self.last_log, self.logged = sums["last_log"], sums["before"]
         self.state.max_steps = args.max_steps
+        self.waited = _without_gain(self.state.log_history)
         set_seed(args.seed)
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this is the first process, which writes for all."""
-        return self.args.process_index == 0
 
     def whole_model(self) -> XmodPreTrainedModel:
         """The trained model, put together if it is sharded (all processes must call this then)."""
@@ -161,9 +144,8 @@ class RoutedTrainer:
     @property
     def is_over(self) -> bool:
         """Whether no step is left, or too many validations have passed without a better one."""
-        patience, state = self.intervals.patience, self.state
-        has_waited = patience is not None and without_gain(state.log_history) >= patience
-        return has_waited or state.global_step >= self.args.max_steps
+        patience = self.intervals.patience
+        return self.state.global_step >= self.args.max_steps or (patience is not None and self.waited >= patience)
 
     def train(self) -> None:
         """Train to the end.
@@ -188,10 +170,11 @@ class RoutedTrainer:
                 pin_memory=args.dataloader_pin_memory,
             )
         )
+        began = time.time()
         self._tell("on_train_begin")
         while not self.is_over:
             together = list(islice(batches, args.gradient_accumulation_steps))
-            items = gather(torch.tensor(sum(map(items_of, together)), device=args.device)).sum()
+            items = gather(torch.tensor(sum(map(_items, together)), device=args.device)).sum()
             if checkpoint is not None:
                 self._restore_randomness(checkpoint)  # not before the first batches, whose loader has drawn
                 checkpoint = None
@@ -212,7 +195,8 @@ class RoutedTrainer:
             state.epoch = state.global_step / args.max_steps
             self._tell("on_step_end")
             self._log_validate_save(norm, rate)
-        self.log({"train_loss": self.mean_loss})
+        done, rows = state.global_step, args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self.log({**speed_metrics("train", began, done * rows, done), "train_loss": self.mean_loss})
         self._tell("on_train_end")
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], items: Tensor) -> Tensor:
@@ -265,7 +249,8 @@ class RoutedTrainer:
             with self._autocast():
                 metrics = {f"eval_{name}": value for name, value in self.validate().items()}
             self.log(metrics)
-            if due.best and without_gain(state.log_history) == 0:
+            self.waited = _without_gain(state.log_history)
+            if due.best and self.waited == 0:
                 state.best_global_step, state.best_metric = step, metrics["eval_score"]
                 saves = not is_last
         if saves:
@@ -285,10 +270,8 @@ class RoutedTrainer:
 
     def _check(self, finite: bool, what: str, together: bool) -> None:
         """Stop if something is no finite number (`together`: in any process)."""
-        if together and dist.is_initialized():
-            bad = torch.tensor(0 if finite else 1, device=self.args.device)
-            dist.all_reduce(bad, dist.ReduceOp.MAX)
-            finite = not bool(bad)
+        if together:
+            finite = bool(gather(torch.tensor(int(finite), device=self.args.device)).min())
         if not finite:
             last = last_checkpoint(Path(str(self.args.output_dir)).parent)
             left = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
@@ -308,7 +291,7 @@ class RoutedTrainer:
             # A language that is not in the batch leaves its adapters without gradient.
             devices = None if args.device.type == "cpu" else [args.device]
             model = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
-        self.optimizer = self._new_optimizer()
+        self.optimizer = new_optimizer(self.model, args, self.head_rate)
         self.lr_scheduler = get_scheduler(
             args.lr_scheduler_type,
             self.optimizer,
@@ -317,36 +300,9 @@ class RoutedTrainer:
             scheduler_specific_kwargs=args.lr_scheduler_kwargs,  # type: ignore[arg-type]
         )
         if self.checkpoint is not None:
-            self._restore_optimizer(self.checkpoint)
+            take_up(self.optimizer, self.lr_scheduler, self.state.global_step, self._load_optimizer)
         model.zero_grad()
         return model
-
-    def _new_optimizer(self) -> torch.optim.AdamW:
-        """AdamW; biases and layer norms do not decay, and the task head may have a rate of its own."""
-        args = self.args
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {
-            (is_head, decays): []
-            for is_head in ((False,) if self.head_rate is None else (False, True))
-            for decays in (True, False)
-        }
-        for name, weight in self.model.named_parameters():
-            if weight.requires_grad:
-                is_head = self.head_rate is not None and parameter_group(name) == "task head"
-                groups[is_head, not ("bias" in name or "norm" in name.lower())].append(weight)
-        return torch.optim.AdamW(
-            [
-                {
-                    "params": weights,
-                    "weight_decay": args.weight_decay if decays else 0.0,
-                    "lr": self.head_rate if is_head else args.learning_rate,
-                }
-                for (is_head, decays), weights in groups.items()
-            ],
-            lr=args.learning_rate,
-            betas=(args.adam_beta1, args.adam_beta2),
-            eps=args.adam_epsilon,
-            fused=True,
-        )
 
     def _save_checkpoint(self) -> None:
         weights = (p.to_local() if hasattr(p, "to_local") else p for p in self.model.parameters())
@@ -354,23 +310,23 @@ class RoutedTrainer:
         folder, step = Path(str(self.args.output_dir)), self.state.global_step
         staged = folder / STAGING / f"checkpoint-{step}"
         with saving(f"The checkpoint of step {step}", folder.parent):
-            if self.is_first:
+            if self.args.should_save:
                 shutil.rmtree(staged.parent, ignore_errors=True)
-            self._wait()
+            wait_for_everyone()
             try:
                 self._write(staged)
-                self._wait()
-                if self.is_first:
+                wait_for_everyone()
+                if self.args.should_save:
                     publish(staged, folder / staged.name, self.intervals.keep, self.state.best_global_step)
             finally:
-                if self.is_first:
+                if self.args.should_save:
                     shutil.rmtree(staged.parent, ignore_errors=True)
-            self._wait()
+            wait_for_everyone()
 
     def _write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         model = self.whole_model()
-        if self.is_first:
+        if self.args.should_save:
             model.save_pretrained(folder)
             torch.save(self.args, folder / "training_args.bin")
             self.state.save_to_json(str(folder / "trainer_state.json"))
@@ -402,42 +358,19 @@ class RoutedTrainer:
     def _save_optimizer_and_scheduler(self, folder: Path) -> None:
         if self.shards is not None:
             self.shards.save_optimizer(self.optimizer, folder / f"optimizer-{self.args.process_index}.pt")
-        if self.is_first:
-            if self.shards is None:
-                torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
+        elif self.args.should_save:
+            torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
+        if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), folder / "scheduler.pt")
             if self.scaler.is_enabled():
                 torch.save(self.scaler.state_dict(), folder / "scaler.pt")
 
-    def _restore_optimizer(self, checkpoint: Path) -> None:
-        """Take up the optimiser's state; what the options say of rates and decay holds from here on.
-
-        A checkpoint has its own options' learning rate, weight decay and the like in it, and the rate of its next step.
-        Without this a run that goes on with others would ignore some, and take one more step at the old rate, which is
-        0 where the old schedule had ended.
-        """
-        groups = self.optimizer.param_groups
-        given = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+    def _load_optimizer(self) -> None:
+        assert self.checkpoint is not None
         if self.shards is not None:
-            self.shards.load_optimizer(self.optimizer, checkpoint / f"optimizer-{self.args.process_index}.pt")
+            self.shards.load_optimizer(self.optimizer, self.checkpoint / f"optimizer-{self.args.process_index}.pt")
         else:
-            self.optimizer.load_state_dict(
-                torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True)
-            )
-        if self.scaler.is_enabled() and (checkpoint / "scaler.pt").is_file():
-            self.scaler.load_state_dict(torch.load(checkpoint / "scaler.pt", weights_only=True))
-        step = self.lr_scheduler.last_epoch = self.state.global_step
-        groups = self.optimizer.param_groups
-        planned = float(groups[0]["lr"])
-        for group, own, rate in zip(groups, given, self.lr_scheduler.lr_lambdas, strict=True):
-            group.update({**own, "lr": own["initial_lr"] * rate(step)})
-        if (now := float(groups[0]["lr"])) != planned:
-            console.print(
-                f"The learning rate goes on at {now:.3g}, as the present options have it after step {step}; by those "
-                f"of the checkpoint it would be {planned:.3g}."
-            )
-
-    def _wait(self) -> None:
-        """Wait for the other processes."""
-        if dist.is_initialized():
-            dist.barrier()
+            state = torch.load(self.checkpoint / "optimizer.pt", map_location="cpu", weights_only=True)
+            self.optimizer.load_state_dict(state)
+        if self.scaler.is_enabled() and (self.checkpoint / "scaler.pt").is_file():
+            self.scaler.load_state_dict(torch.load(self.checkpoint / "scaler.pt", weights_only=True))
