@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.segment import Segment
+from rich.table import Table
 
 from xmodular.errors import visible
 
@@ -38,6 +39,16 @@ def compact(value: float) -> str:
 def counted(count: int, noun: str) -> str:
     """A number of things in words, as "1 row" or "1,200 rows"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Table:
+    """A table whose first columns, `left` of them, hold names, and the others numbers."""
+    made = Table(title=title, title_justify="left")
+    for place, name in enumerate(columns):
+        made.add_column(name, justify="left" if place < left else "right")
+    for row in rows:
+        made.add_row(*row)
+    return made
 
 
 def progress_bar() -> Progress:

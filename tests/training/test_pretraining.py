@@ -15,7 +15,8 @@ from xmodular.data import TextFiles
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.options import PretrainOptions, build
 from xmodular.training import pretrain
-from xmodular.training.trainer import RoutedTrainer, training_arguments
+from xmodular.training.optimising import training_arguments
+from xmodular.training.trainer import RoutedTrainer
 
 QUICK = {"preset": "tiny", "block_size": 32, "batch_size": 8, "dev_fraction": 0.1, "learning_rate": 3e-3}
 

@@ -14,24 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import TrainingArguments
 
-from xmodular.console import console, counted, progress, quiet_transformers
+from xmodular.console import console, progress, table
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import ExtendOptions
-from xmodular.tasks import Encoding, collate, load_saved, longest, predict_logits, tokenizer_of
-from xmodular.training.checkpoints import checkpoint_step
-from xmodular.training.corpus import schedule
-from xmodular.training.log import RunLog
+from xmodular.tasks import Encoding, collate, longest, predict_logits, tokenizer_of
+from xmodular.training.growing import stages
 from xmodular.training.pairs import Pair
-from xmodular.training.passes import Passes
-from xmodular.training.runs import Start
-from xmodular.training.trainer import RoutedTrainer
 
-_FEWEST_STEPS = 300  # of a run whose length is given in passes: pairs are few
 _LINES, _FEWEST_LINES = 100, 10  # of held-out text whose states are compared
 _SHORTEST = 20  # characters of such a line
 _AT_ONCE = 1024  # sentences whose cosines with all others are in memory
@@ -128,21 +120,12 @@ def _found(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-class _Aligner(RoutedTrainer):
-    """Trains on squared distances to targets; the mean is over the sentences of a step in all processes."""
-
-    loss_is_scaled_for_ga = True
-
-    def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        batch = dict(inputs)
-        targets = batch.pop("targets")
-        output = model(**batch)
-        distances = (_mean(output.last_hidden_state, batch["attention_mask"]) - targets).square().sum()
-        # The gradients of several processes are averaged.
-        loss = distances * self.args.world_size / num_items_in_batch
-        return (loss, output) if return_outputs else loss
+def distance(model: nn.Module, batch: dict[str, Any], items: Tensor) -> Tensor:
+    """The squared distances of a batch's states to their targets, divided by the sentences of a step."""
+    targets = batch.pop("targets")
+    states = model(**batch).last_hidden_state
+    loss: Tensor = (_mean(states, batch["attention_mask"]) - targets).square().sum() / items
+    return loss
 
 
 def encoded(
@@ -205,87 +188,16 @@ def _means(
     return np.stack(predict_logits(_Means(model.base_model), sentences, ids, pad_id=pad_id, advance=advance))
 
 
-def batches_of(pairs: int, arguments: TrainingArguments, options: ExtendOptions) -> Passes:
-    """The batches of a run on so many pairs.
-
-    Raises:
-        ConfigurationError: a step has more batches than there are pairs.
-    """
-    return Passes(
-        pairs,
-        options.batch_size,
-        options.accumulation,
-        epochs=options.epochs,
-        steps=options.max_steps,
-        fewest=_FEWEST_STEPS,
-        seed=options.seed,
-        rank=arguments.process_index,
-        ranks=arguments.world_size,
-    )
-
-
-def align(
-    model: XmodPreTrainedModel,
-    train: Aligned,
-    dev: Aligned,
-    batches: Passes,
-    arguments: TrainingArguments,
-    options: ExtendOptions,
-    start: Start,
-) -> int:
-    """Train the model's encoder, from a checkpoint if there is one.
-
-    Args:
-        model: with the new language, of which what is to train is set.
-        train: its sentences.
-        dev: held-out ones, for the log.
-        batches: of its sentences.
-        arguments: of the run.
-        options: of the run.
-        start: how it starts.
-
-    Returns:
-        The steps of the run.
-    """
-    encoder: Any = model.base_model
-    arguments.max_steps = batches.steps
-    for name, value in schedule(options.schedule, batches.steps, options.decay).items():
-        setattr(arguments, name, value)
-    console.print(f"Training on {counted(len(train), 'pair')}, {counted(batches.steps, 'step')}")
-    if start.checkpoint is not None and checkpoint_step(start.checkpoint) >= batches.steps:
-        console.print(f"All {batches.steps} steps were done before.")
-        encoder.load_state_dict(load_saved(start.checkpoint).state_dict())
-        return batches.steps
-    trainer = _Aligner(
-        model=encoder,
-        args=arguments,
-        train_dataset=train,
-        data_collator=train.batch,
-        batches=batches,
-        validate=lambda: dev.scores(model),
-        log=RunLog(options.output_dir / "log.jsonl"),
-        items=lambda batch: len(batch["lang_ids"]),
-    )
-    with quiet_transformers():
-        trainer.train(str(start.checkpoint) if start.checkpoint else None)
-    return batches.steps
-
-
 def print_nearness(code: str, metrics: dict[str, Any], sentences: int, rate: float) -> None:
     """Say what became of the held-out sentences, and whether the adapter helped."""
-    best = metrics["best_existing"]
+    rows = [
+        (name, f"{values['retrieval']:.1%}", f"{values['cosine']:.4f}")
+        for name, values in stages(code, metrics).items()
+    ]
     title = f"Held-out sentences of {code} and their translations ({sentences})"
-    table = Table("adapter", "retrieval", "cosine", title=title, title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    before, after = metrics["existing"][best], metrics["after"]
-    for name, values in (
-        (f"{best} (the best of those there were)", before),
-        (f"{code}, before training", metrics["start"]),
-        (f"{code}, after", after),
-    ):
-        table.add_row(name, f"{values['retrieval']:.1%}", f"{values['cosine']:.4f}")
-    console.print(table)
+    console.print(table(title, ("adapter", "retrieval", "cosine"), rows))
+    best, after = metrics["best_existing"], metrics["after"]
+    before = metrics["existing"][best]
     # Two standard errors of the difference of two shares of the same sentences, at most.
     error = 2 * np.sqrt(max(before["retrieval"] * (1 - before["retrieval"]), 0.01) * 2 / sentences)
     if after["retrieval"] < before["retrieval"] - error:

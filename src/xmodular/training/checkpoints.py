@@ -55,8 +55,13 @@ def intact_checkpoint(output_dir: Path) -> tuple[Path | None, list[str]]:
     return None, said
 
 
-def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint; None if every file is as it was written."""
+def is_complete(checkpoint: Path) -> bool:
+    """Whether every file of a checkpoint is there in the size in which it was written."""
+    return damage(checkpoint, read=False) is None
+
+
+def damage(checkpoint: Path, *, read: bool = True) -> str | None:
+    """What is wrong with a checkpoint; None if every file is as it was written, by its size alone without `read`."""
     try:
         seal = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
         for name, written in seal.items():
@@ -64,7 +69,7 @@ def damage(checkpoint: Path) -> str | None:
             path = checkpoint / name
             if not path.is_file():
                 return f"{name} is missing"
-            if path.stat().st_size != size or (checksum is not None and _checksum(path) != checksum):
+            if path.stat().st_size != size or (read and checksum is not None and _checksum(path) != checksum):
                 return f"{name} is not as it was written"
         return None if seal else f"{_SEAL} is empty"
     except (OSError, ValueError, AttributeError, TypeError) as error:
@@ -83,16 +88,6 @@ def _checksum(path: Path) -> int:
         while chunk := file.read(1 << 20):
             checksum = zlib.crc32(chunk, checksum)
     return checksum
-
-
-def is_complete(checkpoint: Path) -> bool:
-    """Whether every file of a checkpoint is there in the size in which it was written."""
-    try:
-        seal = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
-        sizes = {name: written[0] if isinstance(written, list) else written for name, written in seal.items()}
-        return bool(sizes) and all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError, LookupError):
-        return False
 
 
 def publish(staged: Path, target: Path, keep: int, best: int | None = None) -> None:

@@ -1,46 +1,44 @@
-"""What pretraining and adding a language have in common: arguments, lines, blocks, masks, the schedule."""
+"""What pretraining and adding a language have in common: lines, blocks, batches, masks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedTokenizerFast, TrainingArguments
 
 from xmodular.console import console, progress
 from xmodular.data import (
+    Batches,
     BlockCache,
     CausalLMCollator,
     HubText,
     LanguageBlocks,
+    LanguageSampler,
     LineCounts,
     MaskedLMCollator,
     MeasuredText,
+    MixedBlocks,
     TextFiles,
     lines_table,
     measured_text,
     word_starts,
 )
 from xmodular.errors import NoTextError
-from xmodular.options import LanguageModelOptions, Schedule
-from xmodular.training.trainer import training_arguments
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.options import LanguageModelOptions, PretrainOptions
+from xmodular.training.trainer import Intervals
+from xmodular.training.validation import Validation
 
+_TRIAL = 50_000  # draws from which to tell how many fill a budget of tokens
 _BYTES_A_TOKEN = 4  # of validation text: near the truth for large vocabularies, and the same for all
 
 
-def arguments_of(options: LanguageModelOptions) -> TrainingArguments:
-    """transformers' arguments, with validation and checkpoints by the options."""
-    return training_arguments(
-        options,
-        eval_strategy="steps" if options.eval_every else "no",
-        eval_steps=options.eval_every,
-        save_strategy="steps" if options.save_every else "no",
-        save_steps=options.save_every or 500,
-        save_total_limit=options.keep_checkpoints or None,
-        dataloader_num_workers=options.workers,
-    )
+def intervals_of(options: LanguageModelOptions) -> Intervals:
+    """When a run validates and saves."""
+    return Intervals(options.eval_every, options.save_every, options.keep_checkpoints)
 
 
 def text_of(
@@ -93,6 +91,36 @@ def measured_of(
     return found
 
 
+def drawn_batches(
+    options: LanguageModelOptions, dataset: MixedBlocks, arguments: TrainingArguments, steps: int
+) -> Batches:
+    """This process's batches of the whole run: as the options of pretraining say, or of rows as they come."""
+    batches = steps * options.accumulation * arguments.world_size
+    mixed = options if isinstance(options, PretrainOptions) else None
+
+    def made(draws: int) -> Batches:
+        sampler = LanguageSampler(
+            [len(each.blocks) for each in dataset.languages],
+            [int(each.lengths.sum()) for each in dataset.languages],
+            draws,
+            options.seed,
+            alpha=mixed.alpha if mixed else 1.0,
+            alpha_end=mixed.alpha_end if mixed else None,
+            run=options.batch_size if mixed and mixed.mixing == "batch" else 1,
+        )
+        return Batches(
+            sampler,
+            batches,
+            options.batch_size,
+            budget=mixed.batch_tokens if mixed else None,
+            lengths=dataset.lengths,
+            rank=arguments.process_index,
+            ranks=arguments.world_size,
+        )
+
+    return made(math.ceil(batches * made(_TRIAL).mean_rows()))
+
+
 def collator(
     options: LanguageModelOptions, tokenizer: PreTrainedTokenizerFast, *, seed: int, causal: bool = False
 ) -> MaskedLMCollator | CausalLMCollator:
@@ -110,19 +138,15 @@ def collator(
     )
 
 
-def schedule(name: Schedule, steps: int, decay: float = 0.0) -> dict[str, Any]:
-    """The learning rate's schedule, in transformers' terms.
-
-    Args:
-        name: of the schedule.
-        steps: steps of the run.
-        decay: share of them in which "wsd" falls.
-    """
-    if name == "wsd":
-        falling = {"num_decay_steps": max(1, round(decay * steps)), "decay_type": "linear"}
-        return {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": falling}
-    if name == "polynomial":
-        return {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": 2.0, "lr_end": 0.0}}
-    if name == "constant":
-        return {"lr_scheduler_type": "constant_with_warmup"}
-    return {"lr_scheduler_type": name}
+def validation_of(
+    options: LanguageModelOptions,
+    model: XmodPreTrainedModel,
+    texts: Sequence[MeasuredText],
+    lang_ids: Mapping[str, int],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    causal: bool = False,
+) -> Validation:
+    """Measures a model on texts in pieces of a tokenizer, under masks that are none of the training's."""
+    masks = collator(options, tokenizer, seed=options.seed + 1, causal=causal)
+    return Validation(model, texts, lang_ids, masks, unk_id=tokenizer.unk_token_id, batch_size=options.batch_size)

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 
 from xmodular.configuration import XmodConfig, read_config
-from xmodular.console import console, counted, quiet_transformers
-from xmodular.errors import ConfigurationError, TrainingError, speaking
+from xmodular.console import console, counted
+from xmodular.errors import ConfigurationError, speaking
 from xmodular.files import write_text
 from xmodular.modeling import ParameterGroup, XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, build
@@ -29,7 +28,6 @@ from xmodular.tasks import (
     fit_head,
     given_model,
     load_model,
-    load_saved,
     longest,
     read_labels,
     task_named,
@@ -39,14 +37,13 @@ from xmodular.tasks.heads import names_in
 from xmodular.tasks.labels import spread
 from xmodular.training import contents
 from xmodular.training.card import card
-from xmodular.training.checkpoints import damage, remove_checkpoints, saving
-from xmodular.training.corpus import schedule
+from xmodular.training.checkpoints import remove_checkpoints, saving
 from xmodular.training.doubts import doubts, learned_nothing
-from xmodular.training.log import RunLog
+from xmodular.training.fitting import Fit, fit
+from xmodular.training.optimising import training_arguments
 from xmodular.training.passes import Passes
-from xmodular.training.runs import Run, Start, begin, print_trainable, save_run, sources_of_run
+from xmodular.training.runs import Run, begin, print_trainable, save_run, sources_of_run
 from xmodular.training.seeds import each_seed
-from xmodular.training.stopping import Best, Progress
 from xmodular.training.supervised import (
     Readings,
     Rows,
@@ -57,7 +54,7 @@ from xmodular.training.supervised import (
     training_codes,
     validation_codes,
 )
-from xmodular.training.trainer import RoutedTrainer, training_arguments
+from xmodular.training.trainer import Intervals
 from xmodular.vocabulary import fingerprint
 
 # How long a run is where nothing is said. A few rows want more passes (Mosbach et al. 2021).
@@ -113,16 +110,13 @@ def _listed(sources: Any, name: str) -> Any:
 
 def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None) -> Run:
     task = task_named(options.task)
-    arguments = _arguments(options)
+    arguments = training_arguments(options)
     check_apart(options.output_dir, sources_of_run(options), names=is_of_run)
     _check_unfinished(options)
     rows, dev_rows, labels = _rows(task, options, read_config(options.model) if given is None else given.config)
     origin = contents.base(options.model, given)
-    set_seed(options.seed)
-    model = _with_head(given, task, labels) if given is not None else load_model(options.model, task, labels)
+    model = _with_options(task, labels, options, given)
     labels = read_labels(model) if labels else labels
-    _set_dropout(model, options.classifier_dropout)
-    _set_pooling(model, options.pooling)
     codes = training_codes(rows, options.language, model)
     tokenizer = tokenizer_of(model, options.tokenizer)  # a language's own one is saved with its weights
     data = readings(task, rows.examples, codes, labels, model, options)
@@ -130,19 +124,11 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     if dev_rows is not None:
         dev_codes = validation_codes(dev_rows, rows, codes, options.language, model)
         dev = readings(task, dev_rows.examples, dev_codes, labels, model, options)
-    batches = Passes(
-        len(data),
-        options.batch_size,
-        options.accumulation,
-        epochs=options.epochs or _PASSES,
-        steps=options.max_steps,
-        fewest=0 if options.epochs else _FEWEST_STEPS,
-        seed=options.seed,
-        rank=arguments.process_index,
-        ranks=arguments.world_size,
-    )
+    fewest = 0 if options.epochs else _FEWEST_STEPS
+    batches = Passes.of(options, arguments, len(data), options.epochs or _PASSES, fewest)
     with arguments.main_process_first(local=False, desc="the run's folder"):
-        facts = {**_facts(rows, dev_rows), **origin, contents.TOKENIZER: fingerprint(tokenizer)}
+        sources = {use: list(part.sources) for use, part in (("train", rows), ("dev", dev_rows)) if part is not None}
+        facts = {**sources, **origin, contents.TOKENIZER: fingerprint(tokenizer)}
         first = arguments.process_index == 0
         start = begin(options, arguments.world_size, decisive=_DECISIVE, data=facts, first=first)
     console.print(
@@ -156,15 +142,25 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     groups = model.set_trainable(options.trainable)
     print_trainable(groups)
 
-    reached = _train(model, data, dev, labels, batches, arguments, options, start)
-    model.eval()
+    fitted = fit(
+        model,
+        data,
+        data.batch,
+        batches,
+        options,
+        arguments,
+        start,
+        batches.steps,
+        intervals=_intervals(options, batches),
+        validate=None if dev is None else lambda: dev.scores(model, labels),
+        head_rate=options.head_learning_rate,
+    )
     _note_down(model, task, commonest(codes), rows, dev_rows, options)
-    metrics: dict[str, Any] = {"steps": reached.step, "train_loss": reached.train_loss}
+    metrics: dict[str, Any] = {"steps": fitted.step, "train_loss": fitted.train_loss}
     if dev is not None:
-        metrics["best_step"] = reached.best
-        metrics["stopped_early"] = reached.step < batches.steps
-        metrics["dev"] = dev.scores(model, labels)
-    at_the_end = {**metrics, "train_loss": _last_loss(options.output_dir, reached)}
+        stopped_early = fitted.step < batches.steps
+        metrics |= {"best_step": fitted.best, "stopped_early": stopped_early, "dev": dev.scores(model, labels)}
+    at_the_end = {**metrics, "train_loss": _last_loss(options.output_dir, fitted)}
     if said := learned_nothing(task, data.examples, None if dev is None else dev.examples, labels, at_the_end, options):
         console.print(said)
         warnings.append(said)
@@ -174,14 +170,22 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     return run
 
 
-def _last_loss(folder: Path, reached: Progress) -> float:
+def _last_loss(folder: Path, fitted: Fit) -> float:
     """The last training loss that was logged; in a run too short for that, the mean one."""
     log = folder / "log.jsonl"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     for line in reversed(lines):
         with contextlib.suppress(ValueError, KeyError, TypeError):  # another program may have written there
             return float(json.loads(line)["loss"])
-    return reached.train_loss
+    return fitted.train_loss
+
+
+def _intervals(options: FinetuneOptions, batches: Passes) -> Intervals:
+    """When a run validates, saves and ends."""
+    apart = _APART if options.epochs is None and options.max_steps is None else 1
+    validate = options.eval_every or max(batches.per_pass, apart)
+    save = options.save_every or batches.steps
+    return Intervals(validate if options.validates else None, save, keep=1, best=True, patience=options.patience)
 
 
 def _rows(task: Task, options: FinetuneOptions, config: XmodConfig) -> tuple[Rows, Rows | None, list[str]]:
@@ -279,79 +283,6 @@ def _check_unfinished(options: FinetuneOptions) -> None:
     )
 
 
-def _arguments(options: FinetuneOptions) -> TrainingArguments:
-    """transformers' arguments, but for what depends on the number of steps."""
-    return training_arguments(
-        options,
-        adam_beta1=options.adam_betas[0],
-        adam_beta2=options.adam_betas[1],
-        adam_epsilon=options.adam_epsilon,
-        save_strategy="steps",  # what `Best` saves, and every so many steps
-        save_total_limit=1,  # besides the best
-        **(
-            {
-                "eval_strategy": "steps",
-                "eval_steps": options.eval_every or 1,
-                "metric_for_best_model": "eval_score",
-                "greater_is_better": True,
-            }
-            if options.validates
-            else {}
-        ),
-    )
-
-
-def _train(
-    model: XmodPreTrainedModel,
-    data: Readings,
-    dev: Readings | None,
-    labels: Sequence[str],
-    batches: Passes,
-    arguments: TrainingArguments,
-    options: FinetuneOptions,
-    start: Start,
-) -> Progress:
-    """Train, from a checkpoint if there is one; the model is then the best one that was validated."""
-    arguments.max_steps = batches.steps
-    apart = _APART if options.epochs is None and options.max_steps is None else 1
-    arguments.eval_steps = options.eval_every or max(batches.per_pass, apart)
-    arguments.save_steps = options.save_every or batches.steps
-    for name, value in schedule(options.schedule, batches.steps).items():
-        setattr(arguments, name, value)
-    reached = None if start.checkpoint is None else Progress.at(start.checkpoint, arguments.process_index)
-    if reached is None or not reached.is_over(batches.steps, options.patience):
-        trainer = RoutedTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=data,
-            data_collator=data.batch,
-            batches=batches,
-            validate=None if dev is None else lambda: dev.scores(model, labels),
-            log=RunLog(options.output_dir / "log.jsonl"),
-            items=data.items,
-            head_rate=options.head_learning_rate,
-            callbacks=[Best(options.patience)],
-        )
-        with quiet_transformers():
-            loss = trainer.train(str(start.checkpoint) if start.checkpoint else None).training_loss
-        if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
-            raise TrainingError(
-                f"After the last step, {trainer.state.global_step}, a weight is no finite number, so the model was not "
-                f"saved. Try a lower learning rate than {arguments.learning_rate:g}, or a longer warm-up."
-            )
-        reached = Progress(trainer.state.global_step, trainer.state.best_global_step or None, (), loss)
-        there = reached.step
-    else:
-        there = None
-    wanted = reached.best or reached.step
-    if wanted != there:
-        best = options.output_dir / "checkpoints" / f"checkpoint-{wanted}"
-        if (wrong := damage(best)) is not None:
-            raise TrainingError(f"The best weights, in {best}, are damaged: {wrong}. Start the same command again.")
-        model.load_state_dict(load_saved(best).state_dict())
-    return reached
-
-
 def _with_head(model: XmodPreTrainedModel, task: Task, labels: Sequence[str]) -> XmodPreTrainedModel:
     """The given model, its head fitted to the labels."""
     if type(model).__name__ != task.architecture:
@@ -360,32 +291,25 @@ def _with_head(model: XmodPreTrainedModel, task: Task, labels: Sequence[str]) ->
     return model
 
 
-def _set_dropout(model: XmodPreTrainedModel, share: float | None) -> None:
-    """Set the dropout of the task head."""
-    if share is None:
-        return
-    model.config.classifier_dropout = share
-    for part in (model, getattr(model, "classifier", None)):
-        if isinstance(dropout := getattr(part, "dropout", None), nn.Dropout):
-            dropout.p = share
-
-
-def _set_pooling(model: XmodPreTrainedModel, pooling: str | None) -> None:
-    """Set what the classification head reads.
+def _with_options(
+    task: Task, labels: Sequence[str], options: FinetuneOptions, given: XmodPreTrainedModel | None
+) -> XmodPreTrainedModel:
+    """The model to train, with the dropout and the pooling of the task head that are asked for.
 
     Raises:
-        ConfigurationError: the task has no head that reads a whole text.
+        ConfigurationError: the model is not for the task, or the task has no head that reads a whole text.
     """
-    if pooling is None:
-        return
-    if not isinstance(model, XmodForSequenceClassification):
-        raise ConfigurationError(f"--pooling {pooling} is for classify and regress, whose heads read a whole text.")
-    model.config.classifier_pooling = pooling
-
-
-def _facts(rows: Rows, dev: Rows | None) -> dict[str, Any]:
-    """What a run that goes on must find again of its rows."""
-    facts: dict[str, Any] = {"train": list(rows.sources)}
-    if dev is not None:
-        facts["dev"] = list(dev.sources)
-    return facts
+    set_seed(options.seed)
+    model = load_model(options.model, task, labels) if given is None else _with_head(given, task, labels)
+    if options.classifier_dropout is not None:
+        model.config.classifier_dropout = options.classifier_dropout
+        for part in (model, getattr(model, "classifier", None)):
+            if isinstance(dropout := getattr(part, "dropout", None), nn.Dropout):
+                dropout.p = options.classifier_dropout
+    if options.pooling is not None:
+        if not isinstance(model, XmodForSequenceClassification):
+            raise ConfigurationError(
+                f"--pooling {options.pooling} is for classify and regress, whose heads read a whole text."
+            )
+        model.config.classifier_pooling = options.pooling
+    return model

@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from transformers import PreTrainedTokenizerFast, TrainingArguments
+
 from xmodular.certificate import diff
 from xmodular.console import console
-from xmodular.errors import ConfigurationError, TrainingError
+from xmodular.errors import ConfigurationError, DataError, TrainingError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.languages import check_new_code, donor_weights, make_neutral
 from xmodular.options import ExtendOptions
+from xmodular.tasks import tokenizer_of
 from xmodular.training.bases import say_fields
 from xmodular.training.checkpoints import saving
-from xmodular.training.runs import Run, save_run
-from xmodular.vocabulary import fingerprint
+from xmodular.training.runs import Run, Start, begin, save_run
+from xmodular.vocabulary import fingerprint, is_with_tokenizer
 
 _NEUTRAL = "neutral"  # in place of languages to start from: adds nothing at first
 
@@ -59,6 +62,31 @@ class Beginning:
             make_neutral(model, code)
 
 
+def shared_tokenizer(model: XmodPreTrainedModel) -> PreTrainedTokenizerFast:
+    """The tokenizer that was saved with the model.
+
+    Raises:
+        DataError: there is none, or it has more pieces than the model has embeddings.
+    """
+    where = model.config._name_or_path
+    if not where or not is_with_tokenizer(where):
+        raise DataError(
+            f"There is no tokenizer with the model{f' in {where}' if where else ', which comes from no folder'}: save "
+            "that which it was trained with beside its weights. (--tokenizer is for a new language's own vocabulary.)"
+        )
+    return tokenizer_of(model, None)
+
+
+def begun(options: ExtendOptions, arguments: TrainingArguments, data: Mapping[str, Any]) -> Start:
+    """The run's folder is claimed for a run that reads these data, and people know where it is."""
+    with arguments.main_process_first(local=False, desc="the run's folder"):
+        start = begin(options, arguments.world_size, data=data, first=arguments.process_index == 0)
+    console.print(f"Adding {options.language} to {options.model}; output goes to {options.output_dir}")
+    if start.goes_on:
+        console.print(start.said)
+    return start
+
+
 def save(
     run: Run,
     options: ExtendOptions,
@@ -98,6 +126,16 @@ def save(
 
     with saving("The model", options.output_dir):
         save_run(run, options, more=more)
+
+
+def stages(code: str, metrics: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """The measures to compare: under the best of the other adapters, and under the new one before and after."""
+    best = metrics["best_existing"]
+    return {
+        f"{best} (the best of those there were)": metrics["existing"][best],
+        f"{code}, before training": metrics["start"],
+        f"{code}, after": metrics["after"],
+    }
 
 
 def _donors(init_from: Sequence[str]) -> dict[str, float] | list[str]:

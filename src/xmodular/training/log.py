@@ -26,14 +26,12 @@ class RunLog(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Drop the lines of steps that will be done again."""
-        if not state.is_world_process_zero:
-            return
         kept = [line for line in self._lines() if _step(line) <= state.global_step]
         write_text(self.path, "".join(kept))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Write a line."""
-        if not state.is_world_process_zero or not logs:
+        if not logs:
             return
         values = {name: logs[name] for name in _NAMES if name in logs} if "loss" in logs else {}
         values |= {name: value for name, value in logs.items() if name.startswith("eval_")}

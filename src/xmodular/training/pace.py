@@ -80,22 +80,21 @@ class Progress(TrainerCallback):
         self.task = self.bar.add_task("training", total=None)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            # A reset, so that the bar does not take what was done before a break for one quick step.
-            self.bar.reset(self.task, total=state.max_steps, completed=state.global_step)
-            self.bar.start()
+        # A reset, so that the bar does not take what was done before a break for one quick step.
+        self.bar.reset(self.task, total=state.max_steps, completed=state.global_step)
+        self.bar.start()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.pace.begin(state.global_step)  # not earlier: a run that goes on passes over its first batches
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.update(self.task, completed=state.global_step)
-        if state.is_world_process_zero and not console.is_terminal and self.pace.clock() - self.spoke > _SILENCE:
+        if not console.is_terminal and self.pace.clock() - self.spoke > _SILENCE:
             left = self.pace.said(state.global_step, state.max_steps, 0)[1]
             self._say(f"step {state.global_step}/{state.max_steps}  {left}")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        if not state.is_world_process_zero or not logs:
+        if not logs:
             return
         step = f"step {state.global_step}/{state.max_steps}"
         if "loss" in logs:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 from torch.utils.data import Sampler
+from transformers import TrainingArguments
 
 from xmodular.errors import ConfigurationError
+from xmodular.options import TrainingOptions
 
 
 class Passes(Sampler[list[int]]):
@@ -65,6 +67,23 @@ class Passes(Sampler[list[int]]):
         left = size % (at_once * rows)
         self.per_pass = size // (at_once * rows) + (left >= at_once)
         self.steps = steps if steps is not None else max(fewest, math.ceil(epochs * self.per_pass))
+
+    @classmethod
+    def of(
+        cls, options: TrainingOptions, arguments: TrainingArguments, size: int, epochs: float, fewest: int
+    ) -> Passes:
+        """This process's batches, of a run with these options on so many rows."""
+        return cls(
+            size,
+            options.batch_size,
+            options.accumulation,
+            epochs=epochs,
+            steps=options.max_steps,
+            fewest=fewest,
+            seed=options.seed,
+            rank=arguments.process_index,
+            ranks=arguments.world_size,
+        )
 
     def __len__(self) -> int:
         return self.steps * self.batches

@@ -12,13 +12,11 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback, TrainingArgum
 from transformers.integrations import TensorBoardCallback
 
 from xmodular.configuration import XmodConfig
-from xmodular.console import console, quiet_transformers
+from xmodular.console import console
 from xmodular.data import (
-    Batches,
     BlockCache,
     HubText,
     LanguageBlocks,
-    LanguageSampler,
     MeasuredText,
     MixedBlocks,
     Share,
@@ -41,20 +39,27 @@ from xmodular.training.bases import (
     piece_shares,
     with_new_head,
 )
-from xmodular.training.checkpoints import checkpoint_step, saving
-from xmodular.training.corpus import arguments_of, blocks_of, collator, measured_of, print_lines, schedule, text_of
+from xmodular.training.checkpoints import saving
+from xmodular.training.corpus import (
+    blocks_of,
+    collator,
+    drawn_batches,
+    intervals_of,
+    measured_of,
+    print_lines,
+    text_of,
+    validation_of,
+)
+from xmodular.training.fitting import fit
 from xmodular.training.fresh import check_overrides, config_of, own_tokenizer
-from xmodular.training.log import RunLog
+from xmodular.training.optimising import training_arguments
 from xmodular.training.runs import Run, Start, begin, check_made, clear, print_trainable, save_run, sources_of_run
 from xmodular.training.tables import print_read, print_shares, print_validation
-from xmodular.training.trainer import RoutedTrainer
-from xmodular.training.validation import Validation
 from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of
 
 _Sources = Mapping[str, tuple[Path | HubText, ...]]
 _SHARED = "shared"  # the one adapter of a dense model, while it trains
 _HEAD = "head"  # folder of the run that trains the head first, within that of the whole run
-_TRIAL = 50_000  # draws from which to tell how many fill a budget of tokens
 
 
 @speaking
@@ -102,7 +107,7 @@ def _pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None = None
         preset = options.preset or "small"
         XmodConfig.preset(preset, **{"languages": list(files), **(options.overrides or {})})  # refuses bad ones
         given_tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer is not None else None
-    arguments = arguments_of(options)
+    arguments = training_arguments(options)
     if options.fsdp and arguments.world_size == 1:
         raise ConfigurationError("--fsdp shards over several processes; start them with torchrun --nproc-per-node.")
     callbacks = _tensorboard(options, arguments.process_index == 0)
@@ -219,44 +224,28 @@ def _train(
     may_move = moving_parts(model, options)
     dataset = MixedBlocks(data.blocks, data.lang_ids)
     steps = _steps(options, dataset, arguments.world_size)
-    arguments.max_steps = steps
-    for name, value in schedule(options.schedule, steps, options.decay).items():
-        setattr(arguments, name, value)
-    validation = Validation(
-        model,
-        data.dev,
-        data.lang_ids,
-        collator(options, data.tokenizer, seed=options.seed + 1, causal=causal),
-        unk_id=data.tokenizer.unk_token_id,
-        batch_size=options.batch_size,
-    )
+    validation = validation_of(options, model, data.dev, data.lang_ids, data.tokenizer, causal=causal)
     before = {}
     if base is not None:
         model.to(arguments.device)  # type: ignore[arg-type]
         before = validation.per_language()
-    batches = _batches(options, dataset, arguments)
-    trainer = RoutedTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=dataset,
-        data_collator=collator(options, data.tokenizer, seed=options.seed, causal=causal),
-        batches=batches,
+    batches = drawn_batches(options, dataset, arguments, steps)
+    fitted = fit(
+        model,
+        dataset,
+        collator(options, data.tokenizer, seed=options.seed, causal=causal),
+        batches,
+        options,
+        arguments,
+        start,
+        steps,
+        intervals=intervals_of(options),
         validate=validation,
         sharded=options.fsdp,
-        log=RunLog(options.output_dir / "log.jsonl"),
         callbacks=callbacks,
     )
-    if start.checkpoint is not None and checkpoint_step(start.checkpoint) >= steps:
-        # Trainer would add a step to a finished run.
-        console.print(f"All {steps} steps were done before.")
-        model.load_state_dict(load_saved(start.checkpoint).state_dict())
-        train_loss = trainer.mean_loss_at(start.checkpoint)
-    else:
-        with quiet_transformers():
-            train_loss = trainer.train(str(start.checkpoint) if start.checkpoint else None).training_loss
-    model = trainer.whole_model().eval()
-    validation.model = model.to(arguments.device)  # type: ignore[arg-type]
-    metrics: dict[str, Any] = {"steps": steps, "train_loss": train_loss}
+    validation.model = model = fitted.model.to(arguments.device)  # type: ignore[arg-type]
+    metrics: dict[str, Any] = {"steps": steps, "train_loss": fitted.train_loss}
     if base is not None:
         metrics["before"] = before
     metrics["validation"] = validation.per_language()
@@ -268,7 +257,7 @@ def _train(
     if options.shared:
         _per_language(model, list(data.lang_ids))
     run = Run(model, data.tokenizer, options.output_dir, metrics)
-    if trainer.is_world_process_zero():
+    if arguments.process_index == 0:
         with saving("The model", options.output_dir):
             save_run(run, options, more=lambda: None if base is None else certify(run, base, may_move))
         console.print(f"Saved model, tokenizer, metrics.json and options.json in {options.output_dir}")
@@ -280,33 +269,6 @@ def _shares(blocks: list[LanguageBlocks], options: PretrainOptions) -> tuple[dic
     tokens = {each.language: int(each.lengths.sum()) for each in blocks}
     end = None if options.alpha_end is None else language_shares(tokens, options.alpha_end)
     return language_shares(tokens, options.alpha), end
-
-
-def _batches(options: PretrainOptions, dataset: MixedBlocks, arguments: TrainingArguments) -> Batches:
-    """This process's batches of the whole run."""
-    batches = arguments.max_steps * options.accumulation * arguments.world_size
-
-    def made(draws: int) -> Batches:
-        sampler = LanguageSampler(
-            [len(each.blocks) for each in dataset.languages],
-            [int(each.lengths.sum()) for each in dataset.languages],
-            draws,
-            options.seed,
-            alpha=options.alpha,
-            alpha_end=options.alpha_end,
-            run=options.batch_size if options.mixing == "batch" else 1,
-        )
-        return Batches(
-            sampler,
-            batches,
-            options.batch_size,
-            budget=options.batch_tokens,
-            lengths=dataset.lengths,
-            rank=arguments.process_index,
-            ranks=arguments.world_size,
-        )
-
-    return made(math.ceil(batches * made(_TRIAL).mean_rows()))
 
 
 def _steps(options: PretrainOptions, dataset: MixedBlocks, processes: int) -> int:
@@ -347,20 +309,20 @@ def _per_language(model: XmodPreTrainedModel, languages: list[str]) -> None:
 def _sources(options: PretrainOptions, base: Base | None) -> _Sources:
     """The files, or the parts of a data set, of each language; by the codes of a model that is there."""
     kind, _, dataset = str(options.text).partition(":")
-    found: _Sources = find_text(options.text, options.languages) if kind != "hub" else _of_dataset(options, dataset)
+    found: _Sources
+    if kind != "hub":
+        found = find_text(options.text, options.languages)
+    else:
+        found = find_dataset(
+            dataset,
+            options.languages,
+            config=options.dataset_config,
+            split=options.dataset_split,
+            field=options.text_field,
+            streaming=options.dataset_streaming,
+            most=options.dataset_rows,
+        )
     return found if base is None else base.by_code(found)
-
-
-def _of_dataset(options: PretrainOptions, dataset: str) -> _Sources:
-    return find_dataset(
-        dataset,
-        options.languages,
-        config=options.dataset_config,
-        split=options.dataset_split,
-        field=options.text_field,
-        streaming=options.dataset_streaming,
-        most=options.dataset_rows,
-    )
 
 
 def _dev_files(options: PretrainOptions, files: _Sources, base: Base | None) -> _Sources:

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.console import console, quiet_transformers
+from xmodular.console import console, quiet_transformers, table
 from xmodular.errors import ConfigurationError
 from xmodular.files import write_json, written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
@@ -308,11 +307,8 @@ def save_run(run: Run, options: TrainingOptions, *, more: Callable[[], None] = l
 
 def print_trainable(groups: Sequence[ParameterGroup]) -> None:
     """Say what trains: each group's trainable and total parameters."""
-    shown = Table("part", "trains", "of", title="Parameters", title_justify="left")
-    for column in shown.columns[1:]:
-        column.justify = "right"
-    for group in groups:
-        shown.add_row(group.name, f"{group.trainable:,}", f"{group.total:,}")
+    rows = [(group.name, f"{group.trainable:,}", f"{group.total:,}") for group in groups]
+    shown = table("Parameters", ("part", "trains", "of"), rows)
     trainable, total = (sum(counts) for counts in zip(*((g.trainable, g.total) for g in groups), strict=True))
     shown.add_row("all", f"{trainable:,}", f"{total:,}", style="bold")
     console.print(shown)

@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rich.table import Table
-
-from xmodular.console import console
+from xmodular.console import console, table
 from xmodular.errors import ConfigurationError
 from xmodular.files import write_json
 from xmodular.modeling import XmodPreTrainedModel
@@ -20,9 +18,9 @@ from xmodular.outputs import check_apart, held, is_of_run, is_run
 from xmodular.tasks import load_saved, tokenizer_of
 from xmodular.training import contents
 from xmodular.training.checkpoints import remove_checkpoints
+from xmodular.training.optimising import training_arguments
 from xmodular.training.runs import Run, check_claim, claim, clear, is_finished, sources_of_run
 from xmodular.training.supervised import source_hash
-from xmodular.training.trainer import training_arguments
 
 _Train = Callable[[FinetuneOptions, XmodPreTrainedModel | None], Run]
 
@@ -144,14 +142,10 @@ def _show(found: Mapping[str, Any]) -> None:
     """Print the validation metrics of the group."""
     metrics = found["metrics"]
     shown = {"train loss": metrics["train_loss"], **metrics.get("dev", {})}
-    seeds = ", ".join(map(str, found["seeds"]))
-    table = Table(
-        "metric", "mean", "deviation", *map(str, found["seeds"]), title=f"Seeds {seeds}", title_justify="left"
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, values in shown.items():
-        if name != "score":
-            cells = (values["mean"], values["std"], *values["values"])
-            table.add_row(name, *(f"{value:.4f}" for value in cells))
-    console.print(table)
+    rows = [
+        (name, *(f"{value:.4f}" for value in (values["mean"], values["std"], *values["values"])))
+        for name, values in shown.items()
+        if name != "score"
+    ]
+    seeds = [str(seed) for seed in found["seeds"]]
+    console.print(table(f"Seeds {', '.join(seeds)}", ("metric", "mean", "deviation", *seeds), rows))

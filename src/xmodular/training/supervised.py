@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -237,14 +237,6 @@ class Readings(Dataset[int]):
             self.pad_id,
             task=self.task,
         )
-
-    @staticmethod
-    def items(batch: Mapping[str, Tensor]) -> int:
-        """What the loss of a batch is a mean over: labelled words, or rows."""
-        labels = batch.get("labels")
-        if labels is None or labels.is_floating_point():
-            return len(batch["lang_ids"])
-        return int((labels != -100).sum())
 
     def scores(self, model: XmodPreTrainedModel, labels: Sequence[str]) -> dict[str, float]:
         """The task's metrics, the main one also as ``score``.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.table import Table
-
-from xmodular.console import compact, console
+from xmodular.console import compact, console, table
 from xmodular.data import LanguageBlocks, Share
 
 _Scores = Mapping[str, Mapping[str, float]]
@@ -17,9 +15,7 @@ def print_shares(blocks: list[LanguageBlocks], shares: dict[str, Share], end: di
     names = ["language", "lines", "tokens", "blocks", "natural", "drawn", "ratio"]
     if end is not None:
         names += ["drawn at the end", "ratio at the end"]
-    table = Table(*names, title="Languages", title_justify="left")
-    for column in table.columns[2:]:
-        column.justify = "right"
+    rows = []
     for each in blocks:
         share = shares[each.language]
         cells = [
@@ -31,20 +27,17 @@ def print_shares(blocks: list[LanguageBlocks], shares: dict[str, Share], end: di
         ]
         for drawn in (share, *([end[each.language]] if end is not None else [])):
             cells += [f"{drawn.drawn:.1%}", f"{drawn.ratio:.2f}"]
-        table.add_row(*cells)
-    console.print(table)
+        rows.append(cells)
+    console.print(table("Languages", names, rows, left=2))
 
 
 def print_read(blocks: list[LanguageBlocks], read: dict[str, int]) -> None:
     """What a run has read: the draws keep to the shares on average, and short runs less closely than long ones."""
-    table = Table("language", "tokens", "share", "passes", title="Tokens read", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    total = sum(read.values())
-    for each in blocks:
-        tokens = read[each.language]
-        table.add_row(each.language, f"{tokens:,}", f"{tokens / total:.1%}", f"{tokens / int(each.lengths.sum()):.2f}")
-    console.print(table)
+    total, sizes = sum(read.values()), {each.language: int(each.lengths.sum()) for each in blocks}
+    rows = [
+        (code, f"{tokens:,}", f"{tokens / total:.1%}", f"{tokens / sizes[code]:.2f}") for code, tokens in read.items()
+    ]
+    console.print(table("Tokens read", ("language", "tokens", "share", "passes"), rows))
 
 
 def print_validation(after: _Scores, before: _Scores) -> None:
@@ -53,9 +46,7 @@ def print_validation(after: _Scores, before: _Scores) -> None:
         columns = ["language", "loss before", "after", "bits a character before", "after", "<unk>"]
     else:
         columns = ["language", "loss", "perplexity", "bits a character", "accuracy", "<unk>"]
-    table = Table(*columns, title="Validation", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    rows = []
     for code, values in after.items():
         cells = [f"{values['loss']:.3f}"]
         bits = f"{values['bits_per_character']:.3f}"
@@ -64,5 +55,5 @@ def print_validation(after: _Scores, before: _Scores) -> None:
             cells = [f"{was['loss']:.3f}", *cells, f"{was['bits_per_character']:.3f}", bits]
         else:
             cells += [compact(values["perplexity"]), bits, f"{values['accuracy']:.1%}"]
-        table.add_row(code, *cells, f"{values['unknown']:.2%}")
-    console.print(table)
+        rows.append((code, *cells, f"{values['unknown']:.2%}"))
+    console.print(table("Validation", columns, rows))

@@ -1,379 +1,376 @@
-"""transformers' Trainer with its seams filled: our batches, validation, checkpoints, sharding, and a log that resumes.
+"""The training loop: one step after another, with validation, checkpoints and a log.
 
-Trainer writes checkpoints in place and averages the logged loss from where it was started; here checkpoints appear
-whole (`checkpoints`) and bring the sums of the loss along, so that a resumed run logs what an unbroken one does.
+A checkpoint has all that the next step depends on, so a run that is broken off and goes on gives the bytes, the log and
+the mean loss of a run that was not.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import random
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.distributed as dist
-from torch import nn
-from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from accelerate.utils import gather, load, wait_for_everyone
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, get_scheduler, set_seed
+from transformers.trainer_utils import speed_metrics
 
-from xmodular.console import console
-from xmodular.errors import ConfigurationError, TrainingError
+from xmodular.errors import TrainingError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.threads import one_is_enough
-from xmodular.modeling.trainable import parameter_group
-from xmodular.options import TrainingOptions
-from xmodular.training.checkpoints import STAGING, checkpoint_step, last_checkpoint, publish, saving
-from xmodular.training.log import RunLog
+from xmodular.tasks import load_saved
+from xmodular.training.checkpoints import STAGING, last_checkpoint, publish, saving
+from xmodular.training.optimising import new_optimizer, take_up
 from xmodular.training.pace import Progress
 from xmodular.training.sharding import Shards
 
 
-def training_arguments(options: TrainingOptions, **more: Any) -> TrainingArguments:
-    """transformers' arguments for our options; checkpoints go to ``<output_dir>/checkpoints``.
+@dataclass(frozen=True)
+class Intervals:
+    """When a run validates, saves and ends.
 
-    Args:
-        options: of the run.
-        more: arguments besides, or in place of, what the options give.
-
-    Raises:
-        ConfigurationError: a precision that this machine does not have.
+    Attributes:
+        validate: steps from one validation to the next, and there is one at the end; None: never.
+        save: steps from one checkpoint to the next, and there is one at the end; None: never.
+        keep: how many checkpoints stay, the newest; 0 keeps all.
+        best: whether the best validated weights are saved and stay besides. Then the last step needs no checkpoint:
+            its weights are there.
+        patience: with `best`, validations without a better one until training ends; None: never.
     """
-    on_gpu = torch.cuda.is_available()
-    if options.precision == "fp16" and not on_gpu:
-        raise ConfigurationError("--precision fp16 needs a GPU; use fp32 or bf16 here.")
-    bf16 = options.precision == "bf16" or (
-        options.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-    )
-    values: dict[str, Any] = {
-        "output_dir": str(options.output_dir / "checkpoints"),
-        "num_train_epochs": options.epochs or 1.0,
-        "max_steps": options.max_steps or -1,
-        "per_device_train_batch_size": options.batch_size,
-        "per_device_eval_batch_size": options.batch_size,
-        "gradient_accumulation_steps": options.accumulation,
-        "learning_rate": options.learning_rate,
-        "warmup_steps": options.warmup,
-        "optim": "adamw_torch_fused",
-        "adam_beta2": 0.98,
-        "adam_epsilon": 1e-6,
-        "weight_decay": options.weight_decay,
-        "max_grad_norm": options.max_grad_norm,
-        "bf16": bf16,
-        "fp16": options.precision == "fp16",
-        "logging_steps": options.log_every,
-        "logging_nan_inf_filter": False,
-        "seed": options.seed,
-        "data_seed": options.seed,
-        "dataloader_pin_memory": on_gpu,
-        # Without this, several processes on a machine without accelerator would each train alone.
-        "use_cpu": not torch.accelerator.is_available(),
-        "remove_unused_columns": False,
-        # While the first process reads and tokenises, the others wait; half an hour, the default, is not enough.
-        "ddp_timeout": 7 * 24 * 3600,
-        # A language that is not in the batch leaves its adapters without gradient.
-        "ddp_find_unused_parameters": True,
-        "report_to": "none",
-        "disable_tqdm": True,
-    }
-    return TrainingArguments(**{**values, **more})
+
+    validate: int | None
+    save: int | None
+    keep: int = 0
+    best: bool = False
+    patience: int | None = None
 
 
-class RoutedTrainer(Trainer):
-    """Trainer that draws given batches and validates by a given function.
+def _without_gain(history: Sequence[Mapping[str, Any]]) -> int:
+    """How many validations in a log have passed since the one with the best score (the first of equals)."""
+    scores = [line["eval_score"] for line in history if "eval_score" in line]
+    return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
-    Args:
-        batches: this process's training batches; None shuffles the rows.
+
+def _items(batch: Mapping[str, Any]) -> int:
+    """What the loss of a batch is a mean over: labels that are not ignored, or rows."""
+    labels = batch.get("labels")
+    if labels is None or labels.is_floating_point():
+        return len(batch["lang_ids"])
+    return int((labels != -100).sum())
+
+
+def own_loss(model: nn.Module, batch: dict[str, Any], items: Tensor) -> Tensor:
+    """The loss that the model itself computes, summed over a batch and divided by the items of a step."""
+    loss: Tensor = model(**batch, num_items_in_batch=items).loss
+    return loss
+
+
+@dataclass(eq=False)
+class RoutedTrainer:
+    """Trains a model, alone or as one of several processes that hold it whole or in shards.
+
+    Attributes:
+        model: the model, of which what is to train is set; it is trained in place.
+        args: machine, optimiser and schedule; ``max_steps`` says how long the run is.
+        dataset: what the batches are drawn from.
+        collate: makes a batch of what is drawn.
+        batches: this process's batches of the run, all of them.
+        intervals: when to validate, save and end.
+        checkpoint: where the run goes on from; None: at the first step.
+        loss: of a batch, divided by the items of a step.
         validate: gives metrics of the model in evaluation mode, without the ``eval_`` prefix.
         sharded: whether the model is to be sharded over the processes.
-        log: where losses and validations are written; None writes none.
-        items: how many items a batch's loss is a mean over; None counts the labels that are not ignored.
         head_rate: peak learning rate of the task head; None takes that of the rest.
-        callbacks: further callbacks.
-        model, args, train_dataset, data_collator: as Trainer's; checkpoints go to ``args.output_dir``.
+        callbacks: are told what happens, in the first process.
+        state: how far the run is, and its log.
+        tokens: what all processes had read at the last log, padding not counted.
     """
 
     model: Any
-    lr_scheduler: Any
-    train_dataset: Any
+    args: TrainingArguments
+    dataset: Dataset[Any]
+    collate: Callable[[list[Any]], dict[str, Any]]
+    batches: Iterable[list[Any]]
+    intervals: Intervals
+    checkpoint: Path | None = None
+    loss: Callable[[nn.Module, dict[str, Any], Tensor], Tensor] = own_loss
+    validate: Callable[[], Mapping[str, float]] | None = None
+    sharded: bool = False
+    head_rate: float | None = None
+    callbacks: Sequence[TrainerCallback] = ()
+    state: TrainerState = field(init=False, default_factory=TrainerState)
+    tokens: int = field(init=False, default=0)
 
-    def __init__(
-        self,
-        *,
-        model: XmodPreTrainedModel,
-        args: TrainingArguments,
-        train_dataset: Dataset,
-        data_collator: Callable[[list[Any]], dict[str, Any]],
-        batches: Sampler[list[Any]] | None = None,
-        validate: Callable[[], Mapping[str, float]] | None = None,
-        sharded: bool = False,
-        log: RunLog | None = None,
-        items: Callable[[Mapping[str, Any]], int] | None = None,
-        head_rate: float | None = None,
-        callbacks: Sequence[TrainerCallback] = (),
-    ) -> None:
-        self.batches = batches
-        self.validate = validate
-        self.sharded = sharded
-        self.items = items
-        self.head_rate = head_rate
+    def __post_init__(self) -> None:
+        args = self.args
+        self.model = self.model.to(args.device)
+        self.callbacks = [Progress(lambda: self.tokens), *self.callbacks] if args.should_save else []
         self.shards: Shards | None = None
-        self.staging = False
-        self.seen: Any = None  # tokens of this process, padding not counted; a tensor after the first step
-        self.tokens = 0  # those of all processes at the last log
-        use_cache = model.config.use_cache  # Trainer sets it, for training; the model keeps its own
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=train_dataset,
-            # Trainer asks for one if it is to validate; what is read is `validate`'s.
-            eval_dataset=train_dataset if validate else None,
-            data_collator=data_collator,
-            callbacks=[Progress(lambda: self.tokens), _Resumption(self), *([log] if log else []), *callbacks],
-        )
-        model.config.use_cache = use_cache
-        self.remove_callback(PrinterCallback)
-
-    @property
-    def run_dir(self) -> Path:
-        """The run's folder."""
-        return Path(str(self.args.output_dir)).parent
+        self.scaler = torch.amp.GradScaler(args.device.type, enabled=args.fp16)
+        self.seen: Any = None  # tokens of this process; a tensor after the first step: reading it makes a GPU wait
+        # The sum of this process's losses since the last log, the step of that, and the sum of what was logged.
+        self.unlogged, self.last_log, self.logged = torch.tensor(0.0, device=args.device), 0, 0.0
+        if self.checkpoint is not None:
+            self.state = TrainerState.load_from_json(str(self.checkpoint / "trainer_state.json"))
+            sums = json.loads((self.checkpoint / f"loss-{args.process_index}.json").read_text(encoding="utf-8"))
+            self.unlogged.fill_(sums["since_last_log"])
+            self.last_log, self.logged = sums["last_log"], sums["before"]
+        self.state.max_steps = args.max_steps
+        self.waited = _without_gain(self.state.log_history)
+        set_seed(args.seed)
 
     def whole_model(self) -> XmodPreTrainedModel:
         """The trained model, put together if it is sharded (all processes must call this then)."""
-        return self.shards.gathered() if self.shards else self.model
+        whole: XmodPreTrainedModel = self.shards.gathered() if self.shards else self.model
+        return whole
 
-    def get_train_dataloader(self) -> DataLoader:
-        """This process's batches."""
-        if self.batches is None:
-            return super().get_train_dataloader()
-        return DataLoader(
-            self.train_dataset,
-            batch_sampler=self.batches,
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
+    @property
+    def mean_loss(self) -> float:
+        """The mean loss of the steps so far."""
+        return float((self.logged + self.unlogged.item()) / self.state.global_step)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is left, or too many validations have passed without a better one."""
+        patience = self.intervals.patience
+        return self.state.global_step >= self.args.max_steps or (patience is not None and self.waited >= patience)
+
+    def train(self) -> None:
+        """Train to the end.
+
+        Raises:
+            TrainingError: the loss or a weight is no finite number any more, or a checkpoint cannot be written.
+        """
+        threads = torch.get_num_threads()
+        try:
+            self._train(self._prepare())
+        finally:
+            torch.set_num_threads(threads)
+
+    def _train(self, model: nn.Module) -> None:
+        args, state, checkpoint = self.args, self.state, self.checkpoint
+        batches = iter(
+            DataLoader(
+                self.dataset,
+                batch_sampler=islice(self.batches, state.global_step * args.gradient_accumulation_steps, None),
+                collate_fn=self.collate,
+                num_workers=args.dataloader_num_workers,
+                pin_memory=args.dataloader_pin_memory,
+            )
         )
+        began = time.time()
+        self._tell("on_train_begin")
+        while not self.is_over:
+            together = list(islice(batches, args.gradient_accumulation_steps))
+            items = gather(torch.tensor(sum(map(_items, together)), device=args.device)).sum()
+            if checkpoint is not None:
+                self._restore_randomness(checkpoint)  # not before the first batches, whose loader has drawn
+                checkpoint = None
+            self._tell("on_step_begin")
+            for place, batch in enumerate(together, start=1):
+                with self._reducing(model, place == len(together)):
+                    self.unlogged += self.training_step(model, batch, items)
+            norm = self._clip_grad_norm(model)
+            if self.shards is not None:
+                norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+                self.shards.forget_unused()
+            rate = self.optimizer.param_groups[0]["lr"]
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.lr_scheduler.step()
+            model.zero_grad()
+            state.global_step += 1
+            state.epoch = state.global_step / args.max_steps
+            self._tell("on_step_end")
+            self._log_validate_save(norm, rate)
+        done, rows = state.global_step, args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self.log({**speed_metrics("train", began, done * rows, done), "train_loss": self.mean_loss})
+        self._tell("on_train_end")
 
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        if self.sharded:
-            # Here a checkpoint's weights are in the model, and the optimiser is not made yet.
-            self.model.to(self.args.device)
-            self.shards = Shards(self.model, self.args.device)
-            self.is_distributed_loading_by_transformers = True  # so that nobody wraps it again
-        return super()._prepare_for_training(*args, **kwargs)
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        if self.items is None:
-            return super()._get_num_items_in_batch(batch_samples, device)
-        count = torch.tensor(sum(map(self.items, batch_samples)), device=device)
-        return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
-
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Make the optimiser; the task head's parameters are in groups of their own where they have another rate."""
-        made = self.optimizer is not None
-        optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
-        if self.head_rate is None or made:
-            return optimizer
-        head = {weight for name, weight in self.model.named_parameters() if parameter_group(name) == "task head"}
-        for group in list(optimizer.param_groups):
-            own = [weight for weight in group["params"] if weight in head]
-            group["params"] = [weight for weight in group["params"] if weight not in head]
-            optimizer.add_param_group({**group, "params": own, "lr": self.head_rate})
-        return optimizer
-
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], items: Tensor) -> Tensor:
         """Forward and backward pass of a batch, whose tokens are counted; the first one decides about the threads."""
         if self.seen is None:
             self.seen = 0
             if one_is_enough(self.model, inputs["input_ids"].numel()):
                 torch.set_num_threads(1)  # until `train` is left: the optimiser's steps are as small
-        loss = super().training_step(model, inputs, *args, **kwargs)
-        self.seen = self.seen + inputs["attention_mask"].sum()  # no number yet: reading it would make a GPU wait
-        return loss
+        model.train()
+        batch = {name: each.to(self.args.device) if torch.is_tensor(each) else each for name, each in inputs.items()}
+        with self._autocast():
+            loss = self.loss(model, batch, items) * self.args.world_size  # the processes' gradients are averaged
+        self.scaler.scale(loss).backward()
+        self.seen = self.seen + inputs["attention_mask"].sum()
+        return loss.detach()
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+    def _autocast(self) -> torch.autocast:
+        args = self.args
+        kind = torch.float16 if args.fp16 else torch.bfloat16
+        return torch.autocast(args.device.type, dtype=kind, enabled=args.fp16 or args.bf16)
+
+    def _reducing(self, model: Any, last: bool) -> AbstractContextManager[Any]:
+        """Processes exchange gradients after the last batch of a step only."""
+        if self.shards is not None:
+            model.set_requires_gradient_sync(last)
+        elif not last and isinstance(model, DistributedDataParallel):
+            return model.no_sync()
+        return nullcontext()
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        """Clip the gradient; gives its norm before."""
+        self.scaler.unscale_(self.optimizer)
+        return nn.utils.clip_grad_norm_(model.parameters(), self.args.max_grad_norm or math.inf)
+
+    def _log_validate_save(self, norm: Tensor, rate: float) -> None:
+        """What is due after a step."""
+        state, due = self.state, self.intervals
+        step, is_last = state.global_step, state.global_step == self.args.max_steps
+        logs = step % self.args.logging_steps == 0
+        saves = due.save is not None and (step % due.save == 0 or is_last) and not (due.best and is_last)
+        # Reading the loss makes a GPU wait, so there it is read where it is logged or saved.
+        if logs or saves or self.unlogged.device.type == "cpu":
+            self._check(bool(torch.isfinite(self.unlogged)), "The loss", together=saves)
+        if logs:
+            mean = gather(self.unlogged).mean().item()
+            self.log({"loss": mean / (step - self.last_log), "grad_norm": norm.item(), "learning_rate": rate})
+            self.unlogged.zero_()
+            self.last_log, self.logged = step, self.logged + mean
+        if self.validate is not None and due.validate is not None and (step % due.validate == 0 or is_last):
+            with self._autocast():
+                metrics = {f"eval_{name}": value for name, value in self.validate().items()}
+            self.log(metrics)
+            self.waited = _without_gain(state.log_history)
+            if due.best and self.waited == 0:
+                state.best_global_step, state.best_metric = step, metrics["eval_score"]
+                saves = not is_last
+        if saves:
+            self._save_checkpoint()
+
+    def log(self, logs: dict[str, float]) -> None:
         """Log; the tokens of all processes are summed up where the loss is read anyway."""
         if "loss" in logs:
-            total = torch.as_tensor(self.seen or 0, device=self.args.device).clone()
-            if dist.is_initialized():
-                dist.all_reduce(total)
-            self.tokens = int(total)
-        super().log(logs, *args, **kwargs)
+            self.tokens = int(gather(torch.as_tensor(self.seen or 0, device=self.args.device)).sum())
+        logs["epoch"] = self.state.epoch
+        self.state.log_history.append({**logs, "step": self.state.global_step})
+        self._tell("on_log", logs=logs)
 
-    def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
-        """Nothing to do: the same seed, or the same checkpoint, made all processes' weights."""
+    def _tell(self, event: str, **more: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self.args, self.state, TrainerControl(), model=self.model, **more)
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-
-    def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-        # Reading the loss makes a GPU wait, so there it is read where it is logged or saved.
-        if tr_loss.device.type == "cpu" or self.control.should_log or self.control.should_save:
-            self._check(bool(torch.isfinite(tr_loss)), "The loss")
-        super()._maybe_log_save_evaluate(tr_loss, *args, **kwargs)
-
-    def _check(self, finite: bool, what: str) -> None:
-        """Stop if something is no finite number (at saving: in any process)."""
-        if self.control.should_save and dist.is_initialized():
-            bad = torch.tensor(0 if finite else 1, device=self.args.device)
-            dist.all_reduce(bad, dist.ReduceOp.MAX)
-            finite = not bool(bad)
+    def _check(self, finite: bool, what: str, together: bool) -> None:
+        """Stop if something is no finite number (`together`: in any process)."""
+        if together:
+            finite = bool(gather(torch.tensor(int(finite), device=self.args.device)).min())
         if not finite:
-            last = last_checkpoint(self.run_dir)
+            last = last_checkpoint(Path(str(self.args.output_dir)).parent)
             left = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
             raise TrainingError(
                 f"{what} is not finite at step {self.state.global_step}, so the run stopped; {left}. "
                 f"Try a lower learning rate than {self.args.learning_rate:g}, or a longer warm-up."
             )
 
-    def _get_output_dir(self, trial: Any) -> str:
-        folder = str(super()._get_output_dir(trial))
-        return str(Path(folder) / STAGING) if self.staging else folder
+    def _prepare(self) -> nn.Module:
+        """Make optimiser and schedule, as the checkpoint left them if there is one; gives the model to call."""
+        args, model = self.args, self.model
+        if self.checkpoint is not None:
+            model.load_state_dict(load_saved(self.checkpoint).state_dict())
+        if self.sharded:
+            self.shards = Shards(model, args.device)
+        elif args.world_size > 1:
+            # A language that is not in the batch leaves its adapters without gradient.
+            devices = None if args.device.type == "cpu" else [args.device]
+            model = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
+        self.optimizer = new_optimizer(self.model, args, self.head_rate)
+        self.lr_scheduler = get_scheduler(
+            args.lr_scheduler_type,
+            self.optimizer,
+            num_warmup_steps=args.get_warmup_steps(args.max_steps),
+            num_training_steps=args.max_steps,
+            scheduler_specific_kwargs=args.lr_scheduler_kwargs,  # type: ignore[arg-type]
+        )
+        if self.checkpoint is not None:
+            take_up(self.optimizer, self.lr_scheduler, self.state.global_step, self._load_optimizer)
+        model.zero_grad()
+        return model
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+    def _save_checkpoint(self) -> None:
         weights = (p.to_local() if hasattr(p, "to_local") else p for p in self.model.parameters())
-        self._check(all(bool(torch.isfinite(weight).all()) for weight in weights), "A weight")
-        folder = Path(self._get_output_dir(trial))
-        name = f"checkpoint-{self.state.global_step}"
-        staged = folder / STAGING / name
-        with saving(f"The checkpoint of step {self.state.global_step}", self.run_dir):
+        self._check(all(bool(torch.isfinite(weight).all()) for weight in weights), "A weight", together=True)
+        folder, step = Path(str(self.args.output_dir)), self.state.global_step
+        staged = folder / STAGING / f"checkpoint-{step}"
+        with saving(f"The checkpoint of step {step}", folder.parent):
             if self.args.should_save:
                 shutil.rmtree(staged.parent, ignore_errors=True)
-            self._wait()
-            self.staging = True
+            wait_for_everyone()
             try:
-                super()._save_checkpoint(model, trial)
-                sums = {
-                    "since_last_log": self._tr_loss.item(),
-                    "last_log": self._globalstep_last_logged,
-                    "before": self._total_loss_scalar,
-                }
-                (staged / f"loss-{self.args.process_index}.json").write_text(json.dumps(sums), encoding="utf-8")
-                self._wait()
-                best = self.state.best_global_step
-                self.state.best_model_checkpoint = None  # or Trainer removes all others at the end
+                self._write(staged)
+                wait_for_everyone()
                 if self.args.should_save:
-                    publish(staged, folder / name, self.args.save_total_limit or 0, best)
+                    publish(staged, folder / staged.name, self.intervals.keep, self.state.best_global_step)
             finally:
-                self.staging = False
                 if self.args.should_save:
                     shutil.rmtree(staged.parent, ignore_errors=True)
-            self._wait()
+            wait_for_everyone()
 
-    def _wait(self) -> None:
-        """Wait for the other processes."""
-        if dist.is_initialized():
-            dist.barrier()
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model; a sharded one is put together first."""
-        if self.shards is None:
-            return super().save_model(output_dir, _internal_call)
-        whole = self.whole_model()
+    def _write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self.whole_model()
         if self.args.should_save:
-            whole.save_pretrained(str(output_dir or self.args.output_dir))
-        self._wait()
+            model.save_pretrained(folder)
+            torch.save(self.args, folder / "training_args.bin")
+            self.state.save_to_json(str(folder / "trainer_state.json"))
+        self._save_optimizer_and_scheduler(folder)
+        randomness = {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            several = self.args.world_size > 1
+            randomness["cuda"] = torch.cuda.get_rng_state_all() if several else torch.cuda.get_rng_state()
+        torch.save(randomness, folder / self._randomness)
+        sums = {"since_last_log": self.unlogged.item(), "last_log": self.last_log, "before": self.logged}
+        (folder / f"loss-{self.args.process_index}.json").write_text(json.dumps(sums), encoding="utf-8")
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self.shards is None:
-            return super()._save_optimizer_and_scheduler(output_dir)
-        self.shards.save_optimizer(self.optimizer, Path(output_dir) / f"optimizer-{self.args.process_index}.pt")
+    @property
+    def _randomness(self) -> str:
+        """The file with the state of the random numbers of this process."""
+        return f"rng_state_{self.args.process_index}.pth" if self.args.world_size > 1 else "rng_state.pth"
+
+    def _restore_randomness(self, checkpoint: Path) -> None:
+        if not (checkpoint / self._randomness).is_file():
+            return  # written by another number of processes
+        states = load(checkpoint / self._randomness, weights_only=True)
+        random.setstate(states["python"])
+        np.random.set_state(states["numpy"])
+        torch.set_rng_state(states["cpu"])
+        if torch.cuda.is_available() and "cuda" in states:
+            several = isinstance(states["cuda"], list)
+            (torch.cuda.set_rng_state_all if several else torch.cuda.set_rng_state)(states["cuda"])
+
+    def _save_optimizer_and_scheduler(self, folder: Path) -> None:
+        if self.shards is not None:
+            self.shards.save_optimizer(self.optimizer, folder / f"optimizer-{self.args.process_index}.pt")
+        elif self.args.should_save:
+            torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
         if self.args.should_save:
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+            torch.save(self.lr_scheduler.state_dict(), folder / "scheduler.pt")
+            if self.scaler.is_enabled():
+                torch.save(self.scaler.state_dict(), folder / "scaler.pt")
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Take up the optimiser's state; what the options say of rates and decay holds from here on.
-
-        A checkpoint has its own options' learning rate, weight decay and the like in it, and the rate of its next step.
-        Without this a run that goes on with others would ignore some, and take one more step at the old rate, which is
-        0 where the old schedule had ended.
-        """
-        if checkpoint is None:
-            return
-        given = [{name: value for name, value in group.items() if name != "params"} for group in self._groups()]
-        if self.shards is None:
-            super()._load_optimizer_and_scheduler(checkpoint)
+    def _load_optimizer(self) -> None:
+        assert self.checkpoint is not None
+        if self.shards is not None:
+            self.shards.load_optimizer(self.optimizer, self.checkpoint / f"optimizer-{self.args.process_index}.pt")
         else:
-            self.shards.load_optimizer(self.optimizer, Path(checkpoint) / f"optimizer-{self.args.process_index}.pt")
-            self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True))
-        step = self.lr_scheduler.last_epoch
-        planned = float(self._groups()[0]["lr"])
-        for group, own, rate in zip(self._groups(), given, self.lr_scheduler.lr_lambdas, strict=True):
-            group.update({**own, "lr": own["initial_lr"] * rate(step)})
-        self.lr_scheduler.base_lrs = [group["initial_lr"] for group in self._groups()]
-        self.lr_scheduler._last_lr = [group["lr"] for group in self._groups()]
-        if (now := float(self._groups()[0]["lr"])) != planned:
-            console.print(
-                f"The learning rate goes on at {now:.3g}, as the present options have it after step {step}; by those "
-                f"of the checkpoint it would be {planned:.3g}."
-            )
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """The optimiser's groups of parameters."""
-        optimizer: Any = self.optimizer
-        return list(optimizer.param_groups)
-
-    def take_up(self, checkpoint: Path) -> None:
-        """Take up the sums of the loss where a checkpoint left them."""
-        sums = self._sums_at(checkpoint)
-        self._tr_loss.fill_(sums["since_last_log"])
-        self._globalstep_last_logged = sums["last_log"]
-        self._total_loss_scalar = sums["before"]
-        self._initial_global_step = 0  # what the mean training loss counts from
-
-    def mean_loss_at(self, checkpoint: Path) -> float:
-        """The mean training loss of the steps up to a checkpoint, as `train` gives it at the end."""
-        sums = self._sums_at(checkpoint)
-        return float((sums["before"] + sums["since_last_log"]) / checkpoint_step(checkpoint))
-
-    def _sums_at(self, checkpoint: Path) -> dict[str, Any]:
-        path = checkpoint / f"loss-{self.args.process_index}.json"
-        sums: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return sums
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Train, from a checkpoint if one is given. Afterwards the model computes in its own precision again."""
-        self.resumed = Path(resume_from_checkpoint) if isinstance(resume_from_checkpoint, str) else None
-        threads = torch.get_num_threads()
-        try:
-            return super().train(resume_from_checkpoint, *args, **kwargs)
-        finally:
-            torch.set_num_threads(threads)
-            self._unwrap()
-
-    def _unwrap(self) -> None:
-        """Take off what accelerate puts around `forward`: autocast, and outputs turned into fp32."""
-        original = self.model.__dict__.pop("_original_forward", None)
-        if original is not None:
-            del self.model.forward
-            if getattr(original, "__func__", None) is not type(self.model).forward:  # somebody had set it before
-                self.model.forward = original
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """The metrics of `validate`, each name with its prefix, logged."""
-        assert self.validate is not None
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.validate().items()}
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-
-class _Resumption(TrainerCallback):
-    """What Trainer leaves out when it goes on from a checkpoint, and before a step of a sharded model."""
-
-    def __init__(self, trainer: RoutedTrainer) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        state.compute_steps(args, state.max_steps)  # the checkpoint has those of the options that it was made with
-        if self.trainer.resumed is not None:
-            self.trainer.take_up(self.trainer.resumed)
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.trainer.shards is not None:
-            self.trainer.shards.forget_unused()
+            state = torch.load(self.checkpoint / "optimizer.pt", map_location="cpu", weights_only=True)
+            self.optimizer.load_state_dict(state)
+        if self.scaler.is_enabled() and (self.checkpoint / "scaler.pt").is_file():
+            self.scaler.load_state_dict(torch.load(self.checkpoint / "scaler.pt", weights_only=True))

@@ -1,0 +1,119 @@
+"""The machine of a run, its optimiser, and the learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainingArguments
+
+from xmodular.console import console
+from xmodular.errors import ConfigurationError
+from xmodular.modeling.trainable import parameter_group
+from xmodular.options import FinetuneOptions, LanguageModelOptions, Schedule, TrainingOptions
+
+
+def training_arguments(options: TrainingOptions) -> TrainingArguments:
+    """The machine, and how the optimiser steps, in transformers' terms; checkpoints go to ``<output_dir>/checkpoints``.
+
+    Raises:
+        ConfigurationError: a precision that this machine does not have.
+    """
+    on_gpu = torch.cuda.is_available()
+    if options.precision == "fp16" and not on_gpu:
+        raise ConfigurationError("--precision fp16 needs a GPU; use fp32 or bf16 here.")
+    bf16 = options.precision == "bf16" or (
+        options.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+    values: dict[str, Any] = {
+        "output_dir": str(options.output_dir / "checkpoints"),
+        "per_device_train_batch_size": options.batch_size,
+        "gradient_accumulation_steps": options.accumulation,
+        "learning_rate": options.learning_rate,
+        "warmup_steps": options.warmup,
+        "adam_beta2": 0.98,
+        "adam_epsilon": 1e-6,
+        "weight_decay": options.weight_decay,
+        "max_grad_norm": options.max_grad_norm,
+        "bf16": bf16,
+        "fp16": options.precision == "fp16",
+        "logging_steps": options.log_every,
+        "seed": options.seed,
+        "dataloader_pin_memory": on_gpu,
+        # Without this, several processes on a machine without accelerator would each train alone.
+        "use_cpu": not torch.accelerator.is_available(),
+        # While the first process reads and tokenises, the others wait; half an hour, the default, is not enough.
+        "ddp_timeout": 7 * 24 * 3600,
+        "report_to": "none",
+    }
+    if isinstance(options, FinetuneOptions):
+        values["adam_beta1"], values["adam_beta2"] = options.adam_betas
+        values["adam_epsilon"] = options.adam_epsilon
+    if isinstance(options, LanguageModelOptions):
+        values["dataloader_num_workers"] = options.workers
+    return TrainingArguments(**values)
+
+
+def schedule(name: Schedule, steps: int, decay: float = 0.0) -> dict[str, Any]:
+    """The learning rate's schedule, in transformers' terms.
+
+    Args:
+        name: of the schedule.
+        steps: steps of the run.
+        decay: share of them in which "wsd" falls.
+    """
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {
+        "wsd": ("warmup_stable_decay", {"num_decay_steps": max(1, round(decay * steps)), "decay_type": "linear"}),
+        "polynomial": ("polynomial", {"power": 2.0, "lr_end": 0.0}),
+        "constant": ("constant_with_warmup", {}),
+    }
+    kind, more = kinds.get(name, (name, {}))
+    return {"lr_scheduler_type": kind, "lr_scheduler_kwargs": more}
+
+
+def new_optimizer(model: nn.Module, args: TrainingArguments, head_rate: float | None) -> torch.optim.AdamW:
+    """AdamW over what trains; biases and layer norms do not decay.
+
+    Args:
+        model: the model.
+        args: rate, decay and the like.
+        head_rate: peak learning rate of the task head; None takes that of the rest.
+    """
+    rates = [args.learning_rate] if head_rate is None else [args.learning_rate, head_rate]
+    groups: list[dict[str, Any]] = [
+        {"params": [], "lr": rate, "weight_decay": decay} for rate in rates for decay in (args.weight_decay, 0.0)
+    ]
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            is_head = head_rate is not None and parameter_group(name) == "task head"
+            groups[2 * is_head + ("bias" in name or "norm" in name.lower())]["params"].append(weight)
+    betas = (args.adam_beta1, args.adam_beta2)
+    return torch.optim.AdamW(groups, betas=betas, eps=args.adam_epsilon, fused=True)
+
+
+def take_up(optimizer: torch.optim.Optimizer, scheduler: Any, step: int, load: Callable[[], None]) -> None:
+    """Take up the optimiser's state after a step; what the options say of rates and decay holds from here on.
+
+    A checkpoint has its own options' learning rate, weight decay and the like in it, and the rate of its next step.
+    Without this a run that goes on with others would ignore some, and take one more step at the old rate, which is 0
+    where the old schedule had ended.
+
+    Args:
+        optimizer: new, as the options have it.
+        scheduler: its rates.
+        step: how many steps were done.
+        load: puts the state into the optimiser.
+    """
+    given = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    load()
+    scheduler.last_epoch = step
+    planned = float(optimizer.param_groups[0]["lr"])
+    for group, own, rate in zip(optimizer.param_groups, given, scheduler.lr_lambdas, strict=True):
+        group.update({**own, "lr": own["initial_lr"] * rate(step)})
+    if (now := float(optimizer.param_groups[0]["lr"])) != planned:
+        console.print(
+            f"The learning rate goes on at {now:.3g}, as the present options have it after step {step}; by those of "
+            f"the checkpoint it would be {planned:.3g}."
+        )
