@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.console import console, counted
-from xmodular.errors import ConfigurationError, speaking
+from xmodular.errors import ConfigurationError, LanguageError, speaking
 from xmodular.evaluation.assembling import comparisons_of, details_of, rows_of
-from xmodular.evaluation.conditions import Job, Reader, Reading, jobs_of, reader_of
+from xmodular.evaluation.conditions import Job, jobs_of
 from xmodular.evaluation.record import about, write_predictions
-from xmodular.evaluation.rows import Scored, guess, score_task
+from xmodular.evaluation.rows import Scored, score_task
 from xmodular.evaluation.sets import TestSet, check_labels, find_sets
 from xmodular.evaluation.subjects import Subject, is_for_perplexity, subjects_of
 from xmodular.evaluation.text import score_text
@@ -27,10 +27,11 @@ from xmodular.outputs import RESULTS, check_results_folder, held
 from xmodular.results import Results
 from xmodular.results.verdicts import verdict
 from xmodular.rows import InMemory, sources_of
-from xmodular.tasks import Room, Task, given_model, longest, read_labels, room_of, task_of
+from xmodular.tasks import Room, Task, given_model, guessed, longest, read_labels, room_of, task_of
 from xmodular.tasks.heads import names_in
 from xmodular.tasks.loading import columns_of_training
 from xmodular.tasks.qa import squad_statistics
+from xmodular.tasks.readers import Reading, reading_of
 
 _BLOCK = 128  # tokens of text, where nothing else is asked for
 
@@ -137,7 +138,9 @@ def _evaluated(
             by_reading = score_task(model, task, sets, work[place], room, options)
             _say_cut(by_reading, sets, subject.run, room, warnings)
             if subject.run not in guesses:
-                guesses[subject.run] = {code: guess(task, each, read_labels(model)) for code, each in sets.items()}
+                guesses[subject.run] = {
+                    code: guessed(task, each.examples, read_labels(model)) for code, each in sets.items()
+                }
         else:
             by_reading, blind = score_text(
                 model, sets, work[place], longest(model, options.max_length or _BLOCK), options
@@ -241,20 +244,23 @@ class _Known:
 
     def __init__(self, subjects: Sequence[Subject], fallback: str | None) -> None:
         self._subjects, self._fallback = subjects, fallback
-        self._readers: dict[tuple[int, str], Reader | None] = {}
+        self._readers: dict[tuple[int, str], Reading | None] = {}
         self.languages = list(dict.fromkeys(code for s in subjects for code in s.config.languages))
 
-    def reader(self, place: int, name: str) -> Reader | None:
+    def reader(self, place: int, name: str) -> Reading | None:
         """Whose adapter of a model reads a language."""
         if (place, name) not in self._readers:
             languages = self._subjects[place].config.languages
-            self._readers[place, name] = reader_of(name, languages, self._fallback)
+            try:
+                self._readers[place, name] = reading_of(name, languages, self._fallback)
+            except LanguageError:
+                self._readers[place, name] = None
         return self._readers[place, name]
 
     def name(self, name: str) -> str | None:
         """The code that the first model with the language has for it; the name itself where none has it."""
         readers = [self.reader(place, name) for place in range(len(self._subjects))]
-        own = next((reader.code for reader in readers if reader is not None and reader.own), None)
+        own = next((reader.adapter for reader in readers if reader is not None and reader.own), None)
         return own or (name if any(readers) else None)
 
     def jobs(self, place: int, language: str, conditions: Sequence[str]) -> list[Job]:
@@ -282,7 +288,7 @@ def _announce(subjects: Sequence[Subject], task: Task | None, sets: Mapping[str,
                 lacking.append(language)
             elif not reader.own:
                 name = Path(each.files[0]).name
-                said[f"{name} is read by the adapter{which} of {reader.code}, the nearest relative."] = None
+                said[f"{name} is read by the adapter{which} of {reader.adapter}, the nearest relative."] = None
         if lacking:
             said[f"{subject.run} lacks {', '.join(lacking)}."] = None
     for sentence in said:

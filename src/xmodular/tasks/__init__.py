@@ -9,7 +9,6 @@ from xmodular.tasks.breakdown import Breakdown, added
 from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
 from xmodular.tasks.heads import fit_head
-from xmodular.tasks.inference import collate, predict_logits
 from xmodular.tasks.models import (
     given_model,
     hash_of,
@@ -24,8 +23,9 @@ from xmodular.tasks.models import (
 from xmodular.tasks.perplexity import block_statistics, loss_a_token, perplexity_metrics, text_statistics, to_predict
 from xmodular.tasks.qa import QA
 from xmodular.tasks.regress import REGRESS
+from xmodular.tasks.running import collate, predict_logits
 from xmodular.tasks.tag import TAG
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, guessed
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, guessed, scores_of
 
 # What other programs call them.
 _ELSEWHERE = {
@@ -95,6 +95,7 @@ __all__ = [
     "predict_logits",
     "read_labels",
     "room_of",
+    "scores_of",
     "task_for",
     "task_named",
     "task_of",

@@ -128,6 +128,11 @@ def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
     return {"labels": torch.tensor([encoding.target for encoding in encodings])}
 
 
+def columns(labels: Sequence[str]) -> dict[str, Any]:
+    """The choice, from 0, and its probability; the probabilities of all."""
+    return {"choice": 0, "score": 0.0, "probabilities": [0.0]}
+
+
 def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
     """The likeliest choice, from 0, and its probability."""
     logits = readings[0][1].astype(np.float64)
@@ -182,6 +187,7 @@ CHOICE = Task(
     label_names=label_names,
     encode=encode,
     targets=targets,
+    columns=columns,
     decode=decode,
     statistics=statistics,
     metrics=metrics,

@@ -55,6 +55,11 @@ def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
     return {"labels": torch.tensor([encoding.target for encoding in encodings])}
 
 
+def columns(labels: Sequence[str]) -> dict[str, Any]:
+    """A label and its probability; the probabilities of all."""
+    return {"label": "", "score": 0.0, "probabilities": dict.fromkeys(labels, 0.0)}
+
+
 def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
     """The likeliest label and its probability."""
     logits = readings[0][1].astype(np.float64)
@@ -115,6 +120,7 @@ CLASSIFY = Task(
     label_names=label_names,
     encode=encode,
     targets=targets,
+    columns=columns,
     decode=decode,
     statistics=statistics,
     metrics=metrics,

@@ -152,6 +152,11 @@ def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
     return {"start_positions": pairs[:, 0], "end_positions": pairs[:, 1], "p_mask": barred}
 
 
+def columns(labels: Sequence[str]) -> dict[str, Any]:
+    """An answer, its place in the context, and its score."""
+    return {"answer": "", "start": 0, "end": 0, "score": 0.0}
+
+
 def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
     """The best span of any window, by the sum of its start's and its end's logit.
 
@@ -291,6 +296,7 @@ QA = Task(
     label_names=label_names,
     encode=encode,
     targets=targets,
+    columns=columns,
     decode=decode,
     statistics=statistics,
     metrics=metrics,

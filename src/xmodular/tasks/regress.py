@@ -52,6 +52,11 @@ def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
     return {"labels": torch.tensor([encoding.target for encoding in encodings], dtype=torch.float32)}
 
 
+def columns(labels: Sequence[str]) -> dict[str, Any]:
+    """The number."""
+    return {"score": 0.0}
+
+
 def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
     """The number."""
     return {"score": float(readings[0][1][0])}
@@ -146,6 +151,7 @@ REGRESS = Task(
     label_names=label_names,
     encode=encode,
     targets=targets,
+    columns=columns,
     decode=decode,
     statistics=statistics,
     metrics=metrics,

@@ -164,6 +164,13 @@ def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
     return {"labels": labels}
 
 
+def columns(labels: Sequence[str]) -> dict[str, Any]:
+    """A tag a word with its probability, for IOB2 also spans; the probabilities of all tags a word."""
+    found = {"type": "", "start": 0, "end": 0, "text": "", "score": 0.0}
+    spans = {"spans": [found]} if _is_iob(set(labels)) else {}
+    return {"tags": [""], "scores": [0.0], **spans, "probabilities": [dict.fromkeys(labels, 0.0)]}
+
+
 def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
     """The likeliest tag of each word with its probability; for IOB2 also the spans.
 
@@ -307,6 +314,7 @@ TAG = Task(
     label_names=label_names,
     encode=encode,
     targets=targets,
+    columns=columns,
     decode=decode,
     statistics=statistics,
     metrics=metrics,

@@ -99,6 +99,8 @@ class Task:
             label that is not among the names.
         targets: encodings of a batch and its longest sequence to what the model takes: ``labels``, or
             ``start_positions``, ``end_positions`` and ``p_mask``.
+        columns: label names to what a prediction holds: its names in their order, each with a value of its kind;
+            ``probabilities`` among them where the task has such.
         decode: an example, its encodings, each with its float32 logits, and the label names to a prediction. Logits are
             (labels,), (tokens, labels), (tokens, 2: start and end) or (choices,).
         statistics: examples with gold, predictions and label names to (rows, statistics) sums. Gold labels that are not
@@ -125,6 +127,7 @@ class Task:
     label_names: Callable[[Sequence[Example]], list[str]]
     encode: Callable[[PreTrainedTokenizerFast, Sequence[Example], Sequence[str], Room], list[Encoding]]
     targets: Callable[[Sequence[Encoding], int], dict[str, Tensor]]
+    columns: Callable[[Sequence[str]], Prediction]
     decode: Callable[[Example, Sequence[tuple[Encoding, np.ndarray]], Sequence[str]], Prediction]
     statistics: Callable[[Sequence[Example], Sequence[Prediction], Sequence[str]], np.ndarray]
     metrics: Callable[[np.ndarray, Sequence[str]], dict[str, np.ndarray]]
@@ -140,16 +143,20 @@ class Task:
     probabilities: Callable[[Example, Sequence[tuple[Encoding, np.ndarray]], Sequence[str]], Any] | None = None
 
 
+def scores_of(
+    task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]
+) -> dict[str, float]:
+    """What a task's metrics make of predictions for examples with gold, by name."""
+    sums = task.statistics(examples, predictions, labels).sum(0)
+    return {name: float(value) for name, value in task.metrics(sums, labels).items()}
+
+
 def guessed(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> dict[str, dict[str, float]]:
     """What a task's guesses reach on examples: metric values by the guess's name."""
-    found: dict[str, dict[str, float]] = {}
-    for name, guess in task.guesses(examples, labels).items():
-        if isinstance(guess, dict):
-            found[name] = guess
-        else:
-            sums = task.statistics(examples, guess, labels).sum(0)
-            found[name] = {metric: float(value) for metric, value in task.metrics(sums, labels).items()}
-    return found
+    return {
+        name: guess if isinstance(guess, dict) else scores_of(task, examples, guess, labels)
+        for name, guess in task.guesses(examples, labels).items()
+    }
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from xmodular.tasks import (
 )
 from xmodular.tasks.heads import names_in
 from xmodular.tasks.labels import spread
+from xmodular.tasks.readers import training_readings, validation_readings
 from xmodular.training import contents
 from xmodular.training.card import card
 from xmodular.training.checkpoints import damage, remove_checkpoints, saving
@@ -47,16 +49,7 @@ from xmodular.training.passes import Passes
 from xmodular.training.runs import Run, Start, begin, print_trainable, save_run, sources_of_run
 from xmodular.training.seeds import each_seed
 from xmodular.training.stopping import Best, Progress
-from xmodular.training.supervised import (
-    Readings,
-    Rows,
-    commonest,
-    held_out,
-    read,
-    readings,
-    training_codes,
-    validation_codes,
-)
+from xmodular.training.supervised import Readings, Rows, held_out, read, readings
 from xmodular.training.trainer import RoutedTrainer, training_arguments
 from xmodular.vocabulary import fingerprint
 
@@ -123,13 +116,14 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     labels = read_labels(model) if labels else labels
     _set_dropout(model, options.classifier_dropout)
     _set_pooling(model, options.pooling)
-    codes = training_codes(rows, options.language, model)
+    read_as = training_readings(rows.examples, options.language, model.languages)
+    codes = Counter(each.adapter for each in read_as)
     tokenizer = tokenizer_of(model, options.tokenizer)  # a language's own one is saved with its weights
-    data = readings(task, rows.examples, codes, labels, model, options)
+    data = readings(task, rows.examples, read_as, labels, model, options)
     dev = None
     if dev_rows is not None:
-        dev_codes = validation_codes(dev_rows, rows, codes, options.language, model)
-        dev = readings(task, dev_rows.examples, dev_codes, labels, model, options)
+        dev_read_as = validation_readings(dev_rows.examples, read_as, options.language, model.languages)
+        dev = readings(task, dev_rows.examples, dev_read_as, labels, model, options)
     batches = Passes(
         len(data),
         options.batch_size,
@@ -146,7 +140,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         first = arguments.process_index == 0
         start = begin(options, arguments.world_size, decisive=_DECISIVE, data=facts, first=first)
     console.print(
-        f"Fine-tuning {task.name} in {', '.join(dict.fromkeys(codes))}: {counted(len(rows.examples), 'row')}"
+        f"Fine-tuning {task.name} in {', '.join(codes)}: {counted(len(rows.examples), 'row')}"
         f"{f', {len(labels)} labels' if len(labels) > 1 else ''}, {counted(batches.steps, 'step')}; output goes to "
         f"{options.output_dir}"
     )
@@ -158,7 +152,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
 
     reached = _train(model, data, dev, labels, batches, arguments, options, start)
     model.eval()
-    _note_down(model, task, commonest(codes), rows, dev_rows, options)
+    _note_down(model, task, codes.most_common(1)[0][0], rows, dev_rows, options)
     metrics: dict[str, Any] = {"steps": reached.step, "train_loss": reached.train_loss}
     if dev is not None:
         metrics["best_step"] = reached.best
@@ -170,7 +164,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         warnings.append(said)
     run = Run(model, tokenizer, options.output_dir, metrics)
     if arguments.process_index == 0:
-        _save(run, options, list(dict.fromkeys(codes)), rows, dev_rows, groups, warnings)
+        _save(run, options, list(codes), rows, dev_rows, groups, warnings)
     return run
 
 
