@@ -8,7 +8,7 @@ import pytest
 from xmodular import evaluate, finetune
 from xmodular.tasks import TASKS
 from xmodular.tasks.readers import training_readings
-from xmodular.training.supervised import readings
+from xmodular.training.supervised import encoded_data
 
 CONTEXT = "sie sah das Haus am Fluss"
 
@@ -55,5 +55,5 @@ def test_rows_of_every_task_know_the_language_that_they_are_scored_in(name, base
     rows = (nameless, dataclasses.replace(nameless, language="gsw"))
     options = build(FinetuneOptions, {"model": "m", "train": "t", "output_dir": "o", "task": name})
     codes = training_readings(rows, "de", base_run.model.languages)
-    read = readings(task, rows, codes, task.label_names(rows), base_run.model, options)
+    read = encoded_data(task, rows, codes, task.label_names(rows), base_run.model, options)
     assert [each.language for each in read.examples] == ["de_DE", "gsw"]

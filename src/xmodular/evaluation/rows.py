@@ -75,23 +75,24 @@ def score_task(
             room,
             partial(tokenizer_of, model, options.tokenizer),
         )
-        outcomes = predict_examples(model, encoded, labels, batch_tokens=options.batch_tokens, advance=advance)
-    if strange := sum(each.strange for each in outcomes):
+        predictions, strange = predict_examples(
+            model, encoded, labels, batch_tokens=options.batch_tokens, advance=advance
+        )
+    if count := sum(strange):
         console.print(
-            f"The model's outputs are infinite or no numbers for {strange:,} of {sum(map(len, encoded.windows)):,} "
+            f"The model's outputs are infinite or no numbers for {count:,} of {sum(map(len, encoded.windows)):,} "
             "inputs: what they are scored as means nothing."
         )
-    predicted = zip((each.prediction for each in outcomes), encoded.cut, strict=True)
-    return {
-        reading: _score(task, data, labels, *zip(*islice(predicted, len(data.examples)), strict=True))
-        for reading in readings
-        for data in [sets[reading.language]]
-    }
+    predicted = zip(predictions, encoded.cut, strict=True)
+    found = {}
+    for reading in readings:
+        data = sets[reading.language]
+        own = list(islice(predicted, len(data.examples)))
+        found[reading] = _score(task, data, labels, [each for each, _ in own], sum(cut for _, cut in own))
+    return found
 
 
-def _score(
-    task: Task, data: TestSet, labels: Sequence[str], predictions: Sequence[Prediction], cut: Sequence[bool]
-) -> Scored:
+def _score(task: Task, data: TestSet, labels: Sequence[str], predictions: Sequence[Prediction], cut: int) -> Scored:
     metrics = measure(
         task.statistics(data.examples, predictions, labels),
         lambda sums: task.metrics(sums, labels),
@@ -99,4 +100,4 @@ def _score(
         np.array(data.joined),
     )
     counts = None if task.breakdown is None else task.breakdown(data.examples, predictions, labels)
-    return Scored(metrics, (data.language,), predictions, sum(cut), counts)
+    return Scored(metrics, (data.language,), predictions, cut, counts)

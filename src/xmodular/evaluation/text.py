@@ -26,7 +26,8 @@ from xmodular.evaluation.rows import Scored
 from xmodular.evaluation.sets import TestSet
 from xmodular.modeling import XmodForCausalLM, XmodPreTrainedModel
 from xmodular.options import EvaluateOptions
-from xmodular.tasks import block_statistics, perplexity_metrics, text_statistics, to_predict, tokenizer_of
+from xmodular.perplexity import block_statistics, perplexity_metrics, text_statistics, to_predict
+from xmodular.tasks import tokenizer_of
 from xmodular.tasks.readers import Reading
 from xmodular.tasks.running import passes, without_adapters
 

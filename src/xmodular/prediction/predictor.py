@@ -203,7 +203,7 @@ class Predictor:
         encoded = encode_examples(self.model, self.task, examples, readings, self.labels, self.room, self._tokenizer)
         self.tokens += encoded.tokens
         self.cut += sum(encoded.cut)
-        outcomes = predict_examples(
+        predictions, strange = predict_examples(
             self.model,
             encoded,
             self.labels,
@@ -211,12 +211,14 @@ class Predictor:
             probabilities=self.probabilities,
             advance=advance,
         )
-        self.strange += sum(each.strange > 0 for each in outcomes)
+        self.strange += sum(map(bool, strange))
         answer = []
-        for reading, (predicted, strange) in zip(readings, outcomes, strict=True):
-            told = (reading.language or None, reading.adapter, short(reading.confidence))
-            prediction = dict.fromkeys(predicted) if strange else short(predicted)
-            answer.append({**prediction, **dict(zip(self.fields, told, strict=False))})
+        for reading, predicted, is_strange in zip(readings, predictions, strange, strict=True):
+            prediction = dict.fromkeys(predicted) if is_strange else short(predicted)
+            prediction |= {"language": reading.language or None, "adapter": reading.adapter}
+            if self.identifies:
+                prediction["confidence"] = short(reading.confidence)
+            answer.append(prediction)
         return answer
 
     def _tokenizer(self, vocabulary: str | None) -> PreTrainedTokenizerFast:

@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.breakdown import Breakdown, breakdown
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id, softmax
-from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_texts, texts_of, whole
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id, likeliest, softmax
+from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_rows, label_targets, texts_of, whole
 
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
@@ -42,17 +40,8 @@ def encode(
     tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
 ) -> list[Encoding]:
     """``<s> A </s>``, or ``<s> A </s></s> B </s>`` for a pair; the longer text is cut first."""
-    sequences = encode_texts(tokenizer, [example.texts for example in examples], room)
     ids = [None if example.gold is None else label_id(example, example.gold, labels) for example in examples]
-    return [
-        Encoding(index, (row.ids,), label, cut=row.cut, types=(row.types,))
-        for index, (row, label) in enumerate(zip(sequences, ids, strict=True))
-    ]
-
-
-def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
-    """The label ids (batch,)."""
-    return {"labels": torch.tensor([encoding.target for encoding in encodings])}
+    return encode_rows(tokenizer, examples, ids, room)
 
 
 def columns(labels: Sequence[str]) -> dict[str, Any]:
@@ -62,9 +51,8 @@ def columns(labels: Sequence[str]) -> dict[str, Any]:
 
 def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
     """The likeliest label and its probability."""
-    logits = readings[0][1].astype(np.float64)
-    best = int(logits.argmax())
-    return {"label": labels[best], "score": float(1 / np.exp(logits - logits[best]).sum())}
+    best, probability = likeliest(readings[0][1])
+    return {"label": labels[best], "score": probability}
 
 
 def probabilities(
@@ -119,7 +107,7 @@ CLASSIFY = Task(
     parse=parse,
     label_names=label_names,
     encode=encode,
-    targets=targets,
+    targets=label_targets,
     columns=columns,
     decode=decode,
     statistics=statistics,
@@ -127,6 +115,7 @@ CLASSIFY = Task(
     guesses=guesses,
     does="gives a text a label",
     pipeline="text-classification",
+    aliases="classification text-classification sequence-classification sentiment topic nli xnli pair pairs",
     sample={"text": "..."},
     alternatives=TEXT_ALTERNATIVES,
     problem_type="single_label_classification",

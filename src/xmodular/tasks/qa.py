@@ -17,10 +17,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.answers import exact_match, f1
-from xmodular.tasks.lists import listed
 from xmodular.tasks.places import Places
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
-from xmodular.tasks.texts import text_of
+from xmodular.tasks.texts import listed, text_of
 from xmodular.tasks.tokens import frame_of, ids_of, windows
 
 _LONGEST = 64  # tokens of an answer
@@ -303,6 +302,9 @@ QA = Task(
     guesses=guesses,
     does="finds the answer to a question in a text",
     pipeline="question-answering",
+    has_labels=False,
+    aliases="question-answering squad mlqa xquad extractive-qa answers",
+    telling=("question", "answers"),
     sample={"question": "...", "context": "..."},
     in_windows=True,
     topic=topic,

@@ -154,10 +154,8 @@ class Readers:
         """Whether a name means a language that is read here; one that fits several is known too, and a problem."""
         try:
             self._of_name(name)
-        except AmbiguousLanguageError:
-            return True
-        except LanguageError:
-            return False
+        except LanguageError as error:
+            return isinstance(error, AmbiguousLanguageError)
         return True
 
     def problem(self, name: str | None) -> str | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
-from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_texts, texts_of
+from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_rows, texts_of
 
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], float | None]:
@@ -40,11 +40,7 @@ def encode(
     tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
 ) -> list[Encoding]:
     """``<s> A </s>``, or ``<s> A </s></s> B </s>`` for a pair; the longer text is cut first."""
-    sequences = encode_texts(tokenizer, [example.texts for example in examples], room)
-    return [
-        Encoding(index, (row.ids,), example.gold, cut=row.cut, types=(row.types,))
-        for index, (row, example) in enumerate(zip(sequences, examples, strict=True))
-    ]
+    return encode_rows(tokenizer, examples, [example.gold for example in examples], room)
 
 
 def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
@@ -158,6 +154,7 @@ REGRESS = Task(
     guesses=guesses,
     does="gives a text a number",
     pipeline="text-classification",
+    aliases="regression sts stsb similarity",
     sample={"text": "..."},
     alternatives=TEXT_ALTERNATIVES,
     problem_type="regression",

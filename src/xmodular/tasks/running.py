@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,20 +62,8 @@ class Encoded:
     def inputs(self, model: XmodPreTrainedModel, places: Sequence[int]) -> tuple[list[Encoding], list[int]]:
         """The encodings of some examples one after the other, each with the model's id of the language that reads."""
         ids = {code: number for number, code in enumerate(model.languages)}
-        flat = [(encoding, ids[self.readings[place].adapter]) for place in places for encoding in self.windows[place]]
-        return [encoding for encoding, _ in flat], [lang_id for _, lang_id in flat]
-
-
-class Outcome(NamedTuple):
-    """What came of an example.
-
-    Attributes:
-        prediction: what the model says of it.
-        strange: for how many of its windows the model's outputs are infinite or no numbers.
-    """
-
-    prediction: dict[str, Any]
-    strange: int
+        encodings = [encoding for place in places for encoding in self.windows[place]]
+        return encodings, [ids[self.readings[place].adapter] for place in places for _ in self.windows[place]]
 
 
 def passes(model: XmodPreTrainedModel, readings: Sequence[Reading]) -> dict[tuple[str | None, bool], list[int]]:
@@ -125,7 +115,7 @@ def encode_examples(
         tokenizer, groups = tokenizers(vocabulary), list(by_example.values())
         for start in range(0, len(groups), _AT_ONCE):
             part = groups[start : start + _AT_ONCE]
-            for encoding in task.encode(tokenizer, [examples[first] for first, *_ in part], labels, room):
+            for encoding in task.encode(tokenizer, [examples[own[0]] for own in part], labels, room):
                 for place in part[encoding.example]:
                     windows[place].append(encoding)
             advance(len(part))
@@ -140,8 +130,8 @@ def predict_examples(
     batch_tokens: int = BATCH_TOKENS,
     probabilities: bool = False,
     advance: Callable[[float], None] = lambda examples: None,
-) -> list[Outcome]:
-    """What a model with a task's head says of examples, in their order.
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """What a model with a task's head says of examples.
 
     Args:
         model: the model.
@@ -150,39 +140,32 @@ def predict_examples(
         batch_tokens: as for `predict_logits`.
         probabilities: also give those of all that the model chose from, as ``probabilities``.
         advance: told how many examples were read, again and again; of one in several windows, parts.
+
+    Returns:
+        Each example's prediction, and for how many of its windows the model's outputs are infinite or no numbers.
     """
-    outcomes: dict[int, Outcome] = {}
+    task = encoded.task
+    predictions: list[dict[str, Any]] = [{}] * len(encoded.examples)
+    strange = [0] * len(encoded.examples)
     for (_, adapted), places in passes(model, encoded.readings).items():
         encodings, lang_ids = encoded.inputs(model, places)
+        told = partial(_tell, advance, len(places) / max(1, len(encodings)))
         with without_adapters(model, left_out=not adapted):
-            logits = iter(
-                predict_logits(
-                    model,
-                    encodings,
-                    lang_ids,
-                    pad_id=model.config.pad_token_id,
-                    batch_tokens=batch_tokens,
-                    advance=_in_examples(advance, len(places) / max(1, len(encodings))),
-                )
-            )
+            pad_id = model.config.pad_token_id
+            logits = predict_logits(model, encodings, lang_ids, pad_id=pad_id, batch_tokens=batch_tokens, advance=told)
+        read = iter(zip(encodings, logits, strict=True))
         for place in places:
-            pairs = [(encoding, next(logits)) for encoding in encoded.windows[place]]
-            outcomes[place] = _outcome(encoded.task, encoded.examples[place], pairs, labels, probabilities)
-    return [outcomes[place] for place in range(len(encoded.examples))]
+            example, own = encoded.examples[place], list(islice(read, len(encoded.windows[place])))
+            predictions[place] = {**task.decode(example, own, labels)}
+            if probabilities and task.probabilities is not None:
+                predictions[place]["probabilities"] = task.probabilities(example, own, labels)
+            strange[place] = sum(not np.isfinite(values).all() for _, values in own)
+    return predictions, strange
 
 
-def _in_examples(advance: Callable[[float], None], share: float) -> Callable[[int], None]:
-    """What is told of encodings, each of which counts for a share of an example."""
-    return lambda encodings: advance(encodings * share)
-
-
-def _outcome(
-    task: Task, example: Example, pairs: list[tuple[Encoding, np.ndarray]], labels: Sequence[str], probabilities: bool
-) -> Outcome:
-    prediction = dict(task.decode(example, pairs, labels))
-    if probabilities and task.probabilities is not None:
-        prediction["probabilities"] = task.probabilities(example, pairs, labels)
-    return Outcome(prediction, sum(not np.isfinite(values).all() for _, values in pairs))
+def _tell(advance: Callable[[float], None], share: float, encodings: int) -> None:
+    """Tell in examples how many encodings were read."""
+    advance(share * encodings)
 
 
 @contextmanager

@@ -18,9 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.breakdown import Breakdown, breakdown
-from xmodular.tasks.lists import listed, no_list
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id, softmax
-from xmodular.tasks.texts import text_of
+from xmodular.tasks.texts import listed, no_list, text_of
 from xmodular.tasks.tokens import frame_of, windows, words_of
 
 # The universal parts of speech, universaldependencies.org.
@@ -321,6 +320,8 @@ TAG = Task(
     guesses=guesses,
     does="gives each word of a sentence a tag",
     pipeline="token-classification",
+    aliases="ner pos upos tagging token-classification entities sequence-labeling sequence-labelling",
+    telling=("words", "tokens"),
     sample={"text": "..."},
     in_windows=True,
     alternatives=(("words",), ("text",)),

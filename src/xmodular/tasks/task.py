@@ -110,6 +110,9 @@ class Task:
         does: what a model of it does, after "This model"; of "a text" where it may also be a pair.
         pipeline: the Hub's name for it.
         sample: a row to read.
+        has_labels: whether what it predicts has names, which the model's configuration holds.
+        aliases: what other programs call it, with a space between two.
+        telling: columns that no other task has.
         in_windows: whether a row that is too long is read in windows that overlap; else it is cut.
         problem_type: transformers' name for the loss where one architecture serves several tasks.
         alternatives: groups of fields of which a row has one. Where columns are named for one group, the others are not
@@ -135,6 +138,9 @@ class Task:
     does: str
     pipeline: str
     sample: Mapping[str, Any]
+    has_labels: bool = True
+    aliases: str = ""
+    telling: tuple[str, ...] = ()
     in_windows: bool = False
     problem_type: Literal["regression", "single_label_classification"] | None = None
     alternatives: tuple[tuple[str, ...], ...] = ()
@@ -164,6 +170,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
     answer: np.ndarray = shifted / shifted.sum(-1, keepdims=True)
     return answer
+
+
+def likeliest(logits: np.ndarray) -> tuple[int, float]:
+    """The place of the highest of some logits, and its probability."""
+    exact = logits.astype(np.float64)
+    best = int(exact.argmax())
+    return best, float(1 / np.exp(exact - exact[best]).sum())
 
 
 def short(value: Any) -> Any:

@@ -49,7 +49,7 @@ from xmodular.training.passes import Passes
 from xmodular.training.runs import Run, Start, begin, print_trainable, save_run, sources_of_run
 from xmodular.training.seeds import each_seed
 from xmodular.training.stopping import Best, Progress
-from xmodular.training.supervised import Readings, Rows, held_out, read, readings
+from xmodular.training.supervised import EncodedData, Rows, encoded_data, held_out, read
 from xmodular.training.trainer import RoutedTrainer, training_arguments
 from xmodular.vocabulary import fingerprint
 
@@ -116,14 +116,14 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     labels = read_labels(model) if labels else labels
     _set_dropout(model, options.classifier_dropout)
     _set_pooling(model, options.pooling)
-    read_as = training_readings(rows.examples, options.language, model.languages)
-    codes = Counter(each.adapter for each in read_as)
+    readings = training_readings(rows.examples, options.language, model.languages)
+    codes = Counter(each.adapter for each in readings)
     tokenizer = tokenizer_of(model, options.tokenizer)  # a language's own one is saved with its weights
-    data = readings(task, rows.examples, read_as, labels, model, options)
+    data = encoded_data(task, rows.examples, readings, labels, model, options)
     dev = None
     if dev_rows is not None:
-        dev_read_as = validation_readings(dev_rows.examples, read_as, options.language, model.languages)
-        dev = readings(task, dev_rows.examples, dev_read_as, labels, model, options)
+        dev_readings = validation_readings(dev_rows.examples, readings, options.language, model.languages)
+        dev = encoded_data(task, dev_rows.examples, dev_readings, labels, model, options)
     batches = Passes(
         len(data),
         options.batch_size,
@@ -207,7 +207,7 @@ def _repeated(rows: Rows) -> list[str]:
 
 
 def _describe(
-    model: XmodPreTrainedModel, rows: Rows, data: Readings, dev: Readings | None, options: FinetuneOptions
+    model: XmodPreTrainedModel, rows: Rows, data: EncodedData, dev: EncodedData | None, options: FinetuneOptions
 ) -> list[str]:
     """Say what the rows are, and what looks wrong with them; gives back the latter."""
     for name, part in (("Training", data), ("Validation", dev)):
@@ -297,8 +297,8 @@ def _arguments(options: FinetuneOptions) -> TrainingArguments:
 
 def _train(
     model: XmodPreTrainedModel,
-    data: Readings,
-    dev: Readings | None,
+    data: EncodedData,
+    dev: EncodedData | None,
     labels: Sequence[str],
     batches: Passes,
     arguments: TrainingArguments,

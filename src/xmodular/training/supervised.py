@@ -138,7 +138,7 @@ def source_hash(source: str) -> str | None:
     return sha256_of(Path(source)) if Path(source).is_file() else None
 
 
-class Readings(Dataset[int]):
+class EncodedData(Dataset[int]):
     """A data set of encodings, for training and validation.
 
     Args:
@@ -191,7 +191,7 @@ class Readings(Dataset[int]):
         rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         own = self._encoded.part(rank, ranks)
         with progress("validating", len(own.examples)) as advance:
-            predictions = [each.prediction for each in predict_examples(model, own, labels, advance=advance)]
+            predictions, _ = predict_examples(model, own, labels, advance=advance)
         parts: list[Any] = [predictions] * ranks
         if ranks > 1:
             dist.all_gather_object(parts, predictions)
@@ -200,20 +200,20 @@ class Readings(Dataset[int]):
         return {"score": next(iter(metrics.values())), **metrics}
 
 
-def readings(
+def encoded_data(
     task: Task,
     examples: Sequence[Example],
-    read_as: Sequence[Reading],
+    readings: Sequence[Reading],
     labels: Sequence[str],
     model: XmodPreTrainedModel,
     options: FinetuneOptions,
-) -> Readings:
+) -> EncodedData:
     """Examples as a model reads them, each with the tokenizer of its language, in which it is also scored.
 
     Args:
         task: what they are for.
         examples: the examples.
-        read_as: who reads each.
+        readings: who reads each.
         labels: the names of the labels.
         model: reads them.
         options: tokenizer and room.
@@ -223,10 +223,10 @@ def readings(
     """
     examples = tuple(
         example if example.language else replace(example, language=reading.adapter)
-        for example, reading in zip(examples, read_as, strict=True)
+        for example, reading in zip(examples, readings, strict=True)
     )
     length = longest(model, options.max_length)
     room = Room(length, length // 4 if options.stride is None else options.stride)
     tokenizers = partial(tokenizer_of, model, options.tokenizer)
     with progress("tokenising", len(examples)) as advance:
-        return Readings(encode_examples(model, task, examples, read_as, labels, room, tokenizers, advance), model)
+        return EncodedData(encode_examples(model, task, examples, readings, labels, room, tokenizers, advance), model)

@@ -11,7 +11,7 @@ from torch import nn
 
 from xmodular.console import progress
 from xmodular.data import CausalLMCollator, MaskedLMCollator, MeasuredText
-from xmodular.tasks import block_statistics, loss_a_token, perplexity_metrics, text_statistics, to_predict
+from xmodular.perplexity import block_statistics, loss_a_token, perplexity_metrics, text_statistics, to_predict
 
 
 class Validation:
@@ -52,7 +52,7 @@ class Validation:
     def per_language(self) -> dict[str, dict[str, float]]:
         """Loss (nats a token), perplexity, bits per character, accuracy, predicted tokens, share of ``<unk>``.
 
-        By language. What ``<unk>`` stands for is counted in all of them, as in `xmodular.tasks.perplexity`.
+        By language. What ``<unk>`` stands for is counted in all of them, as in `xmodular.perplexity`.
         """
         sums = self._sums()
         causal = isinstance(self.collator, CausalLMCollator)
