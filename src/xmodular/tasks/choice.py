@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import DataError
 from xmodular.tasks.labels import is_no_label
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, likeliest, softmax
+from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task, likeliest, softmax
 from xmodular.tasks.texts import encode_texts, label_targets, listed, no_list, text_of, whole
 
 _MOST = 10
@@ -125,17 +125,15 @@ def columns(labels: Sequence[str]) -> dict[str, Any]:
     return {"choice": 0, "score": 0.0, "probabilities": [0.0]}
 
 
-def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
+def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, Any]:
     """The likeliest choice, from 0, and its probability."""
-    best, probability = likeliest(readings[0][1])
+    best, probability = likeliest(outputs[0][1])
     return {"choice": best, "score": probability}
 
 
-def probabilities(
-    example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]
-) -> list[float]:
+def probabilities(example: Example, outputs: Outputs, labels: Sequence[str]) -> list[float]:
     """Each choice's, in order."""
-    found: list[float] = softmax(readings[0][1]).tolist()
+    found: list[float] = softmax(outputs[0][1]).tolist()
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.breakdown import Breakdown, breakdown
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id, likeliest, softmax
+from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task, label_id, likeliest, softmax
 from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_rows, label_targets, texts_of, whole
 
 
@@ -49,17 +49,15 @@ def columns(labels: Sequence[str]) -> dict[str, Any]:
     return {"label": "", "score": 0.0, "probabilities": dict.fromkeys(labels, 0.0)}
 
 
-def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
+def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, Any]:
     """The likeliest label and its probability."""
-    best, probability = likeliest(readings[0][1])
+    best, probability = likeliest(outputs[0][1])
     return {"label": labels[best], "score": probability}
 
 
-def probabilities(
-    example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]
-) -> dict[str, float]:
+def probabilities(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, float]:
     """Each label's."""
-    return dict(zip(labels, softmax(readings[0][1]).tolist(), strict=True))
+    return dict(zip(labels, softmax(outputs[0][1]).tolist(), strict=True))
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
+from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task
 from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_rows, texts_of
 
 
@@ -53,9 +53,9 @@ def columns(labels: Sequence[str]) -> dict[str, Any]:
     return {"score": 0.0}
 
 
-def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
+def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, Any]:
     """The number."""
-    return {"score": float(readings[0][1][0])}
+    return {"score": float(outputs[0][1][0])}
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:

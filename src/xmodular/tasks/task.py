@@ -77,6 +77,10 @@ class Encoding:
     types: tuple[tuple[int, ...], ...] = ()
 
 
+# The encodings of an example, each with what the model makes of it, float32 logits.
+Outputs = Sequence[tuple[Encoding, np.ndarray]]
+
+
 def _first_text(example: Example) -> str:
     return example.texts[0]
 
@@ -131,7 +135,7 @@ class Task:
     encode: Callable[[PreTrainedTokenizerFast, Sequence[Example], Sequence[str], Room], list[Encoding]]
     targets: Callable[[Sequence[Encoding], int], dict[str, Tensor]]
     columns: Callable[[Sequence[str]], Prediction]
-    decode: Callable[[Example, Sequence[tuple[Encoding, np.ndarray]], Sequence[str]], Prediction]
+    decode: Callable[[Example, Outputs, Sequence[str]], Prediction]
     statistics: Callable[[Sequence[Example], Sequence[Prediction], Sequence[str]], np.ndarray]
     metrics: Callable[[np.ndarray, Sequence[str]], dict[str, np.ndarray]]
     guesses: Callable[[Sequence[Example], Sequence[str]], dict[str, Sequence[Prediction] | dict[str, float]]]
@@ -146,7 +150,7 @@ class Task:
     alternatives: tuple[tuple[str, ...], ...] = ()
     topic: Callable[[Example], str] = _first_text
     breakdown: Callable[[Sequence[Example], Sequence[Prediction], Sequence[str]], Breakdown] | None = None
-    probabilities: Callable[[Example, Sequence[tuple[Encoding, np.ndarray]], Sequence[str]], Any] | None = None
+    probabilities: Callable[[Example, Outputs, Sequence[str]], Any] | None = None
 
 
 def scores_of(
