@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("modeling",),
     ("pieces", "vetting", "vocabulary", "identify"),
     ("data", "conversion", "rows"),
-    ("tasks",),
+    ("tasks", "perplexity"),
     ("results", "report", "training", "evaluation", "prediction", "sharing", "certificate"),
     ("cli", "demo", "__main__", "__init__"),
 )

@@ -67,7 +67,7 @@ def progress_bar() -> Progress:
 
 
 @contextmanager
-def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int | None) -> Iterator[Callable[[float], None]]:
     """Show a bar; yields the function that advances it by a count."""
     with progress_bar() as bar:
         task = bar.add_task(description, total=total)

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from xmodular.errors import InputError, LanguageError
-from xmodular.languages import names_of, resolve
+from xmodular.languages import names_of, resolve_or_none
 
 # Below this confidence, a text is more often in another language than one of the model's.
 THRESHOLD = 0.3
@@ -90,7 +90,7 @@ class Identifier:
                 tags.setdefault(tag, code)
         self._codes: dict[str, dict[str, str]] = {}  # codes of a label by the text's script, "" where that says nothing
         for tag, code in tags.items():
-            if (label := _label(tag, labels)) is not None:
+            if (label := resolve_or_none(tag, labels)) is not None:
                 self._codes.setdefault(label, {"": code})
         for label, scripts in _SCRIPTS.items():
             found = {script: tags[tag] for script, names in scripts.items() for tag in reversed(names) if tag in tags}
@@ -159,14 +159,6 @@ def _load() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
-def _label(tag: str, labels: Sequence[str]) -> str | None:
-    """The tool's label of a BCP-47 tag, None if it has none."""
-    try:
-        return resolve(tag, labels)
-    except LanguageError:
-        return None
 
 
 def _share(script: str, kinds: Counter[str]) -> float:

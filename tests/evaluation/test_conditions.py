@@ -7,8 +7,10 @@ import torch
 
 from tests.support import assert_same_state, ragged_batch, tiny_model
 from xmodular import XmodForSequenceClassification, evaluate
-from xmodular.evaluation.conditions import Reader, jobs_of, without_adapters
+from xmodular.evaluation.conditions import jobs_of
 from xmodular.modeling.adapters import XmodAdapter
+from xmodular.tasks.readers import Reading
+from xmodular.tasks.running import without_adapters
 
 
 @pytest.mark.parametrize(
@@ -56,25 +58,25 @@ def test_jobs():
 
     def table(language, reader):
         return {
-            job.condition: (job.reading.reader, job.reading.adapted)
+            job.condition: (job.reading.adapter, job.reading.adapted)
             for job in jobs_of(language, reader, wanted, "en_XX", languages)
         }
 
-    assert table("nl_XX", Reader("nl_XX", True)) == {
+    assert table("nl_XX", Reading("nl_XX", "nl_XX")) == {
         "right": ("nl_XX", True),
         "source": ("en_XX", True),
         "relative": ("de_DE", True),
         "none": ("nl_XX", False),
     }
     # the model lacks it: its relative's adapter stands for its own
-    assert table("gsw", Reader("de_DE", False)) == {
+    assert table("gsw", Reading("gsw", "de_DE")) == {
         "relative": ("de_DE", True),
         "source": ("en_XX", True),
         "none": ("de_DE", False),
     }
     # the source itself: its own adapter is the source's; no relative: none
-    assert table("en_XX", Reader("en_XX", True)).keys() == {"right", "relative", "none"}
-    assert table("sw_KE", Reader("sw_KE", True)).keys() == {"right", "source", "none"}
+    assert table("en_XX", Reading("en_XX", "en_XX")).keys() == {"right", "relative", "none"}
+    assert table("sw_KE", Reading("sw_KE", "sw_KE")).keys() == {"right", "source", "none"}
 
 
 def test_every_way_to_read_in_one_call(topic_run, corpus):

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from xmodular.evaluation.intervals import Measured, compare, mean_of, measure
-from xmodular.tasks import TASKS, Example, perplexity_metrics
+from xmodular.perplexity import perplexity_metrics
+from xmodular.tasks import TASKS, Example
 
 Random = np.random.Generator
 Result = tuple[float, float, float | None]  # low, high and p

@@ -16,11 +16,11 @@ from xmodular import (
 )
 from xmodular.data import MaskedLMCollator
 from xmodular.errors import ConfigurationError, DataError, InputError
+from xmodular.perplexity import block_statistics
 from xmodular.tasks import (
     TASKS,
     Encoding,
     Room,
-    block_statistics,
     collate,
     load_model,
     load_saved,

@@ -21,7 +21,7 @@ from xmodular.modeling.trainable import parameter_group
 from xmodular.options import read_config
 from xmodular.tasks import TASKS, Example, load_saved, task_of
 from xmodular.training import finetune
-from xmodular.training.supervised import Readings, Rows, held_out
+from xmodular.training.supervised import EncodedData, Rows, held_out
 from xmodular.training.trainer import RoutedTrainer
 
 
@@ -101,7 +101,7 @@ def scripted(monkeypatch, values):
         states.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return {"score": next(scores)}
 
-    monkeypatch.setattr(Readings, "scores", say)
+    monkeypatch.setattr(EncodedData, "scores", say)
     return states
 
 

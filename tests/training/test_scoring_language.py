@@ -7,7 +7,8 @@ import pytest
 
 from xmodular import evaluate, finetune
 from xmodular.tasks import TASKS
-from xmodular.training.supervised import Rows, readings, training_codes
+from xmodular.tasks.readers import training_readings
+from xmodular.training.supervised import encoded_data
 
 CONTEXT = "sie sah das Haus am Fluss"
 
@@ -51,8 +52,8 @@ def test_rows_of_every_task_know_the_language_that_they_are_scored_in(name, base
         "choice": {"context": "a", "choices": ["b", "c"], "label": 0},
     }[name]
     nameless = dataclasses.replace(example_of(task, **values), language=None)
-    rows = Rows((nameless, dataclasses.replace(nameless, language="gsw")), (), ())
+    rows = (nameless, dataclasses.replace(nameless, language="gsw"))
     options = build(FinetuneOptions, {"model": "m", "train": "t", "output_dir": "o", "task": name})
-    codes = training_codes(rows, "de", base_run.model)
-    read = readings(task, rows.examples, codes, task.label_names(rows.examples), base_run.model, options)
+    codes = training_readings(rows, "de", base_run.model.languages)
+    read = encoded_data(task, rows, codes, task.label_names(rows), base_run.model, options)
     assert [each.language for each in read.examples] == ["de_DE", "gsw"]

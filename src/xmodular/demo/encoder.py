@@ -23,7 +23,7 @@ from xmodular.conversion import upcycle
 from xmodular.conversion.upcycling import code_for
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.evaluation import evaluate
-from xmodular.evaluation.sets import TestSet, find_sets
+from xmodular.evaluation.sets import Finder, TestSet
 from xmodular.files import json_text, write_json, write_text
 from xmodular.hub import hub_source
 from xmodular.languages import code_problem, english_name, names_of, resolve_or_none
@@ -154,7 +154,7 @@ def _languages_and_sets(options: DemoOptions, task: Task, there: Sequence[str]) 
             "--data with {language} or {subtag} in it needs --languages, which says what to fetch."
         )
     reading = EvaluateOptions(model=(str(options.model),), data=options.data)
-    sets = find_sets(reading, task, [*asked, *added], code_of, usual=options.columns or {})
+    sets = Finder(reading, task, [*asked, *added], code_of, usual=options.columns or {}).sets()
     codes = list(dict.fromkeys([*trained, *asked, *(each.language for each in sets if each.language not in added)]))
     if options.parallel is not None:
         read_pairs(options.parallel, str(options.add), codes)  # says what is wrong with it

@@ -70,7 +70,7 @@ def rows_of(
 def _row(run: str, task: str, job: Job, metric: str, seed: int | None, source: str | None, scored: Scored) -> Row:
     measured = scored.metrics[metric]
     low, high = map(_end, measured.interval())
-    reader = job.reading.reader if job.reading.adapted else None
+    reader = job.reading.adapter if job.reading.adapted else None
     return Row(
         *(run, task, job.reading.language, metric, job.condition, measured.value, low, high, measured.rows),
         seed=seed,

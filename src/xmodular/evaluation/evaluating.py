@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.console import console, counted
-from xmodular.errors import ConfigurationError, speaking
+from xmodular.errors import ConfigurationError, LanguageError, speaking
 from xmodular.evaluation.assembling import comparisons_of, details_of, rows_of
-from xmodular.evaluation.conditions import Job, Reader, Reading, jobs_of, reader_of
+from xmodular.evaluation.conditions import Job, jobs_of
 from xmodular.evaluation.record import about, write_predictions
-from xmodular.evaluation.rows import Scored, guess, score_task
-from xmodular.evaluation.sets import TestSet, check_labels, find_sets
+from xmodular.evaluation.rows import Scored, score_task
+from xmodular.evaluation.sets import Finder, TestSet, check_labels
 from xmodular.evaluation.subjects import Subject, is_for_perplexity, subjects_of
 from xmodular.evaluation.text import score_text
 from xmodular.evaluation.units import with_units
@@ -27,10 +27,11 @@ from xmodular.outputs import RESULTS, check_results_folder, held
 from xmodular.results import Results
 from xmodular.results.verdicts import verdict
 from xmodular.rows import InMemory, sources_of
-from xmodular.tasks import Room, Task, given_model, longest, read_labels, room_of, task_of
+from xmodular.tasks import Task, given_model, guessed, longest, read_labels, room_of, task_of
 from xmodular.tasks.heads import names_in
 from xmodular.tasks.loading import columns_of_training
 from xmodular.tasks.qa import squad_statistics
+from xmodular.tasks.readers import Reading, reading_of
 
 _BLOCK = 128  # tokens of text, where nothing else is asked for
 
@@ -86,134 +87,13 @@ def _evaluate(
     named: Mapping[str, str] | None,
 ) -> Results:
     if options.output_dir is None:
-        return _evaluated(options, models, named, lambda: None)
+        return _Evaluation(options, models, named).run(lambda: None)
     _check_folder(options.output_dir)
     sources = [*options.model, *options.data, options.tokenizer]
     check = partial(check_results_folder, options.output_dir, overwrite=options.overwrite, sources=sources)
     with held(options.output_dir):
         check()
-        return _evaluated(options, models, named, check)
-
-
-def _evaluated(
-    options: EvaluateOptions,
-    models: Sequence[XmodPreTrainedModel | str | Path],
-    named: Mapping[str, str] | None,
-    check: Callable[[], None],
-) -> Results:
-    started = time.monotonic()
-    subjects = subjects_of(models, options.source)
-    model = subjects[0].load(options.precision)
-    task = task_of(model)
-    if task is None and not is_for_perplexity(subjects[0]):
-        raise ConfigurationError(
-            f"The model has no head for a task or for masked words (it is a bare {type(model).__name__}), so there is "
-            "nothing to score: fine-tune it first."
-        )
-    if task is None and options.predictions:
-        raise ConfigurationError("--predictions are those of a task; perplexity has none.")
-    known = _Known(subjects, options.fallback)
-    labels = {name for subject in subjects for name in names_in(subject.config)}
-    usual = {} if task is None else _usual(task, subjects)
-    found = find_sets(options, task, known.languages, known.name, named, labels, usual)
-    if task is not None:
-        found = with_units(task, found)
-        if task.name == "qa" and options.answers == "squad":
-            task = replace(task, statistics=squad_statistics)
-    sets = {each.language: each for each in found}
-    conditions = _conditions(options, subjects)
-    work = [[job for code in sets for job in known.jobs(place, code, conditions)] for place in range(len(subjects))]
-    if task is not None and task.label_names(found[0].examples[:1]):
-        _check_labels(subjects, sets, work)
-    _announce(subjects, task, sets, known)
-    warnings = _seen_before(subjects, found)
-
-    scored: list[dict[Job, Scored]] = []
-    guesses: dict[str, dict[str, dict[str, dict[str, float]]]] = {}  # run, language, guess, metric
-    for place, subject in enumerate(subjects):
-        model = model if place == 0 else subject.load(options.precision)
-        if task is not None:
-            room = room_of(model, options.max_length, options.stride)
-            by_reading = score_task(model, task, sets, work[place], room, options)
-            _say_cut(by_reading, sets, subject.run, room, warnings)
-            if subject.run not in guesses:
-                guesses[subject.run] = {code: guess(task, each, read_labels(model)) for code, each in sets.items()}
-        else:
-            by_reading, blind = score_text(
-                model, sets, work[place], longest(model, options.max_length or _BLOCK), options
-            )
-            guesses[subject.run] = {code: {"uniform": values} for code, values in blind.items()}
-        scored.append({job: by_reading[job.reading] for job in work[place]})
-    name = task.name if task is not None else "perplexity"
-    rows, pooled = rows_of(name, subjects, scored, guesses, known.name)
-    sources = {row.source for row in rows}
-    repeatable = named is None and not any(isinstance(place, InMemory) for place in options.data)
-    results = Results(
-        tuple(rows),
-        sources.pop() if len(sources) == 1 else None,
-        tuple(comparisons_of(name, pooled, {row.run: row.source for row in rows})),
-        about(options, subjects, found, rows, repeatable, round(time.monotonic() - started, 1), warnings),
-        tuple(details_of(subjects, scored)),
-    )
-    console.print(results.table())
-    for run in results.runs():
-        if said := verdict(results, results.metrics()[0], run):
-            console.print(f"{run}: {said}")
-    if options.output_dir is not None:
-        check()
-        with written_beside(options.output_dir, gone=RESULTS) as beside:
-            written = results.save(beside)
-            if options.predictions:
-                write_predictions(beside, subjects, scored, sets)
-                written.append("predictions.jsonl")
-        console.print(f"Saved {', '.join(written)} in {options.output_dir}")
-    return results
-
-
-def _usual(task: Task, subjects: Sequence[Subject]) -> dict[str, str]:
-    """The columns that the models were trained with; those of the first model that knows its own."""
-    return next((names for each in subjects if (names := columns_of_training(each.config, task))), {})
-
-
-def _seen_before(subjects: Sequence[Subject], sets: Sequence[TestSet]) -> list[str]:
-    """Say, and give back, which files hold the very rows that a run was trained on, or was chosen by."""
-    said: dict[str, None] = {}
-    for subject in subjects:
-        used = getattr(subject.config, "task_data", None) or {}
-        for each in sets:
-            file = each.files[0]
-            if each.content in used.get("train", ()):
-                said[f"{file} has the rows that {subject.run} was trained on: it says nothing about new text."] = None
-            elif each.content in used.get("dev", ()):
-                said[f"{file} has the rows by which {subject.run}'s weights were chosen: new text may do worse."] = None
-    for sentence in said:
-        console.print(sentence)
-    return list(said)
-
-
-def _say_cut(
-    found: Mapping[Reading, Scored], sets: Mapping[str, TestSet], run: str, room: Room, warnings: list[str]
-) -> None:
-    """Say once of each run how many rows are longer than what it reads of them, and add it to the warnings."""
-    cut = {reading.language: scored.cut for reading, scored in found.items()}
-    rows = sum(len(sets[code].examples) for code in cut)
-    if count := sum(cut.values()):
-        sentence = f"{run}: {count:,} of {rows:,} rows are cut to {room.max_length} tokens (--max-length)."
-        if sentence not in warnings:
-            console.print(sentence)
-            warnings.append(sentence)
-
-
-def _check_labels(subjects: Sequence[Subject], sets: Mapping[str, TestSet], work: Sequence[Sequence[Job]]) -> None:
-    """Say once for every run what it lacks of the labels in the files that it reads; an error if that is all."""
-    checked = set()
-    for subject, jobs in zip(subjects, work, strict=True):
-        labels = tuple(names_in(subject.config))
-        if (subject.run, labels) not in checked:
-            checked.add((subject.run, labels))
-            check_labels(
-                [sets[code] for code in dict.fromkeys(job.reading.language for job in jobs)], labels, subject.run
-            )
+        return _Evaluation(options, models, named).run(check)
 
 
 def _check_folder(folder: Path) -> None:
@@ -225,65 +105,199 @@ def _check_folder(folder: Path) -> None:
         raise ConfigurationError(f"--output-dir {folder}: {there} cannot be written to.")
 
 
-def _conditions(options: EvaluateOptions, subjects: Sequence[Subject]) -> list[str]:
-    """What is asked for, as far as the source language is known."""
-    known = any(subject.source for subject in subjects)
-    conditions: list[str] = [name for name in options.adapter if name != "source" or known]
-    if not conditions:
-        raise ConfigurationError(f"{options.model[0]} does not say which language it was trained in; --source does.")
-    if len(conditions) < len(options.adapter):
-        console.print("No source language is known or there, so none is read by its adapter; --source names one.")
-    return conditions
+class _Evaluation:
+    """Models, test data, and who reads what.
 
+    Raises:
+        ConfigurationError, DataError, LanguageError: as `evaluate`.
+    """
 
-class _Known:
-    """Which languages the models have, and what these are called in the results."""
+    def __init__(
+        self,
+        options: EvaluateOptions,
+        models: Sequence[XmodPreTrainedModel | str | Path],
+        named: Mapping[str, str] | None,
+    ) -> None:
+        self.started = time.monotonic()
+        self.options = options
+        self.subjects = subjects_of(models, options.source)
+        self.loaded = [self.subjects[0].load(options.precision)]  # the first alone, and no longer than the others
+        self.task = self._task(self.loaded[0])
+        self.repeatable = named is None and not any(isinstance(place, InMemory) for place in options.data)
+        self._readers: dict[tuple[int, str], Reading | None] = {}
+        self.sets = self._sets(named)
+        conditions = self._conditions()
+        self.jobs = [
+            [job for code in self.sets for job in self._jobs(place, code, conditions)]
+            for place in range(len(self.subjects))
+        ]
+        if self.task is not None and self.task.label_names(next(iter(self.sets.values())).examples[:1]):
+            self._check_labels()
+        self._announce()
+        self.warnings = self._seen_before()
+        self.scored: list[dict[Job, Scored]] = []
+        self.guesses: dict[str, Mapping[str, Mapping[str, Mapping[str, float]]]] = {}
 
-    def __init__(self, subjects: Sequence[Subject], fallback: str | None) -> None:
-        self._subjects, self._fallback = subjects, fallback
-        self._readers: dict[tuple[int, str], Reader | None] = {}
-        self.languages = list(dict.fromkeys(code for s in subjects for code in s.config.languages))
+    def run(self, check: Callable[[], None]) -> Results:
+        """Score the models one after the other; show and save what comes of it, once `check` agrees."""
+        for subject, jobs in zip(self.subjects, self.jobs, strict=True):
+            by_reading = self._score(subject, jobs)
+            self.scored.append({job: by_reading[job.reading] for job in jobs})
+        results = self._results()
+        console.print(results.table())
+        for run in results.runs():
+            if said := verdict(results, results.metrics()[0], run):
+                console.print(f"{run}: {said}")
+        if self.options.output_dir is not None:
+            check()
+            with written_beside(self.options.output_dir, gone=RESULTS) as beside:
+                written = results.save(beside)
+                if self.options.predictions:
+                    write_predictions(beside, self.subjects, self.scored, self.sets)
+                    written.append("predictions.jsonl")
+            console.print(f"Saved {', '.join(written)} in {self.options.output_dir}")
+        return results
 
-    def reader(self, place: int, name: str) -> Reader | None:
-        """Whose adapter of a model reads a language."""
+    def _task(self, model: XmodPreTrainedModel) -> Task | None:
+        """The task of the models, scored as asked; None of language models."""
+        task = task_of(model)
+        if task is None and not is_for_perplexity(self.subjects[0]):
+            raise ConfigurationError(
+                f"The model has no head for a task or for masked words (it is a bare {type(model).__name__}), so there "
+                "is nothing to score: fine-tune it first."
+            )
+        if task is None and self.options.predictions:
+            raise ConfigurationError("--predictions are those of a task; perplexity has none.")
+        if task is not None and task.name == "qa" and self.options.answers == "squad":
+            return replace(task, statistics=squad_statistics)
+        return task
+
+    def _sets(self, named: Mapping[str, str] | None) -> dict[str, TestSet]:
+        """The test data by language, with what belongs together in them."""
+        languages = list(dict.fromkeys(code for subject in self.subjects for code in subject.config.languages))
+        labels = {name for subject in self.subjects for name in names_in(subject.config)}
+        task, usual = self.task, {}
+        if task is not None:  # the columns of the first model that knows those it was trained with
+            usual = next((names for each in self.subjects if (names := columns_of_training(each.config, task))), {})
+        found = Finder(self.options, task, languages, self._name, labels, usual).sets(named)
+        return {each.language: each for each in (found if task is None else with_units(task, found))}
+
+    def _reader(self, place: int, name: str) -> Reading | None:
+        """Who reads a language in a model; None if nobody does."""
         if (place, name) not in self._readers:
-            languages = self._subjects[place].config.languages
-            self._readers[place, name] = reader_of(name, languages, self._fallback)
+            try:
+                found = reading_of(name, self.subjects[place].config.languages, self.options.fallback)
+            except LanguageError:
+                found = None
+            self._readers[place, name] = found
         return self._readers[place, name]
 
-    def name(self, name: str) -> str | None:
+    def _name(self, name: str) -> str | None:
         """The code that the first model with the language has for it; the name itself where none has it."""
-        readers = [self.reader(place, name) for place in range(len(self._subjects))]
-        own = next((reader.code for reader in readers if reader is not None and reader.own), None)
-        return own or (name if any(readers) else None)
+        readers = [reader for place in range(len(self.subjects)) if (reader := self._reader(place, name)) is not None]
+        return next((reader.adapter for reader in readers if reader.own), name if readers else None)
 
-    def jobs(self, place: int, language: str, conditions: Sequence[str]) -> list[Job]:
+    def _jobs(self, place: int, language: str, conditions: Sequence[str]) -> list[Job]:
         """The ways in which a model reads a language; none if it lacks it."""
-        subject, reader = self._subjects[place], self.reader(place, language)
+        subject, reader = self.subjects[place], self._reader(place, language)
         return jobs_of(language, reader, conditions, subject.source, subject.config.languages) if reader else []
 
+    def _conditions(self) -> list[str]:
+        """What is asked for, as far as the source language is known."""
+        asked, known = self.options.adapter, any(subject.source for subject in self.subjects)
+        conditions: list[str] = [name for name in asked if name != "source" or known]
+        if not conditions:
+            place = self.options.model[0]
+            raise ConfigurationError(f"{place} does not say which language it was trained in; --source does.")
+        if len(conditions) < len(asked):
+            console.print("No source language is known or there, so none is read by its adapter; --source names one.")
+        return conditions
 
-def _announce(subjects: Sequence[Subject], task: Task | None, sets: Mapping[str, TestSet], known: _Known) -> None:
-    """Say what is evaluated, and what is read by whom."""
-    runs = list(dict.fromkeys(subject.run for subject in subjects))
-    sources = list(dict.fromkeys(subject.source for subject in subjects if subject.source))
-    models = f"{', '.join(runs)} ({len(subjects)} models)" if len(subjects) > len(runs) else ", ".join(runs)
-    console.print(
-        f"Evaluating {models} ({task.name if task else 'perplexity'}) in {counted(len(sets), 'language')}"
-        + (f"; source language {', '.join(sources)}" if sources else "")
-    )
-    said: dict[str, None] = {}  # once for all seeds of a run
-    for place, subject in enumerate(subjects):
-        which = f" of {subject.run}" if len(runs) > 1 else ""
-        lacking = []
-        for language, each in sets.items():
-            reader = known.reader(place, language)
-            if reader is None:
-                lacking.append(language)
-            elif not reader.own:
-                name = Path(each.files[0]).name
-                said[f"{name} is read by the adapter{which} of {reader.code}, the nearest relative."] = None
-        if lacking:
-            said[f"{subject.run} lacks {', '.join(lacking)}."] = None
+    def _check_labels(self) -> None:
+        """Say once for every run what it lacks of the labels in the files that it reads; an error if that is all."""
+        checked = set()
+        for subject, jobs in zip(self.subjects, self.jobs, strict=True):
+            labels = tuple(names_in(subject.config))
+            if (subject.run, labels) not in checked:
+                checked.add((subject.run, labels))
+                read = dict.fromkeys(job.reading.language for job in jobs)
+                check_labels([self.sets[code] for code in read], labels, subject.run)
+
+    def _announce(self) -> None:
+        """Say what is evaluated, and what is read by whom."""
+        runs = list(dict.fromkeys(subject.run for subject in self.subjects))
+        sources = list(dict.fromkeys(subject.source for subject in self.subjects if subject.source))
+        seeds = f" ({len(self.subjects)} models)" if len(self.subjects) > len(runs) else ""
+        console.print(
+            f"Evaluating {', '.join(runs)}{seeds} ({self.task.name if self.task else 'perplexity'}) in "
+            f"{counted(len(self.sets), 'language')}" + (f"; source language {', '.join(sources)}" if sources else "")
+        )
+        said: list[str] = []
+        for place, subject in enumerate(self.subjects):
+            which = f" of {subject.run}" if len(runs) > 1 else ""
+            readers = {language: self._reader(place, language) for language in self.sets}
+            said += [
+                f"{Path(self.sets[language].files[0]).name} is read by the adapter{which} of {reader.adapter}, the "
+                "nearest relative."
+                for language, reader in readers.items()
+                if reader is not None and not reader.own
+            ]
+            if lacking := [language for language, reader in readers.items() if reader is None]:
+                said.append(f"{subject.run} lacks {', '.join(lacking)}.")
+        _say(said)
+
+    def _seen_before(self) -> list[str]:
+        """Say, and give back, which files hold the very rows that a run was trained on, or was chosen by."""
+        said: list[str] = []
+        for subject in self.subjects:
+            used = getattr(subject.config, "task_data", None) or {}
+            for each in self.sets.values():
+                file, run = each.files[0], subject.run
+                if each.content in used.get("train", ()):
+                    said.append(f"{file} has the rows that {run} was trained on: it says nothing about new text.")
+                elif each.content in used.get("dev", ()):
+                    said.append(f"{file} has the rows by which {run}'s weights were chosen: new text may do worse.")
+        return _say(said)
+
+    def _score(self, subject: Subject, jobs: Sequence[Job]) -> dict[Reading, Scored]:
+        """What a model reaches; and, of its run, what needs no model."""
+        options, task, sets = self.options, self.task, self.sets
+        model = self.loaded.pop() if self.loaded else subject.load(options.precision)
+        if task is None:
+            block = longest(model, options.max_length or _BLOCK)
+            found, blind = score_text(model, sets, jobs, block, options)
+            self.guesses[subject.run] = {code: {"uniform": values} for code, values in blind.items()}
+            return found
+        room = room_of(model, options.max_length, options.stride)
+        found = score_task(model, task, sets, jobs, room, options)
+        cut = {reading.language: scored.cut for reading, scored in found.items()}
+        if count := sum(cut.values()):
+            rows = sum(len(sets[code].examples) for code in cut)
+            sentence = f"{subject.run}: {count:,} of {rows:,} rows are cut to {room.max_length} tokens (--max-length)."
+            if sentence not in self.warnings:
+                self.warnings += _say([sentence])
+        if subject.run not in self.guesses:
+            labels = read_labels(model)
+            self.guesses[subject.run] = {code: guessed(task, each.examples, labels) for code, each in sets.items()}
+        return found
+
+    def _results(self) -> Results:
+        name = self.task.name if self.task is not None else "perplexity"
+        rows, pooled = rows_of(name, self.subjects, self.scored, self.guesses, self._name)
+        sources = {row.run: row.source for row in rows}
+        seconds, sets = round(time.monotonic() - self.started, 1), list(self.sets.values())
+        return Results(
+            tuple(rows),
+            next(iter(sources.values())) if len(set(sources.values())) == 1 else None,
+            tuple(comparisons_of(name, pooled, sources)),
+            about(self.options, self.subjects, sets, rows, self.repeatable, seconds, self.warnings),
+            tuple(details_of(self.subjects, self.scored)),
+        )
+
+
+def _say(sentences: Sequence[str]) -> list[str]:
+    """Print sentences, and give them back, each once."""
+    said = list(dict.fromkeys(sentences))
     for sentence in said:
         console.print(sentence)
+    return said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from xmodular.console import console
 from xmodular.errors import DataError
 from xmodular.languages import resolve, resolve_all
 from xmodular.options import EvaluateOptions
-from xmodular.rows import SUFFIXES, InMemory, hub_sources
+from xmodular.rows import SUFFIXES, InMemory, Knows, hub_sources
 from xmodular.tasks import Example, Task
 from xmodular.tasks.labels import label_names_of, labelled, no_labels, some
 from xmodular.tasks.loading import content_hash, load
@@ -55,71 +55,169 @@ class _Found(NamedTuple):
     place: str
 
 
-CodeOf = Callable[[str], str | None]
+@dataclass(frozen=True)
+class Finder:
+    """Finds and reads test data.
 
-
-def find_sets(
-    options: EvaluateOptions,
-    task: Task | None,
-    languages: Sequence[str],
-    code_of: CodeOf,
-    named: Mapping[str, str] | None = None,
-    labels: Collection[str] = (),
-    usual: Mapping[str, str] = {},
-) -> list[TestSet]:
-    """All test data, read.
-
-    Args:
+    Attributes:
         options: say where it is.
         task: what the rows are for; None for text.
         languages: of the models.
         code_of: what a language's name is in the results, None if no model can read it.
-        named: files by language, instead of `options.data`.
         labels: of the models; ``-`` and ``-1`` are no labels unless they are among these.
         usual: the columns that the models were trained with (see `examples`).
-
-    Raises:
-        DataError: no files, two for a language, none that a model can read; or a file with a bad row or without rows.
-        LanguageError: a language in `named` or `options.languages` that is not there.
     """
-    if named is not None:
-        found = [_given(name, place, options, languages, code_of) for name, place in named.items()]
-    else:
-        found = []
-        for part in options.data:
-            if isinstance(part, InMemory):
-                found.append(_Found(None, part))
-            elif (pair := _named(part, code_of)) is not None:
-                found.append(_given(*pair, options, languages, code_of))
-            else:
-                found += _find(part, options, task, languages)
-    left_out: dict[str, None] = {}
-    sets: dict[str, TestSet] = {}
-    pending: list[tuple[str, str]] = []
-    for each in found:
-        if each.name is None and task is not None:
-            for one in _by_column(each.place, task, options, code_of, left_out, labels, usual):
-                _add(sets, one)
-        elif task is None and isinstance(each.place, InMemory):
-            raise DataError(f"{each.place} are rows in memory; perplexity reads files of text.")
-        elif each.name is None:
-            raise DataError(
-                f"{each.place}: perplexity reads text from files called <language>.<anything>.txt, or named as "
-                "<language>=<file>."
-            )
-        elif (code := code_of(each.name)) is None:
-            left_out[each.name] = None
+
+    options: EvaluateOptions
+    task: Task | None
+    languages: Sequence[str]
+    code_of: Callable[[str], str | None]
+    labels: Collection[str] = ()
+    usual: Mapping[str, str] = field(default_factory=dict)
+
+    def sets(self, named: Mapping[str, str] | None = None) -> list[TestSet]:
+        """All test data, read.
+
+        Args:
+            named: files by language, instead of the option `data`.
+
+        Raises:
+            DataError: no files, two for a language, none that a model can read; or a file with a bad row or without
+                rows.
+            LanguageError: a language in `named` or the option `languages` that is not there.
+        """
+        if named is not None:
+            places = [self._given(name, place) for name, place in named.items()]
         else:
-            pending.append((code, each.place))
-    for code, place in pending:
-        _add(sets, TestSet(code, (place,)))
-    if left_out:
-        console.print(f"Left out, not among the model's languages: {', '.join(left_out)}")
-    if not sets:
-        raise DataError(f"None of the files is in one of the model's languages: {', '.join(languages)}.")
-    if options.languages:
-        sets = {code: sets[code] for code in resolve_all(options.languages, sets)}
-    return [_read(each, task, options, labels, usual) for each in sets.values()]
+            places = [each for part in self.options.data for each in self._of_part(part)]
+        left_out: dict[str, None] = {}
+        found: list[TestSet] = []
+        pending: list[TestSet] = []
+        for name, place in places:
+            if name is None and self.task is not None:
+                found += self._by_column(place, self.task, left_out)
+            elif self.task is None and isinstance(place, InMemory):
+                raise DataError(f"{place} are rows in memory; perplexity reads files of text.")
+            elif name is None:
+                raise DataError(
+                    f"{place}: perplexity reads text from files called <language>.<anything>.txt, or named as "
+                    "<language>=<file>."
+                )
+            elif (code := self.code_of(name)) is None:
+                left_out[name] = None
+            else:
+                pending.append(TestSet(code, (place,)))
+        sets: dict[str, TestSet] = {}
+        for each in (*found, *pending):
+            if (old := sets.setdefault(each.language, each)) is not each:
+                raise DataError(f"Two files for {each.language}: {old.files[0]} and {each.files[0]}.")
+        if left_out:
+            console.print(f"Left out, not among the model's languages: {', '.join(left_out)}")
+        if not sets:
+            raise DataError(f"None of the files is in one of the model's languages: {', '.join(self.languages)}.")
+        if self.options.languages:
+            sets = {code: sets[code] for code in resolve_all(self.options.languages, sets)}
+        return [self._read(each) for each in sets.values()]
+
+    def _of_part(self, part: str) -> list[_Found]:
+        """The files, or data sets, of one part of the option `data`."""
+        if isinstance(part, InMemory):
+            return [_Found(None, part)]
+        if (pair := self._named(part)) is not None:
+            return [self._given(*pair)]
+        if part.startswith("hub:"):
+            return _data_sets(part, self.options.languages or self.languages)
+        path, suffixes = Path(part), _TEXT if self.task is None else SUFFIXES
+        if path.is_dir():
+            split = "" if self.task is None else f".{self.options.split}"
+            paths = sorted(each for each in path.iterdir() if _is_of(each.name, split, suffixes))
+            if not paths:
+                raise DataError(
+                    f"There are no files <language>{split}{suffixes[0]} (or {', '.join(suffixes[1:])}) in {path}."
+                )
+        elif path.is_file():
+            return [_Found(_language(path) if self.task is None else None, part)]
+        elif not _WILD.search(part):
+            raise DataError(f"There is no file or folder {part}.")
+        elif not (paths := sorted(Path(each) for each in glob.glob(part, recursive=True))):
+            raise DataError(f"There are no files {part}.")
+        return [_Found(_language(each), str(each)) for each in paths]
+
+    def _named(self, part: str) -> tuple[str, str] | None:
+        """Language and file of ``<language>=<file>``; None of a place, whose path may have an equals sign in it."""
+        name, separator, place = (each.strip() for each in part.partition("="))
+        if not separator or part.startswith("hub:") or Path(part).exists() or glob.glob(part, recursive=True):
+            return None
+        return (name, place) if self.code_of(name) is not None or Path(place).exists() else None
+
+    def _given(self, name: str, place: str) -> _Found:
+        """A file whose language is named beside it.
+
+        Raises:
+            LanguageError: no model can read that language.
+        """
+        if self.code_of(name) is None:
+            resolve(name, self.languages, fallback=self.options.fallback)  # raises, and says what is there
+        return _Found(name, place)
+
+    def _load(self, place: str, task: Task, knows: Knows | None = None) -> list[Example]:
+        """The rows of a file that have a label."""
+        found = load(
+            task,
+            place,
+            columns=self.options.columns or {},
+            usual=self.usual,
+            skip_bad_rows=self.options.skip_bad_rows,
+            knows=knows,
+        )
+        return labelled(found, place, no_labels(found, self.labels))
+
+    def _by_column(self, place: str, task: Task, left_out: dict[str, None]) -> list[TestSet]:
+        """The languages of a file by what its rows say, else by its name."""
+        grouped: dict[str, list[Example]] = {}
+        by_name = _language(Path(place))
+        found = self._load(place, task, lambda name: self.code_of(name) is not None)
+        for example in found:
+            name = example.language or (by_name if self.code_of(by_name) is not None else None)
+            if name is None:
+                raise DataError(
+                    f"{example.place}: the row has no language: name it as --data <language>={place}, begin the file's "
+                    "name with one that a model has, as <language>.<anything>, or name the column with --columns "
+                    "language=<column>."
+                )
+            if (code := self.code_of(name)) is None:
+                left_out[name] = None
+            else:
+                grouped.setdefault(code, []).append(replace(example, language=code))
+        content = content_hash(found)
+        return [TestSet(code, (place,), tuple(own), content=content) for code, own in grouped.items()]
+
+    def _read(self, each: TestSet) -> TestSet:
+        """A set with its rows."""
+        if self.task is None or each.examples:
+            return each
+        found = self._load(each.files[0], self.task)
+        examples = tuple(replace(example, language=each.language) for example in found)
+        return replace(each, examples=examples, content=content_hash(found))
+
+
+def _is_of(name: str, split: str, suffixes: Sequence[str]) -> bool:
+    """Whether a file's name is of a split and ends in one of the suffixes, in letters of any size."""
+    suffix = next((each for each in sorted(suffixes, key=len, reverse=True) if name.lower().endswith(each)), None)
+    return suffix is not None and not name.startswith(".") and name[: -len(suffix)].endswith(split)
+
+
+def _data_sets(part: str, languages: Sequence[str]) -> list[_Found]:
+    if "{" not in part:
+        return [_Found(None, part)]
+    sources = hub_sources(part, languages)
+    if lacking := [code for code in languages if code not in sources]:
+        console.print(f"Left out, not in {part}: {', '.join(lacking)}")
+    return [_Found(code, source) for code, source in sources.items()]
+
+
+def _language(path: Path) -> str:
+    return path.name.split(".", 1)[0]
 
 
 def check_labels(sets: Sequence[TestSet], labels: Sequence[str], run: str) -> None:
@@ -152,119 +250,3 @@ def check_labels(sets: Sequence[TestSet], labels: Sequence[str], run: str) -> No
                 f"{file}: {count:,} of {len(rows):,} rows have labels that {run} lacks, which are scored as never "
                 f"predicted: {some(lacking)}"
             )
-
-
-def _add(sets: dict[str, TestSet], new: TestSet) -> None:
-    if (old := sets.get(new.language)) is not None:
-        raise DataError(f"Two files for {new.language}: {old.files[0]} and {new.files[0]}.")
-    sets[new.language] = new
-
-
-def _named(part: str, code_of: CodeOf) -> tuple[str, str] | None:
-    """Language and file of ``<language>=<file>``; None of a place, whose path may have an equals sign in it."""
-    name, separator, place = (each.strip() for each in part.partition("="))
-    if not separator or part.startswith("hub:") or Path(part).exists() or glob.glob(part, recursive=True):
-        return None
-    return (name, place) if code_of(name) is not None or Path(place).exists() else None
-
-
-def _given(name: str, place: str, options: EvaluateOptions, languages: Sequence[str], code_of: CodeOf) -> _Found:
-    """A file whose language is named beside it.
-
-    Raises:
-        LanguageError: no model can read that language.
-    """
-    if code_of(name) is None:
-        resolve(name, languages, fallback=options.fallback)  # raises, and says what is there
-    return _Found(name, place)
-
-
-def _find(part: str, options: EvaluateOptions, task: Task | None, languages: Sequence[str]) -> list[_Found]:
-    """The files, or data sets, of one part of `options.data`."""
-    if part.startswith("hub:"):
-        return _data_sets(part, options.languages or languages)
-    path, suffixes = Path(part), _TEXT if task is None else SUFFIXES
-    if path.is_dir():
-        split = "" if task is None else f".{options.split}"
-        paths = sorted(each for each in path.iterdir() if _is_of(each.name, split, suffixes))
-        if not paths:
-            raise DataError(
-                f"There are no files <language>{split}{suffixes[0]} (or {', '.join(suffixes[1:])}) in {path}."
-            )
-        return [_Found(_language(each), str(each)) for each in paths]
-    if path.is_file():
-        return [_Found(_language(path) if task is None else None, part)]
-    if not _WILD.search(part):
-        raise DataError(f"There is no file or folder {part}.")
-    paths = sorted(Path(each) for each in glob.glob(part, recursive=True))
-    if not paths:
-        raise DataError(f"There are no files {part}.")
-    return [_Found(_language(each), str(each)) for each in paths]
-
-
-def _is_of(name: str, split: str, suffixes: Sequence[str]) -> bool:
-    """Whether a file's name is of a split and ends in one of the suffixes, in letters of any size."""
-    suffix = next((each for each in sorted(suffixes, key=len, reverse=True) if name.lower().endswith(each)), None)
-    return suffix is not None and not name.startswith(".") and name[: -len(suffix)].endswith(split)
-
-
-def _data_sets(part: str, languages: Sequence[str]) -> list[_Found]:
-    if "{" not in part:
-        return [_Found(None, part)]
-    sources = hub_sources(part, languages)
-    if lacking := [code for code in languages if code not in sources]:
-        console.print(f"Left out, not in {part}: {', '.join(lacking)}")
-    return [_Found(code, source) for code, source in sources.items()]
-
-
-def _language(path: Path) -> str:
-    return path.name.split(".", 1)[0]
-
-
-def _by_column(
-    place: str,
-    task: Task,
-    options: EvaluateOptions,
-    code_of: CodeOf,
-    left_out: dict[str, None],
-    labels: Collection[str],
-    usual: Mapping[str, str],
-) -> list[TestSet]:
-    """The languages of a file by what its rows say, else by its name."""
-    grouped: dict[str, list[Example]] = {}
-    by_name = _language(Path(place))
-    found = load(
-        task,
-        place,
-        columns=options.columns or {},
-        usual=usual,
-        skip_bad_rows=options.skip_bad_rows,
-        knows=lambda name: code_of(name) is not None,
-    )
-    found = labelled(found, place, no_labels(found, labels))
-    for example in found:
-        name = example.language or (by_name if code_of(by_name) is not None else None)
-        if name is None:
-            raise DataError(
-                f"{example.place}: the row has no language: name it as --data <language>={place}, begin the file's "
-                "name with one that a model has, as <language>.<anything>, or name the column with --columns "
-                "language=<column>."
-            )
-        if (code := code_of(name)) is None:
-            left_out[name] = None
-        else:
-            grouped.setdefault(code, []).append(replace(example, language=code))
-    content = content_hash(found)
-    return [TestSet(code, (place,), tuple(own), content=content) for code, own in grouped.items()]
-
-
-def _read(
-    each: TestSet, task: Task | None, options: EvaluateOptions, labels: Collection[str], usual: Mapping[str, str]
-) -> TestSet:
-    if task is None or each.examples:
-        return each
-    columns, skip = options.columns or {}, options.skip_bad_rows
-    found = load(task, each.files[0], columns=columns, usual=usual, skip_bad_rows=skip)
-    found = labelled(found, each.files[0], no_labels(found, labels))
-    examples = tuple(replace(example, language=each.language) for example in found)
-    return replace(each, examples=examples, content=content_hash(found))

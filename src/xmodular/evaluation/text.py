@@ -20,13 +20,16 @@ from xmodular.data import (
     measured_text,
     say_unknown,
 )
-from xmodular.evaluation.conditions import Job, Reading, without_adapters
+from xmodular.evaluation.conditions import Job
 from xmodular.evaluation.intervals import measure
-from xmodular.evaluation.rows import Scored, by_pass
+from xmodular.evaluation.rows import Scored
 from xmodular.evaluation.sets import TestSet
 from xmodular.modeling import XmodForCausalLM, XmodPreTrainedModel
 from xmodular.options import EvaluateOptions
-from xmodular.tasks import block_statistics, perplexity_metrics, text_statistics, to_predict, tokenizer_of
+from xmodular.perplexity import block_statistics, perplexity_metrics, text_statistics, to_predict
+from xmodular.tasks import tokenizer_of
+from xmodular.tasks.readers import Reading
+from xmodular.tasks.running import passes, without_adapters
 
 
 def score_text(
@@ -49,7 +52,9 @@ def score_text(
     blind: dict[str, dict[str, float]] = {}
     first = {job.reading.language: job.reading for job in reversed(jobs)}
     texts: dict[str | None, dict[str, MeasuredText]] = {}  # by vocabulary and language
-    for vocabulary, adapted, part in by_pass(model, list(dict.fromkeys(job.reading for job in jobs))):
+    readings = list(dict.fromkeys(job.reading for job in jobs))
+    for (vocabulary, adapted), places in passes(model, readings).items():
+        part = [readings[place] for place in places]
         tokenizer = tokenizer_of(model, options.tokenizer, vocabulary)
         known = texts.setdefault(vocabulary, {})
         codes = [code for code in dict.fromkeys(reading.language for reading in part) if code not in known]
@@ -115,7 +120,7 @@ def _score(
         predicted = block_statistics(
             model,
             [texts[reading.language].blocks[number] for reading, number, _ in rows],
-            [model.languages.index(reading.reader) for reading, _, _ in rows],
+            [model.languages.index(reading.adapter) for reading, _, _ in rows],
             [number for _, number, _ in rows],
             collator,
             chosen=[each for _, _, each in rows],

@@ -7,33 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import ConfigurationError, InputError, speaking
 from xmodular.identify import THRESHOLD
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
-from xmodular.prediction.adapters import Adapters, Reading
 from xmodular.rows import BadRows, Row, memory_rows
-from xmodular.tasks import (
-    TASKS,
-    Encoding,
-    Example,
-    given_model,
-    predict_logits,
-    read_labels,
-    room_of,
-    task_of,
-    to_run,
-    tokenizer_of,
-)
+from xmodular.tasks import TASKS, Example, given_model, read_labels, room_of, task_of, to_run, tokenizer_of
 from xmodular.tasks.loading import columns_of_training
 from xmodular.tasks.loading import examples as to_examples
+from xmodular.tasks.readers import Readers
+from xmodular.tasks.running import BATCH_TOKENS, encode_examples, predict_examples
 from xmodular.tasks.task import short
 from xmodular.vocabulary import suited
 
-BATCH_TOKENS = 8192
 WINDOW = 2048
 # A window of very long texts is closed earlier, so that memory stays bounded.
 WINDOW_CHARACTERS = 4_000_000
@@ -107,9 +95,7 @@ class Predictor:
         self.labels = read_labels(self.model)
         self.usual = columns_of_training(self.model.config, task)
         self.window = window
-        self.adapters = Adapters(
-            self.model, default_language, identify=identify, threshold=threshold, fallback=fallback
-        )
+        self.adapters = Readers(self.model, default_language, identify=identify, threshold=threshold, fallback=fallback)
         self.identifies = identify
         self.tokens = 0
         self.cut = 0  # rows that are longer than what the model reads of them
@@ -131,6 +117,14 @@ class Predictor:
     def fields(self) -> list[str]:
         """The names in a prediction that are no part of the task's: whose adapter read it, and why."""
         return ["language", "adapter", *(["confidence"] if self.identifies else [])]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The names in a prediction, in their order, each with a value of its kind."""
+        made = {**self.task.columns(self.labels)}
+        if not self.probabilities:
+            made.pop("probabilities", None)
+        return {**made, **dict(zip(self.fields, ("", "", 0.0), strict=False))}
 
     @speaking
     def __call__(
@@ -196,7 +190,7 @@ class Predictor:
     def predict(
         self, examples: Sequence[Example], advance: Callable[[float], None] = lambda rows: None
     ) -> list[dict[str, Any]]:
-        """Predictions for one window of examples, whose languages have no problem (see `Adapters.problem`).
+        """Predictions for one window of examples, whose languages have no problem (see `Readers.problem`).
 
         Args:
             examples: rows of this task.
@@ -206,58 +200,22 @@ class Predictor:
             As `__call__`.
         """
         readings = self.adapters.of(examples)
-        answer: list[dict[str, Any]] = [{}] * len(examples)
-        own = self.model.config.vocabularies
-        by_vocabulary: dict[str | None, list[int]] = {}
-        for index, reading in enumerate(readings):
-            by_vocabulary.setdefault(reading.adapter if reading.adapter in own else None, []).append(index)
-        for vocabulary, indices in by_vocabulary.items():
-            predicted = self._predict(
-                self._tokenizer(vocabulary),
-                [examples[index] for index in indices],
-                [readings[index] for index in indices],
-                advance,
-            )
-            for index, prediction in zip(indices, predicted, strict=True):
-                answer[index] = prediction
-        return answer
-
-    def _predict(
-        self,
-        tokenizer: PreTrainedTokenizerFast,
-        examples: Sequence[Example],
-        readings: Sequence[Reading],
-        advance: Callable[[float], None],
-    ) -> list[dict[str, Any]]:
-        encodings = self.task.encode(tokenizer, examples, self.labels, self.room)
-        self.tokens += sum(len(sequence) for encoding in encodings for sequence in encoding.sequences)
-        ids = {code: index for index, code in enumerate(self.model.languages)}
-        share = len(examples) / max(1, len(encodings))  # rows that an encoding counts for
-        logits = predict_logits(
+        encoded = encode_examples(self.model, self.task, examples, readings, self.labels, self.room, self._tokenizer)
+        self.tokens += encoded.tokens
+        self.cut += sum(encoded.cut)
+        predictions, strange = predict_examples(
             self.model,
-            encodings,
-            [ids[readings[encoding.example].adapter] for encoding in encodings],
-            pad_id=self.model.config.pad_token_id,
+            encoded,
+            self.labels,
             batch_tokens=self.batch_tokens,
-            advance=lambda count: advance(count * share),
+            probabilities=self.probabilities,
+            advance=advance,
         )
-        read: list[list[tuple[Encoding, np.ndarray]]] = [[] for _ in examples]
-        for encoding, values in zip(encodings, logits, strict=True):
-            read[encoding.example].append((encoding, values))
+        self.strange += sum(map(bool, strange))
         answer = []
-        for example, pairs, reading in zip(examples, read, readings, strict=True):
-            self.cut += any(encoding.cut for encoding, _ in pairs)
-            predicted = {**self.task.decode(example, pairs, self.labels)}
-            if self.probabilities and self.task.probabilities is not None:
-                predicted["probabilities"] = self.task.probabilities(example, pairs, self.labels)
-            if not all(np.isfinite(values).all() for _, values in pairs):
-                self.strange += 1
-                predicted = dict.fromkeys(predicted)
-            prediction = {
-                **short(predicted),
-                "language": reading.language,
-                "adapter": reading.adapter,
-            }
+        for reading, predicted, is_strange in zip(readings, predictions, strange, strict=True):
+            prediction = dict.fromkeys(predicted) if is_strange else short(predicted)
+            prediction |= {"language": reading.language or None, "adapter": reading.adapter}
             if self.identifies:
                 prediction["confidence"] = short(reading.confidence)
             answer.append(prediction)

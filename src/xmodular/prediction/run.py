@@ -40,8 +40,11 @@ _MODEL_FILES = (
     *("*.safetensors", "*.bin", "config.json"),
     *("tokenizer*.json", "sentencepiece.bpe.model", "vocab.*", "merges.txt"),
 )
-
-
+# Options that are the predictor's own.
+_OF_PREDICTOR = (
+    *("default_language", "identify", "threshold", "fallback", "max_length", "stride"),
+    *("batch_tokens", "window", "precision", "probabilities"),
+)
 # Options that may change while a run goes on: rows that are done do not depend on them.
 _FREE = ("output", "overwrite", "skip_bad_rows")
 
@@ -96,51 +99,34 @@ def predict(
 
 
 def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
-    with nullcontext() if options.output == "-" else held(options.output):
-        return _predicted(options, given)
-
-
-def _predicted(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
     to_stdout = options.output == "-"
-    output = Path(options.output)
-    # What appears at once, when all is done, has its parts beside it; else the parts themselves are the output.
-    whole = options.shard_rows is None or bool(parquet_files(options.input))
-    if not to_stdout:
-        check_apart(output, [options.model if given is None else None, options.tokenizer])
-        if not isinstance(options.input, InMemory):
-            _check_apart(Path(options.input).resolve(), output.resolve())
-        _check_output(options, output, whole)
-    is_file = options.input != "-" and not options.input.startswith("hub:") and not isinstance(options.input, InMemory)
-    if is_file and not Path(options.input).exists():
-        raise DataError(f"There is no input {options.input}.")
-    predictor = Predictor(
-        given if given is not None else options.model,
-        options.tokenizer,
-        default_language=options.default_language,
-        identify=options.identify,
-        threshold=options.threshold,
-        fallback=options.fallback,
-        max_length=options.max_length,
-        stride=options.stride,
-        batch_tokens=options.batch_tokens,
-        window=options.window,
-        precision=options.precision,
-        probabilities=options.probabilities,
-    )
-    if format_of(output) == "conll" and predictor.task.name != "tag":
-        raise ConfigurationError(
-            f"--output {options.output}: CoNLL holds words with tags, and {options.model} is a model for "
-            f"{predictor.task.name}. Take .jsonl, .csv or .tsv."
+    with nullcontext() if to_stdout else held(options.output):
+        _check_places(options, given)
+        predictor = Predictor(
+            given if given is not None else options.model,
+            options.tokenizer,
+            **{name: getattr(options, name) for name in _OF_PREDICTOR},
         )
-    if predictor.adapters.unknown:
-        console.print(f"Never identified, so name it where it occurs: {', '.join(predictor.adapters.unknown)}")
-    if to_stdout:
-        return _to_stdout(predictor, options)
-    parts = Parts(
-        _beside(output) if whole else output,
-        _run(options, given, predictor),
-        overwrite=options.overwrite,
-    )
+        if format_of(options.output) == "conll" and "tags" not in predictor.columns:
+            raise ConfigurationError(
+                f"--output {options.output}: CoNLL holds words with tags, and {options.model} is a model for "
+                f"{predictor.task.name}. Take .jsonl, .csv or .tsv."
+            )
+        if predictor.adapters.unknown:
+            console.print(f"Never identified, so name it where it occurs: {', '.join(predictor.adapters.unknown)}")
+        return _to_stdout(predictor, options) if to_stdout else _to_files(predictor, options, given)
+
+
+def _is_whole(options: PredictOptions) -> bool:
+    """Whether the output appears at once, when all is done, with its parts beside it; else the parts are the output."""
+    return options.shard_rows is None or bool(parquet_files(options.input))
+
+
+def _to_files(predictor: Predictor, options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
+    """Write rows part by part, from where a run before was killed."""
+    output, whole = Path(options.output), _is_whole(options)
+    run = _run(options, given, predictor)
+    parts = Parts(_beside(output) if whole else output, run, overwrite=options.overwrite)
     if parts.complete and not whole:
         raise ConfigurationError(f"{output} holds a finished run; --overwrite replaces it.")
     bad_rows = _bad_of(output) if whole else output
@@ -180,7 +166,29 @@ def _bad_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.bad.jsonl")
 
 
-def _check_output(options: PredictOptions, output: Path, whole: bool) -> None:
+def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) -> None:
+    """Refuse an input that is not there, and an output that would replace what it should not, before any work.
+
+    Raises:
+        ConfigurationError: the output has no format, or is in the place of the model, of the input or of another file.
+        DataError: there is no input.
+    """
+    source = None if isinstance(options.input, InMemory) else Path(options.input)
+    if options.output != "-":
+        output = Path(options.output)
+        check_apart(output, [options.model if given is None else None, options.tokenizer])
+        if source is not None:
+            there, target = source.resolve(), output.resolve()
+            if there in (target, _bad_of(target)) or target in there.parents:
+                raise ConfigurationError(f"--output {target} would replace the input: name another place.")
+            if there.is_dir() and there in target.parents:
+                raise ConfigurationError(f"--output {target} is in the folder of the input: name another place.")
+        _check_output(options, output)
+    if source is not None and options.input != "-" and not options.input.startswith("hub:") and not source.exists():
+        raise DataError(f"There is no input {options.input}.")
+
+
+def _check_output(options: PredictOptions, output: Path) -> None:
     """Refuse an output of no format, or one that would replace something unasked."""
     if options.shard_rows is None and format_of(output) not in FORMATS:
         suffixes = ", ".join(f".{format}" for format in FORMATS)
@@ -188,26 +196,19 @@ def _check_output(options: PredictOptions, output: Path, whole: bool) -> None:
             f"--output {options.output} is none of {suffixes}, of which all but .parquet may have .gz behind them; "
             "'-' is standard output, and with --shard-rows it is a folder."
         )
-    if not whole or not output.exists() or (read_journal(_beside(output)) or {}).get("complete"):
+    if not _is_whole(options) or not output.exists() or (read_journal(_beside(output)) or {}).get("complete"):
         return
     if not options.overwrite:
         raise ConfigurationError(f"{output} is there already; --overwrite replaces it.")
     if options.shard_rows is not None:
         read_journal(output)  # raises where it is no run's
-        if strangers := strangers_in(output):
-            raise ConfigurationError(f"{output} also holds {', '.join(strangers)[:100]}: name another place.")
+        _check_strangers(output)
 
 
-def _check_apart(source: Path, output: Path) -> None:
-    """Nothing is written over the input, or among it.
-
-    Raises:
-        ConfigurationError: it would be.
-    """
-    if source in (output, _bad_of(output)) or output in source.parents:
-        raise ConfigurationError(f"--output {output} would replace the input: name another place.")
-    if source.is_dir() and source in output.parents:
-        raise ConfigurationError(f"--output {output} is in the folder of the input: name another place.")
+def _check_strangers(output: Path) -> None:
+    """Raises ConfigurationError if a folder to replace has files that no run has written."""
+    if strangers := strangers_in(output):
+        raise ConfigurationError(f"{output} also holds {', '.join(strangers)[:100]}: name another place.")
 
 
 def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: Predictor) -> dict[str, Any]:
@@ -279,8 +280,8 @@ def _publish(parts: Parts, options: PredictOptions, work: Work, rows: int, bad_c
         bad_rows.unlink(missing_ok=True)
     parts.finish(rows, bad_count)
     if merged.is_dir():
-        if strangers := strangers_in(output) if output.exists() else []:
-            raise ConfigurationError(f"{output} also holds {', '.join(strangers)[:100]}: name another place.")
+        if output.exists():
+            _check_strangers(output)
         put(merged, output)
         discard(merged)  # a run before, if there was one
     else:

@@ -14,7 +14,7 @@ from xmodular.options import PredictOptions
 from xmodular.prediction.lines import is_with_more, line_of, with_more
 from xmodular.prediction.predictor import WINDOW_CHARACTERS, Predictor
 from xmodular.rows import BadRows, Row, columns_in, format_of, language_of, read_rows
-from xmodular.tasks import Example, Prediction
+from xmodular.tasks import Example
 from xmodular.tasks.loading import examples
 
 _TEXT = re.compile(r"\.txt(\.gz)?$", re.IGNORECASE)
@@ -112,13 +112,10 @@ class Work:
         return list(zip(example.texts[1:], row[self._names["tags"]] or (), strict=False))
 
     def none(self) -> dict[str, Any]:
-        """What a row of the output holds where the input has none: its columns, and a prediction, made for a sample."""
-        predictor = self._predictor
-        rows = [Row(predictor.task.sample, "", predictor.model.languages[0])]
-        (sample,) = examples(predictor.task, rows, BadRows(), gold=False)
+        """What a row of the output holds where the input has none: its columns, and those of a prediction."""
         columns = dict.fromkeys(columns_in(self._options.input), "")
-        predicted = self._name_columns(columns, sample)
-        return {**columns, **{self._names[name]: value for name, value in predicted.items()}}
+        self._name_columns(columns)
+        return {**columns, **{self._names[name]: value for name, value in self._predictor.columns.items()}}
 
     def _accept(self) -> Iterator[Accepted]:
         options = self._options
@@ -145,7 +142,7 @@ class Work:
                 self.bad.report(example.place, str(error))
                 continue
             if not self._names:
-                self._name_columns(columns.union(values), example)
+                self._name_columns(columns.union(values))
             yield Accepted(line, example)
 
     def _say_default(self) -> None:
@@ -203,26 +200,19 @@ class Work:
             noted["row"] = dict(self._row.values)
         self._noted.append(noted)
 
-    def _name_columns(self, columns: Container[str], example: Example) -> Prediction:
+    def _name_columns(self, columns: Container[str]) -> None:
         """What the predictions are called: where the first rows have such a column, predicted_<name>.
 
         So they are too where the task would read them for the rows' own gold, which has another of its names there.
-
-        Returns:
-            The example's prediction.
         """
         predictor = self._predictor
         given = self._options.columns or predictor.usual
         fields = [{*names, given.get(field, names[0])} for field, names in predictor.task.fields.items()]
         taken = {name for names in fields if any(each in columns for each in names) for name in names}
-        before = predictor.tokens, predictor.adapters.unsure, predictor.strange, predictor.cut
-        (prediction,) = predictor.predict([example])  # read again in its window, where its values come from
-        predictor.tokens, predictor.adapters.unsure, predictor.strange, predictor.cut = before
-        for name in prediction:
+        for name in predictor.columns:
             ours = name
             while ours in columns or ours in taken:
                 ours = f"predicted_{ours}"
             self._names[name] = ours
         if renamed := [f"{name} is {ours}" for name, ours in self._names.items() if name != ours]:
             console.print(f"The rows have columns of these names already, so in the output {', '.join(renamed)}.")
-        return prediction

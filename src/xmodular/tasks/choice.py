@@ -10,15 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import DataError
 from xmodular.tasks.labels import is_no_label
-from xmodular.tasks.lists import listed, no_list
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, softmax
-from xmodular.tasks.texts import encode_texts, text_of, whole
+from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task, likeliest, softmax
+from xmodular.tasks.texts import encode_texts, label_targets, listed, no_list, text_of, whole
 
 _MOST = 10
 _LETTERS = "ABCDEFGHIJ"
@@ -123,23 +120,20 @@ def encode(
     return encodings
 
 
-def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
-    """The right choices (batch,)."""
-    return {"labels": torch.tensor([encoding.target for encoding in encodings])}
+def columns(labels: Sequence[str]) -> dict[str, Any]:
+    """The choice, from 0, and its probability; the probabilities of all."""
+    return {"choice": 0, "score": 0.0, "probabilities": [0.0]}
 
 
-def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
+def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, Any]:
     """The likeliest choice, from 0, and its probability."""
-    logits = readings[0][1].astype(np.float64)
-    best = int(logits.argmax())
-    return {"choice": best, "score": float(1 / np.exp(logits - logits[best]).sum())}
+    best, probability = likeliest(outputs[0][1])
+    return {"choice": best, "score": probability}
 
 
-def probabilities(
-    example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]
-) -> list[float]:
+def probabilities(example: Example, outputs: Outputs, labels: Sequence[str]) -> list[float]:
     """Each choice's, in order."""
-    found: list[float] = softmax(readings[0][1]).tolist()
+    found: list[float] = softmax(outputs[0][1]).tolist()
     return found
 
 
@@ -181,13 +175,17 @@ CHOICE = Task(
     parse=parse,
     label_names=label_names,
     encode=encode,
-    targets=targets,
+    targets=label_targets,
+    columns=columns,
     decode=decode,
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
     does="chooses one of several texts",
     pipeline="multiple-choice",
+    has_labels=False,
+    aliases="multiple-choice multichoice copa xcopa swag",
+    telling=("choices", "choice1"),
     sample={"premise": "...", "choices": ["...", "..."]},
     alternatives=(("choices",), _CHOICES),
     topic=topic,

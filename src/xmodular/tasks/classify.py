@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.breakdown import Breakdown, breakdown
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id, softmax
-from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_texts, texts_of, whole
+from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task, label_id, likeliest, softmax
+from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_rows, label_targets, texts_of, whole
 
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
@@ -42,31 +40,24 @@ def encode(
     tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
 ) -> list[Encoding]:
     """``<s> A </s>``, or ``<s> A </s></s> B </s>`` for a pair; the longer text is cut first."""
-    sequences = encode_texts(tokenizer, [example.texts for example in examples], room)
     ids = [None if example.gold is None else label_id(example, example.gold, labels) for example in examples]
-    return [
-        Encoding(index, (row.ids,), label, cut=row.cut, types=(row.types,))
-        for index, (row, label) in enumerate(zip(sequences, ids, strict=True))
-    ]
+    return encode_rows(tokenizer, examples, ids, room)
 
 
-def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
-    """The label ids (batch,)."""
-    return {"labels": torch.tensor([encoding.target for encoding in encodings])}
+def columns(labels: Sequence[str]) -> dict[str, Any]:
+    """A label and its probability; the probabilities of all."""
+    return {"label": "", "score": 0.0, "probabilities": dict.fromkeys(labels, 0.0)}
 
 
-def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
+def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, Any]:
     """The likeliest label and its probability."""
-    logits = readings[0][1].astype(np.float64)
-    best = int(logits.argmax())
-    return {"label": labels[best], "score": float(1 / np.exp(logits - logits[best]).sum())}
+    best, probability = likeliest(outputs[0][1])
+    return {"label": labels[best], "score": probability}
 
 
-def probabilities(
-    example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]
-) -> dict[str, float]:
+def probabilities(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, float]:
     """Each label's."""
-    return dict(zip(labels, softmax(readings[0][1]).tolist(), strict=True))
+    return dict(zip(labels, softmax(outputs[0][1]).tolist(), strict=True))
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
@@ -114,13 +105,15 @@ CLASSIFY = Task(
     parse=parse,
     label_names=label_names,
     encode=encode,
-    targets=targets,
+    targets=label_targets,
+    columns=columns,
     decode=decode,
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
     does="gives a text a label",
     pipeline="text-classification",
+    aliases="classification text-classification sequence-classification sentiment topic nli xnli pair pairs",
     sample={"text": "..."},
     alternatives=TEXT_ALTERNATIVES,
     problem_type="single_label_classification",

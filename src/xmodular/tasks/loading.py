@@ -15,6 +15,7 @@ from xmodular.console import console, progress
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.rows import BadRows, Knows, Row, columns_of, half_surrogate, is_absent, read_rows
 from xmodular.tasks.labels import is_no_label
+from xmodular.tasks.registry import TASKS
 from xmodular.tasks.task import Example, Task
 from xmodular.tasks.texts import whole
 
@@ -22,16 +23,6 @@ _OF_EVERY_TASK = ("id", "language")
 # Of a file whose rows are to be in memory together: rows, and bytes of the file for each more; characters, and so many
 # more for each byte. A row that is not packed has four bytes.
 _MOST_ROWS, _MOST_TEXT = (2**19, 4), (2**27, 20)
-
-# Columns that only one task has.
-_TELLING = {
-    "words": "tag",
-    "tokens": "tag",
-    "question": "qa",
-    "answers": "qa",
-    "choices": "choice",
-    "choice1": "choice",
-}
 
 
 def examples(
@@ -88,7 +79,6 @@ def load(
     usual: Mapping[str, str] = {},
     language: str | None = None,
     skip_bad_rows: bool = False,
-    gold: bool = True,
     knows: Knows | None = None,
 ) -> list[Example]:
     """All examples of a file or data set; says on the terminal how many bad rows were skipped.
@@ -102,7 +92,6 @@ def load(
         usual: as for `examples`.
         language: as for `examples`.
         skip_bad_rows: leave out rows that are wrong, instead of stopping at the first.
-        gold: as for `examples`.
         knows: as for `read_rows`.
 
     Raises:
@@ -111,7 +100,7 @@ def load(
     """
     bad = BadRows(skip_bad_rows)
     rows = read_rows(source, bad, knows=knows)
-    read = examples(task, rows, bad, columns=columns, usual=usual, language=language, gold=gold)
+    read = examples(task, rows, bad, columns=columns, usual=usual, language=language)
     found = list(_fitting(source, read))
     if not found:
         raise DataError(f"{source} has no rows." if not bad.count else f"{source} has no good rows. {bad.summary()}")
@@ -245,8 +234,8 @@ def _no_columns(task: Task, row: Row, read: Mapping[str, Sequence[str]]) -> str:
     fields = list(read)
     first = next((group for group in task.alternatives if group[0] in read), fields)
     shown = ",".join(f"{field}=..." for field in (*first[:2], _gold_of(task)))
-    other = next((_TELLING[name] for name in row.values if _TELLING.get(name, task.name) != task.name), None)
-    if other is not None:
+    telling = {name: each.name for each in TASKS.values() for name in each.telling}
+    if other := next((telling[name] for name in row.values if telling.get(name, task.name) != task.name), None):
         return (
             f"the task {task.name} reads no such rows, with {columns_of(row.values)}: xmodular finetune --task {other} "
             f"does, or --columns {shown} says which is which"

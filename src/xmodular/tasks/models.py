@@ -18,10 +18,11 @@ from xmodular.configuration import read_config
 from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, InputError, XmodularError, in_one_line
 from xmodular.hub import hub_source
-from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodPreTrainedModel
+from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.loaded import check_loaded
 from xmodular.options import PRECISIONS, WeightPrecision
 from xmodular.tasks.heads import fit_head, names_in, new_last_layer, set_names
+from xmodular.tasks.registry import task_of
 from xmodular.tasks.task import Room, Task
 from xmodular.vocabulary import from_json, is_with_tokenizer, load_tokenizer, suited
 from xmodular.weights import open_weights
@@ -84,9 +85,8 @@ def load_model(source: str | Path, task: Task, labels: Sequence[str]) -> XmodPre
 
 def read_labels(model: XmodPreTrainedModel) -> list[str]:
     """The names of a model's labels, in the order of their ids; none for answers in texts and for choices."""
-    if isinstance(model, (XmodForQuestionAnswering, XmodForMultipleChoice)):
-        return []
-    return names_in(model.config)
+    task = task_of(model)
+    return [] if task is not None and not task.has_labels else names_in(model.config)
 
 
 def load_saved(source: str | Path, precision: WeightPrecision = "keep", **fields: Any) -> XmodPreTrainedModel:

@@ -17,10 +17,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.answers import exact_match, f1
-from xmodular.tasks.lists import listed
 from xmodular.tasks.places import Places
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
-from xmodular.tasks.texts import text_of
+from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task
+from xmodular.tasks.texts import listed, text_of
 from xmodular.tasks.tokens import frame_of, ids_of, windows
 
 _LONGEST = 64  # tokens of an answer
@@ -152,13 +151,18 @@ def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
     return {"start_positions": pairs[:, 0], "end_positions": pairs[:, 1], "p_mask": barred}
 
 
-def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
+def columns(labels: Sequence[str]) -> dict[str, Any]:
+    """An answer, its place in the context, and its score."""
+    return {"answer": "", "start": 0, "end": 0, "score": 0.0}
+
+
+def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, Any]:
     """The best span of any window, by the sum of its start's and its end's logit.
 
     Its score is its share under a softmax over the 20 best spans. A context without tokens gives an empty answer.
     """
     best: dict[Span, float] = {}  # of a span that several windows hold, the highest
-    for score, span in sorted(_candidates(readings), key=lambda candidate: -candidate[0]):
+    for score, span in sorted(_candidates(outputs), key=lambda candidate: -candidate[0]):
         best.setdefault(span, score)
         if len(best) == _CANDIDATES:
             break
@@ -170,11 +174,11 @@ def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], la
     return {"answer": example.texts[1][start:end], "start": start, "end": end, "score": float(share)}
 
 
-def _candidates(readings: Sequence[tuple[Encoding, np.ndarray]]) -> list[tuple[float, Span]]:
+def _candidates(outputs: Outputs) -> list[tuple[float, Span]]:
     """The best spans of each window, of at most `_LONGEST` tokens, with their scores."""
     found: list[tuple[float, Span]] = []
-    for first in range(0, len(readings), _WINDOWS):
-        part = readings[first : first + _WINDOWS]
+    for first in range(0, len(outputs), _WINDOWS):
+        part = outputs[first : first + _WINDOWS]
         places = [encoding.places[1] for encoding, _ in part]
         starts, ends = _edges(part)
         if not starts.shape[1]:
@@ -189,11 +193,11 @@ def _candidates(readings: Sequence[tuple[Encoding, np.ndarray]]) -> list[tuple[f
     return found
 
 
-def _edges(readings: Sequence[tuple[Encoding, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def _edges(outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
     """Start and end logits of the context's tokens, (windows, tokens) each; minus infinity where no answer can be."""
-    tokens = max(len(encoding.places[1]) for encoding, _ in readings)
-    edges = np.full((2, len(readings), tokens), -np.inf)
-    for window, (encoding, logits) in enumerate(readings):
+    tokens = max(len(encoding.places[1]) for encoding, _ in outputs)
+    edges = np.full((2, len(outputs), tokens), -np.inf)
+    for window, (encoding, logits) in enumerate(outputs):
         before, spans = encoding.places
         real = np.array([start < end for start, end in spans], dtype=bool)
         edges[:, window, : len(spans)] = np.where(real, logits[before : before + len(spans)].T, -np.inf)
@@ -291,12 +295,16 @@ QA = Task(
     label_names=label_names,
     encode=encode,
     targets=targets,
+    columns=columns,
     decode=decode,
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
     does="finds the answer to a question in a text",
     pipeline="question-answering",
+    has_labels=False,
+    aliases="question-answering squad mlqa xquad extractive-qa answers",
+    telling=("question", "answers"),
     sample={"question": "...", "context": "..."},
     in_windows=True,
     topic=topic,

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task
-from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_texts, texts_of
+from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task
+from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_rows, texts_of
 
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], float | None]:
@@ -40,11 +40,7 @@ def encode(
     tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
 ) -> list[Encoding]:
     """``<s> A </s>``, or ``<s> A </s></s> B </s>`` for a pair; the longer text is cut first."""
-    sequences = encode_texts(tokenizer, [example.texts for example in examples], room)
-    return [
-        Encoding(index, (row.ids,), example.gold, cut=row.cut, types=(row.types,))
-        for index, (row, example) in enumerate(zip(sequences, examples, strict=True))
-    ]
+    return encode_rows(tokenizer, examples, [example.gold for example in examples], room)
 
 
 def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
@@ -52,9 +48,14 @@ def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
     return {"labels": torch.tensor([encoding.target for encoding in encodings], dtype=torch.float32)}
 
 
-def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
+def columns(labels: Sequence[str]) -> dict[str, Any]:
     """The number."""
-    return {"score": float(readings[0][1][0])}
+    return {"score": 0.0}
+
+
+def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, Any]:
+    """The number."""
+    return {"score": float(outputs[0][1][0])}
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
@@ -146,12 +147,14 @@ REGRESS = Task(
     label_names=label_names,
     encode=encode,
     targets=targets,
+    columns=columns,
     decode=decode,
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
     does="gives a text a number",
     pipeline="text-classification",
+    aliases="regression sts stsb similarity",
     sample={"text": "..."},
     alternatives=TEXT_ALTERNATIVES,
     problem_type="regression",

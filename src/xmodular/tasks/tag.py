@@ -18,9 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.breakdown import Breakdown, breakdown
-from xmodular.tasks.lists import listed, no_list
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, label_id, softmax
-from xmodular.tasks.texts import text_of
+from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task, label_id, softmax
+from xmodular.tasks.texts import listed, no_list, text_of
 from xmodular.tasks.tokens import frame_of, windows, words_of
 
 # The universal parts of speech, universaldependencies.org.
@@ -164,7 +163,14 @@ def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
     return {"labels": labels}
 
 
-def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]) -> dict[str, Any]:
+def columns(labels: Sequence[str]) -> dict[str, Any]:
+    """A tag a word with its probability, for IOB2 also spans; the probabilities of all tags a word."""
+    found = {"type": "", "start": 0, "end": 0, "text": "", "score": 0.0}
+    spans = {"spans": [found]} if _is_iob(set(labels)) else {}
+    return {"tags": [""], "scores": [0.0], **spans, "probabilities": [dict.fromkeys(labels, 0.0)]}
+
+
+def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, Any]:
     """The likeliest tag of each word with its probability; for IOB2 also the spans.
 
     A word that the tokenizer drops (control characters) gets O, X or else the first label, with score 0. A span's
@@ -173,7 +179,7 @@ def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], la
     words = example.texts[1:]
     nothing = next((name for name in ("O", "X") if name in labels), labels[0])
     tags, scores = [nothing] * len(words), [0.0] * len(words)
-    for encoding, logits in readings:
+    for encoding, logits in outputs:
         if not encoding.places:
             continue
         at = logits[[position for _, position in encoding.places]].astype(np.float64)
@@ -197,12 +203,10 @@ def decode(example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], la
     return answer
 
 
-def probabilities(
-    example: Example, readings: Sequence[tuple[Encoding, np.ndarray]], labels: Sequence[str]
-) -> list[dict[str, float] | None]:
+def probabilities(example: Example, outputs: Outputs, labels: Sequence[str]) -> list[dict[str, float] | None]:
     """Each tag's, word by word; None of words that the tokenizer drops."""
     found: list[dict[str, float] | None] = [None] * (len(example.texts) - 1)
-    for encoding, logits in readings:
+    for encoding, logits in outputs:
         for word, position in encoding.places:
             found[word] = dict(zip(labels, softmax(logits[position]).tolist(), strict=True))
     return found
@@ -307,12 +311,15 @@ TAG = Task(
     label_names=label_names,
     encode=encode,
     targets=targets,
+    columns=columns,
     decode=decode,
     statistics=statistics,
     metrics=metrics,
     guesses=guesses,
     does="gives each word of a sentence a tag",
     pipeline="token-classification",
+    aliases="ner pos upos tagging token-classification entities sequence-labeling sequence-labelling",
+    telling=("words", "tokens"),
     sample={"text": "..."},
     in_windows=True,
     alternatives=(("words",), ("text",)),

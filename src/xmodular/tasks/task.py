@@ -77,6 +77,10 @@ class Encoding:
     types: tuple[tuple[int, ...], ...] = ()
 
 
+# The encodings of an example, each with what the model makes of it, float32 logits.
+Outputs = Sequence[tuple[Encoding, np.ndarray]]
+
+
 def _first_text(example: Example) -> str:
     return example.texts[0]
 
@@ -99,6 +103,8 @@ class Task:
             label that is not among the names.
         targets: encodings of a batch and its longest sequence to what the model takes: ``labels``, or
             ``start_positions``, ``end_positions`` and ``p_mask``.
+        columns: label names to what a prediction holds: its names in their order, each with a value of its kind;
+            ``probabilities`` among them where the task has such.
         decode: an example, its encodings, each with its float32 logits, and the label names to a prediction. Logits are
             (labels,), (tokens, labels), (tokens, 2: start and end) or (choices,).
         statistics: examples with gold, predictions and label names to (rows, statistics) sums. Gold labels that are not
@@ -108,6 +114,9 @@ class Task:
         does: what a model of it does, after "This model"; of "a text" where it may also be a pair.
         pipeline: the Hub's name for it.
         sample: a row to read.
+        has_labels: whether what it predicts has names, which the model's configuration holds.
+        aliases: what other programs call it, with a space between two.
+        telling: columns that no other task has.
         in_windows: whether a row that is too long is read in windows that overlap; else it is cut.
         problem_type: transformers' name for the loss where one architecture serves several tasks.
         alternatives: groups of fields of which a row has one. Where columns are named for one group, the others are not
@@ -125,31 +134,39 @@ class Task:
     label_names: Callable[[Sequence[Example]], list[str]]
     encode: Callable[[PreTrainedTokenizerFast, Sequence[Example], Sequence[str], Room], list[Encoding]]
     targets: Callable[[Sequence[Encoding], int], dict[str, Tensor]]
-    decode: Callable[[Example, Sequence[tuple[Encoding, np.ndarray]], Sequence[str]], Prediction]
+    columns: Callable[[Sequence[str]], Prediction]
+    decode: Callable[[Example, Outputs, Sequence[str]], Prediction]
     statistics: Callable[[Sequence[Example], Sequence[Prediction], Sequence[str]], np.ndarray]
     metrics: Callable[[np.ndarray, Sequence[str]], dict[str, np.ndarray]]
     guesses: Callable[[Sequence[Example], Sequence[str]], dict[str, Sequence[Prediction] | dict[str, float]]]
     does: str
     pipeline: str
     sample: Mapping[str, Any]
+    has_labels: bool = True
+    aliases: str = ""
+    telling: tuple[str, ...] = ()
     in_windows: bool = False
     problem_type: Literal["regression", "single_label_classification"] | None = None
     alternatives: tuple[tuple[str, ...], ...] = ()
     topic: Callable[[Example], str] = _first_text
     breakdown: Callable[[Sequence[Example], Sequence[Prediction], Sequence[str]], Breakdown] | None = None
-    probabilities: Callable[[Example, Sequence[tuple[Encoding, np.ndarray]], Sequence[str]], Any] | None = None
+    probabilities: Callable[[Example, Outputs, Sequence[str]], Any] | None = None
+
+
+def scores_of(
+    task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]
+) -> dict[str, float]:
+    """What a task's metrics make of predictions for examples with gold, by name."""
+    sums = task.statistics(examples, predictions, labels).sum(0)
+    return {name: float(value) for name, value in task.metrics(sums, labels).items()}
 
 
 def guessed(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> dict[str, dict[str, float]]:
     """What a task's guesses reach on examples: metric values by the guess's name."""
-    found: dict[str, dict[str, float]] = {}
-    for name, guess in task.guesses(examples, labels).items():
-        if isinstance(guess, dict):
-            found[name] = guess
-        else:
-            sums = task.statistics(examples, guess, labels).sum(0)
-            found[name] = {metric: float(value) for metric, value in task.metrics(sums, labels).items()}
-    return found
+    return {
+        name: guess if isinstance(guess, dict) else scores_of(task, examples, guess, labels)
+        for name, guess in task.guesses(examples, labels).items()
+    }
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -157,6 +174,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
     answer: np.ndarray = shifted / shifted.sum(-1, keepdims=True)
     return answer
+
+
+def likeliest(logits: np.ndarray) -> tuple[int, float]:
+    """The place of the highest of some logits, and its probability."""
+    exact = logits.astype(np.float64)
+    best = int(exact.argmax())
+    return best, float(1 / np.exp(exact - exact[best]).sum())
 
 
 def short(value: Any) -> Any:

@@ -1,13 +1,20 @@
-"""One text or a pair of texts, as several tasks read them."""
+"""One text or a pair of texts, as several tasks read them, and fields that are lists.
+
+Where a table has only texts, lists and objects are JSON, as `predict` writes them.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.tasks.task import Room
+from xmodular.rows import half_surrogate
+from xmodular.tasks.task import Encoding, Example, Room
 from xmodular.tasks.tokens import frame_of, ids_of, shares
 
 # One text, or two.
@@ -51,6 +58,33 @@ def text_of(values: Mapping[str, Any], field: str) -> str:
     return text
 
 
+def listed(value: Any) -> Any:
+    """The list or object that a text spells in JSON, None for an empty text; anything else as it is.
+
+    Raises:
+        ValueError: there is half a surrogate pair in it.
+    """
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return None
+    if value.lstrip()[0] not in "[{":
+        return value
+    try:
+        read = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    if half_surrogate({"": read}) is not None:  # which JSON's escapes can spell
+        raise ValueError(f"{value!r:.60} has half a surrogate pair in it, which is no character.")
+    return read
+
+
+def no_list(field: str, value: Any) -> ValueError:
+    """The error for a field that is no list."""
+    spelled = ' (where a table has lists, they are JSON: ["a", "b"])' if isinstance(value, str) else ""
+    return ValueError(f"{field!r} must be a list; it is {value!r:.60}{spelled}.")
+
+
 def whole(value: Any) -> Any:
     """A whole number that is a float, as tables have them where some are missing, as an int; all else as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -62,6 +96,22 @@ class Read(NamedTuple):
     ids: tuple[int, ...]
     types: tuple[int, ...]
     cut: bool
+
+
+def encode_rows(
+    tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], targets: Sequence[Any], room: Room
+) -> list[Encoding]:
+    """One sequence for each example, of its text or pair of texts (see `encode_texts`), with its target."""
+    rows = encode_texts(tokenizer, [example.texts for example in examples], room)
+    return [
+        Encoding(index, (row.ids,), target, cut=row.cut, types=(row.types,))
+        for index, (row, target) in enumerate(zip(rows, targets, strict=True))
+    ]
+
+
+def label_targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
+    """The label ids (batch,), or the right choices."""
+    return {"labels": torch.tensor([encoding.target for encoding in encodings])}
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerFast, rows: Sequence[tuple[str, ...]], room: Room) -> list[Read]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from xmodular.tasks import (
 )
 from xmodular.tasks.heads import names_in
 from xmodular.tasks.labels import spread
+from xmodular.tasks.readers import training_readings, validation_readings
 from xmodular.training import contents
 from xmodular.training.card import card
 from xmodular.training.checkpoints import remove_checkpoints, saving
@@ -44,16 +46,7 @@ from xmodular.training.optimising import training_arguments
 from xmodular.training.passes import Passes
 from xmodular.training.runs import Run, begin, print_trainable, save_run, sources_of_run
 from xmodular.training.seeds import each_seed
-from xmodular.training.supervised import (
-    Readings,
-    Rows,
-    commonest,
-    held_out,
-    read,
-    readings,
-    training_codes,
-    validation_codes,
-)
+from xmodular.training.supervised import EncodedData, Rows, encoded_data, held_out, read
 from xmodular.training.trainer import Intervals
 from xmodular.vocabulary import fingerprint
 
@@ -117,13 +110,14 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
     origin = contents.base(options.model, given)
     model = _with_options(task, labels, options, given)
     labels = read_labels(model) if labels else labels
-    codes = training_codes(rows, options.language, model)
+    readings = training_readings(rows.examples, options.language, model.languages)
+    codes = Counter(each.adapter for each in readings)
     tokenizer = tokenizer_of(model, options.tokenizer)  # a language's own one is saved with its weights
-    data = readings(task, rows.examples, codes, labels, model, options)
+    data = encoded_data(task, rows.examples, readings, labels, model, options)
     dev = None
     if dev_rows is not None:
-        dev_codes = validation_codes(dev_rows, rows, codes, options.language, model)
-        dev = readings(task, dev_rows.examples, dev_codes, labels, model, options)
+        dev_readings = validation_readings(dev_rows.examples, readings, options.language, model.languages)
+        dev = encoded_data(task, dev_rows.examples, dev_readings, labels, model, options)
     fewest = 0 if options.epochs else _FEWEST_STEPS
     batches = Passes.of(options, arguments, len(data), options.epochs or _PASSES, fewest)
     with arguments.main_process_first(local=False, desc="the run's folder"):
@@ -132,7 +126,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         first = arguments.process_index == 0
         start = begin(options, arguments.world_size, decisive=_DECISIVE, data=facts, first=first)
     console.print(
-        f"Fine-tuning {task.name} in {', '.join(dict.fromkeys(codes))}: {counted(len(rows.examples), 'row')}"
+        f"Fine-tuning {task.name} in {', '.join(codes)}: {counted(len(rows.examples), 'row')}"
         f"{f', {len(labels)} labels' if len(labels) > 1 else ''}, {counted(batches.steps, 'step')}; output goes to "
         f"{options.output_dir}"
     )
@@ -155,7 +149,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         validate=None if dev is None else lambda: dev.scores(model, labels),
         head_rate=options.head_learning_rate,
     )
-    _note_down(model, task, commonest(codes), rows, dev_rows, options)
+    _note_down(model, task, codes.most_common(1)[0][0], rows, dev_rows, options)
     metrics: dict[str, Any] = {"steps": fitted.step, "train_loss": fitted.train_loss}
     if dev is not None:
         stopped_early = fitted.step < batches.steps
@@ -166,7 +160,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None
         warnings.append(said)
     run = Run(model, tokenizer, options.output_dir, metrics)
     if arguments.process_index == 0:
-        _save(run, options, list(dict.fromkeys(codes)), rows, dev_rows, groups, warnings)
+        _save(run, options, list(codes), rows, dev_rows, groups, warnings)
     return run
 
 
@@ -217,7 +211,7 @@ def _repeated(rows: Rows) -> list[str]:
 
 
 def _describe(
-    model: XmodPreTrainedModel, rows: Rows, data: Readings, dev: Readings | None, options: FinetuneOptions
+    model: XmodPreTrainedModel, rows: Rows, data: EncodedData, dev: EncodedData | None, options: FinetuneOptions
 ) -> list[str]:
     """Say what the rows are, and what looks wrong with them; gives back the latter."""
     for name, part in (("Training", data), ("Validation", dev)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,16 +12,17 @@ from torch import nn
 
 from xmodular.console import progress
 from xmodular.data import CausalLMCollator, MaskedLMCollator, MeasuredText
-from xmodular.tasks import block_statistics, loss_a_token, perplexity_metrics, text_statistics, to_predict
+from xmodular.perplexity import block_statistics, loss_a_token, perplexity_metrics, text_statistics, to_predict
 
 
+@dataclass(eq=False)
 class Validation:
     """Validation loss of each language on its text, always under the same masks.
 
     The blocks are divided among the processes, and all of them get the result.
 
-    Args:
-        model: the model to start with; `model` may be set to another later.
+    Attributes:
+        model: the model to start with; it may be set to another later.
         texts: the languages' validation text.
         lang_ids: the model's id of each language.
         collator: makes the batches; it decides whether all tokens are predicted or masked ones.
@@ -28,31 +30,23 @@ class Validation:
         batch_size: blocks a forward pass.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        texts: Sequence[MeasuredText],
-        lang_ids: Mapping[str, int],
-        collator: MaskedLMCollator | CausalLMCollator,
-        *,
-        unk_id: int,
-        batch_size: int,
-    ) -> None:
-        self.model = model
-        self.texts = texts
-        self.lang_ids = lang_ids
-        self.collator = collator
-        self.unk_id = unk_id
-        self.batch_size = batch_size
+    model: nn.Module
+    texts: Sequence[MeasuredText]
+    lang_ids: Mapping[str, int]
+    collator: MaskedLMCollator | CausalLMCollator
+    unk_id: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
         self.rows: list[tuple[MeasuredText, int, np.ndarray | None]] = []  # text, number of the block, what to predict
-        for text in texts:
-            blocks, chosen = to_predict(text, collator)
+        for text in self.texts:
+            blocks, chosen = to_predict(text, self.collator)
             self.rows += [(text, int(block), each) for block, each in zip(blocks, chosen, strict=True)]
 
     def per_language(self) -> dict[str, dict[str, float]]:
         """Loss (nats a token), perplexity, bits per character, accuracy, predicted tokens, share of ``<unk>``.
 
-        By language. What ``<unk>`` stands for is counted in all of them, as in `xmodular.tasks.perplexity`.
+        By language. What ``<unk>`` stands for is counted in all of them, as in `xmodular.perplexity`.
         """
         sums = self._sums()
         causal = isinstance(self.collator, CausalLMCollator)

@@ -1,0 +1,200 @@
+"""Who reads a row: the adapter of the language that it names, of the one that its text is in, or of a default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xmodular.console import console
+from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
+from xmodular.identify import Identifier
+from xmodular.languages import resolve, resolve_or_none
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.tasks.task import Example
+
+_CHARACTERS = 1000  # of a row decide its language
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a row is read.
+
+    Attributes:
+        language: what the text is in: a code of the model, or the name that was given for a language it lacks; empty
+            where identification stays unsure.
+        adapter: the code of the language whose adapter reads it.
+        confidence: of the identification, in [0, 1]; None where the language was given.
+        adapted: False leaves the adapter out, to see what it does.
+    """
+
+    language: str
+    adapter: str
+    confidence: float | None = None
+    adapted: bool = True
+
+    @property
+    def own(self) -> bool:
+        """Whether the adapter is the language's own."""
+        return self.adapter == self.language
+
+
+def reading_of(name: str, languages: Sequence[str], fallback: str | None = None) -> Reading:
+    """Who reads a language: its own adapter or, with the fallback "relative", that of its nearest relative.
+
+    Raises:
+        LanguageError: neither is among `languages`, or the name fits several of them.
+    """
+    own = resolve_or_none(name, languages)
+    return Reading(own or name, own or resolve(name, languages, fallback=fallback))
+
+
+def training_readings(examples: Sequence[Example], language: str | None, languages: Sequence[str]) -> list[Reading]:
+    """Who reads each training row: the language that is asked for, or the row's own.
+
+    Raises:
+        LanguageError: the model lacks the language.
+        DataError: no language is asked for, and a row does not say its own.
+    """
+    own = {name: resolve_or_none(name, languages) or name for each in examples if (name := each.language) is not None}
+    if language is not None:
+        code = resolve(language, languages)
+        if others := sorted(name for name, meant in own.items() if meant != code):
+            console.print(f"Rows in {', '.join(others)} are read by the adapter of {code}.")
+        return [Reading(code if each.language is None else own[each.language], code) for each in examples]
+    if unknown := next((each for each in examples if each.language is None), None):
+        raise DataError(
+            f"{unknown.place}: the row's language is unknown. Say it with --language, in a column 'language', or "
+            "begin the file's name with it (en_XX.train.jsonl). The model's languages are "
+            f"{', '.join(languages)}."
+        )
+    readings = {name: reading_of(name, languages) for name in own}
+    return [readings[str(each.language)] for each in examples]
+
+
+def validation_readings(
+    examples: Sequence[Example], trained: Sequence[Reading], language: str | None, languages: Sequence[str]
+) -> list[Reading]:
+    """Who reads each validation row.
+
+    Args:
+        examples: the rows.
+        trained: who reads the training rows.
+        language: the one that is asked for.
+        languages: the model's.
+
+    Raises:
+        ConfigurationError: a row is in a language that the training data are not in: what is best for a test language
+            is not to be chosen by looking at it.
+        DataError: a row does not say its language, and the training data are in several.
+    """
+    codes = list(dict.fromkeys(each.adapter for each in trained))
+    known = {each.language: each.adapter for each in trained} | {code: code for code in codes}
+    found = []
+    for each in examples:
+        meant = None if each.language is None else resolve_or_none(each.language, languages) or each.language
+        if meant is not None and meant not in known:
+            raise ConfigurationError(
+                f"{each.place} is in {each.language}, the training data are in {', '.join(codes)}: the best weights "
+                "and the end of training are chosen in the training language. Other languages are for `evaluate`."
+            )
+        if meant is None and len(codes) > 1:
+            raise DataError(f"{each.place}: the row's language is unknown; the training data are in several.")
+        adapter = codes[0] if meant is None or language is not None else known[meant]
+        found.append(Reading(meant or adapter, adapter))
+    return found
+
+
+class Readers:
+    """Finds who reads each row to predict.
+
+    Args:
+        model: whose languages there are.
+        default: the language of rows that name none; with `identify`, of texts whose language stays unsure. None
+            takes the model's default language or, with `identify`, the language that it was fine-tuned in.
+        identify: whether rows that name no language have it identified.
+        threshold: identifications with less confidence are unsure.
+        fallback: "relative" reads languages that the model lacks with the adapter of their nearest relative.
+
+    Raises:
+        ConfigurationError: languages are to be identified, and there is no default for texts that stay unsure.
+        LanguageError: the default is no language of the model.
+    """
+
+    def __init__(
+        self,
+        model: XmodPreTrainedModel,
+        default: str | None,
+        *,
+        identify: bool,
+        threshold: float,
+        fallback: str | None,
+    ) -> None:
+        self._codes = model.languages
+        self._fallback = fallback
+        self._named: dict[str, Reading] = {}
+        self._threshold = threshold
+        self.unsure = 0
+        default = default or model.config.default_language
+        if default is None and identify:
+            default = getattr(model.config, "task_language", None)
+            if default not in self._codes:
+                raise ConfigurationError(
+                    "Some texts tell no language (numbers, one word): --default-language says which adapter reads "
+                    "them, as this model does not say in which language it was fine-tuned."
+                )
+        self.default = None if default is None else self._of_name(default)
+        self._identifier = Identifier(self._codes) if identify else None
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The model's languages that no text can be identified as."""
+        return () if self._identifier is None else self._identifier.unknown
+
+    def knows(self, name: str) -> bool:
+        """Whether a name means a language that is read here; one that fits several is known too, and a problem."""
+        try:
+            self._of_name(name)
+        except LanguageError as error:
+            return isinstance(error, AmbiguousLanguageError)
+        return True
+
+    def problem(self, name: str | None) -> str | None:
+        """What is wrong with the language that a row names, if anything."""
+        if name is None:
+            if self.default is not None or self._identifier is not None:
+                return None
+            return (
+                "its language is not known: give --language, a language column (--columns language=...) or a file "
+                "name <language>.* with a language of the model's, or have it identified with --identify"
+            )
+        try:
+            self._of_name(name)
+        except LanguageError as error:
+            return str(error)
+        return None
+
+    def of(self, examples: Sequence[Example]) -> list[Reading]:
+        """The readings of examples without a `problem`."""
+        answer = [self.default if example.language is None else self._of_name(example.language) for example in examples]
+        if self._identifier is not None:
+            nameless = [index for index, example in enumerate(examples) if example.language is None]
+            texts = [_told_by(examples[index].texts) for index in nameless]
+            for index, found in zip(nameless, self._identifier(texts) if texts else [], strict=True):
+                assert self.default is not None
+                code = found.language if found.confidence >= self._threshold else None
+                self.unsure += code is None
+                answer[index] = Reading(code or "", code or self.default.adapter, float(found.confidence))
+        return [reading for reading in answer if reading is not None]
+
+    def _of_name(self, name: str) -> Reading:
+        if name not in self._named:
+            self._named[name] = reading_of(name, self._codes, self._fallback)
+        return self._named[name]
+
+
+def _told_by(texts: tuple[str, ...]) -> str:
+    """The text that a row's language is identified from: each of its texts has an equal share, and counts once."""
+    longest = max(texts, key=len, default="")
+    once = [text for text in dict.fromkeys(texts) if text is longest or text not in longest]
+    shares = [text[: max(1, _CHARACTERS // len(once))] for text in once]
+    return " ".join(shares)

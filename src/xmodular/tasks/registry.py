@@ -1,0 +1,49 @@
+"""The tasks that there are: a new one needs its own file, and its record in the table here."""
+
+from __future__ import annotations
+
+import difflib
+
+from xmodular.configuration import XmodConfig
+from xmodular.errors import ConfigurationError
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.tasks.choice import CHOICE
+from xmodular.tasks.classify import CLASSIFY
+from xmodular.tasks.qa import QA
+from xmodular.tasks.regress import REGRESS
+from xmodular.tasks.tag import TAG
+from xmodular.tasks.task import Task
+
+TASKS = {task.name: task for task in (CLASSIFY, REGRESS, TAG, QA, CHOICE)}
+
+
+def task_named(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if name not in TASKS:
+        spelled = name.strip().casefold().replace("_", "-").replace(" ", "-")
+        called = {word: task.name for task in TASKS.values() for word in (*task.aliases.split(), task.name)}
+        near = [called[each] for each in difflib.get_close_matches(spelled, called, n=1)]
+        hint = f"did you mean {near[0]}? There" if near else "there"
+        raise ConfigurationError(f"There is no task {name!r}; {hint} are {', '.join(TASKS)}.")
+    return TASKS[name]
+
+
+def task_of(model: XmodPreTrainedModel) -> Task | None:
+    """The task that a model was fine-tuned for, as it says or as its head suggests; None if there is none here."""
+    return task_for(model.config, type(model).__name__)
+
+
+def task_for(config: XmodConfig, architecture: str) -> Task | None:
+    """As `task_of`, of a model that is not loaded: its configuration and the name of its class."""
+    problem = config.problem_type
+    if problem is None and architecture == "XmodForSequenceClassification":
+        problem = "regression" if config.num_labels == 1 else "single_label_classification"
+    fitting = [
+        task for task in TASKS.values() if task.architecture == architecture and task.problem_type in (None, problem)
+    ]
+    said = getattr(config, "finetuning_task", None)
+    return next((task for task in fitting if task.name == said), fitting[0] if fitting else None)

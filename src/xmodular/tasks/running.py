@@ -1,0 +1,300 @@
+"""Examples in, predictions out: vocabularies, encoding, batches, and each example's windows together again.
+
+Examples of any languages go together, sorted by length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from xmodular.errors import InputError
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling.adapters import Adapters
+from xmodular.modeling.threads import threads_for
+from xmodular.tasks.readers import Reading
+from xmodular.tasks.task import Encoding, Example, Room, Task
+
+BATCH_TOKENS = 8192
+_AT_ONCE = 2048  # examples that are tokenised together
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Examples as a model reads them.
+
+    Attributes:
+        task: what they are for.
+        examples: the examples.
+        readings: who reads each.
+        windows: the encodings of each.
+    """
+
+    task: Task
+    examples: Sequence[Example]
+    readings: Sequence[Reading]
+    windows: Sequence[Sequence[Encoding]]
+
+    @property
+    def cut(self) -> list[bool]:
+        """Which examples are longer than what the model reads of them."""
+        return [any(encoding.cut for encoding in own) for own in self.windows]
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the model reads."""
+        return sum(len(sequence) for own in self.windows for encoding in own for sequence in encoding.sequences)
+
+    def part(self, number: int, parts: int) -> Encoded:
+        """One of several parts of about the same size: every so many examples one."""
+        own = slice(number, None, parts)
+        return Encoded(self.task, self.examples[own], self.readings[own], self.windows[own])
+
+    def inputs(self, model: XmodPreTrainedModel, places: Sequence[int]) -> tuple[list[Encoding], list[int]]:
+        """The encodings of some examples one after the other, each with the model's id of the language that reads."""
+        ids = {code: number for number, code in enumerate(model.languages)}
+        encodings = [encoding for place in places for encoding in self.windows[place]]
+        return encodings, [ids[self.readings[place].adapter] for place in places for _ in self.windows[place]]
+
+
+def passes(model: XmodPreTrainedModel, readings: Sequence[Reading]) -> dict[tuple[str | None, bool], list[int]]:
+    """Which readings can go through a model together, by their places.
+
+    Returns:
+        Places by the language whose own vocabulary is read, None for the shared one, and whether adapters are on.
+    """
+    own = model.config.vocabularies
+    found: dict[tuple[str | None, bool], list[int]] = {}
+    for place, reading in enumerate(readings):
+        vocabulary = reading.adapter if reading.adapter in own else None
+        found.setdefault((vocabulary, reading.adapted), []).append(place)
+    return found
+
+
+def encode_examples(
+    model: XmodPreTrainedModel,
+    task: Task,
+    examples: Sequence[Example],
+    readings: Sequence[Reading],
+    labels: Sequence[str],
+    room: Room,
+    tokenizers: Callable[[str | None], PreTrainedTokenizerFast],
+    advance: Callable[[int], None] = lambda examples: None,
+) -> Encoded:
+    """Examples as a model reads them, each in the vocabulary of the language that reads it.
+
+    Args:
+        model: says which languages have a vocabulary of their own.
+        task: what the examples are for.
+        examples: the examples; one that stands here several times, read by several adapters, is encoded once.
+        readings: who reads each.
+        labels: names of the model's labels.
+        room: how much the model reads at once.
+        tokenizers: from a language with a vocabulary of its own, or None for the others, to its tokenizer.
+        advance: told how many examples were encoded, again and again.
+
+    Raises:
+        DataError: a gold label is not among `labels`.
+    """
+    places: dict[str | None, dict[int, list[int]]] = {}  # of each example, by vocabulary
+    for (vocabulary, _), own in passes(model, readings).items():
+        by_example = places.setdefault(vocabulary, {})
+        for place in own:
+            by_example.setdefault(id(examples[place]), []).append(place)
+    windows: list[list[Encoding]] = [[] for _ in examples]
+    for vocabulary, by_example in places.items():
+        tokenizer, groups = tokenizers(vocabulary), list(by_example.values())
+        for start in range(0, len(groups), _AT_ONCE):
+            part = groups[start : start + _AT_ONCE]
+            for encoding in task.encode(tokenizer, [examples[own[0]] for own in part], labels, room):
+                for place in part[encoding.example]:
+                    windows[place].append(encoding)
+            advance(len(part))
+    return Encoded(task, examples, readings, windows)
+
+
+def predict_examples(
+    model: XmodPreTrainedModel,
+    encoded: Encoded,
+    labels: Sequence[str],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    probabilities: bool = False,
+    advance: Callable[[float], None] = lambda examples: None,
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """What a model with a task's head says of examples.
+
+    Args:
+        model: the model.
+        encoded: the examples, as it reads them.
+        labels: names of its labels.
+        batch_tokens: as for `predict_logits`.
+        probabilities: also give those of all that the model chose from, as ``probabilities``.
+        advance: told how many examples were read, again and again; of one in several windows, parts.
+
+    Returns:
+        Each example's prediction, and for how many of its windows the model's outputs are infinite or no numbers.
+    """
+    task = encoded.task
+    predictions: list[dict[str, Any]] = [{}] * len(encoded.examples)
+    strange = [0] * len(encoded.examples)
+    for (_, adapted), places in passes(model, encoded.readings).items():
+        encodings, lang_ids = encoded.inputs(model, places)
+        told = partial(_tell, advance, len(places) / max(1, len(encodings)))
+        with without_adapters(model, left_out=not adapted):
+            pad_id = model.config.pad_token_id
+            logits = predict_logits(model, encodings, lang_ids, pad_id=pad_id, batch_tokens=batch_tokens, advance=told)
+        read = iter(zip(encodings, logits, strict=True))
+        for place in places:
+            example, own = encoded.examples[place], list(islice(read, len(encoded.windows[place])))
+            predictions[place] = {**task.decode(example, own, labels)}
+            if probabilities and task.probabilities is not None:
+                predictions[place]["probabilities"] = task.probabilities(example, own, labels)
+            strange[place] = sum(not np.isfinite(values).all() for _, values in own)
+    return predictions, strange
+
+
+def _tell(advance: Callable[[float], None], share: float, encodings: int) -> None:
+    """Tell in examples how many encodings were read."""
+    advance(share * encodings)
+
+
+@contextmanager
+def without_adapters(model: XmodPreTrainedModel, *, left_out: bool = True) -> Iterator[None]:
+    """For a while the bottlenecks add nothing; residual and LayerNorm stay. No weight is touched.
+
+    Args:
+        model: any.
+        left_out: False changes nothing.
+    """
+    modules: list[nn.Module] = [module for module in model.modules() if isinstance(module, Adapters)]
+    handles = [module.register_forward_hook(_nothing) for module in modules if left_out]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _nothing(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return torch.zeros_like(output)
+
+
+def collate(
+    encodings: Sequence[Encoding], lang_ids: Sequence[int], pad_id: int, *, task: Task | None = None
+) -> dict[str, Tensor]:
+    """Pad sequences to the longest.
+
+    Args:
+        encodings: of one task; those with choices all have equally many.
+        lang_ids: each encoding's language, as the model's id.
+        pad_id: id of ``<pad>``.
+        task: adds its targets.
+
+    Returns:
+        ``input_ids`` and ``attention_mask``, (batch, tokens) or (batch, choices, tokens), and ``lang_ids`` (batch,),
+        int64; ``token_type_ids`` like ``input_ids`` where a token has another type than 0; with `task` also what the
+        loss compares with.
+
+    Raises:
+        InputError: there are different numbers of choices.
+    """
+    counts = {len(encoding.sequences) for encoding in encodings}
+    if len(counts) != 1:
+        raise InputError(f"Rows of one batch have equally many choices; these have {sorted(counts)}.")
+    sequences = [sequence for encoding in encodings for sequence in encoding.sequences]
+    lengths = np.array([len(sequence) for sequence in sequences])
+    longest = int(lengths.max())
+    ids = np.full((len(sequences), longest), pad_id, dtype=np.int64)
+    for row, sequence in zip(ids, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    mask = (np.arange(longest) < lengths[:, None]).astype(np.int64)
+    (choices,) = counts
+    shape = (len(encodings), longest) if choices == 1 else (len(encodings), choices, longest)
+    batch = {
+        "input_ids": torch.from_numpy(ids).view(shape),
+        **_types(encodings, ids.shape, shape),
+        "attention_mask": torch.from_numpy(mask).view(shape),
+        "lang_ids": torch.tensor(lang_ids),
+    }
+    return batch if task is None else {**batch, **task.targets(encodings, longest)}
+
+
+def _types(encodings: Sequence[Encoding], rows: tuple[int, ...], shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """The types of tokens, 0 at padding; nothing where all are 0, as in models that know no others."""
+    types = [of_one for encoding in encodings for of_one in encoding.types or ((),) * len(encoding.sequences)]
+    if not any(types):
+        return {}
+    kinds = np.zeros(rows, dtype=np.int64)
+    for row, of_one in zip(kinds, types, strict=True):
+        row[: len(of_one)] = of_one
+    return {"token_type_ids": torch.from_numpy(kinds).view(shape)}
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: nn.Module,
+    encodings: Sequence[Encoding],
+    lang_ids: Sequence[int],
+    *,
+    pad_id: int,
+    batch_tokens: int = BATCH_TOKENS,
+    advance: Callable[[int], None] = lambda encodings: None,
+) -> list[np.ndarray]:
+    """Run a model with a head over encodings.
+
+    Args:
+        model: gives ``logits``, or ``start_logits`` and ``end_logits``.
+        encodings: of one task.
+        lang_ids: each encoding's language, as the model's id.
+        pad_id: id of ``<pad>``.
+        batch_tokens: tokens of a forward pass at most, padding included (one encoding always fits); languages are
+            mixed, the model sorts them out.
+        advance: told how many encodings were done, again and again.
+
+    Returns:
+        float32 logits of each encoding, in the given order: (labels,), (tokens, labels), (tokens, 2: start and end) or
+        (choices,).
+    """
+    if len(encodings) != len(lang_ids):
+        raise InputError(f"There are {len(encodings)} encodings and {len(lang_ids)} language ids; each has one.")
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    answer: list[np.ndarray] = [np.empty(0)] * len(encodings)
+    for chosen in _batches(encodings, batch_tokens):
+        batch = collate([encodings[index] for index in chosen], [lang_ids[index] for index in chosen], pad_id)
+        with threads_for(model, batch["input_ids"].numel()):
+            output = model(**{name: tensor.to(device) for name, tensor in batch.items()})
+        if "start_logits" in output:
+            logits = torch.stack((output.start_logits, output.end_logits), dim=-1)
+        else:
+            logits = output.logits
+        for index, values in zip(chosen, logits.float().cpu().numpy(), strict=True):
+            tokens = len(encodings[index].sequences[0])
+            answer[index] = values[:tokens].copy() if values.ndim == 2 else values.copy()
+        advance(len(chosen))
+    model.train(was_training)
+    return answer
+
+
+def _batches(encodings: Sequence[Encoding], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices by number of choices and length, the longest first, as many at once as there is room for."""
+    sizes = [(len(each.sequences), max(map(len, each.sequences))) for each in encodings]
+    order = sorted(range(len(encodings)), key=lambda index: sizes[index], reverse=True)
+    start = 0
+    while start < len(order):
+        choices, longest = sizes[order[start]]
+        end = start + max(1, batch_tokens // (choices * longest))
+        chosen = [index for index in order[start:end] if sizes[index][0] == choices]
+        yield chosen
+        start += len(chosen)
