@@ -34,7 +34,7 @@ from xmodular.errors import ConfigurationError, DataError, speaking
 from xmodular.files import written_beside
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
-from xmodular.modeling.languages import check_tokenizer
+from xmodular.modeling.own_vocabularies import check_tokenizer
 from xmodular.options import ExtendOptions, build
 from xmodular.outputs import check_apart, held, is_of_run
 from xmodular.packs import check_target

@@ -10,7 +10,7 @@ from xmodular.certificate import diff
 from xmodular.console import console
 from xmodular.errors import ConfigurationError, TrainingError
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.modeling.languages import check_new_code, donor_weights, make_neutral
+from xmodular.modeling.language_changes import check_new_code, donor_weights, make_neutral
 from xmodular.options import ExtendOptions
 from xmodular.training.bases import say_fields
 from xmodular.training.checkpoints import saving
