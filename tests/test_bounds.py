@@ -175,7 +175,7 @@ def test_rules_are_looked_at_before_the_library_runs_them(folder: Path, monkeypa
     token = {"id": len(content["model"]["vocab"]), "content": "aaa", "normalized": True, "special": False}
     ways = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
     edit(folder / "tokenizer.json", normalizer=replaces(6), added_tokens=[*content["added_tokens"], token | ways])
-    monkeypatch.setattr("xmodular.vocabulary.AutoTokenizer.from_pretrained", pytest.fail)
+    monkeypatch.setattr("xmodular.vocabulary.tokenizer_loading.AutoTokenizer.from_pretrained", pytest.fail)
     with pytest.raises(DataError, match="262,144 times as long"):
         load_tokenizer(folder)
 

@@ -17,9 +17,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "xmodular"
 # Rooms by floor. A room is a module, or a package with all that is in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "languages", "catalogue", "recipes", "console", "files", "outputs", "hub"),
-    ("configuration", "options", "packs", "weights", "beforehand"),
+    ("configuration", "options", "packs", "weights", "beforehand", "tokenizer_rules"),
     ("modeling",),
-    ("pieces", "vetting", "vocabulary", "identify"),
+    ("pieces", "vocabulary", "identify"),
     ("data", "conversion", "rows"),
     ("tasks",),
     ("results", "report", "training", "evaluation", "prediction", "sharing", "certificate"),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xmodular.errors import InputError
 from xmodular.modeling.embeddings import XmodEmbeddings
-from xmodular.packs.tokenizer import problem, special_tokens
+from xmodular.tokenizer_rules import problem, special_tokens
 
 
 def embeddings_of(model: Any) -> XmodEmbeddings:

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from xmodular.errors import PackError
 from xmodular.files import sha256_of
-from xmodular.packs import manifest, tokenizer
+from xmodular.packs import manifest
 from xmodular.packs.base import DTYPES, Base, Misfit
 from xmodular.packs.manifest import ADAPTER, EMBEDDINGS, MANIFEST, TOKENIZER
+from xmodular.tokenizer_rules import problem
 
 _CODES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # as safetensors calls them
 _MAX_HEADER = 1 << 22
@@ -208,7 +209,7 @@ class Pack:
         except UnicodeDecodeError as error:
             yield f"{path.name} is not UTF-8: {error.reason}"
             return
-        if wrong := tokenizer.problem(text, self.vocabulary or 0):
+        if wrong := problem(text, self.vocabulary or 0):
             yield f"{path.name} is refused: {wrong}"
 
     def _content(self, name: str) -> bytes:

@@ -13,7 +13,7 @@ from transformers.utils import cached_file
 
 from xmodular.errors import DataError
 from xmodular.hub import hub_source
-from xmodular.packs.tokenizer import rules_problem
+from xmodular.tokenizer_rules import rules_problem
 
 # Of tokenizer_config.json: for a number, since classes add so many tokens (T5's 100); and for tokens in a list.
 _MOST_ASKED, _MOST_TOKENS = 2**16, 2**13
