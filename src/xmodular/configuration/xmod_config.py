@@ -4,47 +4,29 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field
 from itertools import chain, islice
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers.configuration_utils import PretrainedConfig
 from transformers.generation import GenerationConfig
 
 from xmodular.catalogue import RELEASES, SHAPES
-from xmodular.errors import ConfigurationError, XmodularError, of_system
-from xmodular.files import is_missing_folder
-from xmodular.hub import hub_source, on_hub, refusal
-from xmodular.languages import code_problem
+from xmodular.configuration.config_problems import MOST_LABELS, is_integer, problems, pruning_problems
+from xmodular.errors import ConfigurationError
 
-POOLINGS = ("first", "mean")
-POSITION_TYPES = ("absolute", "relative_key", "relative_key_query")
-LAYOUTS = ("packed", "grid")
-
-
-# Beyond these a configuration is damaged, and building a model of it would fill the memory.
-_MOST, _MOST_LAYERS, MOST_LABELS, _MOST_LANGUAGES = 2**28, 1000, 2**15, 10_000
 _MOST_PROBLEMS = 40  # that one message names
-_MOST_SHOWN = 100  # codes in it
-_SWITCHES = (
-    "is_decoder",
-    "add_cross_attention",
-    "use_cache",
-    "tie_word_embeddings",
-    "pre_norm",
-    "adapter_layer_norm",
-    "adapter_reuse_layer_norm",
-    "ln_before_adapter",
+_NOTES = (
+    *("finetuning_task", "task_language", "task_max_length", "task_stride", "task_columns", "task_data"),
+    "fairseq_head",
 )
-# Names beside the fields that are taken: transformers' own, of this and earlier versions, and what fine-tuning notes.
+# Names beside the fields that are taken: notes, and transformers' own, of this and earlier versions.
 _ALSO_TAKEN = (
-    *("attn_implementation", "auto_map", "cross_attention_hidden_size", "experts_implementation", "finetuning_task"),
+    *("attn_implementation", "auto_map", "cross_attention_hidden_size", "experts_implementation", *_NOTES),
     *("name_or_path", "num_labels", "output_attentions", "per_layer_config", "prefix", "quantization_config"),
-    *("sep_token_id", "task_language", "task_max_length", "task_specific_params", "task_stride"),
-    *("tie_encoder_decoder", "tokenizer_class", "torch_dtype", "torchscript", "use_bfloat16"),
+    *("sep_token_id", "task_specific_params", "tie_encoder_decoder", "tokenizer_class", "torch_dtype", "torchscript"),
+    "use_bfloat16",
 )
 # What says how to load, and reaches `from_dict` too.
 _OF_LOADING = ("code_revision", "gguf_file", "resume_download", "use_auth_token")
@@ -52,10 +34,6 @@ _OF_LOADING = ("code_revision", "gguf_file", "resume_download", "use_auth_token"
 _OF_THE_MODEL = ("languages", "default_language")
 _OF_GENERATION = frozenset(GenerationConfig().to_dict())
 _MISSPELT = 0.88  # likeness of names; that of bos_token and bos_token_id, which both exist, is 0.86
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class XmodConfig(PretrainedConfig):
@@ -101,7 +79,12 @@ class XmodConfig(PretrainedConfig):
         vocabularies: languages with a vocabulary of their own, and the rows of their word embeddings; such a language
             has its own tokenizer too.
         pruned_heads: attention heads that have been removed, by layer; written by `prune_heads`.
+        finetuning_task, task_language: what the model was fine-tuned for, and the language that it was trained in.
+        task_max_length, task_stride: how much it read at once then: tokens a sequence, and those that windows share.
+        task_columns, task_data: which columns were read, by field, and hashes of the rows, by use.
+        fairseq_head: fairseq's name of the classification head, in a model that was converted.
 
+    The last seven are notes that fine-tuning and conversion leave: None, and in no file, unless they did.
     The released checkpoints, such as [facebook/xmod-base](https://huggingface.co/facebook/xmod-base), have presets.
     (Where no such link stands here, transformers prints errors when it documents its own classes.)
 
@@ -149,9 +132,18 @@ class XmodConfig(PretrainedConfig):
     vocabularies: dict[str, int] = field(default_factory=dict)
     pruned_heads: dict[int, list[int]] | None = None
 
+    # Notes: attributes of the class and no fields, so that a file has those alone that were set.
+    finetuning_task = cast(str | None, None)
+    task_language = cast(str | None, None)
+    task_max_length = cast(int | None, None)
+    task_stride = cast(int | None, None)
+    task_columns = cast(dict[str, str] | None, None)
+    task_data = cast(dict[str, list[str]] | None, None)
+    fairseq_head = cast(str | None, None)
+
     def __post_init__(self, **kwargs: Any) -> None:
         labels = kwargs.get("num_labels")
-        if labels is not None and (not _is_integer(labels) or not 0 <= labels <= MOST_LABELS):  # each gets a name
+        if labels is not None and (not is_integer(labels) or not 0 <= labels <= MOST_LABELS):  # each gets a name
             raise ConfigurationError(
                 f"XmodConfig cannot be made: num_labels is {labels!r:.40}; at most {MOST_LABELS:,} labels are read."
             )
@@ -165,7 +157,7 @@ class XmodConfig(PretrainedConfig):
             self.languages = list(self.languages or ())
         self.vocabularies = {} if self.vocabularies is None else self.vocabularies
         self.pruned_heads = {} if self.pruned_heads is None else self.pruned_heads
-        if not list(self._pruning_problems()):
+        if not list(pruning_problems(self)):
             # JSON turns the layer numbers into strings.
             self.pruned_heads = {int(layer): sorted(set(heads)) for layer, heads in self.pruned_heads.items()}
         super().__post_init__(**kwargs)
@@ -173,8 +165,8 @@ class XmodConfig(PretrainedConfig):
 
     def _check(self, more: Iterable[str] = ()) -> None:
         """Raises ConfigurationError if something cannot be, with `more` problems before those of the fields."""
-        if problems := list(islice(chain(more, self._problems()), _MOST_PROBLEMS)):
-            raise ConfigurationError("XmodConfig cannot be made:\n" + "\n".join(f"  - {p}" for p in problems))
+        if found := list(islice(chain(more, problems(self)), _MOST_PROBLEMS)):
+            raise ConfigurationError("XmodConfig cannot be made:\n" + "\n".join(f"  - {each}" for each in found))
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> XmodConfig:
@@ -224,8 +216,8 @@ class XmodConfig(PretrainedConfig):
         config, unused = super().from_dict(record, return_unused_kwargs=True, **kwargs)
         unknown = [name for name in unused if not _is_taken(name) and name not in _OF_LOADING]
         unknown = [name for name in unknown if not lenient or _nearest(name, cls._names(), _MISSPELT)]
-        if problems := list(_unknown_names(unknown, cls._names())):
-            raise ConfigurationError(" ".join(problems))
+        if found := list(_unknown_names(unknown, cls._names())):
+            raise ConfigurationError(" ".join(found))
         if kwargs:  # what is set otherwise was not there when the configuration was made
             config._check()
         return (config, {**unused, **held}) if asked else config
@@ -265,138 +257,6 @@ class XmodConfig(PretrainedConfig):
             )
         super().save_pretrained(save_directory, push_to_hub, **kwargs)
 
-    def _problems(self) -> Iterable[str]:
-        """Yields one line for each thing that cannot be: field, value, what is allowed."""
-        sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-        bad_sizes = False
-        for name in (*sizes, "max_position_embeddings", "type_vocab_size"):
-            value = getattr(self, name)
-            most = _MOST_LAYERS if name == "num_hidden_layers" else _MOST
-            if not _is_integer(value) or not 1 <= value <= most:
-                bad_sizes = True
-                yield f"{name} is {value!r:.40}: it must be a positive integer, at most {most:,}."
-        for name in ("initializer_range", "layer_norm_eps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-                yield f"{name} is {value!r:.40}: it must be a number from 0 up."
-        for name in _SWITCHES:
-            if not isinstance(getattr(self, name), bool):
-                yield f"{name} is {getattr(self, name)!r:.40}: it must be True or False."
-        chunk = self.chunk_size_feed_forward
-        if not _is_integer(chunk) or chunk < 0:
-            yield f"chunk_size_feed_forward is {chunk!r:.40}: it must be an integer from 0 (all at once) up."
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
-            value = getattr(self, name)
-            if name == "classifier_dropout" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                yield f"{name} is {value!r}: it must be a probability between 0 and 1."
-        pruning = list(self._pruning_problems())
-        yield from pruning
-        if not bad_sizes:
-            yield from self._size_problems(check_pruning=not pruning)
-        yield from self._language_problems()
-        if self.classifier_pooling not in POOLINGS:
-            yield f"classifier_pooling is {self.classifier_pooling!r:.40}: allowed are 'first' and 'mean'."
-        if self.position_embedding_type not in POSITION_TYPES:
-            allowed = ", ".join(map(repr, POSITION_TYPES))
-            yield f"position_embedding_type is {self.position_embedding_type!r}: allowed are {allowed}."
-        if self.layout not in LAYOUTS:
-            yield f"layout is {self.layout!r:.40}: allowed are {', '.join(map(repr, LAYOUTS))}."
-        if not callable(self.hidden_act):
-            from transformers.activations import ACT2FN
-
-            if not isinstance(self.hidden_act, str) or self.hidden_act not in ACT2FN:
-                near = difflib.get_close_matches(str(self.hidden_act), list(ACT2FN), n=3)
-                hint = f" (near: {', '.join(near)})" if near else ""
-                yield f"hidden_act is {self.hidden_act!r:.40}{hint}: give a callable or one of {', '.join(ACT2FN)}."
-        if self.add_cross_attention and not self.is_decoder:
-            yield "add_cross_attention is True but is_decoder is False: cross-attention needs is_decoder=True."
-
-    def _pruning_problems(self) -> Iterable[str]:
-        """Whether `pruned_heads` has the form of one at all."""
-        heads_of = self.pruned_heads
-        if not isinstance(heads_of, dict) or not all(
-            str(layer).isdecimal() and isinstance(heads, list | tuple | set) and all(map(_is_integer, heads))
-            for layer, heads in heads_of.items()
-        ):
-            yield f"pruned_heads is {heads_of!r:.40}: it must be a table of layers and lists of heads."
-
-    def _size_problems(self, *, check_pruning: bool) -> Iterable[str]:
-        if self.hidden_size % self.num_attention_heads:
-            yield (
-                f"hidden_size is {self.hidden_size}, which num_attention_heads ({self.num_attention_heads}) does not "
-                "divide: choose a multiple."
-            )
-        factor = self.adapter_reduction_factor
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
-            yield f"adapter_reduction_factor is {factor!r}: it must be a positive number."
-        elif self.hidden_size / factor > _MOST:
-            yield f"adapter_reduction_factor is {factor!r}: the bottleneck would be wider than {_MOST:,}."
-        elif self.hidden_size // factor < 1:
-            yield (
-                f"adapter_reduction_factor is {factor!r}, which leaves no bottleneck of hidden_size "
-                f"{self.hidden_size}: it must be at most {self.hidden_size}."
-            )
-        pad = self.pad_token_id
-        if isinstance(pad, bool) or not isinstance(pad, int) or not 0 <= pad < self.vocab_size:
-            yield (
-                f"pad_token_id is {pad!r}: it must be an id below vocab_size ({self.vocab_size}); positions count from "
-                "it."
-            )
-        elif self.max_position_embeddings < pad + 2:
-            yield (
-                f"max_position_embeddings is {self.max_position_embeddings}: positions start at pad_token_id + 1, so "
-                f"at least {pad + 2} rows are needed."
-            )
-        for layer, heads in (self.pruned_heads or {}).items() if check_pruning else ():
-            wrong = [head for head in heads if not 0 <= head < self.num_attention_heads]
-            if not 0 <= layer < self.num_hidden_layers or wrong or len(heads) >= self.num_attention_heads:
-                yield (
-                    f"pruned_heads has {layer!s:.40}: {heads!r:.80}: layers are 0 to {self.num_hidden_layers - 1}, "
-                    f"heads 0 to {self.num_attention_heads - 1}, and one head at least must stay."
-                )
-
-    def _language_problems(self) -> Iterable[str]:
-        languages = self.languages
-        if isinstance(languages, str):
-            yield f"languages is the string {languages!r}: give a list of codes, such as [{languages!r}]."
-            return
-        if not isinstance(languages, list):
-            yield f"languages is {languages!r:.40}: it must be a list of codes, such as ['en_XX']."
-            return
-        if not languages:
-            yield "languages is empty: give one code at least, such as ['en_XX']."
-        if len(languages) > _MOST_LANGUAGES:
-            yield f"languages has {len(languages):,} codes: at most {_MOST_LANGUAGES:,} are read."
-            return
-        for code in languages:
-            if problem := code_problem(code):
-                yield f"languages has {problem}"
-        if not isinstance(self.vocabularies, dict):
-            yield f"vocabularies is {self.vocabularies!r:.40}: it must be a table of languages and numbers of rows."
-            return
-        for code, rows in self.vocabularies.items():
-            if code not in languages:
-                yield f"vocabularies has {code!r:.40}, which is not among the languages: {_listed(languages)}."
-            elif not _is_integer(rows) or not 1 <= rows <= _MOST:
-                yield f"vocabularies has {rows!r:.40} for {code!r}: it must be a positive integer, at most {_MOST:,}."
-        if duplicates := sorted(code for code, count in Counter(map(str, languages)).items() if count > 1):
-            yield f"languages has duplicates: {_listed(duplicates)}. Each code may stand once."
-        if self.default_language is not None and self.default_language not in languages:
-            near = difflib.get_close_matches(str(self.default_language), [str(c) for c in languages], n=3)
-            hint = f" (near: {', '.join(near)})" if near else ""
-            yield (
-                f"default_language is {self.default_language!r:.40}{hint}, which is not among the languages: "
-                f"{_listed(languages)}."
-            )
-
-
-def _listed(codes: Sequence[Any]) -> str:
-    """Codes for a message: all of a usual model's, else the first and how many more there are."""
-    more = f" and {len(codes) - _MOST_SHOWN:,} more" if len(codes) > _MOST_SHOWN else ""
-    return ", ".join(f"{code!s:.40}" for code in codes[:_MOST_SHOWN]) + more
-
 
 def _is_taken(name: str) -> bool:
     """Whether a keyword that is no field of the class has a meaning; transformers' internal names begin with "_"."""
@@ -424,83 +284,3 @@ def _unknown_names(unknown: Iterable[str], names: Sequence[str]) -> Iterable[str
                 "XmodConfig's documentation lists them; anything else can be set on the configuration once it is made."
             )
         yield f"{name} is no field: {hint}"
-
-
-def numbers_in(config: XmodConfig) -> int:
-    """About how many numbers a model of a configuration has, from below."""
-    hidden, layers = config.hidden_size, config.num_hidden_layers
-    rows = config.vocab_size * (1 if config.tie_word_embeddings else 2) + sum(config.vocabularies.values())
-    rows += config.max_position_embeddings + config.type_vocab_size + (config.num_labels or 0)
-    layer = hidden * (4 * hidden * (2 if config.add_cross_attention else 1) + 2 * config.intermediate_size)
-    if config.position_embedding_type != "absolute":
-        layer += 2 * config.max_position_embeddings * (hidden // config.num_attention_heads)
-    return rows * hidden + layers * (layer + 2 * hidden * config.bottleneck_size * len(config.languages))
-
-
-def read_config(source: str | Path) -> XmodConfig:
-    """The configuration of a model folder or Hub repository.
-
-    Raises:
-        ConfigurationError: there is no X-MOD model, or its config.json cannot be read.
-    """
-    content = config_content(source)
-    check_kind(source, content)
-    if (other := content.get("transformers_weights")) is not None:
-        raise ConfigurationError(
-            f"{source} has transformers_weights in its config.json ({other!r:.80}), so that other files than "
-            "model.safetensors would be loaded: take the field out, or rename the file."
-        )
-    try:
-        return XmodConfig.from_dict(content)
-    except XmodularError:
-        raise
-    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # of the base class
-        raise ConfigurationError(f"{source} has a config.json that cannot be read: {error!s:.200}") from error
-
-
-def check_kind(source: Any, content: Mapping[str, Any]) -> None:
-    """Check that a ``config.json`` is an X-MOD's, or says nothing of its kind.
-
-    Raises:
-        ConfigurationError: it says that the model is another architecture's.
-    """
-    if (kind := content.get("model_type", XmodConfig.model_type)) != XmodConfig.model_type:
-        raise ConfigurationError(
-            f"{source} is a {kind!s:.60} model, which has no adapters. Make it modular first: "
-            f"xmodular upcycle --model {source} --languages en,de --output-dir modular"
-        )
-
-
-def config_content(source: str | Path) -> dict[str, Any]:
-    """The content of a model's ``config.json``, of whatever kind; code that it names (``auto_map``) never runs.
-
-    Args:
-        source: model folder or Hub repository.
-
-    Raises:
-        ConfigurationError: there is no model, or its config.json cannot be read.
-    """
-    path = Path(source)
-    if path.exists() and not (path / "config.json").is_file():
-        raise ConfigurationError(f"{source} holds no model: there is no config.json in it.")
-    if is_missing_folder(source):
-        raise ConfigurationError(f"There is no folder {source}.")
-    if not path.exists() and len(path.parts) == 1:
-        named = on_hub(source)[0]
-        example = RELEASES[named].hub_id if named in RELEASES else "facebook/xmod-base"
-        raise ConfigurationError(f"There is no folder {source}; on the Hub, models have names such as {example}.")
-    name, where = hub_source(source)
-    try:
-        if path.exists():
-            (path / "config.json").open("rb").close()  # a file that may not be read is called missing below
-        content, _ = PretrainedConfig.get_config_dict(name, **where)
-    except OSError as error:
-        if path.exists():
-            said = of_system(error) if error.errno else f"{path / 'config.json'} cannot be read: {error!s:.200}"
-            raise ConfigurationError(f"{said}") from error
-        raise ConfigurationError(f"No model {source}: {refusal(source, error)}.") from error
-    except Exception as error:  # the base class has many, of its own too
-        raise ConfigurationError(f"{source} has a config.json that cannot be read: {error!s:.200}") from error
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{source} has a config.json that is no table of names and values.")
-    return content

@@ -49,7 +49,7 @@ def write_fairseq(options: ConvertOptions) -> Converted:
         unheld.append(f"the model is a {architecture}; fairseq has {MASKED_LM} and {CLASSIFIER} only.")
     head = None
     if architecture == CLASSIFIER:
-        head = options.head or getattr(config, "fairseq_head", None) or DEFAULT_HEAD
+        head = options.head or config.fairseq_head or DEFAULT_HEAD
         if not isinstance(head, str) or not head or "." in head:
             unheld.append(f"the head's name is {head!r}, which must be a name without dots.")
     elif options.head is not None:

@@ -179,7 +179,7 @@ def _seen_before(subjects: Sequence[Subject], sets: Sequence[TestSet]) -> list[s
     """Say, and give back, which files hold the very rows that a run was trained on, or was chosen by."""
     said: dict[str, None] = {}
     for subject in subjects:
-        used = getattr(subject.config, "task_data", None) or {}
+        used = subject.config.task_data or {}
         for each in sets:
             file = each.files[0]
             if each.content in used.get("train", ()):

@@ -166,7 +166,7 @@ def relabel(model: Any, table: Mapping[str, str]) -> None:
         config.default_language = renamed.get(default)
         if default not in renamed:
             logger.warning("%s was the default language: there is none now.", default)
-    if getattr(config, "task_language", None) in renamed:
+    if config.task_language in renamed:
         config.task_language = renamed[config.task_language]
 
 

@@ -68,8 +68,8 @@ def task_for(config: XmodConfig, architecture: str) -> Task | None:
     fitting = [
         task for task in TASKS.values() if task.architecture == architecture and task.problem_type in (None, problem)
     ]
-    said = getattr(config, "finetuning_task", None)
-    return next((task for task in fitting if task.name == said), fitting[0] if fitting else None)
+    said = (task for task in fitting if task.name == config.finetuning_task)
+    return next(said, fitting[0] if fitting else None)
 
 
 __all__ = [
