@@ -34,8 +34,7 @@ from xmodular.options import read_config as read_options
 from xmodular.rows import BadRows, columns_of, lines, read_rows
 from xmodular.rows import parquet as parquet_files
 from xmodular.rows.row import first_repeated
-from xmodular.tasks import TASKS, load_saved, loading
-from xmodular.tasks.models import load_model
+from xmodular.tasks import TASKS, load_model, load_saved, loading
 from xmodular.training import Run
 from xmodular.vocabulary import load_tokenizer
 

@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "languages", "catalogue", "recipes", "console", "files", "outputs", "hub"),
     ("configuration", "options", "packs", "weights", "beforehand", "tokenizer_rules"),
     ("modeling",),
-    ("pieces", "vocabulary", "identify"),
+    ("pieces", "vocabulary", "identify", "saved_models"),
     ("data", "conversion", "rows"),
     ("tasks",),
     ("results", "report", "training", "evaluation", "prediction", "sharing", "certificate"),

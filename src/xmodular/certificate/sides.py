@@ -26,6 +26,7 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
 from xmodular.packs import read_pack
 from xmodular.packs.manifest import ADAPTER, EMBEDDINGS
+from xmodular.saved_models import home_of
 from xmodular.weights import Weights, open_weights
 
 # Weights of one language: its adapters, and what comes with a vocabulary of its own.
@@ -95,7 +96,7 @@ def open_side(source: Source) -> Iterator[Side]:
             fields["generation"] = generation_of(source.generation_config)
         side = _model_side({name: _reader(state, name) for name in state}, fields, source.config)
         tokenizers = {code: _hash(text) for code, text in source.tokenizers.items()}
-        yield replace(side, tokenizers=tokenizers, shared=source.config._name_or_path or None)
+        yield replace(side, tokenizers=tokenizers, shared=home_of(source))
         return
     if (Path(source) / "pack.json").is_file():
         with _pack_side(source) as side:

@@ -60,7 +60,7 @@ def _frame(model: Any) -> dict[str, Tensor]:
 def base_of(model: Any, tokenizer_hash: str | None) -> Base:
     """What a pack of this model fits."""
     words = embeddings_of(model).word_embeddings.weight.detach()
-    name = str(model.config._name_or_path or "") or None
+    name = str(model.config.name_or_path or "") or None
     if name is not None and getattr(model.config, "_commit_hash", None) is None:  # a folder: its path is its owner's
         name = Path(name).name or None
     return Base.of(_shape(model.config), _frame(model), words, name=name, tokenizer=tokenizer_hash)

@@ -16,6 +16,7 @@ from xmodular.files import folder_beside, write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PackInstallOptions, PackRemoveOptions
 from xmodular.outputs import check_apart, check_model_folder, held, is_weights, own_tokenizers
+from xmodular.saved_models import home_of, set_home
 from xmodular.sharing.replacing import replaced_in
 from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of, save_tokenizer
 
@@ -27,8 +28,8 @@ _ONE_FILE = 1 << 62
 
 def tokenizer_hash(model: XmodPreTrainedModel) -> str | None:
     """The hash of the tokenizer that lies with a model; None, and a word about it, if there is none."""
-    where = model.config._name_or_path
-    if not where:
+    where = home_of(model)
+    if where is None:
         return None
     try:
         return fingerprint(load_tokenizer(where))
@@ -103,7 +104,7 @@ def save_changed(
                 model.save_pretrained(beside, max_shard_size=_ONE_FILE)
                 _bring_along(source, beside, model.config)
                 _tell_length(beside, beside, model.config)
-    model.config._name_or_path = str(target)  # where its tokenizer is found
+    set_home(model, target)
 
 
 def _bring_along(source: str, target: Path, config: XmodConfig) -> None:

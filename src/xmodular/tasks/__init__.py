@@ -5,27 +5,17 @@ import difflib
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.saved_models import given_model, hash_of, load_saved, longest, to_run, tokenizer_of
 from xmodular.tasks.breakdown import Breakdown, added
 from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
-from xmodular.tasks.heads import fit_head
+from xmodular.tasks.heads import fit_head, load_model, read_labels
 from xmodular.tasks.inference import collate, predict_logits
-from xmodular.tasks.models import (
-    given_model,
-    hash_of,
-    load_model,
-    load_saved,
-    longest,
-    read_labels,
-    room_of,
-    to_run,
-    tokenizer_of,
-)
 from xmodular.tasks.perplexity import block_statistics, loss_a_token, perplexity_metrics, text_statistics, to_predict
 from xmodular.tasks.qa import QA
 from xmodular.tasks.regress import REGRESS
 from xmodular.tasks.tag import TAG
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, guessed
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, guessed, room_of
 
 # What other programs call them.
 _ELSEWHERE = {

@@ -39,6 +39,7 @@ from xmodular.options import ExtendOptions, build
 from xmodular.outputs import check_apart, held, is_of_run
 from xmodular.packs import check_target
 from xmodular.pieces import start_rows
+from xmodular.saved_models import home_of
 from xmodular.tasks import given_model, load_saved, tokenizer_of
 from xmodular.training import contents
 from xmodular.training.aligning import Aligned, align, batches_of, compared, encoded, print_nearness
@@ -122,7 +123,7 @@ def _shared_tokenizer(model: XmodPreTrainedModel) -> PreTrainedTokenizerFast:
     Raises:
         DataError: there is none, or it has more pieces than the model has embeddings.
     """
-    where = model.config._name_or_path
+    where = home_of(model)
     if not where or not is_with_tokenizer(where):
         raise DataError(
             f"There is no tokenizer with the model{f' in {where}' if where else ', which comes from no folder'}: save "
