@@ -21,6 +21,7 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.loaded import check_loaded
 from xmodular.options import PRECISIONS, WeightPrecision
 from xmodular.vocabulary import from_json, is_with_tokenizer, load_tokenizer, positions_of, suited
+from xmodular.weight_names import POSITION_IDS
 from xmodular.weights import open_weights
 
 
@@ -101,7 +102,7 @@ def load_architecture(
     if Path(source).is_dir():
         with open_weights(source) as weights:
             wrong = [name for name in weights.names if not weights.dtype(name).is_floating_point]
-        if wrong := [name for name in wrong if not name.endswith("position_ids")]:
+        if wrong := [name for name in wrong if not name.endswith(POSITION_IDS)]:
             raise DataError(f"The model at {source} has weights that are no floats, among them {wrong[0]}.")
     name, where = hub_source(source)
     try:

@@ -9,10 +9,6 @@ from pathlib import Path
 from xmodular.configuration import XmodConfig
 from xmodular.console import console
 
-WORDS = "roberta.embeddings.word_embeddings.weight"
-POSITIONS = "roberta.embeddings.position_embeddings.weight"
-TYPES = "roberta.embeddings.token_type_embeddings.weight"
-LM_WEIGHT, LM_BIAS, LM_BIAS_TOO = "lm_head.decoder.weight", "lm_head.bias", "lm_head.decoder.bias"
 MASKED_LM, CLASSIFIER = "XmodForMaskedLM", "XmodForSequenceClassification"
 
 

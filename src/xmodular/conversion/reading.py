@@ -13,17 +13,7 @@ from torch import Tensor
 from xmodular.configuration import XmodConfig
 from xmodular.console import console, quiet_transformers
 from xmodular.conversion.dictionary import keep_tokenizer, read_tokenizer
-from xmodular.conversion.outcome import (
-    CLASSIFIER,
-    LM_BIAS,
-    LM_BIAS_TOO,
-    LM_WEIGHT,
-    MASKED_LM,
-    TYPES,
-    WORDS,
-    Converted,
-    listed,
-)
+from xmodular.conversion.outcome import CLASSIFIER, MASKED_LM, Converted, listed
 from xmodular.conversion.pickles import kind_of, shown
 from xmodular.conversion.settings import Sizes, model_settings, to_config
 from xmodular.conversion.stored import StoredTensor
@@ -34,6 +24,7 @@ from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import folder_beside
 from xmodular.options import ConvertOptions
 from xmodular.outputs import check_model_folder
+from xmodular.weight_names import LM_BIAS, LM_BIAS_TOO, LM_WEIGHT, TYPES, WORDS
 
 
 def from_fairseq(options: ConvertOptions) -> Converted:

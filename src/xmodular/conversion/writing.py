@@ -13,18 +13,7 @@ from torch import Tensor
 from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console, progress
 from xmodular.conversion.dictionary import write_dictionary
-from xmodular.conversion.outcome import (
-    CLASSIFIER,
-    LM_BIAS,
-    LM_BIAS_TOO,
-    LM_WEIGHT,
-    MASKED_LM,
-    POSITIONS,
-    TYPES,
-    WORDS,
-    Converted,
-    listed,
-)
+from xmodular.conversion.outcome import CLASSIFIER, MASKED_LM, Converted, listed
 from xmodular.conversion.settings import problems, to_settings
 from xmodular.conversion.streaming import DTYPES
 from xmodular.conversion.table import DEFAULT_HEAD, NO_LM_HEAD, OURS_ALONE, VERSION, VERSION_NOW, to_fairseq, weights
@@ -32,6 +21,7 @@ from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import folder_beside
 from xmodular.options import ConvertOptions
 from xmodular.outputs import check_model_folder
+from xmodular.weight_names import LM_BIAS, LM_BIAS_TOO, LM_HEAD, LM_WEIGHT, POSITIONS, TYPES, WORDS
 from xmodular.weights import Weights, open_weights
 
 
@@ -110,7 +100,7 @@ def _foreign(
     derived, wrong = [], []
     used = set(OURS_ALONE)
     words, positions = str(to_fairseq(WORDS)), str(to_fairseq(POSITIONS))
-    lm_head = head is None or any(name.startswith("lm_head.") for name in stored.names)
+    lm_head = head is None or any(name.startswith(LM_HEAD) for name in stored.names)
     for weight in weights(config, head, lm_head=lm_head):
         name = weight.ours
         if name == LM_WEIGHT and config.tie_word_embeddings and words in state:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +21,7 @@ from xmodular.modeling.multilingual import MultilingualModel
 from xmodular.modeling.pruning import prune_heads
 from xmodular.modeling.trainable import TRAINABLE, ParameterGroup, language_of, parameter_group
 from xmodular.outputs import own_tokenizers
+from xmodular.weight_names import ADAPTER, OWN_BIAS, OWN_WORDS, POSITION_IDS, PREFIX
 
 # Options of `save_pretrained` that say where and how a model is uploaded.
 _UPLOAD = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
@@ -28,7 +30,7 @@ _UPLOAD = ("repo_id", "commit_message", "commit_description", "private", "revisi
 class XmodPreTrainedModel(MultilingualModel):
     """Base class of the X-MOD models: weights, loading and saving, languages, what trains."""
 
-    base_model_prefix = "roberta"
+    base_model_prefix = PREFIX.rstrip(".")
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -37,10 +39,8 @@ class XmodPreTrainedModel(MultilingualModel):
     _no_split_modules = ["XmodEmbeddings", "XmodLayer"]
     # Adapters that the configuration does not name are left on disk; older files carry position ids.
     _keys_to_ignore_on_load_unexpected = [
-        r"\.adapter_modules\.",
-        r"embeddings\.language_embeddings\.",
-        r"lm_head\.language_bias\.",
-        r"embeddings\.position_ids$",
+        *map(re.escape, (ADAPTER, OWN_WORDS, OWN_BIAS)),
+        f"{re.escape(POSITION_IDS)}$",
     ]
 
     def _init_weights(self, module: nn.Module) -> None:

@@ -19,6 +19,7 @@ from xmodular.modeling.own_vocabularies import (
     make_vocabulary,
 )
 from xmodular.packs import Base, Misfit, Pack
+from xmodular.weight_names import ADAPTER_NORM, PACK_BIAS, PACK_WORDS, POSITIONS, TYPES, bare, in_pack
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +50,11 @@ def _frame(model: Any) -> dict[str, Tensor]:
     embeddings = embeddings_of(model)
     norms = model.base_model.encoder.named_parameters(prefix="encoder")
     return {
-        "embeddings.position_embeddings.weight": embeddings.position_embeddings.weight.detach(),
-        "embeddings.token_type_embeddings.weight": embeddings.token_type_embeddings.weight.detach(),
+        bare(POSITIONS): embeddings.position_embeddings.weight.detach(),
+        bare(TYPES): embeddings.token_type_embeddings.weight.detach(),
         "embeddings.LayerNorm.weight": embeddings.LayerNorm.weight.detach(),
         "embeddings.LayerNorm.bias": embeddings.LayerNorm.bias.detach(),
-        **{name: norm.detach() for name, norm in norms if ".adapter_layer_norm." in name},
+        **{name: norm.detach() for name, norm in norms if ADAPTER_NORM in name},
     }
 
 
@@ -75,7 +76,7 @@ def misfits(model: Any, pack: Pack, tokenizer_hash: str | None) -> list[Misfit]:
 def contents(model: Any, language: str) -> dict[str, Any]:
     """What `write_pack` takes of a language: its adapters, and its vocabulary if it has one."""
     adapter = {
-        f"layer.{layer}.{name}": parameter.detach()
+        in_pack(layer, name): parameter.detach()
         for layer, adapters in enumerate(adapters_by_layer(model))
         for name, parameter in adapters[language].named_parameters()
     }
@@ -84,9 +85,9 @@ def contents(model: Any, language: str) -> dict[str, Any]:
     embeddings = embeddings_of(model)
     if language not in embeddings.tokenizers:
         raise PackError(f"the tokenizer of {language} is not with the model, so a pack would be of no use.")
-    own = {"word_embeddings.weight": embeddings.words(language).weight.detach()}
+    own = {PACK_WORDS: embeddings.words(language).weight.detach()}
     if (head := getattr(model, "lm_head", None)) is not None:
-        own["lm_head.bias"] = head.language_bias[language].detach()
+        own[PACK_BIAS] = head.language_bias[language].detach()
     return {"adapter": adapter, "embeddings": own, "tokenizer": embeddings.tokenizers[language]}
 
 
@@ -107,14 +108,12 @@ def load_language(
     tensors, vocabulary = pack.adapter(), None
     if pack.vocabulary:
         own = pack.embeddings()
-        vocabulary = make_vocabulary(
-            model, pack.tokenizer_json(), own["word_embeddings.weight"], own.get("lm_head.bias")
-        )
+        vocabulary = make_vocabulary(model, pack.tokenizer_json(), own[PACK_WORDS], own.get(PACK_BIAS))
     made = []
     for layer, adapters in enumerate(adapters_by_layer(model)):
         adapter = new_adapter(adapters, model.config)
         for name, parameter in adapter.named_parameters():
-            key = f"layer.{layer}.{name}"
+            key = in_pack(layer, name)
             parameter.data = cast_like(tensors[key], parameter, key)
         made.append(adapter)
     if code in model.config.vocabularies:

@@ -15,6 +15,7 @@ from typing import Any
 from xmodular.errors import PackError
 from xmodular.languages import code_problem
 from xmodular.packs.base import DTYPES, Base
+from xmodular.weight_names import PACK_BIAS, PACK_WORDS, in_pack
 
 FORMAT = "xmodular-language-pack"
 VERSION = 1
@@ -96,13 +97,13 @@ def tensor_shapes(content: dict[str, Any]) -> dict[str, dict[str, tuple[int, ...
     implied: dict[str, dict[str, tuple[int, ...]]] = {ADAPTER: {}}
     for layer in range(shape["num_hidden_layers"]):
         implied[ADAPTER] |= {
-            f"layer.{layer}.dense1.weight": (bottleneck, hidden),
-            f"layer.{layer}.dense1.bias": (bottleneck,),
-            f"layer.{layer}.dense2.weight": (hidden, bottleneck),
-            f"layer.{layer}.dense2.bias": (hidden,),
+            in_pack(layer, "dense1.weight"): (bottleneck, hidden),
+            in_pack(layer, "dense1.bias"): (bottleneck,),
+            in_pack(layer, "dense2.weight"): (hidden, bottleneck),
+            in_pack(layer, "dense2.bias"): (hidden,),
         }
     if (rows := content["vocabulary"]) is not None:
-        implied[EMBEDDINGS] = {"word_embeddings.weight": (rows, hidden), "lm_head.bias": (rows,)}
+        implied[EMBEDDINGS] = {PACK_WORDS: (rows, hidden), PACK_BIAS: (rows,)}
     return implied
 
 

@@ -20,6 +20,7 @@ from xmodular.packs import manifest
 from xmodular.packs.base import DTYPES, Base, Misfit
 from xmodular.packs.manifest import ADAPTER, EMBEDDINGS, MANIFEST, TOKENIZER
 from xmodular.tokenizer_rules import problem
+from xmodular.weight_names import PACK_BIAS
 
 _CODES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # as safetensors calls them
 _MAX_HEADER = 1 << 22
@@ -194,7 +195,7 @@ class Pack:
         shapes = self._implied(name)
         for key, shape in shapes.items():
             if key not in found:
-                if key != "lm_head.bias":
+                if key != PACK_BIAS:
                     yield f"{name} lacks {key}"
             elif found[key] != (_CODES[self.dtype], list(shape)):
                 dtype, there = found[key]
