@@ -14,7 +14,7 @@ from transformers.generation import GenerationConfig
 
 from xmodular.catalogue import RELEASES, SHAPES
 from xmodular.configuration.config_problems import MOST_LABELS, is_integer, problems, pruning_problems
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, listed
 
 _MOST_PROBLEMS = 40  # that one message names
 _NOTES = (
@@ -166,7 +166,7 @@ class XmodConfig(PretrainedConfig):
     def _check(self, more: Iterable[str] = ()) -> None:
         """Raises ConfigurationError if something cannot be, with `more` problems before those of the fields."""
         if found := list(islice(chain(more, problems(self)), _MOST_PROBLEMS)):
-            raise ConfigurationError("XmodConfig cannot be made:\n" + "\n".join(f"  - {each}" for each in found))
+            raise ConfigurationError(f"XmodConfig cannot be made:{listed(found)}")
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> XmodConfig:

@@ -17,8 +17,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 from xmodular.configuration import MOST_LABELS, XmodConfig
 from xmodular.conversion.families import FAMILIES, SUPPORTED, UNFIT, Family, our_name, why_left
-from xmodular.conversion.outcome import listed
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import ConfigurationError, DataError, listed
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.weight_names import ADAPTER, ADAPTER_NORM, LM_BIAS, LM_BIAS_TOO, LM_WEIGHT, POSITIONS, PREFIX, bare
 from xmodular.weights import Weights
@@ -194,7 +193,7 @@ def fill(model: XmodPreTrainedModel, dense: Dense, stored: Weights) -> dict[str,
     needed = (PREFIX + name if architecture == "XmodModel" else name for name in places)
     wrong += [f"{name} is missing" for name in needed if name not in taken and not _derived(name, taken, model.config)]
     if wrong:
-        raise DataError(f"{dense.source} cannot become modular:{listed(wrong)}")
+        raise DataError(f"{dense.source} cannot become modular:{listed(wrong, most=40)}")
     model.tie_weights()
     return left
 

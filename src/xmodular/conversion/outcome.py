@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +33,6 @@ class Converted:
     ignored: Mapping[str, str]
     derived: tuple[str, ...]
     files: tuple[str, ...]
-
-
-def listed(lines: Sequence[str], most: int = 40) -> str:
-    """Problems as the lines of a message."""
-    more = [f"and {len(lines) - most} more"] if len(lines) > most else []
-    return "".join(f"\n  - {line}" for line in [*lines[:most], *more])
 
 
 def say(converted: Converted, headline: str) -> None:

@@ -13,11 +13,11 @@ from torch import Tensor
 from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console, progress
 from xmodular.conversion.dictionary import write_dictionary
-from xmodular.conversion.outcome import CLASSIFIER, MASKED_LM, Converted, listed
+from xmodular.conversion.outcome import CLASSIFIER, MASKED_LM, Converted
 from xmodular.conversion.settings import problems, to_settings
 from xmodular.conversion.streaming import DTYPES
 from xmodular.conversion.table import DEFAULT_HEAD, NO_LM_HEAD, OURS_ALONE, VERSION, VERSION_NOW, to_fairseq, weights
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import ConfigurationError, DataError, listed
 from xmodular.files import folder_beside
 from xmodular.options import ConvertOptions
 from xmodular.outputs import check_model_folder
@@ -48,7 +48,7 @@ def write_fairseq(options: ConvertOptions) -> Converted:
     with open_weights(options.source) as stored:
         unheld += _unheld(stored)
         if unheld:
-            raise ConfigurationError(f"{source} cannot be converted to fairseq's format:{listed(unheld)}")
+            raise ConfigurationError(f"{source} cannot be converted to fairseq's format:{listed(unheld, most=40)}")
         state, derived, left = _foreign(stored, config, head)
         with folder_beside(options.output_dir, check) as folder:
             files: list[str] = []
@@ -120,7 +120,7 @@ def _foreign(
                 wrong.append(f"{name} holds {state[weight.fairseq].dtype}, not floating-point numbers")
     wrong += [f"{name} is not in its config.json" for name in stored.names if name not in used]
     if wrong:
-        raise DataError(f"{stored.source} cannot be converted:{listed(wrong)}")
+        raise DataError(f"{stored.source} cannot be converted:{listed(wrong, most=40)}")
     left = {name: reason for name, reason in OURS_ALONE.items() if name in stored}
     if TYPES in stored and not bool(stored[TYPES].any()):
         left[TYPES] = "zeros"

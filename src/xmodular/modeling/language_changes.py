@@ -18,7 +18,13 @@ from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError, LanguageError
 from xmodular.languages import code_problem, resolve
 from xmodular.modeling.adapters import Adapters, XmodAdapter
-from xmodular.modeling.own_vocabularies import copy_of_vocabulary, embeddings_of, give_vocabulary
+from xmodular.modeling.own_vocabularies import (
+    Vocabulary,
+    copy_of_vocabulary,
+    drop_vocabulary,
+    embeddings_of,
+    give_vocabulary,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -94,9 +100,7 @@ def add_language(model: Any, code: str, init_from: InitFrom | None) -> None:
         else:
             _average(adapter, {adapters[donor]: share for donor, share in shares.items()})
         made.append(adapter)
-    install(model, code, made)
-    if vocabulary is not None:
-        give_vocabulary(model, code, vocabulary)
+    install(model, code, made, vocabulary)
 
 
 def make_neutral(model: Any, code: str) -> None:
@@ -127,13 +131,17 @@ def _average(adapter: XmodAdapter, donors: Mapping[nn.Module, float]) -> None:
             parameter.copy_(sum(state[name].double() * share for state, share in states))
 
 
-def install(model: Any, code: str, adapters: Sequence[XmodAdapter]) -> None:
-    """Puts a language's adapters in place: at its own place if it is there, else last."""
+def install(model: Any, code: str, adapters: Sequence[XmodAdapter], vocabulary: Vocabulary | None) -> None:
+    """Puts a language's adapters and vocabulary in place: at its own place if it is there, else last."""
+    if code in model.config.vocabularies:
+        drop_vocabulary(model, code)
     for layer, adapter in zip(adapters_by_layer(model), adapters, strict=True):
         layer[code] = adapter
     config = model.config
     if code not in config.languages:
         config.languages = [*config.languages, code]
+    if vocabulary is not None:
+        give_vocabulary(model, code, vocabulary)
 
 
 def relabel(model: Any, table: Mapping[str, str]) -> None:

@@ -9,13 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from xmodular.configuration import XmodConfig
-from xmodular.errors import PackError
+from xmodular.errors import PackError, listed
 from xmodular.modeling.language_changes import adapters_by_layer, check_new_code, install, new_adapter
 from xmodular.modeling.own_vocabularies import (
     cast_like,
-    drop_vocabulary,
     embeddings_of,
-    give_vocabulary,
     make_vocabulary,
 )
 from xmodular.packs import Base, Misfit, Pack
@@ -101,8 +99,8 @@ def load_language(
     pack.check()
     found = misfits(model, pack, tokenizer_hash)
     if any(not (force and misfit.forcible) for misfit in found):
-        listed = "\n".join(f"  - {misfit.message}" for misfit in found)
-        raise PackError(f"the pack {pack.folder} does not fit this model:\n{listed}")
+        messages = [misfit.message for misfit in found]
+        raise PackError(f"the pack {pack.folder} does not fit this model:{listed(messages)}")
     for misfit in found:
         logger.warning("%s is installed although %s", code, misfit.message)
     tensors, vocabulary = pack.adapter(), None
@@ -116,8 +114,4 @@ def load_language(
             key = in_pack(layer, name)
             parameter.data = cast_like(tensors[key], parameter, key)
         made.append(adapter)
-    if code in model.config.vocabularies:
-        drop_vocabulary(model, code)
-    install(model, code, made)
-    if vocabulary is not None:
-        give_vocabulary(model, code, vocabulary)
+    install(model, code, made, vocabulary)

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from xmodular.errors import PackError
+from xmodular.errors import PackError, listed
 from xmodular.languages import code_problem
 from xmodular.packs.base import DTYPES, Base
 from xmodular.weight_names import PACK_BIAS, PACK_WORDS, in_pack
@@ -80,7 +80,7 @@ def read(path: Path) -> dict[str, Any]:
     if not found and content["checksum"] != seal:
         found.append("its checksum does not fit: the file is damaged, or was edited by hand")
     if found:
-        raise PackError(f"{path} is not valid:\n" + "\n".join(f"  - {problem}" for problem in found[:40]))
+        raise PackError(f"{path} is not valid:{listed(found[:40])}")
     return content
 
 

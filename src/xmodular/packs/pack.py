@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors_torch
 from torch import Tensor
 
-from xmodular.errors import PackError
+from xmodular.errors import PackError, listed
 from xmodular.files import sha256_of
 from xmodular.packs import manifest
 from xmodular.packs.base import DTYPES, Base, Misfit
@@ -83,7 +83,7 @@ class Pack:
         """
         found = [problem for name in self.files for problem in self._problems(name)]
         if found:
-            raise PackError(f"The language pack {self.folder} is damaged:\n" + "\n".join(f"  - {p}" for p in found))
+            raise PackError(f"The language pack {self.folder} is damaged:{listed(found)}")
 
     def adapter(self) -> dict[str, Tensor]:
         """The adapter's weights: `layer.{N}.dense1.weight`, *(bottleneck, hidden)*, and so on, in `dtype`.
@@ -235,7 +235,7 @@ class Pack:
             raise PackError(f"{self.folder / name} is no safetensors file: {error!s:.200}.") from None
         found = {key: (_code(tensor.dtype), list(tensor.shape)) for key, tensor in tensors.items()}
         if wrong := list(self._header_problems(name, found)):
-            raise PackError(f"The language pack {self.folder} is damaged:\n" + "\n".join(f"  - {p}" for p in wrong))
+            raise PackError(f"The language pack {self.folder} is damaged:{listed(wrong)}")
         return {key: tensors[key] for key in self._implied(name) if key in tensors}
 
 

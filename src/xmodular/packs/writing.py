@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from xmodular.errors import PackError
+from xmodular.errors import PackError, listed
 from xmodular.files import folder_beside, let_read, sha256_of
 from xmodular.languages import names_of
 from xmodular.options import PRECISIONS
@@ -98,7 +98,7 @@ def write_pack(
     if not found:
         found = list(_tensor_problems(tensors, manifest.tensor_shapes(content)))
     if found:
-        raise PackError("The language pack cannot be written:\n" + "\n".join(f"  - {problem}" for problem in found))
+        raise PackError(f"The language pack cannot be written:{listed(found)}")
     stored = {name: _cast(part, dtype) for name, part in tensors.items()}
     with folder_beside(target, check) as beside:
         for name, part in stored.items():
