@@ -1,4 +1,4 @@
-"""What both directions share: names and the answer."""
+"""What was converted, in either direction."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from xmodular.catalogue import RELEASES, released_as
 from xmodular.errors import DataError, in_one_line, speaking
 from xmodular.files import is_missing_folder
 from xmodular.hub import hub_source, on_hub, refusal
+from xmodular.outputs import table_in
 from xmodular.pieces import ROLES
 from xmodular.tokenizer_rules import running_problem, special_tokens
 from xmodular.vocabulary.fast_tokenizers import with_special_tokens
@@ -92,10 +91,8 @@ def _alone(folder: Path) -> PreTrainedTokenizerFast | None:
 
 def _is_camembert(folder: Path) -> bool:
     """Whether the pieces of a folder's SentencePiece model have CamemBERT's ids, which are not XLM-R's."""
-    said = []
-    for name, key in (("tokenizer_config.json", "tokenizer_class"), ("config.json", "model_type")):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            said.append(str(json.loads((folder / name).read_text(encoding="utf-8")).get(key)))
+    keys = {"tokenizer_config.json": "tokenizer_class", "config.json": "model_type"}
+    said = (str(table_in(folder / name).get(key)) for name, key in keys.items())
     return any(name.casefold().startswith("camembert") for name in said)
 
 
@@ -115,8 +112,7 @@ def _home(source: str | Path) -> str | Path:
     if not path.exists():
         known = next((release for release in RELEASES.values() if release.hub_id == on_hub(source)[0]), None)
     elif path.is_dir() and not _has_files(path):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            known = released_as(json.loads((path / "config.json").read_text(encoding="utf-8")))
+        known = released_as(table_in(path / "config.json"))
     return source if known is None else known.tokenizer
 
 
