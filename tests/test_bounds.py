@@ -34,8 +34,7 @@ from xmodular.options import read_config as read_options
 from xmodular.rows import BadRows, columns_of, lines, read_rows
 from xmodular.rows import parquet as parquet_files
 from xmodular.rows.row import first_repeated
-from xmodular.tasks import TASKS, load_saved, loading
-from xmodular.tasks.models import load_model
+from xmodular.tasks import TASKS, load_model, load_saved, loading
 from xmodular.training import Run
 from xmodular.vocabulary import load_tokenizer
 
@@ -175,7 +174,7 @@ def test_rules_are_looked_at_before_the_library_runs_them(folder: Path, monkeypa
     token = {"id": len(content["model"]["vocab"]), "content": "aaa", "normalized": True, "special": False}
     ways = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
     edit(folder / "tokenizer.json", normalizer=replaces(6), added_tokens=[*content["added_tokens"], token | ways])
-    monkeypatch.setattr("xmodular.vocabulary.AutoTokenizer.from_pretrained", pytest.fail)
+    monkeypatch.setattr("xmodular.vocabulary.tokenizer_loading.AutoTokenizer.from_pretrained", pytest.fail)
     with pytest.raises(DataError, match="262,144 times as long"):
         load_tokenizer(folder)
 

@@ -18,8 +18,7 @@ from torch import Tensor
 from tests.mutations import mutated
 from xmodular import XmodForCausalLM, XmodForMaskedLM, XmodForSequenceClassification, diff
 from xmodular.errors import XmodularError
-from xmodular.tasks import load_saved, read_labels, task_of, tokenizer_of
-from xmodular.tasks.models import room_of
+from xmodular.tasks import load_saved, read_labels, room_of, task_of, tokenizer_of
 from xmodular.vocabulary import save_tokenizer, text_backend, train_tokenizer
 
 from .support import tiny_model

@@ -16,10 +16,10 @@ SOURCE = Path(__file__).parents[1] / "src" / "xmodular"
 
 # Rooms by floor. A room is a module, or a package with all that is in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "languages", "catalogue", "recipes", "console", "files", "outputs", "hub"),
-    ("configuration", "options", "packs", "weights", "beforehand"),
+    ("errors", "languages", "catalogue", "recipes", "console", "files", "outputs", "hub", "weight_names"),
+    ("configuration", "options", "packs", "weights", "beforehand", "tokenizer_rules"),
     ("modeling",),
-    ("pieces", "vetting", "vocabulary", "identify"),
+    ("pieces", "vocabulary", "identify", "saved_models"),
     ("data", "conversion", "rows"),
     ("tasks", "perplexity"),
     ("results", "report", "training", "evaluation", "prediction", "sharing", "certificate"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from transformers import CamembertTokenizer
 
-import xmodular.vocabulary
+import xmodular.vocabulary.tokenizer_loading
 from tests.kinds import LINES, dense, tokenizer_of
 from xmodular import Predictor, fill_mask, finetune, pack_install, pack_save, upcycle
 from xmodular.catalogue import RELEASES
@@ -36,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return tokenizer_of("unigram")
 
-    monkeypatch.setattr(xmodular.vocabulary.AutoTokenizer, "from_pretrained", give)
+    monkeypatch.setattr(xmodular.vocabulary.tokenizer_loading.AutoTokenizer, "from_pretrained", give)
     return names
 
 
@@ -63,7 +63,7 @@ def test_what_cannot_be_fetched_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(name: str, **options: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr(xmodular.vocabulary.AutoTokenizer, "from_pretrained", refuse)
+    monkeypatch.setattr(xmodular.vocabulary.tokenizer_loading.AutoTokenizer, "from_pretrained", refuse)
     with pytest.raises(DataError, match=r"xlm-roberta-base, where that of facebook/xmod-base is: .*no network"):
         load_tokenizer("facebook/xmod-base")
 

@@ -33,8 +33,8 @@ from xmodular import (
 )
 from xmodular.configuration import config_content, read_config
 from xmodular.errors import XmodularError
-from xmodular.tasks import TASKS, load_saved
-from xmodular.tasks.models import load_model, to_run
+from xmodular.saved_models import to_run
+from xmodular.tasks import TASKS, load_model, load_saved
 from xmodular.training import Run
 from xmodular.vocabulary import is_with_tokenizer, load_tokenizer
 from xmodular.weights import open_weights

@@ -122,7 +122,7 @@ def test_the_hub_is_asked_once_for_a_name_of_one_word(monkeypatch: pytest.Monkey
         raise OSError("damaged")
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
-    monkeypatch.setattr("xmodular.vocabulary.AutoTokenizer.from_pretrained", found)
+    monkeypatch.setattr("xmodular.vocabulary.tokenizer_loading.AutoTokenizer.from_pretrained", found)
     with pytest.raises(
         DataError, match=r"No tokenizer at nowhere: there is no such folder, .* \(nowhere was not fetched"
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -71,6 +71,14 @@ def in_one_line(error: BaseException) -> str:
     """What an error of a library says, in one line of some length."""
     said = " ".join(str(error).split())
     return said[:_TIDIED] or type(error).__name__
+
+
+def listed(lines: Sequence[str], most: int | None = None) -> str:
+    """Problems as the lines that follow a message's first one; beyond `most` only how many more there are."""
+    shown = list(lines[:most])
+    if more := len(lines) - len(shown):
+        shown.append(f"and {more} more")
+    return "".join(f"\n  - {line}" for line in shown)
 
 
 def of_system(error: BaseException) -> str | None:

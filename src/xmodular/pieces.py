@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from xmodular.errors import ConfigurationError
-from xmodular.packs.tokenizer import steps
+from xmodular.tokenizer_rules import steps
 
 ROLES = ("cls", "pad", "sep", "unk", "mask")  # of the special tokens
 _SPACE = "▁"

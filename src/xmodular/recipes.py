@@ -27,6 +27,7 @@ _PLAIN = {
 }
 _ALL_TRAIN = "The source trains all weights of a dense model; here adapters and embeddings stay, so that it transfers."
 _EMBEDDINGS_TRAIN = "Only the adapters are frozen, embeddings train."
+_FIVE_SEEDS = "The source reports mean and deviation of five seeds: --seeds. "
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,19 @@ _XTREME = "XTREME (Hu et al. 2020), google-research/xtreme scripts/"
 _SWISSBERT = "SwissBERT (Vamvas et al. 2023), ZurichNLP/swissbert evaluation/"
 _SWISS_GERMAN = "Vamvas et al. 2024, ZurichNLP/swiss-german-text-encoders scripts/"
 
+# The scripts of XTREME share their values, and so do those on Swiss text.
+_USUAL = {"learning_rate": 2e-5, "epochs": 5.0, "batch_size": 32, "max_length": 128}
+
+
+def _xtreme(name: str, task: str, data: str, script: str, note: str = "", **values: Any) -> Recipe:
+    return _recipe(name, task, data, _XTREME + script, note + _ALL_TRAIN, **{**_USUAL, **values})
+
+
+def _swiss(name: str, task: str, data: str, source: str, note: str = "", **values: Any) -> Recipe:
+    values = {**_USUAL, "batch_size": 16, **values, "trainable": "all-but-adapters"}
+    return _recipe(name, task, data, source, note + _EMBEDDINGS_TRAIN, **values)
+
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -79,87 +93,35 @@ RECIPES: dict[str, Recipe] = {
             classifier_dropout=0.0,
             trainable="shared",
         ),
-        _recipe(
-            "xnli-xlmr",
-            "classify",
-            "MNLI, XNLI",
-            _XTREME + "train_xnli.sh",
-            _ALL_TRAIN,
-            learning_rate=2e-5,
-            epochs=5.0,
-            batch_size=32,
-            max_length=128,
-        ),
-        _recipe(
-            "xnli-xlmr-large",
-            "classify",
-            "MNLI, XNLI",
-            _XTREME + "train_xnli.sh",
-            _ALL_TRAIN,
+        _xtreme("xnli-xlmr", "classify", "MNLI, XNLI", "train_xnli.sh"),
+        _xtreme(
+            *("xnli-xlmr-large", "classify", "MNLI, XNLI", "train_xnli.sh"),
             learning_rate=3e-5,
-            epochs=5.0,
             batch_size=2,
             accumulation=16,
-            max_length=128,
         ),
-        _recipe(
-            "paws-x",
-            "classify",
-            "PAWS, PAWS-X",
-            _XTREME + "train_pawsx.sh",
-            _ALL_TRAIN,
-            learning_rate=2e-5,
-            epochs=5.0,
-            batch_size=32,
-            max_length=128,
-        ),
-        _recipe(
-            "wikiann-ner",
-            "tag",
-            "WikiANN in English, in many languages",
-            _XTREME + "train_panx.sh",
-            _ALL_TRAIN,
-            learning_rate=2e-5,
+        _xtreme("paws-x", "classify", "PAWS, PAWS-X", "train_pawsx.sh"),
+        _xtreme("wikiann-ner", "tag", "WikiANN in English, in many languages", "train_panx.sh", epochs=10.0),
+        _xtreme(
+            *("udpos", "tag", "Universal Dependencies in English, in many languages", "train_udpos.sh"),
             epochs=10.0,
-            batch_size=32,
-            max_length=128,
         ),
-        _recipe(
-            "udpos",
-            "tag",
-            "Universal Dependencies in English, in many languages",
-            _XTREME + "train_udpos.sh",
-            _ALL_TRAIN,
-            learning_rate=2e-5,
-            epochs=10.0,
-            batch_size=32,
-            max_length=128,
-        ),
-        _recipe(
+        _xtreme(
             "squad",
             "qa",
             "SQuAD 1.1, XQuAD and MLQA",
-            _XTREME + "train_qa.sh",
-            "There a window starts every 128 tokens; here neighbouring windows have 128 tokens in common. "
-            + _ALL_TRAIN,
+            "train_qa.sh",
+            "There a window starts every 128 tokens; here neighbouring windows have 128 tokens in common. ",
             learning_rate=3e-5,
             epochs=3.0,
-            batch_size=32,
             max_length=384,
             stride=128,
             warmup=500.0,
             weight_decay=1e-4,
         ),
-        _recipe(
-            "xcopa",
-            "choice",
-            "COPA in English, XCOPA",
-            _XTREME + "train_xcopa.sh",
-            "The source trains on Social IQa with the same values first. " + _ALL_TRAIN,
-            learning_rate=2e-5,
-            epochs=5.0,
-            batch_size=32,
-            max_length=128,
+        _xtreme(
+            *("xcopa", "choice", "COPA in English, XCOPA", "train_xcopa.sh"),
+            "The source trains on Social IQa with the same values first. ",
         ),
         _recipe(
             "ner",
@@ -173,66 +135,44 @@ RECIPES: dict[str, Recipe] = {
             accumulation=4,
             max_length=256,
         ),
-        _recipe(
+        _swiss(
             "swissner",
             "tag",
             "WikiNEuRal in German, French and Italian, SwissNER with Romansh",
             _SWISSBERT + "swissner",
-            _EMBEDDINGS_TRAIN,
-            learning_rate=2e-5,
             epochs=3.0,
-            batch_size=16,
             max_length=512,
-            trainable="all-but-adapters",
         ),
-        _recipe(
-            "x-stance",
-            "classify",
-            "X-Stance",
-            _SWISSBERT + "xstance",
-            _EMBEDDINGS_TRAIN,
+        _swiss(
+            *("x-stance", "classify", "X-Stance", _SWISSBERT + "xstance"),
             learning_rate=1e-5,
             epochs=3.0,
-            batch_size=16,
             max_length=256,
-            trainable="all-but-adapters",
         ),
-        _recipe(
+        _swiss(
             "hipe2022",
             "tag",
             "HIPE-2022, historical newspapers",
             _SWISSBERT + "hipe2022",
-            "Early stopping needs --dev. " + _EMBEDDINGS_TRAIN,
+            "Early stopping needs --dev. ",
             learning_rate=5e-5,
             epochs=25.0,
             batch_size=8,
             max_length=512,
             patience=10,
-            trainable="all-but-adapters",
         ),
-        _recipe(
+        _swiss(
             "pos",
             "tag",
             "Universal Dependencies in Standard German, Swiss German",
             _SWISS_GERMAN + "evaluate_pos.py",
-            "The source reports mean and deviation of five seeds: --seeds. " + _EMBEDDINGS_TRAIN,
-            learning_rate=2e-5,
+            _FIVE_SEEDS,
             epochs=10.0,
-            batch_size=16,
             max_length=512,
-            trainable="all-but-adapters",
         ),
-        _recipe(
-            "dialect-id",
-            "classify",
-            "Swiss German dialects",
-            _SWISS_GERMAN + "evaluate_gdi.py",
-            "The source reports mean and deviation of five seeds: --seeds. " + _EMBEDDINGS_TRAIN,
-            learning_rate=2e-5,
+        _swiss(
+            *("dialect-id", "classify", "Swiss German dialects", _SWISS_GERMAN + "evaluate_gdi.py", _FIVE_SEEDS),
             epochs=10.0,
-            batch_size=16,
-            max_length=128,
-            trainable="all-but-adapters",
         ),
     )
 }

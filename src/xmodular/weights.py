@@ -112,10 +112,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         DataError: an index is damaged, or names a file that lies outside the folder.
     """
     name = next((name for name in _FILES if (folder / name).is_file()), None)
-    if name is None:
-        return ()
-    shards = _read_index(folder / name)[0].values() if name.endswith(".index.json") else ()
-    return (folder / name, *(folder / file for file in dict.fromkeys(shards)))
+    return () if name is None else (folder / name, *(folder / shard for shard in _shards(folder / name)))
 
 
 def size_of_weights(source: Any, **where: Any) -> int | None:
@@ -139,7 +136,7 @@ def size_of_weights(source: Any, **where: Any) -> int | None:
             return None
         if path is None:
             continue
-        names = dict.fromkeys(_read_index(Path(path))[0].values()) if name.endswith(".index.json") else (name,)
+        names = _shards(Path(path)) or (name,)
         found = [cached_file(str(source), each, **options, **quietly) for each in names]
         files = [Path(each) for each in found if each is not None]
         for file in files:
@@ -188,6 +185,11 @@ def _readers(folder: Path, stack: ExitStack) -> tuple[dict[str, Callable[[], Ten
                 "same. Save the model anew."
             )
     return {weight: shards[file][weight] for weight, file in places.items()}, metadata
+
+
+def _shards(path: Path) -> tuple[str, ...]:
+    """The names of the files that an index names; none if the file is no index, but the weights themselves."""
+    return tuple(dict.fromkeys(_read_index(path)[0].values())) if path.name.endswith(".index.json") else ()
 
 
 def _read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
@@ -255,9 +257,8 @@ def _fetch(repository: str, revision: str | None, token: str | bool | None) -> P
             except EntryNotFoundError as error:
                 cause = error
                 continue
-            if name.endswith(".index.json"):
-                for file in dict.fromkeys(_read_index(path)[0].values()):
-                    download(file)
+            for shard in _shards(path):
+                download(shard)
             return path.parent
     except (OSError, EntryNotFoundError, HFValidationError) as error:
         cause = error

@@ -18,7 +18,7 @@ from xmodular.configuration import read_config
 from xmodular.demo import encoder, run
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.results import Results
-from xmodular.tasks.models import load_saved
+from xmodular.saved_models import load_saved
 from xmodular.training import aligning
 
 _OTHERS = ("choice", "regress", "pairs")

@@ -15,7 +15,7 @@ from tests.packs.samples import OWN_ROWS, samples, tokenizer_text, write
 from tests.packs.test_damage import with_file
 from xmodular.errors import PackError
 from xmodular.packs import read_pack
-from xmodular.packs.tokenizer import SPECIAL_TOKENS, problem
+from xmodular.tokenizer_rules import SPECIAL_TOKENS, problem
 
 
 def found(**parts: Any) -> str | None:

@@ -20,7 +20,7 @@ from xmodular.errors import ConfigurationError, DataError, LanguageError, speaki
 from xmodular.languages import resolve
 from xmodular.options import DiffOptions, build
 from xmodular.outputs import held, table_in
-from xmodular.tasks import given_model
+from xmodular.saved_models import given_model
 from xmodular.vocabulary import is_with_tokenizer, load_tokenizer
 
 # A part shows so many of its changes.

@@ -26,21 +26,26 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
 from xmodular.packs import read_pack
 from xmodular.packs.manifest import ADAPTER, EMBEDDINGS
+from xmodular.saved_models import home_of
+from xmodular.weight_names import (
+    LANGUAGE,
+    LM_HEAD,
+    OWN_BIAS,
+    OWN_WORDS,
+    PACK_BIAS,
+    PACK_WORDS,
+    POSITION_IDS,
+    PREFIX,
+    TIED,
+    bare,
+    of_adapter,
+)
 from xmodular.weights import Weights, open_weights
 
-# Weights of one language: its adapters, and what comes with a vocabulary of its own.
-_LANGUAGE = re.compile(r"(?:\.adapter_modules|^embeddings\.language_embeddings|^lm_head\.language_bias)\.([^.]+)")
-_BIAS = "lm_head.language_bias."
-# Second names of shared weights; a file holds them or not.
-_SECOND_NAMES = {
-    "lm_head.decoder.weight": "embeddings.word_embeddings.weight",
-    "lm_head.decoder.bias": "lm_head.bias",
-}
-# Old files hold this, but it is no weight.
-_POSITION_IDS = "embeddings.position_ids"
+_SECOND_NAMES = {second: bare(first) for second, first in TIED.items()}
 # Other names by which transformers finds a weight: the encoder's prefix there or not (any character ends it, and it may
 # be there twice), and LayerNorms as TensorFlow calls them.
-_PREFIXES = re.compile(r"^(?:roberta.)+")
+_PREFIXES = re.compile(rf"^(?:{PREFIX})+")
 _NORMS = ((re.compile("LayerNorm.gamma"), "LayerNorm.weight"), (re.compile("LayerNorm.beta"), "LayerNorm.bias"))
 
 Source = XmodPreTrainedModel | str | Path
@@ -95,7 +100,7 @@ def open_side(source: Source) -> Iterator[Side]:
             fields["generation"] = generation_of(source.generation_config)
         side = _model_side({name: _reader(state, name) for name in state}, fields, source.config)
         tokenizers = {code: _hash(text) for code, text in source.tokenizers.items()}
-        yield replace(side, tokenizers=tokenizers, shared=source.config._name_or_path or None)
+        yield replace(side, tokenizers=tokenizers, shared=home_of(source))
         return
     if (Path(source) / "pack.json").is_file():
         with _pack_side(source) as side:
@@ -182,8 +187,8 @@ def part_of(name: str, *, biases: bool) -> str:
         biases: whether the output biases of a language's own vocabulary count as the language's. Where a side has no
             language-model head they are a part of the head, which goes or comes as a whole.
     """
-    found = _LANGUAGE.search(name)
-    if name.startswith(_BIAS) and not biases:
+    found = LANGUAGE.search(name)
+    if name.startswith(OWN_BIAS) and not biases:
         return "lm head"
     if found is None:
         return parameter_group(name)
@@ -222,16 +227,16 @@ def _model_side(readers: dict[str, Reader], fields: dict[str, Any], config: Xmod
                 "save the model anew."
             )
         names[plain] = name
-        found = _LANGUAGE.search(plain)
+        found = LANGUAGE.search(plain)
         kind = next((kind for kind in own if kind in plain), "adapters")
         if found is None or found.group(1) in own.get(kind, config.languages):
             # By another name a weight is not found in every class: then it is another one.
-            named[plain if name in (plain, f"roberta.{plain}") else name] = reader
-    named.pop(_POSITION_IDS, None)
+            named[plain if name in (plain, PREFIX + plain) else name] = reader
+    named.pop(POSITION_IDS, None)
     for second, first in _SECOND_NAMES.items():
         if second in named and first in named and same_bits(named[second](), named[first]()):
             del named[second]
-    predicts = any(name.startswith("lm_head.") for name in named)
+    predicts = any(name.startswith(LM_HEAD) for name in named)
     return Side(tuple(config.languages), named, fields, config, predicts=predicts)
 
 
@@ -276,15 +281,14 @@ def _pack_side(source: str | Path) -> Iterator[Side]:
     code = pack.language
     readers: dict[str, Reader] = {}
     places = {
-        "word_embeddings.weight": f"embeddings.language_embeddings.{code}.weight",
-        "lm_head.bias": _BIAS + code,
+        PACK_WORDS: f"{OWN_WORDS}{code}.weight",
+        PACK_BIAS: OWN_BIAS + code,
     }
     with ExitStack() as stack:
         adapter = stack.enter_context(safe_open(pack.folder / ADAPTER, framework="pt"))
         for name in adapter.keys():  # noqa: SIM118 - it is no dictionary
             _, layer, rest = name.split(".", 2)
-            place = f"encoder.layer.{layer}.output.adapter_modules.{code}.{rest}"
-            readers[place] = partial(adapter.get_tensor, name)
+            readers[of_adapter(layer, code, rest)] = partial(adapter.get_tensor, name)
         own = []
         if pack.vocabulary is not None:
             embeddings = stack.enter_context(safe_open(pack.folder / EMBEDDINGS, framework="pt"))
@@ -294,7 +298,7 @@ def _pack_side(source: str | Path) -> Iterator[Side]:
             (code,),
             readers,
             pack=code,
-            predicts=not own or "lm_head.bias" in own,
+            predicts=not own or PACK_BIAS in own,
             tokenizers={code: _hash(pack.tokenizer_json())} if own else {},
         )
 
@@ -303,8 +307,8 @@ def _only(side: Side, language: str, code: str, biases: bool) -> Side:
     """A side with one language only, which is called `code`."""
     readers = {}
     for name, reader in side.readers.items():
-        found = _LANGUAGE.search(name)
-        if found and found.group(1) == language and (biases or not name.startswith(_BIAS)):
+        found = LANGUAGE.search(name)
+        if found and found.group(1) == language and (biases or not name.startswith(OWN_BIAS)):
             readers[name[: found.start(1)] + code + name[found.end(1) :]] = reader
     tokenizers = {code: side.tokenizers[language]} if language in side.tokenizers else {}
     return replace(

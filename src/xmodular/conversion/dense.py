@@ -17,9 +17,9 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 from xmodular.configuration import MOST_LABELS, XmodConfig
 from xmodular.conversion.families import FAMILIES, SUPPORTED, UNFIT, Family, our_name, why_left
-from xmodular.conversion.outcome import LM_BIAS, LM_BIAS_TOO, LM_WEIGHT, POSITIONS, listed
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import ConfigurationError, DataError, listed
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.weight_names import ADAPTER, ADAPTER_NORM, LM_BIAS, LM_BIAS_TOO, LM_WEIGHT, POSITIONS, PREFIX, bare
 from xmodular.weights import Weights
 
 # The adapters' own LayerNorm, and a residual that starts before it: the flags of xmod-large-prenorm.
@@ -175,7 +175,7 @@ def fill(model: XmodPreTrainedModel, dense: Dense, stored: Weights) -> dict[str,
     taken: dict[str, str] = {}
     for name in stored.names:
         ours = our_name(name, dense.family, architecture)
-        place = places.get(ours if architecture != "XmodModel" else ours.removeprefix("roberta."))
+        place = places.get(ours if architecture != "XmodModel" else bare(ours))
         if place is None:
             reason = why_left(name, ours, architecture)
             wrong += [f"{name} is unknown"] if reason is None else []
@@ -190,17 +190,17 @@ def fill(model: XmodPreTrainedModel, dense: Dense, stored: Weights) -> dict[str,
                 wrong.append(f"{name} has shape {shape}; its config.json asks for {tuple(place.shape)}, floats")
             else:
                 place.copy_(tensor)
-    needed = (f"roberta.{name}" if architecture == "XmodModel" else name for name in places)
+    needed = (PREFIX + name if architecture == "XmodModel" else name for name in places)
     wrong += [f"{name} is missing" for name in needed if name not in taken and not _derived(name, taken, model.config)]
     if wrong:
-        raise DataError(f"{dense.source} cannot become modular:{listed(wrong)}")
+        raise DataError(f"{dense.source} cannot become modular:{listed(wrong, most=40)}")
     model.tie_weights()
     return left
 
 
 def _derived(name: str, taken: Mapping[str, str], config: XmodConfig) -> bool:
     """Whether a weight here has no counterpart in a dense source, or is the same as another."""
-    if ".adapter_modules." in name or ".adapter_layer_norm." in name:
+    if ADAPTER in name or ADAPTER_NORM in name:
         return True
     if name == LM_WEIGHT:
         return config.tie_word_embeddings

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from xmodular.weight_names import LM_HEAD, POOLER, PREFIX, TASK_HEADS
+
 
 @dataclass(frozen=True)
 class Family:
@@ -100,7 +102,6 @@ LEFT: Mapping[str, str] = {
     r"(.*\.)?embeddings\.token_type_ids": "zeros, made anew",
     r"cls\.seq_relationship\..*": "the head that tells whether two sentences follow each other",
 }
-_HEADS = ("lm_head.", "classifier.", "qa_outputs.")
 _OLD = ((re.compile(r"LayerNorm\.gamma$"), "LayerNorm.weight"), (re.compile(r"LayerNorm\.beta$"), "LayerNorm.bias"))
 
 
@@ -113,9 +114,9 @@ def our_name(name: str, family: Family, architecture: str) -> str:
     for old, plain in _OLD:
         name = old.sub(plain, name)
     if name.startswith(f"{family.prefix}."):
-        name = f"roberta.{name[len(family.prefix) + 1 :]}"
+        name = PREFIX + name[len(family.prefix) + 1 :]
     elif name.startswith(("embeddings.", "encoder.", "pooler.", "LayerNorm.")):
-        name = f"roberta.{name}"
+        name = PREFIX + name
     for pattern, replacement in (*family.heads.get(architecture, ()), *family.renamed):
         if re.match(pattern, name):
             return re.sub(pattern, replacement, name, count=1)
@@ -127,8 +128,8 @@ def why_left(name: str, ours: str, architecture: str) -> str | None:
     for pattern, reason in LEFT.items():
         if re.fullmatch(pattern, name):
             return reason
-    if ours.startswith("roberta.pooler."):
+    if ours.startswith(PREFIX + POOLER):
         return "the pooler, which this head does not use"
-    if architecture == "XmodModel" and ours.startswith(_HEADS):
+    if architecture == "XmodModel" and ours.startswith((LM_HEAD, *TASK_HEADS)):
         return "a head, which was not asked for"
     return None

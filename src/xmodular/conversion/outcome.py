@@ -1,18 +1,14 @@
-"""What both directions share: names and the answer."""
+"""What was converted, in either direction."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from xmodular.configuration import XmodConfig
 from xmodular.console import console
 
-WORDS = "roberta.embeddings.word_embeddings.weight"
-POSITIONS = "roberta.embeddings.position_embeddings.weight"
-TYPES = "roberta.embeddings.token_type_embeddings.weight"
-LM_WEIGHT, LM_BIAS, LM_BIAS_TOO = "lm_head.decoder.weight", "lm_head.bias", "lm_head.decoder.bias"
 MASKED_LM, CLASSIFIER = "XmodForMaskedLM", "XmodForSequenceClassification"
 
 
@@ -37,12 +33,6 @@ class Converted:
     ignored: Mapping[str, str]
     derived: tuple[str, ...]
     files: tuple[str, ...]
-
-
-def listed(lines: Sequence[str], most: int = 40) -> str:
-    """Problems as the lines of a message."""
-    more = [f"and {len(lines) - most} more"] if len(lines) > most else []
-    return "".join(f"\n  - {line}" for line in [*lines[:most], *more])
 
 
 def say(converted: Converted, headline: str) -> None:

@@ -13,27 +13,18 @@ from torch import Tensor
 from xmodular.configuration import XmodConfig
 from xmodular.console import console, quiet_transformers
 from xmodular.conversion.dictionary import keep_tokenizer, read_tokenizer
-from xmodular.conversion.outcome import (
-    CLASSIFIER,
-    LM_BIAS,
-    LM_BIAS_TOO,
-    LM_WEIGHT,
-    MASKED_LM,
-    TYPES,
-    WORDS,
-    Converted,
-    listed,
-)
+from xmodular.conversion.outcome import CLASSIFIER, MASKED_LM, Converted
 from xmodular.conversion.pickles import kind_of, shown
 from xmodular.conversion.settings import Sizes, model_settings, to_config
 from xmodular.conversion.stored import StoredTensor
 from xmodular.conversion.streaming import DTYPES, Entry, write_safetensors
 from xmodular.conversion.table import NO_LM_HEAD, fairseq_parts, ignored, modern, weights
 from xmodular.conversion.unpickle import load
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import ConfigurationError, DataError, listed
 from xmodular.files import folder_beside
 from xmodular.options import ConvertOptions
 from xmodular.outputs import check_model_folder
+from xmodular.weight_names import LM_BIAS, LM_BIAS_TOO, LM_WEIGHT, TYPES, WORDS
 
 
 def from_fairseq(options: ConvertOptions) -> Converted:
@@ -117,7 +108,7 @@ def _mapped(path: Path, model: Mapping[Any, Any]) -> tuple[dict[str, StoredTenso
             state[name], spelled[name] = value, given
     if unknown or wrong:
         lines = [f"unknown weight {name}" for name in unknown] + wrong
-        raise DataError(f"{path} cannot be converted:{listed(lines)}")
+        raise DataError(f"{path} cannot be converted:{listed(lines, most=40)}")
     return state, left
 
 
@@ -200,7 +191,7 @@ def _checked(
             entries[weight.ours] = tensor
     wrong += [f"{name} belongs to no part of the model" for name in state if name not in needed]
     if wrong:
-        raise DataError(f"{path} cannot be converted:{listed(wrong)}")
+        raise DataError(f"{path} cannot be converted:{listed(wrong, most=40)}")
     return entries
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from xmodular.catalogue import RELEASES
 from xmodular.configuration import XmodConfig
 from xmodular.conversion.pickles import StandIn, shown
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, listed
 
 # fairseq's dictionary: <s> 0, <pad> 1, </s> 2, <unk> 3. Positions count from the id of <pad> plus one.
 PAD = 1
@@ -170,7 +170,7 @@ def to_config(
     elif "classifier_dropout" not in fields:
         fields["classifier_dropout"] = 0.0  # fairseq's default
     if problems:
-        raise _refused(problems)
+        raise ConfigurationError(f"This checkpoint cannot be converted:{listed(problems)}")
     config = XmodConfig(**fields, type_vocab_size=1, layer_norm_eps=1e-5)
     return config, derived
 
@@ -218,18 +218,18 @@ def _languages(told: Any, preset: str | None, sizes: Sizes, derived: list[str], 
             problems.append(f"the file says languages={shown(told)}, which must be a list of codes.")
             return there
         known = set(there)
-        listed = [code for code in told if code in known or not code.endswith(SHARED_SUFFIXES)]
+        codes = [code for code in told if code in known or not code.endswith(SHARED_SUFFIXES)]
     elif preset in RELEASES:
-        source, listed = f"the preset {preset}", list(RELEASES[preset].languages)
+        source, codes = f"the preset {preset}", list(RELEASES[preset].languages)
         derived.append("the languages' order (from the preset)")
     else:
         derived.append("the languages' order (from the weights)")
         return there
-    if len(set(listed)) != len(listed) or set(listed) != set(there):
-        differ = ", ".join(sorted(set(listed) ^ set(there))) or "one of them twice"
-        counts = f"{len(listed)} languages, {len(there)} have adapters"
+    if len(set(codes)) != len(codes) or set(codes) != set(there):
+        differ = ", ".join(sorted(set(codes) ^ set(there))) or "one of them twice"
+        counts = f"{len(codes)} languages, {len(there)} have adapters"
         problems.append(f"{source} lists {counts}; they differ in {differ:.400}.")
-    return listed
+    return codes
 
 
 def to_settings(config: XmodConfig, head: str | None) -> dict[str, Any]:
@@ -294,8 +294,3 @@ def problems(config: XmodConfig) -> list[str]:
     if bad := [code for code in config.languages if any(suffix in code for suffix in SHARED_SUFFIXES)]:
         found.append(f"fairseq cuts {' and '.join(SHARED_SUFFIXES)} out of language names, which {', '.join(bad)} has.")
     return found
-
-
-def _refused(problems: Sequence[str]) -> ConfigurationError:
-    lines = "".join(f"\n  - {problem}" for problem in problems)
-    return ConfigurationError(f"This checkpoint cannot be converted:{lines}")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xmodular.configuration import XmodConfig
+from xmodular.weight_names import LM_BIAS, LM_BIAS_TOO, LM_WEIGHT, POSITION_IDS, POSITIONS, PREFIX, TYPES, WORDS
 
 DEFAULT_HEAD = "sentence_classification_head"  # fairseq's own name for it, where nothing else is known
 
@@ -41,8 +42,8 @@ _STACK, _LAYER = "encoder.sentence_encoder", "encoder.sentence_encoder.layers.{l
 _OURS = "roberta.encoder.layer.{layer}"
 
 EMBEDDINGS = (
-    Rule(f"{_STACK}.embed_tokens.weight", "roberta.embeddings.word_embeddings.weight", "VH"),
-    Rule(f"{_STACK}.embed_positions.weight", "roberta.embeddings.position_embeddings.weight", "PH"),
+    Rule(f"{_STACK}.embed_tokens.weight", WORDS, "VH"),
+    Rule(f"{_STACK}.embed_positions.weight", POSITIONS, "PH"),
     *_norm(f"{_STACK}.layernorm_embedding", "roberta.embeddings.LayerNorm"),
 )
 LAYER = (
@@ -62,8 +63,8 @@ ADAPTER = (
 )
 LAST_NORM = _norm(f"{_STACK}.layer_norm", "roberta.encoder.LayerNorm")
 LM_HEAD = (
-    Rule("encoder.lm_head.weight", "lm_head.decoder.weight", "VH"),
-    Rule("encoder.lm_head.bias", "lm_head.bias", "V"),
+    Rule("encoder.lm_head.weight", LM_WEIGHT, "VH"),
+    Rule("encoder.lm_head.bias", LM_BIAS, "V"),
     *_linear("encoder.lm_head.dense", "lm_head.dense", "HH"),
     *_norm("encoder.lm_head.layer_norm", "lm_head.layer_norm"),
 )
@@ -90,9 +91,9 @@ NO_LM_HEAD = "encoder._ema"
 
 # Names here without a counterpart in fairseq, and what becomes of them.
 OURS_ALONE = {
-    "roberta.embeddings.token_type_embeddings.weight": "folded into the positions",
-    "roberta.embeddings.position_ids": "counted anew",
-    "lm_head.decoder.bias": "the same as lm_head.bias",
+    TYPES: "folded into the positions",
+    PREFIX + POSITION_IDS: "counted anew",
+    LM_BIAS_TOO: f"the same as {LM_BIAS}",
 }
 
 # Older spellings, which fairseq itself reads as the newer ones.

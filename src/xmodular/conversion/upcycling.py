@@ -23,7 +23,7 @@ from xmodular.files import folder_beside
 from xmodular.hub import hub_source
 from xmodular.languages import code_problem, names_of, resolve
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
-from xmodular.modeling.languages import make_neutral, same_language
+from xmodular.modeling.language_changes import make_neutral, same_language
 from xmodular.modeling.loaded import check_loaded
 from xmodular.options import UpcycleOptions, build
 from xmodular.outputs import check_model_folder, held

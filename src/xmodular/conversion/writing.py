@@ -13,25 +13,15 @@ from torch import Tensor
 from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console, progress
 from xmodular.conversion.dictionary import write_dictionary
-from xmodular.conversion.outcome import (
-    CLASSIFIER,
-    LM_BIAS,
-    LM_BIAS_TOO,
-    LM_WEIGHT,
-    MASKED_LM,
-    POSITIONS,
-    TYPES,
-    WORDS,
-    Converted,
-    listed,
-)
+from xmodular.conversion.outcome import CLASSIFIER, MASKED_LM, Converted
 from xmodular.conversion.settings import problems, to_settings
 from xmodular.conversion.streaming import DTYPES
 from xmodular.conversion.table import DEFAULT_HEAD, NO_LM_HEAD, OURS_ALONE, VERSION, VERSION_NOW, to_fairseq, weights
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import ConfigurationError, DataError, listed
 from xmodular.files import folder_beside
 from xmodular.options import ConvertOptions
 from xmodular.outputs import check_model_folder
+from xmodular.weight_names import LM_BIAS, LM_BIAS_TOO, LM_HEAD, LM_WEIGHT, POSITIONS, TYPES, WORDS
 from xmodular.weights import Weights, open_weights
 
 
@@ -49,7 +39,7 @@ def write_fairseq(options: ConvertOptions) -> Converted:
         unheld.append(f"the model is a {architecture}; fairseq has {MASKED_LM} and {CLASSIFIER} only.")
     head = None
     if architecture == CLASSIFIER:
-        head = options.head or getattr(config, "fairseq_head", None) or DEFAULT_HEAD
+        head = options.head or config.fairseq_head or DEFAULT_HEAD
         if not isinstance(head, str) or not head or "." in head:
             unheld.append(f"the head's name is {head!r}, which must be a name without dots.")
     elif options.head is not None:
@@ -58,7 +48,7 @@ def write_fairseq(options: ConvertOptions) -> Converted:
     with open_weights(options.source) as stored:
         unheld += _unheld(stored)
         if unheld:
-            raise ConfigurationError(f"{source} cannot be converted to fairseq's format:{listed(unheld)}")
+            raise ConfigurationError(f"{source} cannot be converted to fairseq's format:{listed(unheld, most=40)}")
         state, derived, left = _foreign(stored, config, head)
         with folder_beside(options.output_dir, check) as folder:
             files: list[str] = []
@@ -110,7 +100,7 @@ def _foreign(
     derived, wrong = [], []
     used = set(OURS_ALONE)
     words, positions = str(to_fairseq(WORDS)), str(to_fairseq(POSITIONS))
-    lm_head = head is None or any(name.startswith("lm_head.") for name in stored.names)
+    lm_head = head is None or any(name.startswith(LM_HEAD) for name in stored.names)
     for weight in weights(config, head, lm_head=lm_head):
         name = weight.ours
         if name == LM_WEIGHT and config.tie_word_embeddings and words in state:
@@ -130,7 +120,7 @@ def _foreign(
                 wrong.append(f"{name} holds {state[weight.fairseq].dtype}, not floating-point numbers")
     wrong += [f"{name} is not in its config.json" for name in stored.names if name not in used]
     if wrong:
-        raise DataError(f"{stored.source} cannot be converted:{listed(wrong)}")
+        raise DataError(f"{stored.source} cannot be converted:{listed(wrong, most=40)}")
     left = {name: reason for name, reason in OURS_ALONE.items() if name in stored}
     if TYPES in stored and not bool(stored[TYPES].any()):
         left[TYPES] = "zeros"

@@ -28,7 +28,7 @@ from xmodular.files import json_text, write_json, write_text
 from xmodular.hub import hub_source
 from xmodular.languages import code_problem, english_name, names_of, resolve_or_none
 from xmodular.modeling import XmodModel
-from xmodular.modeling.languages import same_language
+from xmodular.modeling.language_changes import same_language
 from xmodular.options import DemoOptions, EvaluateOptions, as_record
 from xmodular.outputs import check_apart, table_in
 from xmodular.prediction import Predictor

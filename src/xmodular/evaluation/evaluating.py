@@ -27,6 +27,7 @@ from xmodular.outputs import RESULTS, check_results_folder, held
 from xmodular.results import Results
 from xmodular.results.verdicts import verdict
 from xmodular.rows import InMemory, sources_of
+from xmodular.saved_models import home_of
 from xmodular.tasks import Task, given_model, guessed, longest, read_labels, room_of, task_of
 from xmodular.tasks.heads import names_in
 from xmodular.tasks.loading import columns_of_training
@@ -64,7 +65,7 @@ def evaluate(
     names = []
     for each in models:
         given, name = given_model(each)
-        names.append(name if given is None else str(given.config._name_or_path or "model"))
+        names.append(name if given is None else home_of(given) or "model")
     named = None
     if isinstance(data, Mapping):
         named = {name: _source(name, place) for name, place in data.items()}
@@ -250,7 +251,7 @@ class _Evaluation:
         """Say, and give back, which files hold the very rows that a run was trained on, or was chosen by."""
         said: list[str] = []
         for subject in self.subjects:
-            used = getattr(subject.config, "task_data", None) or {}
+            used = subject.config.task_data or {}
             for each in self.sets.values():
                 file, run = each.files[0], subject.run
                 if each.content in used.get("train", ()):

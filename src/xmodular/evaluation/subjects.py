@@ -97,7 +97,7 @@ def _subject(where: str, given: XmodPreTrainedModel | None, source: str | None, 
     language = None
     if source is not None:
         language = resolve(source, config.languages)
-    elif getattr(config, "task_language", None) in config.languages:
+    elif config.task_language in config.languages:
         language = config.task_language
     seed = _seed(Path(where))
     if one_of_many and seed is None:

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from xmodular.configuration import XmodConfig
 from xmodular.modeling.adapters import Adapters, XmodAdapter
+from xmodular.modeling.caches import Past
 from xmodular.modeling.routing import Plan
 from xmodular.modeling.shortcuts import is_plain, tracing
 
@@ -34,26 +35,22 @@ class AttentionInputs:
 
     Attributes:
         plan: the plan of this forward.
+        past: what there is of earlier tokens.
         backend: name of the attention implementation.
         mask: self-attention mask of the grid layout, in the backend's form.
         padding: *Shape: (B, S)*, bool: tokens of the grid layout that are none.
         cross_mask: mask over the encoder's states, in the backend's form.
-        cache: keys and values of earlier tokens.
-        extend_cache: whether those of these tokens are added, in place.
-        past_length: tokens that the cache held when this forward began.
         causal: whether a query sees only keys up to its own slot.
         want_weights: whether the probabilities are asked for.
         cumulative: *Shape: (sequences + 1,)*, int32, for kernels of variable length.
     """
 
     plan: Plan
+    past: Past
     backend: str
     mask: Any = None
     padding: Tensor | None = None
     cross_mask: Any = None
-    cache: Cache | None = None
-    extend_cache: bool = True
-    past_length: int = 0
     causal: bool = False
     want_weights: bool = False
     cumulative: Tensor | None = None
@@ -247,7 +244,7 @@ class XmodSelfAttention(nn.Module):
             if mask is not None and mask.dtype == torch.bool:
                 mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
             batch = query.shape[0]
-            rows = torch.arange(query.shape[2], device=query.device) + inputs.past_length
+            rows = torch.arange(query.shape[2], device=query.device) + inputs.past.length
             columns = torch.arange(key.shape[2], device=query.device)
             bias = self._relative_bias(query, key, rows.expand(batch, -1), columns.expand(batch, -1), key.shape[2])
             bias = bias * self.scaling
@@ -270,7 +267,7 @@ class XmodSelfAttention(nn.Module):
         self, states: Tensor, inputs: AttentionInputs, cross_states: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Keys and values of the grid layout, *Shape: (B, H, K, d)*, through the cache if there is one."""
-        cache: Any = inputs.cache
+        cache: Any = inputs.past.cache
         if self.cross:
             assert cross_states is not None
             if isinstance(cache, EncoderDecoderCache) and cache.is_updated.get(self.layer_idx):
@@ -284,7 +281,7 @@ class XmodSelfAttention(nn.Module):
             half = None if self.cross else cache
         if half is None:
             return key, value
-        if not inputs.extend_cache:
+        if not inputs.past.extends:
             if self.cross or len(half.layers) <= self.layer_idx:
                 return key, value
             before = half.layers[self.layer_idx]

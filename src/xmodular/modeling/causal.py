@@ -115,29 +115,22 @@ class XmodForCausalLM(XmodLM, GenerationMixin):
         own = self._own_projection(vocabulary, states.device)
         loss, logits = None, None
         if not sparse_prediction:
-            if isinstance(logits_to_keep, Tensor):
-                logits = self.lm_head(states[:, logits_to_keep], own)
-            else:
-                logits = self.lm_head(states[:, -logits_to_keep:] if logits_to_keep else states, own)
+            wanted = logits_to_keep if isinstance(logits_to_keep, Tensor) else slice(-logits_to_keep, None)  # -0: all
+            logits = self.lm_head(states[:, wanted], own)
+        if logits is not None and targets is not None and logits.shape[1] != targets.shape[1]:
+            raise InputError(
+                f"logits_to_keep is {logits_to_keep}: with labels, the logits of all positions are needed (0)."
+            )
         if targets is not None:
             targets = targets.to(states.device)
             labelled = targets != IGNORED
             items = number_of_items(labelled.sum(), num_items_in_batch)
             if logits is None:
                 loss = self._sparse_loss(states[labelled], targets[labelled], items, vocabulary, own, tied)
-            elif logits.shape[1] != targets.shape[1]:
-                raise InputError(
-                    f"logits_to_keep is {logits_to_keep}: with labels, the logits of all positions are needed (0)."
-                )
             else:
                 loss = summed_cross_entropy(logits[labelled], targets[labelled]) / items
         output = CausalLMOutputWithCrossAttentions(
-            loss,
-            logits,
-            outputs.past_key_values,
-            outputs.hidden_states,
-            outputs.attentions,
-            outputs.cross_attentions,
+            loss, logits, outputs.past_key_values, outputs.hidden_states, outputs.attentions, outputs.cross_attentions
         )
         return output if return_dict else output.to_tuple()
 

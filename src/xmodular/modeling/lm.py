@@ -31,6 +31,7 @@ from xmodular.modeling.labels import (
 )
 from xmodular.modeling.model import XmodModel
 from xmodular.modeling.shortcuts import is_plain, tracing
+from xmodular.weight_names import LM_BIAS, LM_BIAS_TOO, TIED
 
 logger = logging.getLogger(__name__)
 
@@ -206,11 +207,8 @@ class XmodLM(XmodPreTrainedModel):
     def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]  # a class attribute there
         """What is tied to what: target to source, which is what is saved. The head has one bias in any case."""
         if not self.config.tie_word_embeddings:
-            return {"lm_head.bias": "lm_head.decoder.bias"}
-        return {
-            "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
-            "lm_head.decoder.bias": "lm_head.bias",
-        }
+            return {LM_BIAS: LM_BIAS_TOO}
+        return dict(TIED)
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """As in the library, which ties nothing unless the embeddings are tied; here the bias is one all the same."""

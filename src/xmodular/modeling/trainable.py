@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+
+from xmodular.weight_names import (
+    ADAPTER,
+    ADAPTER_NORM,
+    LANGUAGE_IN_MODULE,
+    LM_HEAD,
+    OWN_WORDS,
+    POOLER,
+    TASK_HEADS,
+    bare,
+)
 
 # Which groups of parameters train, by policy. "shared" is fine-tuning as in the paper (section 3.3): embeddings,
 # adapters and the adapters' LayerNorm stay as pretrained.
@@ -15,9 +25,6 @@ TRAINABLE: dict[str, frozenset[str]] = {
     "language": frozenset({"adapters", "vocabularies"}),
     "all-but-adapters": frozenset({"embeddings", "vocabularies", "encoder", "lm head", "task head"}),
 }
-
-# The language that a weight belongs to.
-_LANGUAGE_OF = re.compile(r"\.(?:adapter_modules|language_embeddings|language_bias)\.([^.]+)")
 
 
 @dataclass(frozen=True)
@@ -32,22 +39,22 @@ class ParameterGroup:
 
 def parameter_group(name: str) -> str:
     """The group that a parameter belongs to, by its name."""
-    if ".adapter_modules." in name:
+    if ADAPTER in name:
         return "adapters"
-    if ".adapter_layer_norm." in name:
+    if ADAPTER_NORM in name:
         return "adapter norm"
-    if ".language_bias." in name or "embeddings.language_embeddings." in name:
+    if ".language_bias." in name or OWN_WORDS in name:
         return "vocabularies"
-    if name.startswith(("embeddings.", "roberta.embeddings.")):
+    if bare(name).startswith("embeddings."):
         return "embeddings"
-    if name.startswith("lm_head."):
+    if name.startswith(LM_HEAD):
         return "lm head"
-    if name.startswith(("classifier.", "qa_outputs.", "pooler.", "roberta.pooler.")):
+    if name.startswith(TASK_HEADS) or bare(name).startswith(POOLER):
         return "task head"
     return "encoder"
 
 
 def language_of(name: str) -> str | None:
     """The language that a parameter belongs to, if it belongs to one."""
-    found = _LANGUAGE_OF.search(name)
+    found = LANGUAGE_IN_MODULE.search(name)
     return None if found is None else found[1]

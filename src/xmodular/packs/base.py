@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from xmodular.errors import InputError
+from xmodular.weight_names import PACK_WORDS
 
 # The precisions of packs and fingerprints, the widest first.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -119,7 +120,7 @@ class Base:
         if words.shape[0] < self.rows:
             message = f"the pack's base has {self.rows} word embeddings, the model only {words.shape[0]}"
         else:
-            message = _difference("word embeddings", self.words, {_WORDS: words[: self.rows]})
+            message = _difference("word embeddings", self.words, {PACK_WORDS: words[: self.rows]})
         if message:
             found.append(Misfit("words", message, True))
         if self.tokenizer and tokenizer and self.tokenizer != tokenizer:
@@ -127,12 +128,9 @@ class Base:
         return found
 
 
-_WORDS = "word_embeddings.weight"
-
-
 def word_fingerprints(words: Tensor) -> dict[str, str]:
     """The fingerprints of a table of word embeddings, *shape: (rows, hidden)*."""
-    return fingerprints({_WORDS: words})
+    return fingerprints({PACK_WORDS: words})
 
 
 def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from xmodular.errors import PackError
+from xmodular.errors import PackError, listed
 from xmodular.files import is_missing_folder
 from xmodular.hub import on_hub, refusal
 from xmodular.packs import manifest
@@ -109,8 +109,7 @@ def _fetch(repository: str, revision: str | None, token: str | None) -> Path:
             if _size(sizes.get(name)) != record.size
         ]
         if wrong:
-            listed = "\n".join(f"  - {problem}" for problem in wrong)
-            raise PackError(f"The language pack {repository} is damaged, and not downloaded:\n{listed}")
+            raise PackError(f"The language pack {repository} is damaged, and not downloaded:{listed(wrong)}")
         folder = huggingface_hub.snapshot_download(
             repository, revision=info.sha, token=token, allow_patterns=[MANIFEST, *pack.files]
         )

@@ -12,9 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from xmodular.errors import PackError
+from xmodular.errors import PackError, listed
 from xmodular.languages import code_problem
 from xmodular.packs.base import DTYPES, Base
+from xmodular.weight_names import PACK_BIAS, PACK_WORDS, in_pack
 
 FORMAT = "xmodular-language-pack"
 VERSION = 1
@@ -79,7 +80,7 @@ def read(path: Path) -> dict[str, Any]:
     if not found and content["checksum"] != seal:
         found.append("its checksum does not fit: the file is damaged, or was edited by hand")
     if found:
-        raise PackError(f"{path} is not valid:\n" + "\n".join(f"  - {problem}" for problem in found[:40]))
+        raise PackError(f"{path} is not valid:{listed(found[:40])}")
     return content
 
 
@@ -96,13 +97,13 @@ def tensor_shapes(content: dict[str, Any]) -> dict[str, dict[str, tuple[int, ...
     implied: dict[str, dict[str, tuple[int, ...]]] = {ADAPTER: {}}
     for layer in range(shape["num_hidden_layers"]):
         implied[ADAPTER] |= {
-            f"layer.{layer}.dense1.weight": (bottleneck, hidden),
-            f"layer.{layer}.dense1.bias": (bottleneck,),
-            f"layer.{layer}.dense2.weight": (hidden, bottleneck),
-            f"layer.{layer}.dense2.bias": (hidden,),
+            in_pack(layer, "dense1.weight"): (bottleneck, hidden),
+            in_pack(layer, "dense1.bias"): (bottleneck,),
+            in_pack(layer, "dense2.weight"): (hidden, bottleneck),
+            in_pack(layer, "dense2.bias"): (hidden,),
         }
     if (rows := content["vocabulary"]) is not None:
-        implied[EMBEDDINGS] = {"word_embeddings.weight": (rows, hidden), "lm_head.bias": (rows,)}
+        implied[EMBEDDINGS] = {PACK_WORDS: (rows, hidden), PACK_BIAS: (rows,)}
     return implied
 
 

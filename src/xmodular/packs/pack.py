@@ -14,11 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors_torch
 from torch import Tensor
 
-from xmodular.errors import PackError
+from xmodular.errors import PackError, listed
 from xmodular.files import sha256_of
-from xmodular.packs import manifest, tokenizer
+from xmodular.packs import manifest
 from xmodular.packs.base import DTYPES, Base, Misfit
 from xmodular.packs.manifest import ADAPTER, EMBEDDINGS, MANIFEST, TOKENIZER
+from xmodular.tokenizer_rules import problem
+from xmodular.weight_names import PACK_BIAS
 
 _CODES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # as safetensors calls them
 _MAX_HEADER = 1 << 22
@@ -81,7 +83,7 @@ class Pack:
         """
         found = [problem for name in self.files for problem in self._problems(name)]
         if found:
-            raise PackError(f"The language pack {self.folder} is damaged:\n" + "\n".join(f"  - {p}" for p in found))
+            raise PackError(f"The language pack {self.folder} is damaged:{listed(found)}")
 
     def adapter(self) -> dict[str, Tensor]:
         """The adapter's weights: `layer.{N}.dense1.weight`, *(bottleneck, hidden)*, and so on, in `dtype`.
@@ -193,7 +195,7 @@ class Pack:
         shapes = self._implied(name)
         for key, shape in shapes.items():
             if key not in found:
-                if key != "lm_head.bias":
+                if key != PACK_BIAS:
                     yield f"{name} lacks {key}"
             elif found[key] != (_CODES[self.dtype], list(shape)):
                 dtype, there = found[key]
@@ -208,7 +210,7 @@ class Pack:
         except UnicodeDecodeError as error:
             yield f"{path.name} is not UTF-8: {error.reason}"
             return
-        if wrong := tokenizer.problem(text, self.vocabulary or 0):
+        if wrong := problem(text, self.vocabulary or 0):
             yield f"{path.name} is refused: {wrong}"
 
     def _content(self, name: str) -> bytes:
@@ -233,7 +235,7 @@ class Pack:
             raise PackError(f"{self.folder / name} is no safetensors file: {error!s:.200}.") from None
         found = {key: (_code(tensor.dtype), list(tensor.shape)) for key, tensor in tensors.items()}
         if wrong := list(self._header_problems(name, found)):
-            raise PackError(f"The language pack {self.folder} is damaged:\n" + "\n".join(f"  - {p}" for p in wrong))
+            raise PackError(f"The language pack {self.folder} is damaged:{listed(wrong)}")
         return {key: tensors[key] for key in self._implied(name) if key in tensors}
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from xmodular.errors import PackError
+from xmodular.errors import PackError, listed
 from xmodular.files import folder_beside, let_read, sha256_of
 from xmodular.languages import names_of
 from xmodular.options import PRECISIONS
@@ -24,6 +24,7 @@ from xmodular.packs.base import DTYPES, Base
 from xmodular.packs.card import card
 from xmodular.packs.manifest import ADAPTER, CARD, EMBEDDINGS, FILES, MANIFEST, TOKENIZER
 from xmodular.packs.pack import Pack, of_manifest
+from xmodular.weight_names import PACK_BIAS, PACK_WORDS
 
 
 def write_pack(
@@ -73,9 +74,9 @@ def write_pack(
     dtype = _dtype(tensors, precision)
     rows = None
     if embeddings is not None:
-        table = embeddings.get("word_embeddings.weight")
+        table = embeddings.get(PACK_WORDS)
         if table is None:
-            raise PackError("embeddings lack 'word_embeddings.weight'.")
+            raise PackError(f"embeddings lack {PACK_WORDS!r}.")
         rows = table.shape[0]
     content: dict[str, Any] = {
         "format": manifest.FORMAT,
@@ -97,7 +98,7 @@ def write_pack(
     if not found:
         found = list(_tensor_problems(tensors, manifest.tensor_shapes(content)))
     if found:
-        raise PackError("The language pack cannot be written:\n" + "\n".join(f"  - {problem}" for problem in found))
+        raise PackError(f"The language pack cannot be written:{listed(found)}")
     stored = {name: _cast(part, dtype) for name, part in tensors.items()}
     with folder_beside(target, check) as beside:
         for name, part in stored.items():
@@ -151,7 +152,7 @@ def _tensor_problems(
         part = tensors[name]
         for key, shape in shapes.items():
             if key not in part:
-                if key != "lm_head.bias":
+                if key != PACK_BIAS:
                     yield f"{key} is missing"
             elif tuple(part[key].shape) != shape:
                 yield f"{key} has shape {tuple(part[key].shape)}; the base's shape asks for {shape}"

@@ -14,8 +14,8 @@ from xmodular.errors import DataError, PackError, speaking
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PackListOptions, PackVerifyOptions, build
 from xmodular.packs import Misfit, Pack, read_pack
+from xmodular.saved_models import given_model, load_saved
 from xmodular.sharing.models import tokenizer_hash
-from xmodular.tasks import given_model, load_saved
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,10 +14,12 @@ from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import folder_beside, write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PackInstallOptions, PackRemoveOptions
-from xmodular.outputs import check_apart, check_model_folder, held, is_weights, own_tokenizers
+from xmodular.outputs import check_apart, check_model_folder, held, is_weights, own_tokenizers, table_in
+from xmodular.saved_models import home_of, set_home
 from xmodular.sharing.replacing import replaced_in
 from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of, save_tokenizer
 
+_TOKENIZER = "tokenizer_config.json"
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
 # Larger files beside a model are none of those that describe it.
 _SMALL = 64 << 20
@@ -27,8 +28,8 @@ _ONE_FILE = 1 << 62
 
 def tokenizer_hash(model: XmodPreTrainedModel) -> str | None:
     """The hash of the tokenizer that lies with a model; None, and a word about it, if there is none."""
-    where = model.config._name_or_path
-    if not where:
+    where = home_of(model)
+    if where is None:
         return None
     try:
         return fingerprint(load_tokenizer(where))
@@ -51,7 +52,14 @@ def target_of(
     Raises:
         ConfigurationError: it is taken, or holds a source, or is unknown.
     """
-    target = _target(options.model, options.output_dir, given)
+    target = options.output_dir
+    if target is None and given is None:
+        target = Path(options.model)
+        if not target.exists():
+            raise ConfigurationError(
+                f"There is no folder {options.model}. If it is a model on the Hub, --output-dir says where the changed "
+                "model goes."
+            )
     with nullcontext() if target is None else held(target):
         if target is not None and not in_place(options.model, target):
             _check_target(options, target, *sources)
@@ -62,19 +70,6 @@ def target_of(
 
 def _check_target(options: PackInstallOptions | PackRemoveOptions, target: Path, *sources: object) -> None:
     check_model_folder(target, overwrite=options.overwrite, sources=[options.model, *sources])
-
-
-def _target(source: str, output_dir: Path | None, given: XmodPreTrainedModel | None) -> Path | None:
-    if output_dir is None:
-        if given is not None:
-            return None
-        if not Path(source).exists():
-            raise ConfigurationError(
-                f"There is no folder {source}. If it is a model on the Hub, --output-dir says where the changed model "
-                "goes."
-            )
-        return Path(source)
-    return output_dir
 
 
 def in_place(source: str, target: Path) -> bool:
@@ -103,7 +98,7 @@ def save_changed(
                 model.save_pretrained(beside, max_shard_size=_ONE_FILE)
                 _bring_along(source, beside, model.config)
                 _tell_length(beside, beside, model.config)
-    model.config._name_or_path = str(target)  # where its tokenizer is found
+    set_home(model, target)
 
 
 def _bring_along(source: str, target: Path, config: XmodConfig) -> None:
@@ -127,11 +122,6 @@ def _tell_length(folder: Path, target: Path, config: XmodConfig) -> None:
 
     Tokenizers that were saved without a length allow any.
     """
-    name = "tokenizer_config.json"
-    try:
-        content = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return  # there is none, or none that can be read: it stays as it is
-    positions = positions_of(config)
-    if isinstance(content, dict) and not 0 < (content.get("model_max_length") or 0) <= positions:
-        write_json(target / name, {**content, "model_max_length": positions})
+    content, positions = table_in(folder / _TOKENIZER), positions_of(config)
+    if content and not 0 < (content.get("model_max_length") or 0) <= positions:  # else it stays as it is
+        write_json(target / _TOKENIZER, {**content, "model_max_length": positions})

@@ -16,8 +16,8 @@ from xmodular.options import PackInstallOptions, PackRemoveOptions, PackSaveOpti
 from xmodular.outputs import check_apart, held
 from xmodular.packs import Pack, check_repository, check_target, push_pack, read_pack
 from xmodular.results import Results
+from xmodular.saved_models import given_model, load_saved
 from xmodular.sharing.models import in_place, save_changed, target_of, tokenizer_hash
-from xmodular.tasks import given_model, load_saved
 
 _PARTS = {
     "shape": "shape",

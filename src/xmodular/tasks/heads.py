@@ -1,18 +1,20 @@
-"""The last layer of a head, a row a label: where a model goes on with other labels, each keeps what is its own."""
+"""The head of a task, new or fitted to other labels: of its last layer, a row a label, each keeps what is its own."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from xmodular.configuration import XmodConfig
+from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console
 from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.saved_models import load_architecture
 from xmodular.tasks.labels import some
 from xmodular.tasks.task import Task
 
@@ -36,6 +38,32 @@ def is_regression(config: XmodConfig) -> bool:
     """Whether a model of this configuration predicts a number."""
     problem = config.problem_type
     return problem == _REGRESSION or (problem is None and config.num_labels == 1)
+
+
+def load_model(source: str | Path, task: Task, labels: Sequence[str]) -> XmodPreTrainedModel:
+    """A model with a head for the task: new where the source has none for it, else fitted to the labels.
+
+    Args:
+        source: model folder or Hub repository.
+        task: decides the head.
+        labels: names of the labels, in the order of a new head; none for a task without. See `fit_head`.
+    """
+    config = read_config(source)
+    goes_on = bool(labels) and (config.architectures or [task.architecture]) == [task.architecture]
+    if not goes_on:
+        # Without labels, what an earlier task left goes too: two is the number that a head has by default.
+        set_names(config, labels or ["LABEL_0", "LABEL_1"])
+        config.problem_type = task.problem_type
+    model, new = load_architecture(
+        task.architecture, source, new_head=True, config=config, ignore_mismatched_sizes=True
+    )
+    if goes_on and new:  # the file has no head after all
+        new_last_layer(model, labels)
+        set_names(model.config, labels)
+        model.config.problem_type = task.problem_type
+    elif goes_on:
+        fit_head(model, task, labels)
+    return model
 
 
 def fit_head(model: XmodPreTrainedModel, task: Task, labels: Sequence[str], *, as_many: bool = False) -> None:

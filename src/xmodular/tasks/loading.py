@@ -66,7 +66,7 @@ def examples(
 
 def columns_of_training(config: XmodConfig, task: Task) -> dict[str, str]:
     """The columns that a model's training data had its fields in, where `--columns` named them."""
-    noted = getattr(config, "task_columns", None)
+    noted = config.task_columns
     named = noted.items() if isinstance(noted, Mapping) else ()
     return {field: name for field, name in named if isinstance(name, str) and field in (*task.fields, *_OF_EVERY_TASK)}
 

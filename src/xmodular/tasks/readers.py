@@ -136,7 +136,7 @@ class Readers:
         self.unsure = 0
         default = default or model.config.default_language
         if default is None and identify:
-            default = getattr(model.config, "task_language", None)
+            default = model.config.task_language
             if default not in self._codes:
                 raise ConfigurationError(
                     "Some texts tell no language (numbers, one word): --default-language says which adapter reads "

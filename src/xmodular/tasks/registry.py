@@ -9,6 +9,7 @@ from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
+from xmodular.tasks.heads import names_in
 from xmodular.tasks.qa import QA
 from xmodular.tasks.regress import REGRESS
 from xmodular.tasks.tag import TAG
@@ -45,5 +46,11 @@ def task_for(config: XmodConfig, architecture: str) -> Task | None:
     fitting = [
         task for task in TASKS.values() if task.architecture == architecture and task.problem_type in (None, problem)
     ]
-    said = getattr(config, "finetuning_task", None)
-    return next((task for task in fitting if task.name == said), fitting[0] if fitting else None)
+    said = (task for task in fitting if task.name == config.finetuning_task)
+    return next(said, fitting[0] if fitting else None)
+
+
+def read_labels(model: XmodPreTrainedModel) -> list[str]:
+    """The names of a model's labels, in the order of their ids; none for answers in texts and for choices."""
+    task = task_of(model)
+    return [] if task is not None and not task.has_labels else names_in(model.config)

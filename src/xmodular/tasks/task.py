@@ -11,9 +11,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import ConfigurationError, DataError
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.saved_models import longest
 from xmodular.tasks.breakdown import Breakdown
 
 _SHORTEST = 6  # <s> A </s></s> B </s>
+_LENGTH = 512  # tokens, where nothing says how a model was fine-tuned
 
 # What a model says about one row, as named values that JSON can hold: {"label": "sports", "score": 0.93}.
 Prediction = Mapping[str, Any]
@@ -54,6 +57,25 @@ class Room:
             raise ConfigurationError(f"max_length is {self.max_length}: a sequence has {_SHORTEST} tokens at least.")
         if self.stride < 0:
             raise ConfigurationError(f"stride is {self.stride}: windows share 0 tokens at least.")
+
+
+def room_of(model: XmodPreTrainedModel, max_length: int | None = None, stride: int | None = None) -> Room:
+    """How much a model reads at once: as asked, else as it was fine-tuned, so that what is served is what was scored.
+
+    Args:
+        model: its configuration says how it was fine-tuned.
+        max_length: tokens a sequence, 512 where nothing is known; no model reads more than it has positions for.
+        stride: tokens that neighbouring windows share, a quarter of the length where nothing is known.
+    """
+    if stride is None:
+        stride = _noted(model.config.task_stride, 0)
+    length = longest(model, max_length or _noted(model.config.task_max_length, 1) or _LENGTH)
+    return Room(length, length // 4 if stride is None else stride)
+
+
+def _noted(value: object, least: int) -> int | None:
+    """A number that fine-tuning left in the configuration; None if there is none, or it cannot be one."""
+    return value if isinstance(value, int) and value >= least else None
 
 
 @dataclass(frozen=True)

@@ -236,9 +236,9 @@ def _note_down(
     config = model.config
     config.task_language, config.finetuning_task = language, task.name
     config.task_max_length, config.task_stride = options.max_length, options.stride
-    if options.columns or hasattr(config, "task_columns"):
+    if options.columns or config.task_columns is not None:
         config.task_columns = dict(options.columns or {})
-    before = getattr(config, "task_data", None) or {}
+    before = config.task_data or {}
     config.task_data = {
         use: list(dict.fromkeys([*before.get(use, ()), *(() if part is None else part.contents)]))
         for use, part in (("train", rows), ("dev", dev))

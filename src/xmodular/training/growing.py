@@ -12,8 +12,9 @@ from xmodular.certificate import diff
 from xmodular.console import console
 from xmodular.errors import ConfigurationError, DataError, TrainingError
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.modeling.languages import check_new_code, donor_weights, make_neutral
+from xmodular.modeling.language_changes import check_new_code, donor_weights, make_neutral
 from xmodular.options import ExtendOptions
+from xmodular.saved_models import home_of
 from xmodular.tasks import tokenizer_of
 from xmodular.training.bases import say_fields
 from xmodular.training.checkpoints import saving
@@ -68,7 +69,7 @@ def shared_tokenizer(model: XmodPreTrainedModel) -> PreTrainedTokenizerFast:
     Raises:
         DataError: there is none, or it has more pieces than the model has embeddings.
     """
-    where = model.config._name_or_path
+    where = home_of(model)
     if not where or not is_with_tokenizer(where):
         raise DataError(
             f"There is no tokenizer with the model{f' in {where}' if where else ', which comes from no folder'}: save "

@@ -17,6 +17,7 @@ from xmodular.files import write_json, written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
 from xmodular.options import TrainingOptions, as_record
 from xmodular.outputs import is_of_run, is_run, is_weights, own_tokenizers
+from xmodular.saved_models import set_home
 from xmodular.training.checkpoints import intact_checkpoint, remove_checkpoints
 from xmodular.vocabulary import save_tokenizer
 
@@ -299,7 +300,7 @@ def save_run(run: Run, options: TrainingOptions, *, more: Callable[[], None] = l
     with written_beside(run.output_dir, gone=gone) as folder, quiet_transformers():
         run.model.save_pretrained(folder)
         save_tokenizer(run.tokenizer, folder, run.model.config)
-    run.model.config._name_or_path = str(run.output_dir)  # where its tokenizer is found
+    set_home(run.model, run.output_dir)
     write_json(run.output_dir / "metrics.json", run.metrics)
     more()
     write_json(run.output_dir / "options.json", as_record(options))

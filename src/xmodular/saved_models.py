@@ -1,10 +1,9 @@
-"""Find the model that a verb is asked for, and its tokenizer."""
+"""The model that a verb is asked for, as an object or where it is saved, and its tokenizer."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -21,13 +20,9 @@ from xmodular.hub import hub_source
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.loaded import check_loaded
 from xmodular.options import PRECISIONS, WeightPrecision
-from xmodular.tasks.heads import fit_head, names_in, new_last_layer, set_names
-from xmodular.tasks.registry import task_of
-from xmodular.tasks.task import Room, Task
-from xmodular.vocabulary import from_json, is_with_tokenizer, load_tokenizer, suited
+from xmodular.vocabulary import from_json, is_with_tokenizer, load_tokenizer, positions_of, suited
+from xmodular.weight_names import POSITION_IDS
 from xmodular.weights import open_weights
-
-_LENGTH = 512  # tokens, where nothing says how a model was fine-tuned
 
 
 def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
@@ -37,7 +32,7 @@ def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrained
         InputError: it is neither that nor the name of one.
     """
     if isinstance(model, XmodPreTrainedModel):
-        return model, str(model.config._name_or_path or "model object")
+        return model, home_of(model) or "model object"
     if isinstance(model, (str, Path)):
         return None, str(model)
     kind = type(model).__name__
@@ -50,6 +45,16 @@ def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrained
     raise InputError(f"A model is an X-MOD model, a folder or a name on the Hub; this is a {kind}.")
 
 
+def home_of(model: XmodPreTrainedModel) -> str | None:
+    """Where a model was loaded from, or saved to last, and where its tokenizer is found; None if it is nowhere."""
+    return str(model.config.name_or_path or "") or None
+
+
+def set_home(model: XmodPreTrainedModel, source: str | Path) -> None:
+    """Note where a model and its tokenizer lie."""
+    model.config.name_or_path = str(source)
+
+
 def hash_of(model: XmodPreTrainedModel) -> str:
     """The SHA-256 of a model object's weights: a run goes on only with those that it began with."""
     digest = hashlib.sha256()
@@ -57,36 +62,6 @@ def hash_of(model: XmodPreTrainedModel) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def load_model(source: str | Path, task: Task, labels: Sequence[str]) -> XmodPreTrainedModel:
-    """A model with a head for the task: new where the source has none for it, else fitted to the labels.
-
-    Args:
-        source: model folder or Hub repository.
-        task: decides the head.
-        labels: names of the labels, in the order of a new head; none for a task without. See `fit_head`.
-    """
-    config = read_config(source)
-    goes_on = bool(labels) and (config.architectures or [task.architecture]) == [task.architecture]
-    if not goes_on:
-        # Without labels, what an earlier task left goes too: two is the number that a head has by default.
-        set_names(config, labels or ["LABEL_0", "LABEL_1"])
-        config.problem_type = task.problem_type
-    model, new = _load(task.architecture, source, new_head=True, config=config, ignore_mismatched_sizes=True)
-    if goes_on and new:  # the file has no head after all
-        new_last_layer(model, labels)
-        set_names(model.config, labels)
-        model.config.problem_type = task.problem_type
-    elif goes_on:
-        fit_head(model, task, labels)
-    return model
-
-
-def read_labels(model: XmodPreTrainedModel) -> list[str]:
-    """The names of a model's labels, in the order of their ids; none for answers in texts and for choices."""
-    task = task_of(model)
-    return [] if task is not None and not task.has_labels else names_in(model.config)
 
 
 def load_saved(source: str | Path, precision: WeightPrecision = "keep", **fields: Any) -> XmodPreTrainedModel:
@@ -106,7 +81,50 @@ def load_saved(source: str | Path, precision: WeightPrecision = "keep", **fields
         raise ConfigurationError(f"{source} names no X-MOD model class in its config.json; it has {names}.")
     if precision != "keep":
         fields["dtype"] = PRECISIONS[precision]
-    return _load(names[0], source, **fields)[0]
+    return load_architecture(names[0], source, **fields)[0]
+
+
+def load_architecture(
+    architecture: str, source: str | Path, *, new_head: bool = False, **more: Any
+) -> tuple[XmodPreTrainedModel, bool]:
+    """A model of a class, and whether weights of its head are new.
+
+    Args:
+        architecture: the name of the class.
+        source: model folder or Hub repository.
+        new_head: whether weights of its head may be new; all others must be in the files.
+        more: as for transformers' `PreTrainedModel.from_pretrained`.
+
+    Raises:
+        ConfigurationError: weights are missing, or of other shapes than the configuration asks for.
+        DataError: the files cannot be loaded.
+    """
+    if Path(source).is_dir():
+        with open_weights(source) as weights:
+            wrong = [name for name in weights.names if not weights.dtype(name).is_floating_point]
+        if wrong := [name for name in wrong if not name.endswith(POSITION_IDS)]:
+            raise DataError(f"The model at {source} has weights that are no floats, among them {wrong[0]}.")
+    name, where = hub_source(source)
+    try:
+        with quiet_transformers():
+            model, report = getattr(xmodular.modeling, architecture).from_pretrained(
+                name, output_loading_info=True, **where, **more
+            )
+        set_home(model, source)
+    except XmodularError:
+        raise
+    except (
+        SafetensorError,
+        UnpicklingError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise DataError(f"The model at {source} cannot be loaded: {in_one_line(error)}") from error
+    return model, check_loaded(source, model, report, new_head=new_head)
 
 
 def to_run(model: XmodPreTrainedModel | str | Path, precision: WeightPrecision = "keep") -> XmodPreTrainedModel:
@@ -147,7 +165,7 @@ def tokenizer_of(
         if own is None:
             raise DataError(f"{language} has a vocabulary of its own, but tokenizer.{language}.json is not there.")
         return suited(from_json(own, model.config.vocabularies[language]), model.config)
-    where = source or model.config._name_or_path
+    where = source or home_of(model)
     if not where:
         raise DataError("This model comes from no folder, so its tokenizer is unknown: say where with `tokenizer`.")
     if source is None and not is_with_tokenizer(where):
@@ -166,56 +184,4 @@ def tokenizer_of(
 
 def longest(model: XmodPreTrainedModel, asked: int) -> int:
     """The most tokens a row may have: what is asked for, or what the model has positions for."""
-    return min(asked, model.config.max_position_embeddings - model.config.pad_token_id - 1)
-
-
-def room_of(model: XmodPreTrainedModel, max_length: int | None = None, stride: int | None = None) -> Room:
-    """How much a model reads at once: as asked, else as it was fine-tuned, so that what is served is what was scored.
-
-    Args:
-        model: its configuration says how it was fine-tuned.
-        max_length: tokens a sequence, 512 where nothing is known; no model reads more than it has positions for.
-        stride: tokens that neighbouring windows share, a quarter of the length where nothing is known.
-    """
-    if stride is None:
-        stride = _trained(model, "task_stride", 0)
-    length = longest(model, max_length or _trained(model, "task_max_length", 1) or _LENGTH)
-    return Room(length, length // 4 if stride is None else stride)
-
-
-def _trained(model: XmodPreTrainedModel, name: str, least: int) -> int | None:
-    """A number that fine-tuning left in the configuration; None if there is none."""
-    value = getattr(model.config, name, None)
-    return value if isinstance(value, int) and value >= least else None
-
-
-def _load(
-    architecture: str, source: str | Path, *, new_head: bool = False, **more: Any
-) -> tuple[XmodPreTrainedModel, bool]:
-    """The model, and whether weights of its head are new, which they may be; all others must be in the files."""
-    if Path(source).is_dir():
-        with open_weights(source) as weights:
-            wrong = [name for name in weights.names if not weights.dtype(name).is_floating_point]
-        if wrong := [name for name in wrong if not name.endswith("position_ids")]:
-            raise DataError(f"The model at {source} has weights that are no floats, among them {wrong[0]}.")
-    name, where = hub_source(source)
-    try:
-        with quiet_transformers():
-            model, report = getattr(xmodular.modeling, architecture).from_pretrained(
-                name, output_loading_info=True, **where, **more
-            )
-        model.config._name_or_path = str(source)  # where its tokenizer is found
-    except XmodularError:
-        raise
-    except (
-        SafetensorError,
-        UnpicklingError,
-        OSError,
-        RuntimeError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        raise DataError(f"The model at {source} cannot be loaded: {in_one_line(error)}") from error
-    return model, check_loaded(source, model, report, new_head=new_head)
+    return min(asked, positions_of(model.config))

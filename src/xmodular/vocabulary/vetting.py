@@ -13,7 +13,8 @@ from transformers.utils import cached_file
 
 from xmodular.errors import DataError
 from xmodular.hub import hub_source
-from xmodular.packs.tokenizer import rules_problem
+from xmodular.outputs import table_in
+from xmodular.tokenizer_rules import rules_problem
 
 # Of tokenizer_config.json: for a number, since classes add so many tokens (T5's 100); and for tokens in a list.
 _MOST_ASKED, _MOST_TOKENS = 2**16, 2**13
@@ -36,7 +37,9 @@ def checked(source: str | Path) -> PretrainedConfig:
             found[name] = cached_file(repository, name, **quietly, **where)
     if rules := found.get("tokenizer.json"):
         check_rules(Path(rules))
-    said, kind = (_table(found.get(name)) for name in ("tokenizer_config.json", "config.json"))
+    # Where there is none, or it is damaged, the loading says so.
+    files = (found.get(name) for name in ("tokenizer_config.json", "config.json"))
+    said, kind = (table_in(Path(path)) if path else {} for path in files)
     asked = said.get("tokenizer_class") or kind.get("tokenizer_class")
     known = tokenizer_class_from_name(asked) if isinstance(asked, str) else None
     if said.get("auto_map") and known is None:
@@ -75,15 +78,6 @@ def check_rules(path: Path) -> None:
         raise DataError(f"{path} cannot be read: {error!s:.200}.") from error
     if wrong := rules_problem(content):
         raise DataError(f"{path} is refused: {wrong}.")
-
-
-def _table(path: str | None) -> dict[str, Any]:
-    """The table in a JSON file; empty where there is none, or it is damaged: the loading says so."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _is_fast(tokenizer_class: Any) -> bool:

@@ -1,0 +1,7 @@
+"""The configuration of an X-MOD model: its fields, what cannot be, where it is stored."""
+
+from xmodular.configuration.config_problems import MOST_LABELS
+from xmodular.configuration.stored_config import check_kind, config_content, numbers_in, read_config
+from xmodular.configuration.xmod_config import XmodConfig
+
+__all__ = ["MOST_LABELS", "XmodConfig", "check_kind", "config_content", "numbers_in", "read_config"]
