@@ -5,19 +5,18 @@ from __future__ import annotations
 import base64
 import csv
 import datetime
-import gzip
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xmodular.rows import format_of
+from xmodular.rows.opening import packed
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet", "conll")
 _WHOLE = 2.0**53  # up to here, all whole numbers are floats
@@ -75,7 +74,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_as(parts: Sequence[Path], target: Path, name: str, none: Mapping[str, Any]) -> None:
-    """Put files of JSON lines together into one file, in the format of a name's suffix; packed if that is ``.gz``.
+    """Put files of JSON lines together into one file, in the format of a name's suffix; packed if its end says so.
 
     Columns are those of all rows, in the order in which they first appear; a row without one has it empty.
 
@@ -89,7 +88,7 @@ def write_as(parts: Sequence[Path], target: Path, name: str, none: Mapping[str, 
     if format == "parquet":
         write_parquet(parts, [target], none)
         return
-    with _packed(target, name) as out:
+    with packed(target, name) as out:
         if format == "jsonl":
             for part in parts:
                 with open(part, "rb") as file:
@@ -114,19 +113,9 @@ def write_conll(
         parts, target, name: as for `write_as`.
         tagged: the words of a row, each with its tag.
     """
-    with _packed(target, name) as out:
+    with packed(target, name) as out:
         for row in _rows(parts):
             out.write("".join(f"{word}\t{tag}\n" for word, tag in tagged(row)).encode() + b"\n")
-
-
-@contextmanager
-def _packed(target: Path, name: str) -> Iterator[IO[bytes]]:
-    with open(target, "wb") as file:
-        if not name.lower().endswith(".gz"):
-            yield file
-            return
-        with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
-            yield packed  # type: ignore[misc]
 
 
 def _rows(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:

@@ -32,7 +32,7 @@ from xmodular.prediction.parts import (
 )
 from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.work import Work
-from xmodular.rows import InMemory, format_of, parquet_files, parquet_schema, parquet_tables
+from xmodular.rows import InMemory, format_of, is_file, parquet_files, parquet_schema, parquet_tables
 from xmodular.tasks import given_model, hash_of
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
@@ -74,8 +74,8 @@ def predict(
         input: a file of rows, a .txt file with a text a line, a folder of Parquet files, "-" for JSON lines on standard
             input, or "hub:<data set>:<configuration>:<split>"; or the rows themselves, as for `finetune`. None where
             the option `text` has the one text to read.
-        output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz), or .parquet; "-" for JSON lines on standard
-            output; with `shard_rows` a folder, of Parquet files where the input is Parquet.
+        output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz or .zst), or .parquet; "-" for JSON lines on
+            standard output; with `shard_rows` a folder, of Parquet files where the input is Parquet.
         options: the other fields of `PredictOptions`.
 
     Returns:
@@ -110,8 +110,8 @@ def _predicted(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pr
         if not isinstance(options.input, InMemory):
             _check_apart(Path(options.input).resolve(), output.resolve())
         _check_output(options, output, whole)
-    is_file = options.input != "-" and not options.input.startswith("hub:") and not isinstance(options.input, InMemory)
-    if is_file and not Path(options.input).exists():
+    is_named = options.input != "-" and not options.input.startswith("hub:") and not isinstance(options.input, InMemory)
+    if is_named and not (Path(options.input).exists() or is_file(options.input)):
         raise DataError(f"There is no input {options.input}.")
     predictor = Predictor(
         given if given is not None else options.model,
@@ -185,8 +185,8 @@ def _check_output(options: PredictOptions, output: Path, whole: bool) -> None:
     if options.shard_rows is None and format_of(output) not in FORMATS:
         suffixes = ", ".join(f".{format}" for format in FORMATS)
         raise ConfigurationError(
-            f"--output {options.output} is none of {suffixes}, of which all but .parquet may have .gz behind them; "
-            "'-' is standard output, and with --shard-rows it is a folder."
+            f"--output {options.output} is none of {suffixes}, of which all but .parquet may have .gz or .zst behind "
+            "them; '-' is standard output, and with --shard-rows it is a folder."
         )
     if not whole or not output.exists() or (read_journal(_beside(output)) or {}).get("complete"):
         return

@@ -39,6 +39,7 @@ from xmodular.options import ExtendOptions, build
 from xmodular.outputs import check_apart, held, is_of_run
 from xmodular.packs import check_target
 from xmodular.pieces import start_rows
+from xmodular.rows import is_file
 from xmodular.tasks import given_model, load_saved, tokenizer_of
 from xmodular.training import contents
 from xmodular.training.aligning import Aligned, align, batches_of, compared, encoded, print_nearness
@@ -305,7 +306,7 @@ def _found(place: Path, language: str) -> tuple[Path, ...]:
     Raises:
         DataError: there is none, or it is of no kind that can be read.
     """
-    if not place.is_file():
+    if not is_file(place):
         found = find_text(place)
         return found[resolve(language, found)]
     if not is_text(place):
