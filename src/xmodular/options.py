@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -549,8 +548,6 @@ class PredictOptions:
             _check_at_least(name, getattr(self, name), 1)
         if self.shard_rows is not None:
             _check_at_least("shard_rows", self.shard_rows, 1)
-            if self.output == "-" or re.search(r"\.(jsonl|csv|tsv|parquet|conll)(\.gz)?$", self.output, re.IGNORECASE):
-                raise ConfigurationError(f"--output is a folder with --shard-rows; not {self.output!r}.")
         _check_at_least("max_length", self.max_length, 8)
         _check_at_least("stride", self.stride, 0)
 

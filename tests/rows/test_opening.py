@@ -14,9 +14,9 @@ from pyarrow import parquet
 from tests.rows.support import values
 from xmodular.data import TextFiles, find_text
 from xmodular.errors import DataError
-from xmodular.prediction.lines import line_of, write_as
 from xmodular.rows import BadRows, format_of, read_rows
 from xmodular.rows.opening import address, files_in, kind_of
+from xmodular.rows.writers import line_of, write_as
 
 ROWS = [{"text": "Grüße"}, {"text": "日本"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()

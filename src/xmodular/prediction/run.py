@@ -19,7 +19,6 @@ from xmodular.files import put, write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PredictOptions, as_record, build
 from xmodular.outputs import check_apart, held
-from xmodular.prediction.lines import FORMATS, bad_lines, read_lines, write_as, write_conll, write_parquet
 from xmodular.prediction.parts import (
     JOURNAL,
     Parts,
@@ -33,6 +32,7 @@ from xmodular.prediction.parts import (
 from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.work import Work
 from xmodular.rows import InMemory, format_of, is_file, parquet_files, parquet_schema, parquet_tables
+from xmodular.rows.writers import WRITTEN, bad_lines, read_lines, write_as, write_parquet
 from xmodular.tasks import given_model, hash_of
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
@@ -103,6 +103,8 @@ def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Pred
 def _predicted(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
     to_stdout = options.output == "-"
     output = Path(options.output)
+    if options.shard_rows is not None and (to_stdout or format_of(output) in WRITTEN):
+        raise ConfigurationError(f"--output is a folder with --shard-rows; not {options.output!r}.")
     # What appears at once, when all is done, has its parts beside it; else the parts themselves are the output.
     whole = options.shard_rows is None or bool(parquet_files(options.input))
     if not to_stdout:
@@ -182,8 +184,8 @@ def _bad_of(output: Path) -> Path:
 
 def _check_output(options: PredictOptions, output: Path, whole: bool) -> None:
     """Refuse an output of no format, or one that would replace something unasked."""
-    if options.shard_rows is None and format_of(output) not in FORMATS:
-        suffixes = ", ".join(f".{format}" for format in FORMATS)
+    if options.shard_rows is None and format_of(output) not in WRITTEN:
+        suffixes = ", ".join(f".{format}" for format in WRITTEN)
         raise ConfigurationError(
             f"--output {options.output} is none of {suffixes}, of which all but .parquet may have .gz or .zst behind "
             "them; '-' is standard output, and with --shard-rows it is a folder."
@@ -266,10 +268,8 @@ def _publish(parts: Parts, options: PredictOptions, work: Work, rows: int, bad_c
         write_json(merged / JOURNAL, {**journal, "complete": True, "rows": rows, "bad": bad_count})
     elif format_of(output) == "parquet":
         _write_parquet(parts, [merged], options, none)
-    elif format_of(output) == "conll":
-        write_conll(parts.rows(), merged, output.name, work.tagged)
     else:
-        write_as(parts.rows(), merged, output.name, none)
+        write_as(parts.rows(), merged, output.name, none, work.tagged)
     sync(merged)
     if parts.bad():
         write_as(parts.bad(), bad, bad_rows.name, {})

@@ -11,9 +11,9 @@ from xmodular.console import console
 from xmodular.errors import DataError
 from xmodular.languages import names_of
 from xmodular.options import PredictOptions
-from xmodular.prediction.lines import is_with_more, line_of, with_more
 from xmodular.prediction.predictor import WINDOW_CHARACTERS, Predictor
 from xmodular.rows import BadRows, Row, columns_in, format_of, kind_of, language_of, read_rows
+from xmodular.rows.writers import is_with_more, line_of, with_more
 from xmodular.tasks import Example, Prediction
 from xmodular.tasks.loading import examples
 
