@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "xmodular"
 
 # Rooms by floor. A room is a module, or a package with all that is in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "languages", "catalogue", "recipes", "console", "files", "outputs", "hub"),
+    ("errors", "languages", "language_conditions", "catalogue", "recipes", "console", "files", "outputs", "hub"),
     ("configuration", "options", "packs", "weights", "beforehand"),
     ("modeling",),
     ("pieces", "vetting", "vocabulary", "identify"),

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from xmodular.results.rows import ADAPTERS, GEOMETRIC, GUESSES, LOWER_IS_BETTER, Comparison, Detail, Row, Score, mean
+from xmodular.language_conditions import CONDITIONS, GUESSES, OWN
+from xmodular.results.rows import GEOMETRIC, LOWER_IS_BETTER, Comparison, Detail, Row, Score, mean
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class Scores:
 
     def own(self, language: str, metric: str | None = None, *, run: str | None = None) -> Score | None:
         """The value with the language's own adapter, or with its relative's where the model lacks the language."""
-        return self.value(language, "right", metric, run=run) or self.value(language, "relative", metric, run=run)
+        found = (self.value(language, adapter, metric, run=run) for adapter in OWN)
+        return next((score for score in found if score), None)
 
     def others(self, *runs: str, metric: str | None = None) -> list[str]:
         """The languages over which some runs, all unless said, are compared: in which all have a value of `own`, and
@@ -198,7 +200,7 @@ class Scores:
         """How a run's languages were read, in the order of columns."""
         name, wanted = self._run(run), metric or self._metric
         found = {row.adapter for row in self.rows if row.run == name and row.metric == wanted}
-        return sorted((a for a in found if guesses or a not in GUESSES), key=ADAPTERS.index)
+        return [name for name in CONDITIONS if name in found and (guesses or name not in GUESSES)]
 
     def _codes(self, run: str | None) -> list[str]:
         """The languages of a run."""
