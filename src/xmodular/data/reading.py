@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -20,8 +19,6 @@ from xmodular.rows.lines import BYTE_ORDER_MARK, UTF_16_MARKS, lines
 from xmodular.rows.opening import address, kind_of, opened, reaching, state_of, stored
 from xmodular.rows.parquet import batches, opened_parquet
 
-# How a text file's name, and a language of a data set, must begin.
-LANGUAGE_CODE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
 _KINDS = ("txt", "jsonl", "parquet")
 _TEXT_TYPES = ("string", "large_string", "binary", "large_binary")
 _BYTES_A_CHARACTER = 4

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from xmodular.data.counts import DROPPED, LineCounts
 from xmodular.data.hub import HubText
-from xmodular.data.reading import LANGUAGE_CODE, digest, is_text, read_file
+from xmodular.data.reading import digest, is_text, read_file
 from xmodular.data.seen import SeenHashes
 from xmodular.errors import DataError
 from xmodular.languages import resolve
 from xmodular.rows.opening import address, files_in
+from xmodular.rows.row import LANGUAGE_CODE
 
 # Control characters (Unicode's category Cc) but the tab, and the byte order mark. Those that are white space become a
 # space, the others go.

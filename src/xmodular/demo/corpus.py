@@ -24,20 +24,6 @@ from xmodular.files import working_in
 from xmodular.languages import resolve
 from xmodular.outputs import held
 
-__all__ = [
-    "LABELS",
-    "LANGUAGES",
-    "SPLITS",
-    "TOPICS",
-    "Pair",
-    "Question",
-    "Sentence",
-    "pairs",
-    "questions",
-    "sentences",
-    "write_corpus",
-]
-
 SOURCE = "en_XX"  # the language of train and dev files
 _TEXT_DEV = 400  # lines
 _Drawn = TypeVar("_Drawn")

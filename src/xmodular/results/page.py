@@ -37,6 +37,7 @@ from xmodular.results.tables import (
     grid,
     interval,
     long,
+    matrix_lines,
     means_over,
     named,
     not_parallel,
@@ -255,7 +256,7 @@ def _matrix(matrix: Matrix) -> str:
         [(code, _name(code)) for code in matrix.languages],
         [(code, _name(code)) for code in matrix.sources],
         [[share(value) for value in line] for line in matrix.values],
-        [["" if value is None else number(value, matrix.metric) for value in line] for line in matrix.values],
+        [line[1:] for line in matrix_lines(matrix)[1]],
         frozenset(
             (row, column)
             for row, source in enumerate(matrix.sources)

@@ -12,7 +12,7 @@ from xmodular.report import COLOURS
 from xmodular.report.pictures import Point, bar_picture, heat_picture
 from xmodular.results.rows import LOWER_IS_BETTER, Score
 from xmodular.results.scores import Matrix, Scores
-from xmodular.results.tables import named, number
+from xmodular.results.tables import matrix_lines, named
 
 
 def draw(scores: Scores, path: Path, metric: str | None = None) -> None:
@@ -43,11 +43,9 @@ def draw(scores: Scores, path: Path, metric: str | None = None) -> None:
 
 def draw_matrix(matrix: Matrix, path: Path) -> None:
     """The matrix of training and test languages."""
-    texts = [["" if value is None else number(value, matrix.metric) for value in line] for line in matrix.values]
-    heat_picture(
-        path, named(matrix.metric), matrix.sources, matrix.languages, matrix.values, texts,
-        axes_names=("trained in", "tested in"),
-    )  # fmt: skip
+    texts = [line[1:] for line in matrix_lines(matrix)[1]]
+    places = matrix.sources, matrix.languages
+    heat_picture(path, named(matrix.metric), *places, matrix.values, texts, axes_names=("trained in", "tested in"))
 
 
 def _points(scores: Sequence[Score | None], metric: str) -> list[Point | None]:

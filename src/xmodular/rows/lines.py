@@ -58,6 +58,19 @@ def without_mark(raw: bytes) -> bytes:
     return raw.removeprefix(BYTE_ORDER_MARK)
 
 
+def decoded(file: Any) -> Iterator[tuple[int, str, str]]:
+    """Number, text without its line end, and what is wrong with it, if anything."""
+    for number, raw in lines(file):
+        if raw is None:
+            yield number, "", TOO_LONG
+            continue
+        try:
+            line = raw.decode("utf-8").rstrip("\r\n")
+            yield number, line, LONE_RETURN if "\r" in line else ""
+        except UnicodeDecodeError as error:
+            yield number, "", not_utf8(error)
+
+
 LONE_RETURN = "a carriage return stands alone in it; lines end in \\n or \\r\\n"
 TOO_LONG = f"the line is longer than {LONGEST_LINE // 2**20} MiB"
 
