@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -17,10 +18,9 @@ from xmodular.data.counts import LineCounts
 from xmodular.errors import DataError
 from xmodular.rows.lines import BYTE_ORDER_MARK, UTF_16_MARKS, lines
 from xmodular.rows.opening import address, kind_of, opened, reaching, state_of, stored
-from xmodular.rows.parquet import batches, opened_parquet
+from xmodular.rows.parquet import TEXT_TYPES, batches, opened_parquet
 
 _KINDS = ("txt", "jsonl", "parquet")
-_TEXT_TYPES = ("string", "large_string", "binary", "large_binary")
 _BYTES_A_CHARACTER = 4
 _GZIP = b"\x1f\x8b\x08"
 _HEAD = 4096  # bytes that tell what a file is
@@ -119,16 +119,17 @@ def _cut(line: str, most: int) -> list[str]:
 
 def _text(file: IO[bytes], counts: LineCounts, max_line: int) -> Iterator[str | None]:
     most = _BYTES_A_CHARACTER * max_line + 2  # what does not fit is longer than max_line; 2 for the line's end
+    decoder = getincrementaldecoder("utf-8")()  # keeps half a character at the end of a part
     long = False  # within a line that did not fit
-    held, carry = b"", ""  # bytes of half a character, and the last piece, of such a line
+    carry = ""  # the last piece of such a line
     for raw, ended in _buffers(file, most):
-        raw, held = (held + raw, b"") if ended else _whole_characters(held + raw)
         try:
-            line = carry + raw.decode("utf-8")
+            line = raw.decode("utf-8") if ended and not long else carry + decoder.decode(raw, ended)
         except UnicodeDecodeError:
             counts.undecodable += 1
             if carry:
                 yield carry
+            decoder.reset()
             long, carry = not ended, ""
             continue
         pieces = _cut(line.rstrip("\r\n") if ended else line, max_line)
@@ -152,18 +153,6 @@ def _buffers(file: IO[bytes], most: int) -> Iterator[tuple[bytes, bool]]:
         else:
             yield raw, not following
             raw = following
-
-
-def _whole_characters(raw: bytes) -> tuple[bytes, bytes]:
-    """Split off the first bytes of a UTF-8 character whose last ones are missing."""
-    for back in range(1, min(_BYTES_A_CHARACTER, len(raw) + 1)):
-        byte = raw[-back]
-        if byte < 0x80:
-            break
-        if byte >= 0xC0:
-            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return (raw[:-back], raw[-back:]) if back < needed else (raw, b"")
-    return raw, b""
 
 
 def _json_lines(file: IO[bytes], place: str, field: str, counts: LineCounts, max_line: int) -> Iterator[str | None]:
@@ -207,7 +196,7 @@ def _parquet(file: IO[bytes], place: str, field: str, counts: LineCounts, max_li
                 raise DataError(no_field(place, field, schema.names))
             kind = schema.field(field).type
             values = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-            if not any(getattr(pyarrow.types, f"is_{name}")(values) for name in _TEXT_TYPES):
+            if not any(getattr(pyarrow.types, f"is_{name}")(values) for name in TEXT_TYPES):
                 raise DataError(f"{place}: the column {field!r} holds {kind}, not text. Choose one with --text-field.")
             for batch in batches(content, place, [field]):
                 column = batch.column(0)

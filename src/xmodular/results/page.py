@@ -95,12 +95,12 @@ def _summary(scores: Scores) -> str:
 def _card(scores: Scores, metric: str, run: str) -> str:
     source, codes = scores.source_of(run), [c for c in scores.languages() if scores.own(c, metric, run=run)]
     others = scores.others(metric=metric)
-    trained = None if source is None else scores.own(source, metric, run=run)
+    trained = scores.trained(metric, run=run)
     gap = scores.gap(metric, run=run, languages=others)
     mean = scores.transfer(metric, run=run, languages=others)
     more = []
-    if trained is not None and source is not None:
-        more.append((f"{_name(source) or source}, own adapter", with_unit(trained.value, metric)))
+    if trained is not None:
+        more.append((f"{_name(str(source)) or source}, own adapter", with_unit(trained.value, metric)))
     if gap is not None:
         points = " points" if unit(metric) == "%" else ""
         more.append(("transfer gap", f"{signed(gap, metric)}{points}"))
@@ -224,7 +224,7 @@ def _table(scores: Scores, metric: str, run: str | None = None) -> str:
         ]
         lines.append([_language(code, found.source), Cell(f"{count:,}", key=count), *cells])
     foot = [Cell(found.mean, means_over(found.over) if found.over else ""), Cell("")]
-    foot += [Cell("" if mean is None else number(mean, metric)) for mean in found.means]
+    foot += [Cell(number(mean, metric)) for mean in found.means]
     return table(["language", "rows", *found.heading], lines, foot if len(lines) > 1 else ())
 
 

@@ -112,6 +112,11 @@ class Scores:
         found = (self.value(language, adapter, metric, run=run) for adapter in OWN)
         return next((score for score in found if score), None)
 
+    def trained(self, metric: str | None = None, *, run: str | None = None) -> Score | None:
+        """The value of `own` in the language that a run was trained in, or None."""
+        source = self.source_of(run)
+        return None if source is None else self.own(source, metric, run=run)
+
     def others(self, *runs: str, metric: str | None = None) -> list[str]:
         """The languages over which some runs, all unless said, are compared: in which all have a value of `own`, and
         none was trained.
@@ -163,8 +168,7 @@ class Scores:
         self, metric: str | None = None, *, run: str | None = None, languages: Sequence[str] | None = None
     ) -> float | None:
         """Transfer gap: the source language's value less `transfer`; None without source or others."""
-        source, others = self.source_of(run), self.transfer(metric, run=run, languages=languages)
-        trained = None if source is None else self.own(source, metric, run=run)
+        trained, others = self.trained(metric, run=run), self.transfer(metric, run=run, languages=languages)
         return None if trained is None or others is None else trained.value - others
 
     def worst(self, count: int = 3, metric: str | None = None, *, run: str | None = None) -> list[tuple[str, float]]:

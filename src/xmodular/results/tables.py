@@ -18,8 +18,10 @@ _MINUS = "\N{MINUS SIGN}"
 _Lines = tuple[list[str], list[list[str]]]  # heading, lines
 
 
-def number(value: float, metric: str) -> str:
-    """A value as it is shown: shares in per cent."""
+def number(value: float | None, metric: str) -> str:
+    """A value as it is shown: shares in per cent, nothing where there is none."""
+    if value is None:
+        return ""
     if not math.isfinite(value):
         return str(value)
     if metric in ("RMSE", "bits per character"):
@@ -216,7 +218,7 @@ def _text(found: Grid, metric: str, cell: Callable[[Score | None, str], str]) ->
         for code, count, values in found.lines
     ]
     if len(lines) > 1 and (None in found.adapters or any(mean is not None for mean in found.means)):
-        lines.append([found.mean, "", *("" if mean is None else number(mean, metric) for mean in found.means)])
+        lines.append([found.mean, "", *(number(mean, metric) for mean in found.means)])
     return ["language", "rows", *found.heading], lines
 
 
@@ -224,15 +226,14 @@ def summary_lines(scores: Scores, metric: str) -> _Lines | None:
     """A line per run: its source language's value, the mean over the others, the gap between them, the worst."""
     lines, shared = [], scores.others(metric=metric)
     for run in scores.runs():
-        source, others = scores.source_of(run), scores.transfer(metric, run=run, languages=shared)
-        gap = scores.gap(metric, run=run, languages=shared)
-        trained = None if source is None else scores.own(source, metric, run=run)
+        others, gap = (each(metric, run=run, languages=shared) for each in (scores.transfer, scores.gap))
+        trained = scores.trained(metric, run=run)
         worst = ", ".join(f"{code} {number(value, metric)}" for code, value in scores.worst(3, metric, run=run))
         lines.append(
             [
                 run,
-                "" if source is None or trained is None else f"{source} {number(trained.value, metric)}",
-                "" if others is None else number(others, metric),
+                "" if trained is None else f"{scores.source_of(run)} {number(trained.value, metric)}",
+                number(others, metric),
                 "" if gap is None else signed(gap, metric),
                 worst,
             ]
@@ -255,7 +256,7 @@ def label_lines(scores: Scores, run: str) -> _Lines:
 def matrix_lines(matrix: Matrix) -> _Lines:
     """A line per training language, a column per test language."""
     lines = [
-        [source, *("" if value is None else number(value, matrix.metric) for value in values)]
+        [source, *(number(value, matrix.metric) for value in values)]
         for source, values in zip(matrix.sources, matrix.values, strict=True)
     ]
     return ["trained in", *matrix.languages], lines

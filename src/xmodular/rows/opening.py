@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -80,26 +81,20 @@ def is_file(source: str | Path) -> bool:
     Raises:
         DataError: it lies where nobody can look.
     """
-    if (there := address(source)) is None:
-        return Path(source).is_file()
-    with reaching(there):
-        system, path = _system(there)
+    with reaching(address(source) or str(source)):
+        system, path = _system(source)
         return bool(system.isfile(path))
 
 
-def files_in(folder: str | Path) -> list[Path] | None:
+def files_in(folder: Path) -> list[Path] | None:
     """What lies in a folder, by name; None where there is no such folder.
 
     Raises:
         DataError: it lies where nobody can look.
     """
-    if (there := address(folder)) is None:
-        return sorted(Path(folder).iterdir()) if Path(folder).is_dir() else None
-    with reaching(there):
-        system, path = _system(there)
-        if not system.isdir(path):
-            return None
-        return sorted(Path(system.unstrip_protocol(name)) for name in system.ls(path, detail=False))
+    with reaching(address(folder) or str(folder)):
+        system, path = _system(folder)
+        return sorted(folder / Path(name).name for name in system.ls(path, False)) if system.isdir(path) else None
 
 
 @contextmanager
@@ -126,12 +121,9 @@ def opened(source: str | Path | IO[Any], place: str) -> Iterator[Any]:
 
 
 def state_of(source: str | Path) -> tuple[str, int, object]:
-    """A file's name, its size in bytes, and what changes when its content does."""
-    if (there := address(source)) is None:
-        state = Path(source).stat()
-        return str(Path(source).absolute()), state.st_size, (state.st_mtime_ns, state.st_ctime_ns)
-    system, path = _system(there)
-    return there, system.size(path), system.checksum(path)
+    """A file's whole name, its size in bytes, and what changes when its content does."""
+    system, path = _system(source)
+    return system.unstrip_protocol(path), system.size(path), system.checksum(path)
 
 
 def stored(source: str | Path) -> io.BufferedReader:
@@ -175,11 +167,13 @@ def reaching(place: str, *, anything: bool = True) -> Iterator[None]:
         raise DataError(f"{place} cannot be read: {in_one_line(error)}.") from error
 
 
-def _system(there: str) -> tuple[Any, str]:
-    """The file system of an address, and the path in it; an error says which package it needs."""
-    from fsspec.core import url_to_fs
+def _system(source: str | Path) -> tuple[Any, str]:
+    """The file system of a path or an address, and the path in it; an error says which package it needs."""
+    import fsspec
 
-    system, path = url_to_fs(there)
+    if (there := address(source)) is None:
+        return fsspec.filesystem("file"), os.path.abspath(source)
+    system, path = fsspec.core.url_to_fs(there)
     return system, str(path)
 
 

@@ -14,7 +14,7 @@ from xmodular.rows.opening import stored
 from xmodular.rows.row import BadRows, Row, first_repeated
 
 _ROWS_A_STEP = 256
-_TEXTS = ("string", "large_string", "binary", "large_binary")
+TEXT_TYPES = ("string", "large_string", "binary", "large_binary")
 # A file says a long text once and how often it stands there, so its size says nothing of what is in it.
 _MOST_BYTES_A_STEP = 2**26  # of texts that are in memory at once, where there are several rows
 _MOST_BYTES_A_ROW = 2**28
@@ -169,7 +169,7 @@ def _bytes_in(column: Any) -> int:
     if types.is_list(kind) or types.is_large_list(kind) or types.is_map(kind):
         return _bytes_in(column.flatten()) if not types.is_map(kind) else _bytes_in(column.items)
     values = kind.value_type if types.is_dictionary(kind) else None
-    if values is None or not any(getattr(types, f"is_{name}")(values) for name in _TEXTS):
+    if values is None or not any(getattr(types, f"is_{name}")(values) for name in TEXT_TYPES):
         return 0
     lengths = compute.binary_length(column.dictionary).cast(pyarrow.int64())
     return int(compute.sum(lengths.take(column.indices)).as_py() or 0)
