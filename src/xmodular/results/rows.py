@@ -99,6 +99,10 @@ class Detail:
         occurring = self.gold[place] + self.predicted[place]
         return 2 * self.right[place] / occurring if occurring else None
 
+    def f1_of(self, label: str) -> float | None:
+        """F1 of a label, by name; None also where there is no such label."""
+        return self.f1(self.labels.index(label)) if label in self.labels else None
+
     def precision(self, place: int) -> float | None:
         """Precision of a label, by place; None where it is not predicted."""
         return self.right[place] / self.predicted[place] if self.predicted[place] else None

@@ -248,7 +248,7 @@ def label_lines(scores: Scores, run: str) -> _Lines:
     codes = [code for code in scores.languages() if code in found]
     lines = []
     for name in dict.fromkeys(label for code in codes for label in found[code].labels):
-        values = [found[c].f1(found[c].labels.index(name)) if name in found[c].labels else None for c in codes]
+        values = [found[code].f1_of(name) for code in codes]
         lines.append([name, *("" if value is None else f"{100 * value:.1f}" for value in values)])
     return ["label", *codes], lines
 

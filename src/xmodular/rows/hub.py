@@ -26,8 +26,18 @@ def hub_rows(source: str, bad: BadRows) -> Iterator[Row]:
     Raises:
         DataError: no such data set, configuration or split, or one of several must be chosen.
     """
+    import datasets
+
     name, configuration, split = _parts(source)
-    return _rows(source, name, configuration, split, bad)
+    data = opened_data_set(name, source, datasets.load_dataset, configuration, split=split, streaming=True)
+    if isinstance(data, dict):
+        if len(data) != 1:
+            there = ", ".join(f"hub:{name}:{configuration or ''}:{each}" for each in data)
+            raise DataError(f"The data set {source} has several splits; name one: {there}.")
+        (data,) = data.values()
+    readers = class_readers(data.features.to_dict() if data.features is not None else {})
+    for number, values in enumerate(read_data_set(data, source), start=1):
+        yield from rows_of(values, f"{source} row {number}", None, bad, readers)
 
 
 def hub_sources(source: str, languages: Sequence[str]) -> dict[str, str]:
@@ -106,17 +116,3 @@ def read_data_set(rows: Iterable[_Row], what: str, *, counted: bool = True) -> I
     except Exception as error:
         after = f" after {done} rows" if counted else ""
         raise DataError(f"Reading the data set {what} stopped{after}: {in_one_line(error)}") from error
-
-
-def _rows(source: str, name: str, configuration: str | None, split: str | None, bad: BadRows) -> Iterator[Row]:
-    import datasets
-
-    data = opened_data_set(name, source, datasets.load_dataset, configuration, split=split, streaming=True)
-    if isinstance(data, dict):
-        if len(data) != 1:
-            there = ", ".join(f"hub:{name}:{configuration or ''}:{each}" for each in data)
-            raise DataError(f"The data set {source} has several splits; name one: {there}.")
-        (data,) = data.values()
-    readers = class_readers(data.features.to_dict() if data.features is not None else {})
-    for number, values in enumerate(read_data_set(data, source), start=1):
-        yield from rows_of(values, f"{source} row {number}", None, bad, readers)
