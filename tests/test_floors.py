@@ -16,7 +16,10 @@ SOURCE = Path(__file__).parents[1] / "src" / "xmodular"
 
 # Rooms by floor. A room is a module, or a package with all that is in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "languages", "catalogue", "recipes", "console", "files", "outputs", "hub", "weight_names"),
+    (
+        *("errors", "languages", "language_conditions", "catalogue", "recipes", "console", "files", "outputs", "hub"),
+        "weight_names",
+    ),
     ("configuration", "options", "packs", "weights", "beforehand", "tokenizer_rules"),
     ("modeling",),
     ("pieces", "vocabulary", "identify", "saved_models"),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from xmodular.errors import ConfigurationError, in_one_line, of_system
 from xmodular.hub import on_hub
+from xmodular.language_conditions import ASKED, CONDITIONS, LanguageCondition
 
 T = TypeVar("T")
 
@@ -446,10 +446,8 @@ class EvaluateOptions:
         "Names of columns, as text=review,label=stars; default: as in training, where the rows have them.", None
     )
     skip_bad_rows: bool = _option("Leave out rows that cannot be read, and count them.", False)
-    adapter: tuple[Literal["right", "source", "relative", "none"], ...] = _option(
-        "right: the language's own adapter; source: the training language's for all (no switching); relative: that of "
-        "the nearest relative; none: no adapter.",
-        ("right", "source"),
+    adapter: tuple[LanguageCondition, ...] = _option(
+        "; ".join(f"{name}: {CONDITIONS[name].asked}" for name in ASKED) + ".", ("right", "source")
     )
     source: str | None = _option("The source language; default: the one the model was fine-tuned in.", None)
     fallback: Fallback | None = _option(
@@ -549,8 +547,6 @@ class PredictOptions:
             _check_at_least(name, getattr(self, name), 1)
         if self.shard_rows is not None:
             _check_at_least("shard_rows", self.shard_rows, 1)
-            if self.output == "-" or re.search(r"\.(jsonl|csv|tsv|parquet|conll)(\.gz)?$", self.output, re.IGNORECASE):
-                raise ConfigurationError(f"--output is a folder with --shard-rows; not {self.output!r}.")
         _check_at_least("max_length", self.max_length, 8)
         _check_at_least("stride", self.stride, 0)
 

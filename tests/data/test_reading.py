@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xmodular.data import LineCounts, TextFiles, find_text, reading
+from xmodular.data import LineCounts, TextFiles, find_text
 from xmodular.errors import DataError
+from xmodular.rows import lines as lines_module
 
 DOCUMENTS = [["Grüße", "zweite Zeile"], ["日本語"], ["third", "document", "here"]]
 
@@ -170,7 +171,7 @@ def test_parquet_of_any_text_type_with_nulls_and_bad_bytes(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["en.txt", "en.jsonl"])
 def test_a_gigantic_line_is_never_whole_in_memory(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reading, "_LARGEST_JSON", 2**20)
+    monkeypatch.setattr(lines_module, "LONGEST_LINE", 2**20)
     size = 24 * 2**20
     path = tmp_path / name
     with path.open("wb") as file:

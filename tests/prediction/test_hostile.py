@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from xmodular import Predictor
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.prediction import predict
-from xmodular.prediction.lines import read_lines
+from xmodular.rows.writers import read_lines
 
 _TEXTS = st.one_of(
     st.text(max_size=20),

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tests.prediction.conftest import SENTENCES
 from xmodular import evaluate
-from xmodular.prediction import lines, predict
+from xmodular.prediction import predict
 from xmodular.rows import BadRows, Row, read_rows
+from xmodular.rows import writers as lines
 from xmodular.tasks import TASKS, Task
 from xmodular.tasks.loading import examples
 

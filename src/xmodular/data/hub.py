@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.data.counts import LineCounts
-from xmodular.data.reading import LANGUAGE_CODE, digest, no_field, row_lines
+from xmodular.data.reading import digest, no_field, row_lines
 from xmodular.errors import DataError, LanguageError
 from xmodular.hub import hub_source
 from xmodular.languages import filled
+from xmodular.rows.hub import opened_data_set, read_data_set
+from xmodular.rows.row import LANGUAGE_CODE
 
 _ROWS_A_STEP = 256
 
@@ -58,20 +60,11 @@ class HubText:
         Raises:
             DataError: the data set cannot be read, or lacks the split or the column.
         """
-        rows = self._rows()
-        while True:
-            try:
-                values = next(rows, None)
-            except DataError:
-                raise
-            except Exception as error:  # network, formats: the library lets many classes through
-                raise DataError(f"Reading the data set {self} stopped: {error}") from error
-            if values is None:
-                return
+        for values in read_data_set(self._batches(), str(self), counted=False):
             for value in values:
                 yield from row_lines(value, counts, max_line)
 
-    def _rows(self) -> Iterator[list[Any]]:
+    def _batches(self) -> Iterator[list[Any]]:
         import datasets
 
         name, where = hub_source(self.name)
@@ -124,14 +117,10 @@ def find_dataset(
             f"--dataset-config or --dataset-split."
         )
     found: dict[str, tuple[HubText, ...]] = {}
-    repository, pinned = hub_source(name)
     for code in dict.fromkeys(languages):
         own_config, own_split = config and filled(config, code), filled(split, code)
-        try:
-            builder = datasets.load_dataset_builder(repository, own_config, **pinned)
-        except Exception as error:  # network, formats: the library lets many classes through
-            where = f"{name}, configuration {own_config}" if own_config else name
-            raise DataError(f"The data set {where} cannot be opened: {error}") from error
+        where = f"{name}, configuration {own_config}" if own_config else name
+        builder = opened_data_set(name, where, datasets.load_dataset_builder, own_config)
         key, local = _key(builder)
         # The library does not notice that a local data set has changed since it was copied to its cache.
         found[code] = (HubText(name, own_config, own_split, field, streaming or local, most, key),)

@@ -9,7 +9,7 @@ token, and characters that the tokenizer turns into others (lower case for upper
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +20,9 @@ from xmodular.console import console
 from xmodular.data.counts import LineCounts
 from xmodular.data.packing import Packer, packing_ids
 from xmodular.data.text import TextFiles
-from xmodular.data.tokenising import Encoder
+from xmodular.data.tokenising import Encoder, steps
 from xmodular.errors import NoTextError
 
-_LINES_A_STEP = 1_000
 _WARNED = 0.01  # share of tokens or characters
 
 
@@ -86,7 +85,7 @@ def measured_text(
     packer = Packer(packing, block_size, **packing_ids(tokenizer))
     blocks: list[np.ndarray] = []
     sizes: list[np.ndarray] = []
-    for lines, starts in _steps(text.units(documents=packing == "documents")):
+    for lines, starts in steps(text.units(documents=packing == "documents")):
         tokens, line_starts = reader(lines, sizes)
         blocks.append(packer.add(tokens, line_starts[starts].tolist()).astype(np.int32))
         advance(len(lines))
@@ -120,20 +119,6 @@ def say_unknown(texts: Iterable[MeasuredText]) -> None:
                 f"<unk>, and {text.untold_share:.1%} of the characters cannot be told from the tokens; each of their "
                 "bytes in UTF-8 counts as 8 bits. `xmodular extend --new-vocabulary` gives a language one of its own."
             )
-
-
-def _steps(units: Iterator[list[str]]) -> Iterator[tuple[list[str], list[int]]]:
-    """Some lines, and the numbers of those that begin a unit."""
-    lines: list[str] = []
-    starts: list[int] = []
-    for unit in units:
-        starts.append(len(lines))
-        lines += unit
-        if len(lines) >= _LINES_A_STEP:
-            yield lines, starts
-            lines, starts = [], []
-    if lines:
-        yield lines, starts
 
 
 class _Reader:

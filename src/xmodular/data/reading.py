@@ -7,42 +7,36 @@ counted and left out.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import re
-import zlib
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from xmodular.data.counts import LineCounts
 from xmodular.errors import DataError
-from xmodular.rows.parquet import batches, opened_parquet
+from xmodular.rows.lines import BYTE_ORDER_MARK, UTF_16_MARKS, lines
+from xmodular.rows.opening import address, kind_of, opened, reaching, state_of, stored
+from xmodular.rows.parquet import TEXT_TYPES, batches, opened_parquet
 
-# How a text file's name, and a language of a data set, must begin.
-LANGUAGE_CODE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
-_SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
-_LARGEST_JSON = 2**25  # bytes of a row
-_TEXT_TYPES = ("string", "large_string", "binary", "large_binary")
+_KINDS = ("txt", "jsonl", "parquet")
 _BYTES_A_CHARACTER = 4
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _GZIP = b"\x1f\x8b\x08"
 _HEAD = 4096  # bytes that tell what a file is
-_DIGESTS: dict[tuple[Path, int, int, int], str] = {}  # of files by path, size and times of the last changes
+_DIGESTS: dict[tuple[str, int, object], str] = {}  # of files by what `state_of` says of them
 
 
 def is_text(path: Path) -> bool:
-    """Whether a file is of one of the kinds that can be read: .txt, .txt.gz, .jsonl, .jsonl.gz, .parquet."""
-    return path.name.lower().endswith(_SUFFIXES)
+    """Whether a file is of one of the kinds that can be read: .txt and .jsonl, packed or not, and .parquet."""
+    return kind_of(path) in _KINDS
 
 
 def read_file(path: Path, field: str, counts: LineCounts, max_line: int) -> Iterator[str | None]:
     """The raw lines of a file, and None at the ends of documents.
 
     Args:
-        path: the file; its suffix, in capitals or not, says what it is.
+        path: the file, or the address of one; its suffix, in capitals or not, says what it is.
         field: the field, or column, that has the text of a row.
         counts: counts what cannot be read.
         max_line: characters a line; longer ones are cut, at a space where there is one.
@@ -50,23 +44,17 @@ def read_file(path: Path, field: str, counts: LineCounts, max_line: int) -> Iter
     Raises:
         DataError: the file is gone or damaged, is UTF-16 or packed under another name, or no row has the field.
     """
-    name = path.name.lower()
-    try:
-        if name.endswith(".parquet"):
-            yield from _parquet(path, field, counts, max_line)
+    place = address(path) or str(path)
+    with opened(path, place) as file:
+        if kind_of(path) == "parquet":
+            yield from _parquet(file, place, field, counts, max_line)
             return
-        with path.open("rb") as stored:
-            file: Any = gzip.GzipFile(fileobj=stored) if name.endswith(".gz") else stored
-            if wrong := _no_utf8(file.peek(_HEAD)[:_HEAD]):
-                raise DataError(f"{path} {wrong}.")
-            if name.removesuffix(".gz").endswith(".jsonl"):
-                yield from _json_lines(file, path, field, counts, max_line)
-            else:
-                yield from _text(file, counts, max_line)
-    except FileNotFoundError:
-        raise DataError(f"There is no file {path}; if it was there before, something has removed it.") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        if wrong := _no_utf8(file.peek(_HEAD)[:_HEAD]):
+            raise DataError(f"{place} {wrong}.")
+        if kind_of(path) == "jsonl":
+            yield from _json_lines(file, place, field, counts, max_line)
+        else:
+            yield from _text(file, counts, max_line)
 
 
 def _no_utf8(head: bytes) -> str | None:
@@ -77,9 +65,7 @@ def _no_utf8(head: bytes) -> str | None:
     if head.startswith(_GZIP):
         return "is packed by gzip: let its name end in .gz"
     zeros = [head[parity::2].count(0) for parity in (0, 1)]
-    if zeros[0] + zeros[1] and (
-        head.startswith(_UTF_16_MARKS) or (min(zeros) == 0 and 3 * max(zeros) > len(head) // 2)
-    ):
+    if zeros[0] + zeros[1] and (head.startswith(UTF_16_MARKS) or (min(zeros) == 0 and 3 * max(zeros) > len(head) // 2)):
         return "is UTF-16: save it as UTF-8, for instance with iconv -f UTF-16 -t UTF-8"
     return None
 
@@ -95,20 +81,16 @@ def digest(path: Path, advance: Callable[[int], None] = lambda count: None) -> s
         DataError: the file cannot be read.
     """
     sha = hashlib.sha256()
-    try:
-        state = path.stat()
-        known = (path.absolute(), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    with reaching(address(path) or str(path)):
+        known = state_of(path)
         if known in _DIGESTS:
-            advance(state.st_size)
+            advance(known[1])
             return _DIGESTS[known]
-        with path.open("rb") as file:
+        with stored(path) as file:
             while chunk := file.read(2**20):
                 sha.update(chunk)
                 advance(len(chunk))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    _DIGESTS[known] = sha.hexdigest()
-    return _DIGESTS[known]
+    return _DIGESTS.setdefault(known, sha.hexdigest())
 
 
 def row_lines(text: Any, counts: LineCounts, max_line: int) -> Iterator[str | None]:
@@ -137,16 +119,17 @@ def _cut(line: str, most: int) -> list[str]:
 
 def _text(file: IO[bytes], counts: LineCounts, max_line: int) -> Iterator[str | None]:
     most = _BYTES_A_CHARACTER * max_line + 2  # what does not fit is longer than max_line; 2 for the line's end
+    decoder = getincrementaldecoder("utf-8")()  # keeps half a character at the end of a part
     long = False  # within a line that did not fit
-    held, carry = b"", ""  # bytes of half a character, and the last piece, of such a line
+    carry = ""  # the last piece of such a line
     for raw, ended in _buffers(file, most):
-        raw, held = (held + raw, b"") if ended else _whole_characters(held + raw)
         try:
-            line = carry + raw.decode("utf-8")
+            line = raw.decode("utf-8") if ended and not long else carry + decoder.decode(raw, ended)
         except UnicodeDecodeError:
             counts.undecodable += 1
             if carry:
                 yield carry
+            decoder.reset()
             long, carry = not ended, ""
             continue
         pieces = _cut(line.rstrip("\r\n") if ended else line, max_line)
@@ -161,7 +144,7 @@ def _text(file: IO[bytes], counts: LineCounts, max_line: int) -> Iterator[str | 
 
 def _buffers(file: IO[bytes], most: int) -> Iterator[tuple[bytes, bool]]:
     """Lines, or parts of them where they are longer than `most` bytes, and whether the line ends there."""
-    raw = file.readline(most).removeprefix(_BYTE_ORDER_MARK)
+    raw = file.readline(most).removeprefix(BYTE_ORDER_MARK)
     while raw:
         following = b"" if raw.endswith(b"\n") else file.readline(most)
         if raw.endswith(b"\n"):
@@ -172,26 +155,10 @@ def _buffers(file: IO[bytes], most: int) -> Iterator[tuple[bytes, bool]]:
             raw = following
 
 
-def _whole_characters(raw: bytes) -> tuple[bytes, bytes]:
-    """Split off the first bytes of a UTF-8 character whose last ones are missing."""
-    for back in range(1, min(_BYTES_A_CHARACTER, len(raw) + 1)):
-        byte = raw[-back]
-        if byte < 0x80:
-            break
-        if byte >= 0xC0:
-            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return (raw[:-back], raw[-back:]) if back < needed else (raw, b"")
-    return raw, b""
-
-
-def _json_lines(file: IO[bytes], path: Path, field: str, counts: LineCounts, max_line: int) -> Iterator[str | None]:
+def _json_lines(file: IO[bytes], place: str, field: str, counts: LineCounts, max_line: int) -> Iterator[str | None]:
     found, others = False, None
-    long = False
-    for raw, ended in _buffers(file, _LARGEST_JSON):
-        long, was_long = not ended, long
-        if was_long:
-            continue
-        if long:
+    for _, raw in lines(file):
+        if raw is None:
             counts.too_long += 1
             continue
         if not raw.strip():
@@ -212,28 +179,26 @@ def _json_lines(file: IO[bytes], path: Path, field: str, counts: LineCounts, max
             counts.no_text += 1
             others = others or (list(row) if isinstance(row, dict) else None)
     if not found and others is not None:
-        raise DataError(no_field(path, field, others))
+        raise DataError(no_field(place, field, others))
 
 
-def no_field(where: Path | str, field: str, others: list[str]) -> str:
+def no_field(where: str, field: str, others: list[str]) -> str:
     """What to say where no row has the text field."""
     return f"{where} has no field {field!r}; it has {', '.join(map(repr, others))}. Choose one with --text-field."
 
 
-def _parquet(path: Path, field: str, counts: LineCounts, max_line: int) -> Iterator[str | None]:
+def _parquet(file: IO[bytes], place: str, field: str, counts: LineCounts, max_line: int) -> Iterator[str | None]:
     import pyarrow
 
-    if not path.is_file():
-        raise FileNotFoundError(path)
     try:
-        with opened_parquet(path, str(path)) as (file, schema):
+        with opened_parquet(file, place) as (content, schema):
             if field not in schema.names:
-                raise DataError(no_field(path, field, schema.names))
+                raise DataError(no_field(place, field, schema.names))
             kind = schema.field(field).type
             values = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-            if not any(getattr(pyarrow.types, f"is_{name}")(values) for name in _TEXT_TYPES):
-                raise DataError(f"{path}: the column {field!r} holds {kind}, not text. Choose one with --text-field.")
-            for batch in batches(file, str(path), [field]):
+            if not any(getattr(pyarrow.types, f"is_{name}")(values) for name in TEXT_TYPES):
+                raise DataError(f"{place}: the column {field!r} holds {kind}, not text. Choose one with --text-field.")
+            for batch in batches(content, place, [field]):
                 column = batch.column(0)
                 if pyarrow.types.is_dictionary(column.type):
                     column = column.dictionary_decode()
@@ -241,7 +206,7 @@ def _parquet(path: Path, field: str, counts: LineCounts, max_line: int) -> Itera
                 for value in column.cast(pyarrow.large_binary()).to_pylist():
                     yield from _parquet_value(value, counts, max_line)
     except pyarrow.ArrowException as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+        raise DataError(f"{place} cannot be read as Parquet: {error}") from error
 
 
 def _parquet_value(value: bytes | None, counts: LineCounts, max_line: int) -> Iterator[str | None]:

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from xmodular.data.counts import DROPPED, LineCounts
 from xmodular.data.hub import HubText
-from xmodular.data.reading import LANGUAGE_CODE, digest, is_text, read_file
+from xmodular.data.reading import digest, is_text, read_file
 from xmodular.data.seen import SeenHashes
 from xmodular.errors import DataError
 from xmodular.languages import resolve
+from xmodular.rows.opening import address, files_in
+from xmodular.rows.row import LANGUAGE_CODE
 
 # Control characters (Unicode's category Cc) but the tab, and the byte order mark. Those that are white space become a
 # space, the others go.
@@ -35,7 +37,7 @@ class TextFiles:
 
     Args:
         language: the language's code.
-        files: ``.txt``, ``.jsonl`` (both also ``.gz``) and ``.parquet`` files, or data sets.
+        files: ``.txt``, ``.jsonl`` (both also packed) and ``.parquet`` files, or data sets.
         part: "all", or "train" or "dev" of a split by a hash of the line, so that equal lines fall on one side.
         dev_fraction: the share of lines in "dev".
         text_field: field of JSON Lines, column of Parquet that has the text.
@@ -162,17 +164,18 @@ def find_text(folder: Path, languages: Sequence[str] = ()) -> dict[str, tuple[Pa
     """The text files in a folder by language: the language of ``de_DE.news.txt`` is ``de_DE``.
 
     Args:
-        folder: where the ``.txt``, ``.txt.gz``, ``.jsonl``, ``.jsonl.gz`` and ``.parquet`` files lie.
+        folder: where the ``.txt``, ``.jsonl`` (both also packed) and ``.parquet`` files lie; a path, or an address.
         languages: only these, by code or name; empty means all. The answer keeps this order, or the alphabet's.
 
     Raises:
         DataError: no such folder, no text in it, or a file name that starts with no language code.
         LanguageError: a language is not there.
     """
-    if not folder.is_dir():
-        raise DataError(f"There is no text folder {folder}.")
+    place = address(folder) or str(folder)
+    if (inside := files_in(folder)) is None:
+        raise DataError(f"There is no text folder {place}.")
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in inside:
         if not is_text(path):
             continue
         code = path.name.split(".", 1)[0]
@@ -181,7 +184,7 @@ def find_text(folder: Path, languages: Sequence[str] = ()) -> dict[str, tuple[Pa
         found.setdefault(code, []).append(path)
     if not found:
         raise DataError(
-            f"There are no text files in {folder}; they are named like de_DE.txt, de_DE.news.jsonl.gz or de_DE.parquet."
+            f"There are no text files in {place}; they are named like de_DE.txt, de_DE.news.jsonl.gz or de_DE.parquet."
         )
     chosen = [resolve(language, found) for language in languages] or list(found)
     return {code: tuple(found[code]) for code in dict.fromkeys(chosen)}

@@ -63,14 +63,14 @@ def tokenise(
     Yields:
         The lines as ids; a unit with very many lines may go on in the next step.
     """
-    for lines, starts in _batches(units):
+    for lines, starts in steps(units):
         tokens = encode(lines)
         places = np.concatenate([[0], np.flatnonzero(tokens == encode.end_id) + 1])
         yield Step(tokens, places[np.array(starts, dtype=np.int64)].tolist(), len(lines), sum(map(len, lines)))
         advance(len(lines))
 
 
-def _batches(units: Iterable[list[str]]) -> Iterator[tuple[list[str], list[int]]]:
+def steps(units: Iterable[list[str]]) -> Iterator[tuple[list[str], list[int]]]:
     """Some thousand lines, and the numbers of those that begin a unit."""
     lines: list[str] = []
     starts: list[int] = []

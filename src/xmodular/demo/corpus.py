@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from xmodular.demo import meanings, surface
 from xmodular.demo.grammar import LANGUAGES, TOPICS
@@ -24,22 +24,9 @@ from xmodular.files import working_in
 from xmodular.languages import resolve
 from xmodular.outputs import held
 
-__all__ = [
-    "LABELS",
-    "LANGUAGES",
-    "SPLITS",
-    "TOPICS",
-    "Pair",
-    "Question",
-    "Sentence",
-    "pairs",
-    "questions",
-    "sentences",
-    "write_corpus",
-]
-
 SOURCE = "en_XX"  # the language of train and dev files
 _TEXT_DEV = 400  # lines
+_Drawn = TypeVar("_Drawn")
 
 
 @dataclass(frozen=True)
@@ -188,64 +175,66 @@ def _question(asked: _QuestionMeaning, language: str) -> Question:
     return Question(language, context, text, answer, start, asked.about.topic, asked.id)
 
 
-def _turns(rng: random.Random, items: Sequence[str]) -> Iterator[str]:
+def _distinct(
+    rng: random.Random, turns: Sequence[str], draw: Callable[[str], tuple[str, _Drawn] | None]
+) -> Iterator[_Drawn]:
+    """What is drawn with a name that was not drawn before, in shuffled turns; None is drawn again."""
+    seen: set[str] = set()
     while True:
-        yield from meanings.shuffled(rng, items)
+        for turn in meanings.shuffled(rng, turns):
+            while (drawn := draw(turn)) is None or drawn[0] in seen:
+                pass
+            seen.add(drawn[0])
+            yield drawn[1]
 
 
 def _meanings(name: str, split: str | None = None) -> Iterator[Meaning]:
     """Distinct meanings, of one split or of all, from the random stream called `name`."""
     rng = random.Random(f"xmodular {name}")
-    seen: set[int] = set()
-    for topic in _turns(rng, TOPICS):
-        while True:
-            meaning = meanings.draw(rng, topic)
-            if meaning.number not in seen and split in (None, meaning.split):
-                break
-        seen.add(meaning.number)
-        yield meaning
+
+    def drawn(topic: str) -> tuple[str, Meaning] | None:
+        meaning = meanings.draw(rng, topic)
+        return (meaning.id, meaning) if split in (None, meaning.split) else None
+
+    return _distinct(rng, TOPICS, drawn)
 
 
 def _pair_meanings(name: str, split: str | None = None) -> Iterator[_PairMeaning]:
     """Distinct pairs. Both statements are redrawn together when one is not of the split: to redraw the premise alone
     would favour, label by label, the hypotheses that have many premises."""
     rng = random.Random(f"xmodular {name}")
-    seen: set[str] = set()
-    for label in _turns(rng, LABELS):
-        while True:
-            premise, hypothesis = meanings.draw_pair(rng, meanings.pick(rng, TOPICS), label)
-            key = f"{premise.id}-{hypothesis.id}"
-            if key not in seen and split in (None, premise.split) and split in (None, hypothesis.split):
-                break
-        seen.add(key)
-        yield _PairMeaning(premise, hypothesis, label, key)
+
+    def drawn(label: str) -> tuple[str, _PairMeaning] | None:
+        premise, hypothesis = meanings.draw_pair(rng, meanings.pick(rng, TOPICS), label)
+        if split not in (None, premise.split) or split not in (None, hypothesis.split):
+            return None
+        key = f"{premise.id}-{hypothesis.id}"
+        return key, _PairMeaning(premise, hypothesis, label, key)
+
+    return _distinct(rng, LABELS, drawn)
 
 
 def _question_meanings(name: str, split: str | None = None) -> Iterator[_QuestionMeaning]:
     """Distinct questions; the sentences of a context share a topic and no two a frame, so that one answer is right."""
     rng = random.Random(f"xmodular {name}")
-    seen: set[str] = set()
 
-    def drawn(topic: str, frames: set[str]) -> Meaning:
+    def of(topic: str, frames: set[str]) -> Meaning:
         while True:
             meaning = meanings.draw(rng, topic)
             if meaning.frame not in frames and split in (None, meaning.split):
                 return meaning
 
-    for topic in _turns(rng, TOPICS):
-        while True:
-            about = drawn(topic, set())
-            asked = meanings.draw_question(rng, about)
-            if asked is None:
-                continue
-            ask, answer, named = asked
-            key = f"{about.id}-{answer}"
-            if key not in seen:
-                break
-        seen.add(key)
+    def drawn(topic: str) -> tuple[str, tuple[str, Meaning, tuple[Ask, str, dict[str, int]]]] | None:
+        about = of(topic, set())
+        if (asked := meanings.draw_question(rng, about)) is None:
+            return None
+        key = f"{about.id}-{asked[1]}"
+        return key, (key, about, asked)
+
+    for key, about, (ask, answer, named) in _distinct(rng, TOPICS, drawn):
         context, frames = [about], {about.frame}
         for _ in range(meanings.pick(rng, (2, 3, 4))):
-            context.append(drawn(topic, frames))
+            context.append(of(about.topic, frames))
             frames.add(context[-1].frame)
         yield _QuestionMeaning(tuple(meanings.shuffled(rng, context)), about, ask, answer, named, key)
 

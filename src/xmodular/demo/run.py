@@ -26,11 +26,17 @@ from xmodular.prediction import fill_mask, predict
 from xmodular.results import Results
 from xmodular.rows import sources_of
 from xmodular.sharing import pack_install
-from xmodular.training import extend, finetune, pretrain
+from xmodular.training import Run, extend, finetune, pretrain
 
 SOURCE = "en_XX"
 ADDED = "id_ID"  # neither pretraining nor the tasks see it
 _LONGEST = 48  # tokens; the longest sentence has 42
+# What a model is fine-tuned for: by its name the task, and the folder and suffix of its files.
+_TASKS = {
+    "topic": ("classify", "topic", ".jsonl"),
+    "names": ("tag", "ner", ".conll"),
+    "questions": ("qa", "qa", ".json"),
+}
 
 
 @speaking
@@ -63,27 +69,68 @@ def _is_no_text(options: Mapping[str, Any], name: str) -> bool:
 
 
 def _run(made: DemoOptions) -> Results:
-    started = time.monotonic()
-    folder = made.output_dir
+    folder, started = made.output_dir, time.monotonic()
     seconds: dict[str, float] = {}
 
-    def step(number: int, title: str) -> None:
+    def step(title: str) -> None:
         seconds[title] = round(time.monotonic() - started, 1)
-        console.rule(f"{number}  {title}", align="left")
+        console.rule(f"{len(seconds)}  {title}", align="left")
 
     console.print("This takes two to four minutes on two quiet cores, and longer on busy ones.")
-    step(1, "write the corpus")
+    step("write the corpus")
     corpus = write_corpus(folder / "corpus", seed=made.seed, overwrite=made.overwrite)
     console.print(f"Sentences from grammars in {corpus}")
 
-    step(2, f"pretrain in all languages but {ADDED}")
+    step(f"pretrain in all languages but {ADDED}")
+    base = _pretrained(made, corpus)
+
+    step(f"fine-tune in {SOURCE} only: topics, names, questions")
+    _finetune(made, corpus)
+
+    step(f"add {ADDED}: its adapter learns from text, all else stays, and its pack goes into the fine-tuned models")
+    _add(made, corpus)
+
+    step(f"masked words in every language: read with its own adapter, with {SOURCE}'s, and without")
+    words = evaluate(
+        folder / "base-id",
+        str(corpus / "text_dev"),
+        source=SOURCE,
+        adapter=("right", "source", "none"),
+        packing="lines",
+        max_length=_LONGEST,
+        output_dir=folder / "base-id" / "eval",
+        overwrite=made.overwrite,
+    )
+    _say_whose_adapter(words)
+
+    step(f"the tasks in every language: only {SOURCE} was trained on")
+    _evaluate_tasks(made, corpus)
+
+    step("predict on a mixed file that does not say which language a row is in")
+    _predict_mixed(folder, corpus)
+
+    step("fill a mask")
+    for language, text in (
+        ("en_XX", "The <mask> blew at 38 kilometres per hour in Toronto."),
+        ("de_DE", "Der <mask> wehte mit 38 Kilometern pro Stunde in Toronto."),
+    ):
+        for filling in fill_mask(base.model, text, language=language, top_k=3):
+            console.print(f"{language}  {filling.probability:.2f}  {filling.text}")
+
+    seconds["all"] = round(time.monotonic() - started, 1)
+    write_json(folder / "demo.json", {"seconds_at_start": seconds, "seed": made.seed, "steps": made.pretrain_steps})
+    _say_written(folder, seconds["all"])
+    return words
+
+
+def _pretrained(made: DemoOptions, corpus: Path) -> Run:
     # Small width, small adapters, strong decay and a sentence a row: what makes so small a model share its
     # representations between languages at all.
-    base = pretrain(
+    return pretrain(
         corpus / "text",
         dev_text=corpus / "text_dev",
         languages=[code for code in LANGUAGES if code != ADDED],
-        output_dir=folder / "base",
+        output_dir=made.output_dir / "base",
         vocab_size=4000,
         preset="tiny",
         overrides={
@@ -100,20 +147,16 @@ def _run(made: DemoOptions) -> Results:
         **_language_model(made),
     )
 
-    step(3, f"fine-tune in {SOURCE} only: topics, names, questions")
-    tasks = {
-        "topic": ("classify", "topic", ".jsonl"),
-        "names": ("tag", "ner", ".conll"),
-        "questions": ("qa", "qa", ".json"),
-    }
-    for name, (task, data, suffix) in tasks.items():
+
+def _finetune(made: DemoOptions, corpus: Path) -> None:
+    for name, (task, data, suffix) in _TASKS.items():
         finetune(
-            folder / "base",
+            made.output_dir / "base",
             corpus / data / f"{SOURCE}.train{suffix}",
             dev=corpus / data / f"{SOURCE}.dev{suffix}",
             task=task,
             language=SOURCE,
-            output_dir=folder / name,
+            output_dir=made.output_dir / name,
             max_length=_LONGEST,  # questions read their context in windows
             epochs=2,
             learning_rate=5e-4,
@@ -121,41 +164,30 @@ def _run(made: DemoOptions) -> Results:
             overwrite=made.overwrite,
         )
 
-    step(4, f"add {ADDED}: its adapter learns from text, all else stays, and its pack goes into the fine-tuned models")
+
+def _add(made: DemoOptions, corpus: Path) -> None:
     extend(
-        folder / "base",
+        made.output_dir / "base",
         ADDED,
         corpus / "text",
         dev_text=corpus / "text_dev",
-        output_dir=folder / "base-id",
+        output_dir=made.output_dir / "base-id",
         new_vocabulary=800,
         max_steps=max(1, made.pretrain_steps // 5),
         log_every=200,
         **_language_model(made),
     )
-    for name in tasks:
-        pack_install(folder / "base-id" / "pack", model=str(folder / name))
+    for name in _TASKS:
+        pack_install(made.output_dir / "base-id" / "pack", model=str(made.output_dir / name))
 
-    step(5, f"masked words in every language: read with its own adapter, with {SOURCE}'s, and without")
-    words = evaluate(
-        folder / "base-id",
-        str(corpus / "text_dev"),
-        source=SOURCE,
-        adapter=("right", "source", "none"),
-        packing="lines",
-        max_length=_LONGEST,
-        output_dir=folder / "base-id" / "eval",
-        overwrite=made.overwrite,
-    )
-    _say_whose_adapter(words)
 
-    step(6, f"the tasks in every language: only {SOURCE} was trained on")
-    for name, (_, data, _) in tasks.items():
+def _evaluate_tasks(made: DemoOptions, corpus: Path) -> None:
+    for name, (_, data, _) in _TASKS.items():
         evaluate(
-            folder / name,
+            made.output_dir / name,
             str(corpus / data),
             adapter=("right",),
-            output_dir=folder / name / "eval",
+            output_dir=made.output_dir / name / "eval",
             overwrite=made.overwrite,
         )
     console.print(
@@ -165,27 +197,13 @@ def _run(made: DemoOptions) -> Results:
         "right,source,none of `xmodular evaluate` shows the others."
     )
 
-    step(7, "predict on a mixed file that does not say which language a row is in")
-    _predict_mixed(folder, corpus)
 
-    step(8, "fill a mask")
-    for language, text in (
-        ("en_XX", "The <mask> blew at 38 kilometres per hour in Toronto."),
-        ("de_DE", "Der <mask> wehte mit 38 Kilometern pro Stunde in Toronto."),
-    ):
-        for filling in fill_mask(base.model, text, language=language, top_k=3):
-            console.print(f"{language}  {filling.probability:.2f}  {filling.text}")
-
-    seconds["all"] = round(time.monotonic() - started, 1)
-    write_json(folder / "demo.json", {"seconds_at_start": seconds, "seed": made.seed, "steps": made.pretrain_steps})
+def _say_written(folder: Path, seconds: float) -> None:
     console.rule("written", align="left")
     for path in sorted(folder.glob("**/*")):
         if path.is_file() and not {"blocks", "corpus"} & set(path.relative_to(folder).parts):
             console.print(f"{path}  ({path.stat().st_size / 1e6:.2f} MB)")
-    console.print(
-        f"{seconds['all'] / 60:.1f} minutes in all. To read first: {folder / 'base-id' / 'eval' / 'report.html'}"
-    )
-    return words
+    console.print(f"{seconds / 60:.1f} minutes in all. To read first: {folder / 'base-id' / 'eval' / 'report.html'}")
 
 
 def _say_whose_adapter(words: Results) -> None:

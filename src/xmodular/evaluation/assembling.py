@@ -11,10 +11,10 @@ from xmodular.evaluation.conditions import Job
 from xmodular.evaluation.intervals import compare, holm, mean_of
 from xmodular.evaluation.rows import Scored
 from xmodular.evaluation.subjects import Subject
+from xmodular.language_conditions import ASKED, OWN
 from xmodular.results import Comparison, Detail, Row
 from xmodular.tasks import Breakdown, added
 
-_OWN = ("right", "relative")  # what stands for a language's own adapter
 Guesses = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]  # run, language, guess, metric
 
 
@@ -94,7 +94,7 @@ def details_of(subjects: Sequence[Subject], scored: Sequence[Mapping[Job, Scored
     for subject, each in zip(subjects, scored, strict=True):
         for code in dict.fromkeys(job.reading.language for job in each):
             by_condition = {job.condition: one for job, one in each.items() if job.reading.language == code}
-            one = next((by_condition[name] for name in _OWN if name in by_condition), None)
+            one = next((by_condition[name] for name in OWN if name in by_condition), None)
             if one is not None and one.breakdown is not None:
                 found.setdefault((subject.run, code), []).append(one.breakdown)
     return [Detail(run, code, **vars(added(parts))) for (run, code), parts in found.items()]
@@ -119,11 +119,11 @@ def comparisons_of(task: str, pooled: Mapping[Key, Scored], sources: Mapping[str
     by_language = dict.fromkeys(key.language for key in pooled)
     found = []
     trained = set(sources.values())  # one set of languages for all runs, so that their means can be compared
-    everywhere = {code for code in by_language if all(any((run, code, c) in pooled for c in _OWN) for run in runs)}
+    everywhere = {code for code in by_language if all(any((run, code, c) in pooled for c in OWN) for run in runs)}
     for run in runs[1:]:
-        found += _compared(task, pooled, (run, _OWN), (runs[0], _OWN), everywhere - trained)
+        found += _compared(task, pooled, (run, OWN), (runs[0], OWN), everywhere - trained)
     for run in runs:
-        for other in ("source", "relative", "none"):
+        for other in ASKED[1:]:
             found += _compared(task, pooled, (run, ("right",)), (run, (other,)), set(by_language) - {sources[run]})
     return found
 

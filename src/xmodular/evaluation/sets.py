@@ -13,7 +13,7 @@ from xmodular.console import console
 from xmodular.errors import DataError
 from xmodular.languages import resolve, resolve_all
 from xmodular.options import EvaluateOptions
-from xmodular.rows import SUFFIXES, InMemory, Knows, hub_sources
+from xmodular.rows import SUFFIXES, InMemory, Knows, hub_sources, is_file, kind_of
 from xmodular.tasks import Example, Task
 from xmodular.tasks.labels import label_names_of, labelled, no_labels, some
 from xmodular.tasks.loading import content_hash, load
@@ -135,7 +135,7 @@ class Finder:
                 raise DataError(
                     f"There are no files <language>{split}{suffixes[0]} (or {', '.join(suffixes[1:])}) in {path}."
                 )
-        elif path.is_file():
+        elif is_file(part):
             return [_Found(_language(path) if self.task is None else None, part)]
         elif not _WILD.search(part):
             raise DataError(f"There is no file or folder {part}.")
@@ -203,8 +203,9 @@ class Finder:
 
 def _is_of(name: str, split: str, suffixes: Sequence[str]) -> bool:
     """Whether a file's name is of a split and ends in one of the suffixes, in letters of any size."""
-    suffix = next((each for each in sorted(suffixes, key=len, reverse=True) if name.lower().endswith(each)), None)
-    return suffix is not None and not name.startswith(".") and name[: -len(suffix)].endswith(split)
+    kind = kind_of(name)
+    stem = name[: name.lower().rfind(f".{kind}")]
+    return f".{kind}" in suffixes and not name.startswith(".") and stem.endswith(split)
 
 
 def _data_sets(part: str, languages: Sequence[str]) -> list[_Found]:

@@ -19,7 +19,6 @@ from xmodular.files import put, write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PredictOptions, as_record, build
 from xmodular.outputs import check_apart, held
-from xmodular.prediction.lines import FORMATS, bad_lines, read_lines, write_as, write_conll, write_parquet
 from xmodular.prediction.parts import (
     JOURNAL,
     Parts,
@@ -32,7 +31,8 @@ from xmodular.prediction.parts import (
 )
 from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.work import Work
-from xmodular.rows import InMemory, format_of, parquet_files, parquet_schema, parquet_tables
+from xmodular.rows import InMemory, format_of, is_file, parquet_files, parquet_schema, parquet_tables
+from xmodular.rows.writers import WRITTEN, bad_lines, read_lines, write_as, write_parquet
 from xmodular.tasks import given_model, hash_of
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
@@ -77,8 +77,8 @@ def predict(
         input: a file of rows, a .txt file with a text a line, a folder of Parquet files, "-" for JSON lines on standard
             input, or "hub:<data set>:<configuration>:<split>"; or the rows themselves, as for `finetune`. None where
             the option `text` has the one text to read.
-        output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz), or .parquet; "-" for JSON lines on standard
-            output; with `shard_rows` a folder, of Parquet files where the input is Parquet.
+        output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz or .zst), or .parquet; "-" for JSON lines on
+            standard output; with `shard_rows` a folder, of Parquet files where the input is Parquet.
         options: the other fields of `PredictOptions`.
 
     Returns:
@@ -174,8 +174,10 @@ def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) ->
         DataError: there is no input.
     """
     source = None if isinstance(options.input, InMemory) else Path(options.input)
+    output = Path(options.output)
+    if options.shard_rows is not None and (options.output == "-" or format_of(output) in WRITTEN):
+        raise ConfigurationError(f"--output is a folder with --shard-rows; not {options.output!r}.")
     if options.output != "-":
-        output = Path(options.output)
         check_apart(output, [options.model if given is None else None, options.tokenizer])
         if source is not None:
             there, target = source.resolve(), output.resolve()
@@ -184,17 +186,18 @@ def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) ->
             if there.is_dir() and there in target.parents:
                 raise ConfigurationError(f"--output {target} is in the folder of the input: name another place.")
         _check_output(options, output)
-    if source is not None and options.input != "-" and not options.input.startswith("hub:") and not source.exists():
+    is_named = source is not None and options.input != "-" and not options.input.startswith("hub:")
+    if is_named and not (Path(options.input).exists() or is_file(options.input)):
         raise DataError(f"There is no input {options.input}.")
 
 
 def _check_output(options: PredictOptions, output: Path) -> None:
     """Refuse an output of no format, or one that would replace something unasked."""
-    if options.shard_rows is None and format_of(output) not in FORMATS:
-        suffixes = ", ".join(f".{format}" for format in FORMATS)
+    if options.shard_rows is None and format_of(output) not in WRITTEN:
+        suffixes = ", ".join(f".{format}" for format in WRITTEN)
         raise ConfigurationError(
-            f"--output {options.output} is none of {suffixes}, of which all but .parquet may have .gz behind them; "
-            "'-' is standard output, and with --shard-rows it is a folder."
+            f"--output {options.output} is none of {suffixes}, of which all but .parquet may have .gz or .zst behind "
+            "them; '-' is standard output, and with --shard-rows it is a folder."
         )
     if not _is_whole(options) or not output.exists() or (read_journal(_beside(output)) or {}).get("complete"):
         return
@@ -267,10 +270,8 @@ def _publish(parts: Parts, options: PredictOptions, work: Work, rows: int, bad_c
         write_json(merged / JOURNAL, {**journal, "complete": True, "rows": rows, "bad": bad_count})
     elif format_of(output) == "parquet":
         _write_parquet(parts, [merged], options, none)
-    elif format_of(output) == "conll":
-        write_conll(parts.rows(), merged, output.name, work.tagged)
     else:
-        write_as(parts.rows(), merged, output.name, none)
+        write_as(parts.rows(), merged, output.name, none, work.tagged)
     sync(merged)
     if parts.bad():
         write_as(parts.bad(), bad, bad_rows.name, {})

@@ -11,13 +11,12 @@ from xmodular.console import console
 from xmodular.errors import DataError
 from xmodular.languages import names_of
 from xmodular.options import PredictOptions
-from xmodular.prediction.lines import is_with_more, line_of, with_more
 from xmodular.prediction.predictor import WINDOW_CHARACTERS, Predictor
-from xmodular.rows import BadRows, Row, columns_in, format_of, language_of, read_rows
+from xmodular.rows import BadRows, Row, columns_in, format_of, kind_of, language_of, read_rows
+from xmodular.rows.writers import is_with_more, line_of, with_more
 from xmodular.tasks import Example
 from xmodular.tasks.loading import examples
 
-_TEXT = re.compile(r"\.txt(\.gz)?$", re.IGNORECASE)
 _LINE_ENDS = re.compile(r"[\t\r\n]")
 # Place and reason of a bad row, and the row itself where it could be parsed at all.
 _Noted = dict[str, Any]
@@ -119,7 +118,7 @@ class Work:
 
     def _accept(self) -> Iterator[Accepted]:
         options = self._options
-        format = "txt" if _TEXT.search(options.input) else None
+        format = "txt" if kind_of(options.input) == "txt" else None
         rows = read_rows(options.input, self.bad, format=format, knows=self._predictor.adapters.knows)
         self._say_default()
         head = self._head(rows)

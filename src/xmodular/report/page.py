@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 _HERE = Path(__file__).parent
+_STYLE = (_HERE / "style.css").read_text(encoding="utf-8")
+# Of bars and marks by name, as light pages and pictures have them; the style has the dark ones too.
+COLOURS = dict(re.findall(r"--(c\d): (#[0-9a-f]{6});", _STYLE[: _STYLE.index("@media")]))
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,12 @@ def document(title: str, subtitle: str, body: str) -> str:
         title, subtitle: text.
         body: HTML.
     """
-    style = (_HERE / "style.css").read_text(encoding="utf-8")
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n"
         f"<header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></header>\n<main>\n{body}\n</main>\n"
         f"<script>\n{script}</script>\n</body>\n</html>\n"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xmodular.errors import ConfigurationError
 from xmodular.files import written_file
@@ -22,15 +22,27 @@ class Point(NamedTuple):
 
 
 @contextmanager
-def _plain_text() -> Iterator[None]:
-    """Names are shown as they are: between two dollar signs matplotlib would see a formula, or an error in one."""
+def _picture(path: Path, title: str, width: float, height: float) -> Iterator[tuple[Any, Any]]:
+    """A figure and its axes to draw on; then it is written.
+
+    Names are shown as they are: between two dollar signs matplotlib would see a formula, or an error in one.
+    """
     import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
+    if path.suffix not in _SUFFIXES:
+        raise ConfigurationError(f"A picture ends in {', '.join(_SUFFIXES)}; not {path.name!r}.")
     with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
-        yield
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        yield figure, axes
+        axes.set_title(title)
+        with written_file(path) as new:
+            figure.savefig(new, dpi=150)
 
 
-@_plain_text()
 def bar_picture(
     path: Path,
     title: str,
@@ -50,46 +62,36 @@ def bar_picture(
         axis: what the values are.
         limits: ends of the axis of values; logarithmic unless given.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    _check(path)
     bars = len(groups) * len(series)
     width = min(max(6.0, 2 + bars * (0.22 if bars < 60 else 0.1)), 40.0)
-    figure = Figure(figsize=(width, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
     thick = 0.8 / len(series)
-    for number, (name, (colour, points)) in enumerate(series.items()):
-        drawn = [(place, point) for place, point in enumerate(points) if point is not None]
-        errors = [
-            [0.0 if p.low is None else max(0.0, p.value - p.low) for _, p in drawn],
-            [0.0 if p.high is None else max(0.0, p.high - p.value) for _, p in drawn],
-        ]
-        axes.bar(
-            [place + (number - (len(series) - 1) / 2) * thick for place, _ in drawn],
-            [point.value for _, point in drawn],
-            thick,
-            yerr=errors if any(map(any, errors)) else None,
-            color=colour,
-            label=name,
-            error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
-        )
-    axes.set_xticks(range(len(groups)), groups, rotation=90 if len(groups) > 12 else 0)
-    axes.set_xlim(-0.6, len(groups) - 0.4)
-    axes.set_ylabel(axis)
-    if limits is None:
-        axes.set_yscale("log")
-    else:
-        axes.set_ylim(*limits)
-    axes.set_title(title)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=min(len(series), 4), frameon=False)
-    with written_file(path) as new:
-        figure.savefig(new, dpi=150)
+    with _picture(path, title, width, 4.0) as (figure, axes):
+        for number, (name, (colour, points)) in enumerate(series.items()):
+            drawn = [(place, point) for place, point in enumerate(points) if point is not None]
+            errors = [
+                [0.0 if p.low is None else max(0.0, p.value - p.low) for _, p in drawn],
+                [0.0 if p.high is None else max(0.0, p.high - p.value) for _, p in drawn],
+            ]
+            axes.bar(
+                [place + (number - (len(series) - 1) / 2) * thick for place, _ in drawn],
+                [point.value for _, point in drawn],
+                thick,
+                yerr=errors if any(map(any, errors)) else None,
+                color=colour,
+                label=name,
+                error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
+            )
+        axes.set_xticks(range(len(groups)), groups, rotation=90 if len(groups) > 12 else 0)
+        axes.set_xlim(-0.6, len(groups) - 0.4)
+        axes.set_ylabel(axis)
+        if limits is None:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(*limits)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside lower center", ncols=min(len(series), 4), frameon=False)
 
 
-@_plain_text()
 def heat_picture(
     path: Path,
     title: str,
@@ -111,32 +113,19 @@ def heat_picture(
         axes_names: what lines and columns are.
     """
     import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    _check(path)
-    figure = Figure(figsize=(0.55 * len(columns) + 2, 0.5 * len(lines) + 1.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
     grid = np.array([[np.nan if value is None else value for value in line] for line in values], dtype=float)
     grid[~np.isfinite(grid)] = np.nan
-    image = axes.imshow(grid, cmap="Blues", aspect="auto")
     there = grid[~np.isnan(grid)]
     low, high = (there.min(), there.max()) if there.size else (0.0, 1.0)
-    for (line, column), value in np.ndenumerate(grid):
-        colour = "white" if value > low + 0.6 * (high - low) else "black"
-        axes.text(column, line, texts[line][column], ha="center", va="center", fontsize=8, color=colour)
-    axes.set_xticks(range(len(columns)), columns, rotation=90 if len(columns) > 8 else 0)
-    axes.set_yticks(range(len(lines)), lines)
-    axes.set_ylabel(axes_names[0])
-    axes.set_xlabel(axes_names[1])
-    axes.set_title(title)
-    axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
-    with written_file(path) as new:
-        figure.savefig(new, dpi=150)
-
-
-def _check(path: Path) -> None:
-    if path.suffix not in _SUFFIXES:
-        raise ConfigurationError(f"A picture ends in {', '.join(_SUFFIXES)}; not {path.name!r}.")
+    with _picture(path, title, 0.55 * len(columns) + 2, 0.5 * len(lines) + 1.8) as (figure, axes):
+        image = axes.imshow(grid, cmap="Blues", aspect="auto")
+        for (line, column), value in np.ndenumerate(grid):
+            colour = "white" if value > low + 0.6 * (high - low) else "black"
+            axes.text(column, line, texts[line][column], ha="center", va="center", fontsize=8, color=colour)
+        axes.set_xticks(range(len(columns)), columns, rotation=90 if len(columns) > 8 else 0)
+        axes.set_yticks(range(len(lines)), lines)
+        axes.set_ylabel(axes_names[0])
+        axes.set_xlabel(axes_names[1])
+        axes.spines[:].set_visible(False)
+        figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)

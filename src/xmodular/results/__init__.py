@@ -3,5 +3,3 @@
 from xmodular.results.results import Results
 from xmodular.results.rows import Comparison, Detail, Row, Score
 from xmodular.results.scores import Matrix
-
-__all__ = ["Comparison", "Detail", "Matrix", "Results", "Row", "Score"]

@@ -42,11 +42,7 @@ def labels_section(details: Sequence[Detail], languages: Sequence[str], names: M
 def _f1(found: Mapping[str, Detail], names: Mapping[str, str]) -> str:
     """F1 by label and language."""
     labels = list(dict.fromkeys(name for each in found.values() for name in each.labels))
-
-    def value(name: str, each: Detail) -> float | None:
-        return each.f1(each.labels.index(name)) if name in each.labels else None
-
-    shares = [[value(name, each) for each in found.values()] for name in labels]
+    shares = [[each.f1_of(name) for each in found.values()] for name in labels]
     content = Heat(
         "F1, %",
         [(code, names.get(code, "")) for code in found],

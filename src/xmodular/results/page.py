@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import cycle
 
+from xmodular.language_conditions import CONDITIONS, GUESSES, OWN
 from xmodular.languages import english_name
 from xmodular.report import (
+    COLOURS,
     Bar,
     Cell,
     Heat,
@@ -24,15 +27,17 @@ from xmodular.report import (
     section,
     table,
 )
-from xmodular.report.charts import Sample, Shape
+from xmodular.report.charts import Sample
 from xmodular.results.labels import labels_section
-from xmodular.results.rows import GEOMETRIC, GUESSES, HEADINGS, LOWER_IS_BETTER, Comparison, Score
+from xmodular.results.rows import GEOMETRIC, LOWER_IS_BETTER, Comparison, Score
 from xmodular.results.scores import Matrix, Scores
 from xmodular.results.tables import (
     by_pair,
     compared_in,
+    grid,
     interval,
     long,
+    matrix_lines,
     means_over,
     named,
     not_parallel,
@@ -44,14 +49,6 @@ from xmodular.results.tables import (
 )
 from xmodular.results.verdicts import verdict
 
-_MARKS: dict[str, tuple[str, Shape]] = {
-    "relative": ("c3", "square"),
-    "source": ("c2", "circle"),
-    "none": ("c4", "diamond"),
-    "majority": ("c7", "tick"),
-    "uniform": ("c8", "tick"),
-}
-_RUN_COLOURS = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")
 _SIGNIFICANT = 0.05
 
 
@@ -98,19 +95,19 @@ def _summary(scores: Scores) -> str:
 def _card(scores: Scores, metric: str, run: str) -> str:
     source, codes = scores.source_of(run), [c for c in scores.languages() if scores.own(c, metric, run=run)]
     others = scores.others(metric=metric)
-    trained = None if source is None else scores.own(source, metric, run=run)
+    trained = scores.trained(metric, run=run)
     gap = scores.gap(metric, run=run, languages=others)
     mean = scores.transfer(metric, run=run, languages=others)
     more = []
-    if trained is not None and source is not None:
-        more.append((f"{_name(source) or source}, own adapter", with_unit(trained.value, metric)))
+    if trained is not None:
+        more.append((f"{_name(str(source)) or source}, own adapter", with_unit(trained.value, metric)))
     if gap is not None:
         points = " points" if unit(metric) == "%" else ""
         more.append(("transfer gap", f"{signed(gap, metric)}{points}"))
     for adapter in scores.adapters(metric, run=run):
         value = scores.mean(adapter, metric, run=run, languages=others)
         if adapter != "right" and value is not None:
-            more.append((HEADINGS[adapter], with_unit(value, metric)))
+            more.append((CONDITIONS[adapter].heading, with_unit(value, metric)))
     worst = [f"{code}\N{NO-BREAK SPACE}{number(value, metric)}" for code, value in scores.worst(3, metric, run=run)]
     if len(codes) > 3:
         more.append(("worst", ", ".join(worst)))
@@ -133,9 +130,9 @@ def _metric(scores: Scores, metric: str) -> str:
     """One metric: a chart and a table."""
     runs = scores.runs()
     if len(runs) == 1:
-        return _run_chart(scores, metric, runs[0]) + _run_table(scores, metric, runs[0])
-    parts = {"all models": _runs_chart(scores, metric) + _runs_table(scores, metric)}
-    parts |= {run: _run_chart(scores, metric, run) + _run_table(scores, metric, run) for run in runs}
+        return _run_chart(scores, metric, runs[0]) + _table(scores, metric, runs[0])
+    parts = {"all models": _runs_chart(scores, metric) + _table(scores, metric)}
+    parts |= {run: _run_chart(scores, metric, run) + _table(scores, metric, run) for run in runs}
     return panels(parts)
 
 
@@ -159,34 +156,28 @@ def _run_chart(scores: Scores, metric: str, run: str) -> str:
         found = {a: score for a in adapters if (score := scores.value(code, a, metric, run=run))}
         if not found:
             continue
-        main = next((a for a in ("right", "relative") if a in found), None)
+        main = next((a for a in OWN if a in found), None)
         bars: tuple[Bar, ...] = ()
         if main is not None:
-            bars = (_bar("c1" if main == "right" else "c3", found[main], metric, f"{HEADINGS[main]}"),)
+            bars = (_bar(CONDITIONS[main].colour, found[main], metric, CONDITIONS[main].heading),)
         marks = tuple(
-            Mark(_MARKS[a][0], score.value, f"{_said(a, score)}: {long(score, metric)}", _MARKS[a][1])
+            Mark(CONDITIONS[a].colour, score.value, f"{_said(a, score)}: {long(score, metric)}", CONDITIONS[a].mark)
             for a, score in reversed(found.items())
-            if a != main and a in _MARKS
+            if a != main
         )
         text = number(found[main].value, metric) if main is not None else ""
         lines.append(Line(code, _name(code), bars, marks, text))
-    meaning: dict[str, Sample] = {}
-    for adapter in adapters:
-        if adapter == "right":
-            meaning[HEADINGS[adapter]] = ("c1", "bar")
-        elif adapter in _MARKS:
-            alone = adapter == "relative" and "right" not in adapters
-            meaning[HEADINGS[adapter]] = ("c3", "bar") if alone else _MARKS[adapter]
+    main = next((a for a in OWN if a in adapters), None)
+    meaning: dict[str, Sample] = {
+        CONDITIONS[a].heading: (CONDITIONS[a].colour, "bar" if a == main else CONDITIONS[a].mark) for a in adapters
+    }
     drawn = chart(lines, _scale(scores, metric), lambda value: _tick_text(value, metric))
     return f"{legend(meaning)}{drawn}"
 
 
 def _said(adapter: str, score: Score) -> str:
-    return (
-        f"{HEADINGS[adapter]} ({score.reader})"
-        if adapter in ("relative", "source") and score.reader
-        else HEADINGS[adapter]
-    )
+    heading = CONDITIONS[adapter].heading
+    return f"{heading} ({score.reader})" if adapter in ("relative", "source") and score.reader else heading
 
 
 def _bar(colour: str, score: Score, metric: str, name: str) -> Bar:
@@ -196,7 +187,7 @@ def _bar(colour: str, score: Score, metric: str, name: str) -> Bar:
 def _runs_chart(scores: Scores, metric: str) -> str:
     """A line per language, a bar per run."""
     runs, lines = scores.runs(), []
-    colours = {run: _RUN_COLOURS[place % len(_RUN_COLOURS)] for place, run in enumerate(runs)}
+    colours = dict(zip(runs, cycle(COLOURS), strict=False))
     for code in scores.languages():
         found = {run: score for run in runs if (score := scores.own(code, metric, run=run))}
         if found:
@@ -223,39 +214,18 @@ def _cell(score: Score | None, metric: str, *, strong: bool = False, reader: boo
     return Cell(text, " · ".join(notes), score.value, strong)
 
 
-def _run_table(scores: Scores, metric: str, run: str) -> str:
-    adapters, source, lines = scores.adapters(metric, run=run), scores.source_of(run), []
-    for code in scores.languages():
-        found = [scores.value(code, adapter, metric, run=run) for adapter in adapters]
-        count = max((score.rows for score in found if score is not None), default=None)
-        if count is None:
-            continue
-        best = _best([None if a in GUESSES else score for a, score in zip(adapters, found, strict=True)], metric)
+def _table(scores: Scores, metric: str, run: str | None = None) -> str:
+    found, lines = grid(scores, metric, run), []
+    for code, count, values in found.lines:
+        best = _best([None if a in GUESSES else score for a, score in zip(found.adapters, values, strict=True)], metric)
         cells = [
             _cell(score, metric, strong=place == best, reader=adapter == "relative")
-            for place, (adapter, score) in enumerate(zip(adapters, found, strict=True))
+            for place, (adapter, score) in enumerate(zip(found.adapters, values, strict=True))
         ]
-        lines.append([_language(code, source), Cell(f"{count:,}", key=count), *cells])
-    means = [scores.mean(adapter, metric, run=run) for adapter in adapters]
-    foot = [Cell(scores.mean_name(run, metric=metric), means_over(scores.averaged(run))), Cell("")]
-    foot += [Cell("" if mean is None else number(mean, metric)) for mean in means]
-    return table(["language", "rows", *(HEADINGS[a] for a in adapters)], lines, foot if len(lines) > 1 else ())
-
-
-def _runs_table(scores: Scores, metric: str) -> str:
-    runs, lines = scores.runs(), []
-    for code in scores.languages():
-        found = [scores.own(code, metric, run=run) for run in runs]
-        count = max((score.rows for score in found if score is not None), default=None)
-        if count is not None:
-            best = _best(found, metric)
-            cells = [_cell(score, metric, strong=place == best) for place, score in enumerate(found)]
-            lines.append([_language(code, scores.source), Cell(f"{count:,}", key=count), *cells])
-    others = scores.others(metric=metric)
-    means = [scores.transfer(metric, run=run, languages=others) for run in runs]
-    foot = [Cell(scores.mean_name(metric=metric), means_over(others) if others else ""), Cell("")]
-    foot += [Cell("" if mean is None else number(mean, metric)) for mean in means]
-    return table(["language", "rows", *runs], lines, foot if len(lines) > 1 else ())
+        lines.append([_language(code, found.source), Cell(f"{count:,}", key=count), *cells])
+    foot = [Cell(found.mean, means_over(found.over) if found.over else ""), Cell("")]
+    foot += [Cell(number(mean, metric)) for mean in found.means]
+    return table(["language", "rows", *found.heading], lines, foot if len(lines) > 1 else ())
 
 
 def _best(scores: Sequence[Score | None], metric: str) -> int | None:
@@ -286,7 +256,7 @@ def _matrix(matrix: Matrix) -> str:
         [(code, _name(code)) for code in matrix.languages],
         [(code, _name(code)) for code in matrix.sources],
         [[share(value) for value in line] for line in matrix.values],
-        [["" if value is None else number(value, matrix.metric) for value in line] for line in matrix.values],
+        [line[1:] for line in matrix_lines(matrix)[1]],
         frozenset(
             (row, column)
             for row, source in enumerate(matrix.sources)
@@ -345,15 +315,7 @@ def _difference(scores: Scores, comparisons: Sequence[Comparison]) -> str:
 def _notes(scores: Scores) -> str:
     """What the columns mean."""
     adapters = list(dict.fromkeys(a for run in scores.runs() for a in scores.adapters(run=run)))
-    meaning = {
-        "right": "every language is read by its own adapter",
-        "relative": "every language is read by the adapter of its nearest relative",
-        "source": "every language is read by the source language's adapter: no switching",
-        "none": "the adapters' bottlenecks add nothing",
-        "majority": "always the file's commonest answer; no model",
-        "uniform": "an answer drawn at random; no model",
-    }
-    listed = {HEADINGS[adapter]: meaning[adapter] for adapter in adapters}
+    listed = {CONDITIONS[adapter].heading: CONDITIONS[adapter].meaning for adapter in adapters}
     if "perplexity" in scores.metrics():
         listed["geometric mean"] = "of perplexities: e to the mean of the losses"
     listed["coloured numbers"] = "the best of their line; of differences, those with a p-value below 0.05"

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
+from xmodular.language_conditions import CONDITIONS
+from xmodular.report import COLOURS
 from xmodular.report.pictures import Point, bar_picture, heat_picture
-from xmodular.results.rows import HEADINGS, LOWER_IS_BETTER, Score
+from xmodular.results.rows import LOWER_IS_BETTER, Score
 from xmodular.results.scores import Matrix, Scores
-from xmodular.results.tables import named, number
-
-_COLOURS = {
-    "right": "#1b6ca8",
-    "relative": "#2a8a7d",
-    "source": "#e08e45",
-    "none": "#8e6bbf",
-    "majority": "#9aa0a6",
-    "uniform": "#d3d6d9",
-}
-_RUNS = ("#1b6ca8", "#e08e45", "#2a8a7d", "#8e6bbf", "#b8394f", "#8a9a2e", "#6b7280", "#a3aab2")
+from xmodular.results.tables import matrix_lines, named
 
 
 def draw(scores: Scores, path: Path, metric: str | None = None) -> None:
@@ -28,14 +21,14 @@ def draw(scores: Scores, path: Path, metric: str | None = None) -> None:
     languages, runs = scores.languages(), scores.runs()
     if len(runs) > 1:
         series = {
-            run: (_RUNS[place % len(_RUNS)], _points([scores.own(code, name, run=run) for code in languages], name))
-            for place, run in enumerate(runs)
+            run: (colour, _points([scores.own(code, name, run=run) for code in languages], name))
+            for run, colour in zip(runs, cycle(COLOURS.values()), strict=False)
         }
         title = scores.rows[0].task
     else:
         series = {
-            HEADINGS[adapter]: (
-                _COLOURS[adapter],
+            CONDITIONS[adapter].heading: (
+                COLOURS[CONDITIONS[adapter].colour],
                 _points([scores.value(code, adapter, name) for code in languages], name),
             )
             for adapter in scores.adapters(name)
@@ -50,11 +43,9 @@ def draw(scores: Scores, path: Path, metric: str | None = None) -> None:
 
 def draw_matrix(matrix: Matrix, path: Path) -> None:
     """The matrix of training and test languages."""
-    texts = [["" if value is None else number(value, matrix.metric) for value in line] for line in matrix.values]
-    heat_picture(
-        path, named(matrix.metric), matrix.sources, matrix.languages, matrix.values, texts,
-        axes_names=("trained in", "tested in"),
-    )  # fmt: skip
+    texts = [line[1:] for line in matrix_lines(matrix)[1]]
+    places = matrix.sources, matrix.languages
+    heat_picture(path, named(matrix.metric), *places, matrix.values, texts, axes_names=("trained in", "tested in"))
 
 
 def _points(scores: Sequence[Score | None], metric: str) -> list[Point | None]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.table import Table
 
@@ -19,28 +20,17 @@ from xmodular.results.rows import Comparison, Detail, Row
 from xmodular.results.scores import Scores
 
 _FORMAT = 2
+_Part = TypeVar("_Part")
 
 
-def _row(content: dict[str, Any]) -> Row:
-    return Row(**{**content, "value": _value(content["value"])})
-
-
-def _comparison(content: dict[str, Any]) -> Comparison:
-    over, difference = content.get("over"), _value(content["difference"])
-    return Comparison(**{**content, "difference": difference, "over": None if over is None else tuple(over)})
-
-
-def _detail(content: dict[str, Any]) -> Detail:
-    return Detail(**{name: _tuples(value) for name, value in content.items()})
+def _made(kind: Callable[..., _Part], content: Mapping[str, Any]) -> _Part:
+    """A part of results as JSON has it: with lists for tuples, and null where a value is no number."""
+    numbers = {name: math.nan for name in ("value", "difference") if content.get(name, 0) is None}
+    return kind(**{**{name: _tuples(value) for name, value in content.items()}, **numbers})
 
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _value(number: float | None) -> float:
-    """JSON has null where a value is no number."""
-    return math.nan if number is None else number
 
 
 class Results(Scores):
@@ -79,11 +69,11 @@ class Results(Scores):
             if content.get("format", 1) not in (1, _FORMAT):
                 raise ValueError(f"format {content['format']!r}; known are 1 and {_FORMAT}")
             return cls(
-                tuple(map(_row, content["rows"])),
+                tuple(_made(Row, each) for each in content["rows"]),
                 content["source"],
-                tuple(map(_comparison, content.get("comparisons", ()))),
+                tuple(_made(Comparison, each) for each in content.get("comparisons", ())),
                 dict(content.get("about", {})),
-                tuple(map(_detail, content.get("details", ()))),
+                tuple(_made(Detail, each) for each in content.get("details", ())),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} holds no results of xmodular: {error!r}") from error

@@ -6,18 +6,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# How a language was read, in the order of columns. The last two need no model: always the file's commonest answer, and
-# a blind draw.
-ADAPTERS = ("right", "relative", "source", "none", "majority", "uniform")
-GUESSES = ("majority", "uniform")
-HEADINGS = {
-    "right": "own adapter",
-    "relative": "relative's adapter",
-    "source": "source adapter",
-    "none": "no adapter",
-    "majority": "majority",
-    "uniform": "blind draw",
-}
 # Metrics that are no shares; less of them is better.
 LOWER_IS_BETTER = frozenset({"perplexity", "bits per character", "RMSE"})
 # From -1 to 1, and shown a hundredfold, as shares are.
@@ -40,8 +28,8 @@ class Row:
         task: name of the task, or "perplexity".
         language: code of the test data, or its name where a relative's adapter reads it.
         metric: such as "accuracy".
-        adapter: "right" (the language's own), "relative" (the nearest relative's), "source" (the training language's),
-            "none" (the bottlenecks add nothing), "majority" or "uniform" (no model).
+        adapter: one of `CONDITIONS`: "right" (the language's own), "relative" (the nearest relative's), "source" (the
+            training language's), "none" (the bottlenecks add nothing), "majority" or "uniform" (no model).
         value: of the metric; shares lie in [0, 1]; NaN if it is no number, null in JSON.
         low, high: 95 % interval; None where there is no chance in it, or no end to it.
         rows: how many rows were read.
@@ -110,6 +98,10 @@ class Detail:
         """F1 of a label, by place; None where it is neither there nor predicted."""
         occurring = self.gold[place] + self.predicted[place]
         return 2 * self.right[place] / occurring if occurring else None
+
+    def f1_of(self, label: str) -> float | None:
+        """F1 of a label, by name; None also where there is no such label."""
+        return self.f1(self.labels.index(label)) if label in self.labels else None
 
     def precision(self, place: int) -> float | None:
         """Precision of a label, by place; None where it is not predicted."""

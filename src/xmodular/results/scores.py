@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from xmodular.results.rows import ADAPTERS, GEOMETRIC, GUESSES, LOWER_IS_BETTER, Comparison, Detail, Row, Score, mean
+from xmodular.language_conditions import CONDITIONS, GUESSES, OWN
+from xmodular.results.rows import GEOMETRIC, LOWER_IS_BETTER, Comparison, Detail, Row, Score, mean
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,13 @@ class Scores:
 
     def own(self, language: str, metric: str | None = None, *, run: str | None = None) -> Score | None:
         """The value with the language's own adapter, or with its relative's where the model lacks the language."""
-        return self.value(language, "right", metric, run=run) or self.value(language, "relative", metric, run=run)
+        found = (self.value(language, adapter, metric, run=run) for adapter in OWN)
+        return next((score for score in found if score), None)
+
+    def trained(self, metric: str | None = None, *, run: str | None = None) -> Score | None:
+        """The value of `own` in the language that a run was trained in, or None."""
+        source = self.source_of(run)
+        return None if source is None else self.own(source, metric, run=run)
 
     def others(self, *runs: str, metric: str | None = None) -> list[str]:
         """The languages over which some runs, all unless said, are compared: in which all have a value of `own`, and
@@ -161,8 +168,7 @@ class Scores:
         self, metric: str | None = None, *, run: str | None = None, languages: Sequence[str] | None = None
     ) -> float | None:
         """Transfer gap: the source language's value less `transfer`; None without source or others."""
-        source, others = self.source_of(run), self.transfer(metric, run=run, languages=languages)
-        trained = None if source is None else self.own(source, metric, run=run)
+        trained, others = self.trained(metric, run=run), self.transfer(metric, run=run, languages=languages)
         return None if trained is None or others is None else trained.value - others
 
     def worst(self, count: int = 3, metric: str | None = None, *, run: str | None = None) -> list[tuple[str, float]]:
@@ -198,7 +204,7 @@ class Scores:
         """How a run's languages were read, in the order of columns."""
         name, wanted = self._run(run), metric or self._metric
         found = {row.adapter for row in self.rows if row.run == name and row.metric == wanted}
-        return sorted((a for a in found if guesses or a not in GUESSES), key=ADAPTERS.index)
+        return [name for name in CONDITIONS if name in found and (guesses or name not in GUESSES)]
 
     def _codes(self, run: str | None) -> list[str]:
         """The languages of a run."""

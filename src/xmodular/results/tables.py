@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.table import Column, Table
 from rich.text import Text
 
 from xmodular.console import compact
-from xmodular.results.rows import CORRELATIONS, HEADINGS, LOWER_IS_BETTER, Comparison, Score
+from xmodular.language_conditions import CONDITIONS
+from xmodular.results.rows import CORRELATIONS, LOWER_IS_BETTER, Comparison, Score
 from xmodular.results.scores import Matrix, Scores
 
 _MINUS = "\N{MINUS SIGN}"
 _Lines = tuple[list[str], list[list[str]]]  # heading, lines
 
 
-def number(value: float, metric: str) -> str:
-    """A value as it is shown: shares in per cent."""
+def number(value: float | None, metric: str) -> str:
+    """A value as it is shown: shares in per cent, nothing where there is none."""
+    if value is None:
+        return ""
     if not math.isfinite(value):
         return str(value)
     if metric in ("RMSE", "bits per character"):
@@ -103,16 +106,13 @@ def not_parallel(scores: Scores) -> str:
 
 def terminal(scores: Scores, metric: str, run: str | None = None) -> Table:
     """One metric: a line per language; a column per way to read of one run, or a column per run."""
-    if run is None and len(scores.runs()) > 1:
-        heading, lines = run_lines(scores, metric, short)
-        others = scores.others(metric=metric)
-        title = f"{scores.rows[0].task}: {metric}, {HEADINGS['right']}"
-    else:
-        heading, lines = adapter_lines(scores, metric, short, run)
-        others = scores.averaged(run)
-        title = f"{scores.rows[0].task}: {metric}" + (f", {run}" if run is not None else "")
+    runs = scores.runs()
+    found = grid(scores, metric, runs[0] if run is None and len(runs) == 1 else run)
+    heading, lines = _text(found, metric, short)
+    of = CONDITIONS["right"].heading if None in found.adapters else run
+    title = f"{scores.rows[0].task}: {metric}" + (f", {of}" if of is not None else "")
     cells = "".join(cell for line in lines for cell in line)
-    seeds = any(len(scores.seeds(each)) > 1 for each in scores.runs())
+    seeds = any(len(scores.seeds(each)) > 1 for each in runs)
     # As Text, because a console of the user's would take brackets in the names of runs for markup.
     columns = [Column(Text(name), justify="right" if place else "left") for place, name in enumerate(heading)]
     table = Table(*columns, title=Text(title, style="table.title"), title_justify="left", caption_justify="left")
@@ -120,7 +120,7 @@ def terminal(scores: Scores, metric: str, run: str | None = None) -> Table:
     if "±" in cells:
         captions.append(f"±: {'standard deviation over seeds, else ' if seeds else ''}half the 95 % interval")
     if _has_mean(lines):
-        captions.append(f"{lines[-1][0]}: {means_over(others)}")
+        captions.append(f"{lines[-1][0]}: {means_over(found.over)}")
     table.caption = Text("\n".join(captions)) if captions else None
     for line in lines:
         table.add_row(*map(Text, line), style="bold" if _is_mean(line) else None)
@@ -133,13 +133,11 @@ def markdown(scores: Scores) -> str:
     runs = scores.runs()
     for metric in scores.metrics():
         title = f"{scores.rows[0].task}: {metric}"
-        if len(runs) > 1:
-            lines = run_lines(scores, metric, long)
-            parts += [f"### {title}\n", *_markdown_table(lines), *_said_over(scores.others(metric=metric), lines)]
-        for run in runs:
-            name = f"{title}, {run}" if len(runs) > 1 else title
-            lines = adapter_lines(scores, metric, long, run)
-            parts += [f"### {name}\n", *_markdown_table(lines), *_said_over(scores.averaged(run), lines)]
+        for run in (None, *runs) if len(runs) > 1 else runs:
+            found = grid(scores, metric, run)
+            lines = _text(found, metric, long)
+            name = f"{title}, {run}" if run is not None and len(runs) > 1 else title
+            parts += [f"### {name}\n", *_markdown_table(lines), *_said_over(found.over, lines)]
     main = scores.metrics()[0]
     if heads := summary_lines(scores, main):
         parts += [f"### Transfer: {main}\n", *_markdown_table(heads), *_said_over(scores.others(metric=main))]
@@ -168,56 +166,74 @@ def _said_over(codes: Sequence[str], lines: _Lines | None = None) -> list[str]:
     return [f"Mean {means_over(codes)}.\n"] if codes and (lines is None or _has_mean(lines[1])) else []
 
 
-def adapter_lines(
-    scores: Scores, metric: str, cell: Callable[[Score | None, str], str], run: str | None = None
-) -> _Lines:
-    """A run: a line per language, a column per way to read."""
-    adapters, source = scores.adapters(metric, run=run), scores.source_of(run)
-    heading = ["language", "rows", *(HEADINGS[adapter] for adapter in adapters)]
-    lines = []
-    for code in scores.languages():
-        found = [scores.value(code, adapter, metric, run=run) for adapter in adapters]
-        count = max((score.rows for score in found if score is not None), default=None)
-        if count is not None:
-            lines.append([_named(code, source), str(count), *(cell(score, metric) for score in found)])
-    means = [scores.mean(adapter, metric, run=run) for adapter in adapters]
-    if any(mean is not None for mean in means) and len(lines) > 1:
-        name = scores.mean_name(scores.rows[0].run if run is None else run, metric=metric)
-        lines.append([name, "", *("" if mean is None else number(mean, metric) for mean in means)])
-    return heading, lines
+class Grid(NamedTuple):
+    """One metric: a line per language; a column per way to read of one run, or a column per run.
+
+    Attributes:
+        heading: of the columns with scores.
+        adapters: how each column was read; None of a run's, which is its own.
+        source: the language that is the source's.
+        lines: language, number of rows, and the scores; only of languages with some.
+        mean: what the means are called.
+        over: the languages that they are over.
+        means: by column.
+    """
+
+    heading: list[str]
+    adapters: list[str | None]
+    source: str | None
+    lines: list[tuple[str, int, list[Score | None]]]
+    mean: str
+    over: list[str]
+    means: list[float | None]
 
 
-def run_lines(scores: Scores, metric: str, cell: Callable[[Score | None, str], str]) -> _Lines:
-    """A line per language, a column per run, with each language's own adapter."""
-    runs = scores.runs()
+def grid(scores: Scores, metric: str, run: str | None = None) -> Grid:
+    """One metric of a run, with a column per way to read; or of all, with a column per run and their own adapters."""
+    if run is None:
+        heading, source, over = scores.runs(), scores.source, scores.others(metric=metric)
+        adapters: list[str | None] = [None] * len(heading)
+        mean = scores.mean_name(metric=metric)
+        # Over the same languages for all: one run's own would be other languages than another's.
+        means = [scores.transfer(metric, run=each, languages=over) for each in heading]
+    else:
+        names, source, over = scores.adapters(metric, run=run), scores.source_of(run), scores.averaged(run)
+        heading, adapters = [CONDITIONS[name].heading for name in names], [*names]
+        mean = scores.mean_name(run, metric=metric)
+        means = [scores.mean(name, metric, run=run) for name in names]
     lines = []
     for code in scores.languages():
-        found = [scores.own(code, metric, run=run) for run in runs]
-        count = max((score.rows for score in found if score is not None), default=None)
-        if count is not None:
-            lines.append([_named(code, scores.source), str(count), *(cell(score, metric) for score in found)])
-    others = scores.others(metric=metric)  # one run's own would be other languages than another's
-    means = [scores.transfer(metric, run=run, languages=others) for run in runs]
-    if len(lines) > 1:
-        lines.append(
-            [scores.mean_name(metric=metric), "", *("" if mean is None else number(mean, metric) for mean in means)]
-        )
-    return ["language", "rows", *runs], lines
+        if run is None:
+            found = [scores.own(code, metric, run=each) for each in heading]
+        else:
+            found = [scores.value(code, name, metric, run=run) for name in names]
+        if (count := max((score.rows for score in found if score is not None), default=None)) is not None:
+            lines.append((code, count, found))
+    return Grid(heading, adapters, source, lines, mean, over, means)
+
+
+def _text(found: Grid, metric: str, cell: Callable[[Score | None, str], str]) -> _Lines:
+    lines = [
+        [f"{code} (source)" if code == found.source else code, str(count), *(cell(score, metric) for score in values)]
+        for code, count, values in found.lines
+    ]
+    if len(lines) > 1 and (None in found.adapters or any(mean is not None for mean in found.means)):
+        lines.append([found.mean, "", *(number(mean, metric) for mean in found.means)])
+    return ["language", "rows", *found.heading], lines
 
 
 def summary_lines(scores: Scores, metric: str) -> _Lines | None:
     """A line per run: its source language's value, the mean over the others, the gap between them, the worst."""
     lines, shared = [], scores.others(metric=metric)
     for run in scores.runs():
-        source, others = scores.source_of(run), scores.transfer(metric, run=run, languages=shared)
-        gap = scores.gap(metric, run=run, languages=shared)
-        trained = None if source is None else scores.own(source, metric, run=run)
+        others, gap = (each(metric, run=run, languages=shared) for each in (scores.transfer, scores.gap))
+        trained = scores.trained(metric, run=run)
         worst = ", ".join(f"{code} {number(value, metric)}" for code, value in scores.worst(3, metric, run=run))
         lines.append(
             [
                 run,
-                "" if source is None or trained is None else f"{source} {number(trained.value, metric)}",
-                "" if others is None else number(others, metric),
+                "" if trained is None else f"{scores.source_of(run)} {number(trained.value, metric)}",
+                number(others, metric),
                 "" if gap is None else signed(gap, metric),
                 worst,
             ]
@@ -232,7 +248,7 @@ def label_lines(scores: Scores, run: str) -> _Lines:
     codes = [code for code in scores.languages() if code in found]
     lines = []
     for name in dict.fromkeys(label for code in codes for label in found[code].labels):
-        values = [found[c].f1(found[c].labels.index(name)) if name in found[c].labels else None for c in codes]
+        values = [found[code].f1_of(name) for code in codes]
         lines.append([name, *("" if value is None else f"{100 * value:.1f}" for value in values)])
     return ["label", *codes], lines
 
@@ -240,7 +256,7 @@ def label_lines(scores: Scores, run: str) -> _Lines:
 def matrix_lines(matrix: Matrix) -> _Lines:
     """A line per training language, a column per test language."""
     lines = [
-        [source, *("" if value is None else number(value, matrix.metric) for value in values)]
+        [source, *(number(value, matrix.metric) for value in values)]
         for source, values in zip(matrix.sources, matrix.values, strict=True)
     ]
     return ["trained in", *matrix.languages], lines
@@ -251,7 +267,8 @@ def by_pair(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
     found: dict[str, list[Comparison]] = {}
     for each in comparisons:
         if each.run == each.baseline:
-            title = f"{each.run}: {HEADINGS[each.adapter]} against {HEADINGS[each.baseline_adapter]}, {each.metric}"
+            ours, theirs = CONDITIONS[each.adapter].heading, CONDITIONS[each.baseline_adapter].heading
+            title = f"{each.run}: {ours} against {theirs}, {each.metric}"
         else:
             title = f"{each.run} against {each.baseline}, {each.metric}"
         found.setdefault(title, []).append(each)
@@ -290,10 +307,6 @@ def _is_mean(line: Sequence[str]) -> bool:
 
 def _has_mean(lines: Sequence[Sequence[str]]) -> bool:
     return bool(lines) and _is_mean(lines[-1]) and any(lines[-1][2:])
-
-
-def _named(code: str, source: str | None) -> str:
-    return f"{code} (source)" if code == source else code
 
 
 def _markdown_table(table: _Lines) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from xmodular.results.rows import GUESSES, LOWER_IS_BETTER, mean
+from xmodular.language_conditions import CONDITIONS, GUESSES
+from xmodular.results.rows import LOWER_IS_BETTER, mean
 from xmodular.results.scores import Scores
 from xmodular.results.tables import with_unit
 
 _HARDLY = 0.1  # of the way from the guess to a perfect score
-_SAID = {"majority": "always the commonest answer", "uniform": "a blind draw"}
 
 
 def verdict(scores: Scores, metric: str, run: str) -> str:
@@ -38,7 +38,7 @@ def verdict(scores: Scores, metric: str, run: str) -> str:
         return ""
     names = {name for name, _ in guesses}
     guess, reached = mean([value for _, value in guesses], metric), mean(values, metric)
-    how = _SAID[names.pop()] if len(names) == 1 else "the better of two guesses"
+    how = CONDITIONS[names.pop()].guess if len(names) == 1 else "the better of two guesses"
     against = f"{how} reaches {with_unit(guess, metric)}"
     counted = f"in {no_better} of {len(values)} languages" if len(values) > 1 else ""
     if no_better == len(values):

@@ -5,29 +5,7 @@ Rows that are wrong are reported, and none is lost silently.
 
 from xmodular.rows.hub import hub_sources
 from xmodular.rows.memory import InMemory, hash_of_rows, memory_rows, sources_of
+from xmodular.rows.opening import is_file, kind_of
 from xmodular.rows.parquet import parquet_schema, parquet_tables
 from xmodular.rows.reading import FORMATS, SUFFIXES, columns_in, format_of, parquet_files, read_rows
 from xmodular.rows.row import BadRows, Knows, Row, columns_of, half_surrogate, is_absent, language_of
-
-__all__ = [
-    "FORMATS",
-    "SUFFIXES",
-    "BadRows",
-    "InMemory",
-    "Knows",
-    "Row",
-    "columns_in",
-    "columns_of",
-    "format_of",
-    "half_surrogate",
-    "hash_of_rows",
-    "hub_sources",
-    "is_absent",
-    "language_of",
-    "memory_rows",
-    "parquet_files",
-    "parquet_schema",
-    "parquet_tables",
-    "read_rows",
-    "sources_of",
-]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
-from xmodular.rows.lines import LONE_RETURN, TOO_LONG, lines, not_utf8
+from xmodular.rows.lines import decoded
 from xmodular.rows.row import BadRows, Row
 
 _MOST_WORDS = 2**20  # of one sentence: a file without blank lines is not to fill the memory
@@ -251,16 +251,8 @@ def conllu(file: Any, place: str, language: str | None, bad: BadRows) -> Iterato
 
 
 def _decoded(file: Any) -> Iterator[tuple[int, str, str]]:
-    """Number, text without its line end, and what is wrong with it, if anything."""
-    for number, raw in lines(file):
-        if raw is None:
-            yield number, "", TOO_LONG
-            continue
-        try:
-            line = raw.decode("utf-8").rstrip("\r\n").lstrip("\ufeff")  # files that were put together have several
-            yield number, line, LONE_RETURN if "\r" in line else ""
-        except UnicodeDecodeError as error:
-            yield number, "", not_utf8(error)
+    # Files that were put together have several byte order marks.
+    return ((number, line.lstrip("\ufeff"), wrong) for number, line, wrong in decoded(file))
 
 
 def _add(sentence: _Sentence, number: int, word: str, tag: str | None, between: Sequence[str] = ()) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
-from xmodular.errors import DataError
+from xmodular.errors import DataError, in_one_line
 from xmodular.hub import hub_source
 from xmodular.languages import filled
-from xmodular.rows.classes import class_readers, named, without_class
+from xmodular.rows.classes import class_readers
+from xmodular.rows.parquet import rows_of
 from xmodular.rows.row import BadRows, Row
+
+_Row = TypeVar("_Row")
 
 
 def hub_rows(source: str, bad: BadRows) -> Iterator[Row]:
@@ -23,8 +26,18 @@ def hub_rows(source: str, bad: BadRows) -> Iterator[Row]:
     Raises:
         DataError: no such data set, configuration or split, or one of several must be chosen.
     """
+    import datasets
+
     name, configuration, split = _parts(source)
-    return _rows(source, name, configuration, split, bad)
+    data = opened_data_set(name, source, datasets.load_dataset, configuration, split=split, streaming=True)
+    if isinstance(data, dict):
+        if len(data) != 1:
+            there = ", ".join(f"hub:{name}:{configuration or ''}:{each}" for each in data)
+            raise DataError(f"The data set {source} has several splits; name one: {there}.")
+        (data,) = data.values()
+    readers = class_readers(data.features.to_dict() if data.features is not None else {})
+    for number, values in enumerate(read_data_set(data, source), start=1):
+        yield from rows_of(values, f"{source} row {number}", None, bad, readers)
 
 
 def hub_sources(source: str, languages: Sequence[str]) -> dict[str, str]:
@@ -44,14 +57,11 @@ def hub_sources(source: str, languages: Sequence[str]) -> dict[str, str]:
         return found
     import datasets
 
-    name, where = hub_source(name)
-    try:
-        if configuration is not None and "{" in configuration:
-            choosing, there = configuration, datasets.get_dataset_config_names(name, **where)
-        else:
-            choosing, there = split or "", datasets.get_dataset_split_names(name, configuration, **where)
-    except Exception as error:  # network, formats: the library lets many classes through
-        raise DataError(f"The data set {source} cannot be opened: {_in_one_line(error)}") from error
+    if configuration is not None and "{" in configuration:
+        choosing, there = configuration, opened_data_set(name, source, datasets.get_dataset_config_names)
+    else:
+        choosing = split or ""
+        there = opened_data_set(name, source, datasets.get_dataset_split_names, configuration)
     wanted = {code: filled(choosing, code) for code in languages}
     if list(there) == ["default"]:  # which is also what the library knows of a cached data set without a network
         return found
@@ -72,41 +82,37 @@ def _parts(source: str) -> tuple[str, str | None, str | None]:
     return name, configuration, split
 
 
-def _rows(source: str, name: str, configuration: str | None, split: str | None, bad: BadRows) -> Iterator[Row]:
-    import datasets
+def opened_data_set(name: str, what: str, load: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What a function of ``datasets`` says of a data set, or opens of it.
 
+    Args:
+        name: repository on the Hub, also as ``<data set>@<revision>``, or a local folder.
+        what: what to call it.
+        load: the function; it gets the name, the revision, and what follows.
+
+    Raises:
+        DataError: there is no such thing.
+    """
     name, where = hub_source(name)
     try:
-        data = datasets.load_dataset(name, configuration, split=split, streaming=True, **where)
+        return load(name, *arguments, **options, **where)
     except Exception as error:  # network, formats: the library lets many classes through
-        raise DataError(f"The data set {source} cannot be opened: {_in_one_line(error)}") from error
-    if isinstance(data, dict):
-        if len(data) != 1:
-            there = ", ".join(f"hub:{name}:{configuration or ''}:{each}" for each in data)
-            raise DataError(f"The data set {source} has several splits; name one: {there}.")
-        (data,) = data.values()
-    readers = class_readers(data.features.to_dict() if data.features is not None else {})
-    rows = iter(data)
-    number = 0
-    while True:
-        try:
-            values: dict[str, Any] | None = next(rows, None)
-        except Exception as error:
-            raise DataError(
-                f"Reading the data set {source} stopped after {number} rows: {_in_one_line(error)}"
-            ) from error
-        if values is None:
-            return
-        number += 1
-        place = f"{source} row {number}"
-        try:
-            none = without_class(values, readers)
-            values = named(values, readers)
-        except ValueError as error:
-            bad.report(place, str(error))
-        else:
-            yield Row(values, place, None, none)
+        raise DataError(f"The data set {what} cannot be opened: {in_one_line(error)}") from error
 
 
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def read_data_set(rows: Iterable[_Row], what: str, *, counted: bool = True) -> Iterator[_Row]:
+    """Rows of a data set; or batches of them, which are not counted.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    done = 0
+    try:
+        for row in rows:
+            yield row
+            done += 1
+    except DataError:
+        raise
+    except Exception as error:
+        after = f" after {done} rows" if counted else ""
+        raise DataError(f"Reading the data set {what} stopped{after}: {in_one_line(error)}") from error

@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import os
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from xmodular.errors import DataError
+from xmodular.rows.opening import Unpacked
 
 LONGEST_LINE = 2**25  # bytes; of JSON, they may become twenty times as many
 # Of a packed file that is read whole: bytes, and so many times the packed ones; values of JSON, and so many a byte.
 _MOST_UNPACKED = (2**25, 20)
 _MOST_VALUES = (2**22, 2)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # its marks
-
-
-@contextmanager
-def opened(source: Path | IO[Any], place: str) -> Iterator[Any]:
-    """A file, unpacked if its name ends in ``.gz``, in letters of any size; one that is open already stays open.
-
-    Raises:
-        DataError: it cannot be read, now or while it is.
-    """
-    try:
-        if not isinstance(source, Path):
-            yield _Encoded(source) if isinstance(source.read(0), str) else source
-        elif source.name.lower().endswith(".gz"):
-            with gzip.open(source) as file:
-                yield file
-        else:
-            with source.open("rb") as file:
-                yield file
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{place} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")  # its marks
 
 
 def lines(file: Any) -> Iterator[tuple[int, bytes | None]]:
@@ -62,9 +36,9 @@ def whole(file: Any) -> bytes:
     Raises:
         OSError: it is packed, and would be far larger than its packed size suggests.
     """
-    if not isinstance(file, gzip.GzipFile):
+    if not isinstance(file, Unpacked):
         return bytes(file.read())
-    packed = os.fstat(file.fileno()).st_size
+    packed = file.packed
     most = _MOST_UNPACKED[0] + _MOST_UNPACKED[1] * packed
     raw = file.read(most + 1)
     values = sum(map(raw.count, (b",", b"[", b"{")))
@@ -79,9 +53,22 @@ def without_mark(raw: bytes) -> bytes:
     Raises:
         OSError: it is UTF-16.
     """
-    if raw.startswith(_UTF_16) and b"\0" in raw[:4]:
+    if raw.startswith(UTF_16_MARKS) and b"\0" in raw[:4]:
         raise OSError("it is UTF-16; save it as UTF-8")
     return raw.removeprefix(BYTE_ORDER_MARK)
+
+
+def decoded(file: Any) -> Iterator[tuple[int, str, str]]:
+    """Number, text without its line end, and what is wrong with it, if anything."""
+    for number, raw in lines(file):
+        if raw is None:
+            yield number, "", TOO_LONG
+            continue
+        try:
+            line = raw.decode("utf-8").rstrip("\r\n")
+            yield number, line, LONE_RETURN if "\r" in line else ""
+        except UnicodeDecodeError as error:
+            yield number, "", not_utf8(error)
 
 
 LONE_RETURN = "a carriage return stands alone in it; lines end in \\n or \\r\\n"
@@ -91,24 +78,3 @@ TOO_LONG = f"the line is longer than {LONGEST_LINE // 2**20} MiB"
 def not_utf8(error: UnicodeDecodeError) -> str:
     """What to say of bytes that are not UTF-8."""
     return f"not UTF-8 (byte 0x{error.object[error.start]:02x} is the line's number {error.start + 1})"
-
-
-class _Encoded:
-    """A text file as bytes. Half surrogates become what is not UTF-8, so that they are noticed."""
-
-    def __init__(self, file: Any) -> None:
-        self.file = file
-
-    def readline(self, most: int = -1) -> bytes:
-        text: str = self.file.readline(most)
-        return text.encode("utf-8", "surrogatepass")
-
-    def read(self) -> bytes:
-        text: str = self.file.read()
-        return text.encode("utf-8", "surrogatepass")
-
-
-def name_of(file: IO[Any]) -> str:
-    """What an open file is called in messages."""
-    name = getattr(file, "name", None)
-    return name if isinstance(name, str) else f"<{'text' if isinstance(file, io.TextIOBase) else 'file'}>"

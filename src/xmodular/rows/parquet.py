@@ -10,10 +10,11 @@ from typing import Any
 
 from xmodular.errors import DataError
 from xmodular.rows.classes import class_readers, named, without_class
+from xmodular.rows.opening import stored
 from xmodular.rows.row import BadRows, Row, first_repeated
 
 _ROWS_A_STEP = 256
-_TEXTS = ("string", "large_string", "binary", "large_binary")
+TEXT_TYPES = ("string", "large_string", "binary", "large_binary")
 # A file says a long text once and how often it stands there, so its size says nothing of what is in it.
 _MOST_BYTES_A_STEP = 2**26  # of texts that are in memory at once, where there are several rows
 _MOST_BYTES_A_ROW = 2**28
@@ -31,11 +32,11 @@ def parquet_rows(file: Any, place: str, language: str | None, bad: BadRows) -> I
 
     number = 0
     try:
-        with opened_parquet(file, place) as (stored, schema):
+        with opened_parquet(file, place) as (content, schema):
             if (twice := first_repeated(schema.names)) is not None:
                 raise DataError(f"{place}: the column {twice!r} is there twice.")
             readers = class_readers(features_of(schema.metadata))
-            for batch in batches(stored, place):
+            for batch in batches(content, place):
                 for values in values_of(batch):
                     number += 1
                     yield from rows_of(values, f"{place} row {number}", language, bad, readers)
@@ -68,8 +69,8 @@ def parquet_tables(paths: Sequence[Path], left_out: Container[str], sizes: Itera
     def wanted() -> Iterator[Any]:
         for path in paths:
             number = 0
-            with opened_parquet(path, str(path)) as (stored, schema):
-                for batch in batches(stored, str(path)):
+            with opened_parquet(path, str(path)) as (content, schema):
+                for batch in batches(content, str(path)):
                     places = [f"{path} row {number + row}" for row in range(1, batch.num_rows + 1)]
                     number += batch.num_rows
                     table = pyarrow.Table.from_batches([batch]).cast(schema)
@@ -100,7 +101,7 @@ def opened_parquet(source: Any, place: str) -> Iterator[tuple[Any, Any]]:
     from pyarrow import parquet
 
     with ExitStack() as stack:
-        file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        file = stack.enter_context(stored(source)) if isinstance(source, (str, Path)) else source
         size = file.seek(0, 2)
         file.seek(0)
         plain = stack.enter_context(parquet.ParquetFile(file))
@@ -128,19 +129,19 @@ def opened_parquet(source: Any, place: str) -> Iterator[tuple[Any, Any]]:
         yield plain, schema
 
 
-def batches(stored: Any, place: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
+def batches(content: Any, place: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
     """A few rows at a time, each time of one row group: Arrow cannot join lists of categories over two.
 
     Args:
-        stored: from `opened_parquet`.
+        content: from `opened_parquet`.
         place: what to call it.
         columns: those that are wanted; None: all.
 
     Raises:
         DataError: a row is too large.
     """
-    for group in range(stored.num_row_groups):
-        for batch in stored.iter_batches(_ROWS_A_STEP, row_groups=[group], columns=columns):
+    for group in range(content.num_row_groups):
+        for batch in content.iter_batches(_ROWS_A_STEP, row_groups=[group], columns=columns):
             yield from _parts(batch, place)
 
 
@@ -168,7 +169,7 @@ def _bytes_in(column: Any) -> int:
     if types.is_list(kind) or types.is_large_list(kind) or types.is_map(kind):
         return _bytes_in(column.flatten()) if not types.is_map(kind) else _bytes_in(column.items)
     values = kind.value_type if types.is_dictionary(kind) else None
-    if values is None or not any(getattr(types, f"is_{name}")(values) for name in _TEXTS):
+    if values is None or not any(getattr(types, f"is_{name}")(values) for name in TEXT_TYPES):
         return 0
     lengths = compute.binary_length(column.dictionary).cast(pyarrow.int64())
     return int(compute.sum(lengths.take(column.indices)).as_py() or 0)

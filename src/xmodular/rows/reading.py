@@ -12,8 +12,8 @@ from xmodular.errors import DataError
 from xmodular.rows.conll import conll, conllu
 from xmodular.rows.hub import hub_rows
 from xmodular.rows.json_rows import json_file, json_lines
-from xmodular.rows.lines import name_of, opened
 from xmodular.rows.memory import InMemory, memory_rows
+from xmodular.rows.opening import address, is_file, kind_of, name_of, opened
 from xmodular.rows.parquet import parquet_rows, parquet_schema
 from xmodular.rows.row import BadRows, Knows, Row, language_of
 from xmodular.rows.tables import csv_rows, header, tsv_rows
@@ -37,9 +37,9 @@ SUFFIXES = (*(f".{name}" for name in _LABELLED), *(f".{name}.gz" for name in _LA
 
 
 def format_of(path: str | Path) -> str | None:
-    """Which of `FORMATS` a file's name ends in, ``.gz`` aside; None if in none of them."""
-    name = Path(path).name.lower()
-    return next((suffix.split(".")[1] for suffix in SUFFIXES if name.endswith(suffix)), None)
+    """Which of `FORMATS` a file's name ends in, apart from how it is packed; None if in none of them."""
+    kind = kind_of(path)
+    return kind if kind in _LABELLED else None
 
 
 def parquet_files(source: str | Path) -> list[Path]:
@@ -72,7 +72,8 @@ def read_rows(
     set, a sentence of CoNLL or CoNLL-U, a line of text that is not blank.
 
     Args:
-        source: a file whose suffix says what it is, also with ``.gz`` behind it; a folder of Parquet files, which are
+        source: a file whose suffix says what it is, also with ``.gz`` or ``.zst`` behind it, by its path or by an
+            address that fsspec understands, such as ``s3://bucket/rows.jsonl``; a folder of Parquet files, which are
             read in the order of their names; "-" for the standard input; an open file; rows in memory; or
             ``hub:<data set>:<configuration>:<split>``, of which the last two may be left out where the data set has
             only one.
@@ -97,6 +98,7 @@ def read_rows(
     if not isinstance(source, (str, Path)):
         return _read(source, name_of(source), None, _READERS[format or "jsonl"], bad)
     path = Path(source)
+    place = address(source) or str(path)
     found = format or format_of(path)
     if path.is_dir():
         if format not in (None, "parquet") or not (inside := parquet_files(path)):
@@ -104,13 +106,15 @@ def read_rows(
         return chain.from_iterable(
             _read(each, str(each), language_of(each, knows), parquet_rows, bad) for each in inside
         )
-    if not path.exists():
-        raise DataError(f"There is no file {path}.")
+    if not (path.exists() or is_file(source)):
+        raise DataError(f"There is no file {place}.")
     if found is None:
-        raise DataError(f"{path} has none of the suffixes that say what a file is: {', '.join(SUFFIXES)}.")
-    return _read(path, str(path), language_of(path, knows), _READERS[found], bad)
+        raise DataError(f"{place} has none of the suffixes that say what a file is: {', '.join(SUFFIXES)}.")
+    return _read(source, place, language_of(path, knows), _READERS[found], bad)
 
 
-def _read(source: Path | IO[Any], place: str, language: str | None, reader: _Reader, bad: BadRows) -> Iterator[Row]:
+def _read(
+    source: str | Path | IO[Any], place: str, language: str | None, reader: _Reader, bad: BadRows
+) -> Iterator[Row]:
     with opened(source, place) as file:
         yield from reader(file, place, language, bad)

@@ -15,7 +15,7 @@ from xmodular.languages import names_of
 _MOST_SHOWN = 60  # columns in a message
 _SHOWN = 5  # bad rows that a summary names
 _LONGEST_REASON = 300  # characters
-_CODE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
+LANGUAGE_CODE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
 _MARK = re.compile(r"[_-](rom|zaw)$", re.IGNORECASE)  # romanised text, Burmese in the Zawgyi encoding
 # Region and script as codes spell them. In small letters they may be words: to_do is Tongan in the Dominican Republic.
 _SPECIFIC = re.compile(r"[A-Z]{2}|[A-Z][a-z]{3}")
@@ -97,7 +97,7 @@ def language_of(path: str | Path, knows: Knows | None = None) -> str | None:
         knows: whether the model has a language of a name; None: it has none.
     """
     code = Path(path).name.split(".", 1)[0]
-    if not _CODE.fullmatch(code):
+    if not LANGUAGE_CODE.fullmatch(code):
         return None
     if knows is not None and knows(code):
         return code

@@ -25,9 +25,10 @@ from xmodular.errors import DataError
 from xmodular.files import written_beside
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
-from xmodular.modeling.languages import check_tokenizer
+from xmodular.modeling.own_vocabularies import check_tokenizer
 from xmodular.options import ExtendOptions
 from xmodular.pieces import start_rows
+from xmodular.rows import is_file
 from xmodular.training import contents
 from xmodular.training.aligning import compared
 from xmodular.training.corpus import (
@@ -209,7 +210,7 @@ def _found(place: Path, language: str) -> tuple[Path, ...]:
     Raises:
         DataError: there is none, or it is of no kind that can be read.
     """
-    if not place.is_file():
+    if not is_file(place):
         found = find_text(place)
         return found[resolve(language, found)]
     if not is_text(place):

@@ -1,15 +1,15 @@
-"""A row as a line of JSON, and files of such lines as CSV or Parquet."""
+"""Files of rows, written: a row as a line of JSON, and files of such lines put together in any format."""
 
 from __future__ import annotations
 
 import base64
 import csv
 import datetime
-import gzip
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TextIO
 
@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xmodular.rows import format_of
+from xmodular.rows.opening import kind_of, packed
 
-FORMATS = ("jsonl", "csv", "tsv", "parquet", "conll")
+Tagged = Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]
 _WHOLE = 2.0**53  # up to here, all whole numbers are floats
 
 
@@ -74,59 +74,56 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def write_as(parts: Sequence[Path], target: Path, name: str, none: Mapping[str, Any]) -> None:
-    """Put files of JSON lines together into one file, in the format of a name's suffix; packed if that is ``.gz``.
+def write_as(
+    parts: Sequence[Path], target: Path, name: str, none: Mapping[str, Any], tagged: Tagged | None = None
+) -> None:
+    """Put files of JSON lines together into one file, in the format of a name's suffix; packed if its end says so.
 
     Columns are those of all rows, in the order in which they first appear; a row without one has it empty.
 
     Args:
         parts: the files of lines.
         target: the file to write.
-        name: of `FORMATS`, and perhaps packed.
+        name: of `WRITTEN`, and perhaps packed.
         none: where there is no row, the columns there would be, with values of their kinds.
+        tagged: for CoNLL, the words of a row, each with its tag.
     """
-    format = format_of(name)
-    if format == "parquet":
-        write_parquet(parts, [target], none)
-        return
-    with _packed(target, name) as out:
-        if format == "jsonl":
-            for part in parts:
-                with open(part, "rb") as file:
-                    while block := file.read(1 << 20):
-                        out.write(block)
-        else:
-            text = io.TextIOWrapper(out, encoding="utf-8", newline="")
-            _write_table(parts, text, "\t" if format == "tsv" else ",", none)
-            text.flush()
-            text.detach()
+    with packed(target, name) as out:
+        _WRITERS[kind_of(name)](parts, out, none, tagged)
 
 
-def write_conll(
-    parts: Sequence[Path],
-    target: Path,
-    name: str,
-    tagged: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]],
-) -> None:
-    """Put files of JSON lines together as CoNLL: a word and its tag a line, a blank line after each sentence.
-
-    Args:
-        parts, target, name: as for `write_as`.
-        tagged: the words of a row, each with its tag.
-    """
-    with _packed(target, name) as out:
-        for row in _rows(parts):
-            out.write("".join(f"{word}\t{tag}\n" for word, tag in tagged(row)).encode() + b"\n")
+def _write_lines(parts: Sequence[Path], out: IO[bytes], *_: Any) -> None:
+    for part in parts:
+        with open(part, "rb") as file:
+            shutil.copyfileobj(file, out, 1 << 20)
 
 
-@contextmanager
-def _packed(target: Path, name: str) -> Iterator[IO[bytes]]:
-    with open(target, "wb") as file:
-        if not name.lower().endswith(".gz"):
-            yield file
-            return
-        with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
-            yield packed  # type: ignore[misc]
+def _write_csv(parts: Sequence[Path], out: IO[bytes], none: Mapping[str, Any], *_: Any, delimiter: str = ",") -> None:
+    text = io.TextIOWrapper(out, encoding="utf-8", newline="")
+    _write_table(parts, text, delimiter, none)
+    text.flush()
+    text.detach()
+
+
+def _write_conll(parts: Sequence[Path], out: IO[bytes], none: Mapping[str, Any], tagged: Tagged | None) -> None:
+    """A word and its tag a line, a blank line after each sentence."""
+    assert tagged is not None
+    for row in _rows(parts):
+        out.write("".join(f"{word}\t{tag}\n" for word, tag in tagged(row)).encode() + b"\n")
+
+
+def _write_parquet(parts: Sequence[Path], out: IO[bytes], none: Mapping[str, Any], *_: Any) -> None:
+    write_parquet(parts, [out], none)
+
+
+_WRITERS: dict[str, Callable[..., None]] = {
+    "jsonl": _write_lines,
+    "csv": _write_csv,
+    "tsv": partial(_write_csv, delimiter="\t"),
+    "parquet": _write_parquet,
+    "conll": _write_conll,
+}
+WRITTEN = tuple(_WRITERS)  # the formats that rows are written in
 
 
 def _rows(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:
@@ -194,7 +191,7 @@ def _as_text(value: Any, row: Mapping[str, Any]) -> str | None:
 
 def write_parquet(
     parts: Sequence[Path],
-    targets: Sequence[Path],
+    targets: Sequence[Path | IO[bytes]],
     none: Mapping[str, Any],
     stored: tuple[pa.Schema, Iterator[pa.Table]] | None = None,
 ) -> None:

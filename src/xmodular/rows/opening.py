@@ -1,0 +1,198 @@
+"""Files, wherever they lie and however they are packed: one way to their bytes.
+
+A file is named by its path, or by an address that fsspec understands, such as ``s3://bucket/rows.jsonl`` or
+``hf://datasets/owner/name/rows.jsonl``. The end of its name, in letters of any size, says how it is packed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+from xmodular.errors import DataError, XmodularError, in_one_line
+
+# A Path has only one of the two slashes left. The names of data sets begin with hub:, one letter with a colon is a
+# drive of Windows.
+_ADDRESS = re.compile(r"(?!hub:)([a-z][a-z0-9+.-]+):/{1,2}(.*)", re.DOTALL)
+
+
+def _zstandard(kind: str) -> Callable[[Any], Any]:
+    def wrapped(file: Any) -> Any:
+        import pyarrow
+
+        return getattr(pyarrow, kind)(file, "zstd")
+
+    return wrapped
+
+
+# By the end of a name: what reads the packed bytes of an open file, and what writes them.
+_PACKINGS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    ".gz": (
+        lambda file: gzip.GzipFile(fileobj=file),
+        lambda file: gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0),
+    ),
+    ".zst": (_zstandard("CompressedInputStream"), _zstandard("CompressedOutputStream")),
+}
+
+
+class Unpacked(io.BufferedReader):
+    """What a packed file holds.
+
+    Attributes:
+        packed: the size of the file itself, in bytes.
+    """
+
+    def __init__(self, raw: Any, packed: int) -> None:
+        super().__init__(raw)
+        self.packed = packed
+
+
+def kind_of(source: str | Path) -> str:
+    """What a file's name ends in, apart from how it is packed: ``jsonl`` of ``a.JSONL.gz``.
+
+    Nothing of packed Parquet, which is packed inside.
+    """
+    name, packing = Path(source).name.lower(), _packing(source)
+    kind = name.removesuffix(packing).rpartition(".")[2]
+    return "" if packing and kind == "parquet" else kind
+
+
+def _packing(source: str | Path) -> str:
+    suffix = Path(source).suffix.lower()
+    return suffix if suffix in _PACKINGS else ""
+
+
+def address(source: str | Path) -> str | None:
+    """The address of a file or folder that lies elsewhere; None of a path."""
+    found = _ADDRESS.match(str(source))
+    return f"{found[1]}://{found[2]}" if found else None
+
+
+def is_file(source: str | Path) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        DataError: it lies where nobody can look.
+    """
+    with reaching(address(source) or str(source)):
+        system, path = _system(source)
+        return bool(system.isfile(path))
+
+
+def files_in(folder: Path) -> list[Path] | None:
+    """What lies in a folder, by name; None where there is no such folder.
+
+    Raises:
+        DataError: it lies where nobody can look.
+    """
+    with reaching(address(folder) or str(folder)):
+        system, path = _system(folder)
+        return sorted(folder / Path(name).name for name in system.ls(path, False)) if system.isdir(path) else None
+
+
+@contextmanager
+def opened(source: str | Path | IO[Any], place: str) -> Iterator[Any]:
+    """A file's bytes, unpacked; a file that is open already stays open.
+
+    Args:
+        source: path, address or open file; of one of text, the bytes are its UTF-8.
+        place: what to call it.
+
+    Raises:
+        DataError: it cannot be read, now or while it is.
+    """
+    with ExitStack() as stack, reaching(place, anything=isinstance(source, (str, Path)) and bool(address(source))):
+        if not isinstance(source, (str, Path)):
+            yield _Encoded(source) if isinstance(source.read(0), str) else source
+            return
+        file = stack.enter_context(stored(source))
+        if packing := _packing(source):
+            size = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            file = stack.enter_context(Unpacked(_PACKINGS[packing][0](file), size))
+        yield file
+
+
+def state_of(source: str | Path) -> tuple[str, int, object]:
+    """A file's whole name, its size in bytes, and what changes when its content does."""
+    system, path = _system(source)
+    return system.unstrip_protocol(path), system.size(path), system.checksum(path)
+
+
+def stored(source: str | Path) -> io.BufferedReader:
+    """A file's bytes as they are stored."""
+    if (there := address(source)) is None:
+        return Path(source).open("rb")
+    system, path = _system(there)
+    return io.BufferedReader(system.open(path, "rb"))
+
+
+@contextmanager
+def packed(target: Path, name: str) -> Iterator[IO[bytes]]:
+    """A file to write, packed as a name says.
+
+    Args:
+        target: the file.
+        name: what it will be called.
+    """
+    with target.open("wb") as file:
+        if not (packing := _packing(name)):
+            yield file
+            return
+        with _PACKINGS[packing][1](file) as inside:
+            yield cast("IO[bytes]", inside)
+
+
+@contextmanager
+def reaching(place: str, *, anything: bool = True) -> Iterator[None]:
+    """What goes wrong with a file becomes a DataError: of one elsewhere anything, as each system has its own errors."""
+    try:
+        yield
+    except XmodularError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"There is no file {place}; if it was there before, something has removed it.") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{place} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    except Exception as error:
+        if not anything:
+            raise
+        raise DataError(f"{place} cannot be read: {in_one_line(error)}.") from error
+
+
+def _system(source: str | Path) -> tuple[Any, str]:
+    """The file system of a path or an address, and the path in it; an error says which package it needs."""
+    import fsspec
+
+    if (there := address(source)) is None:
+        return fsspec.filesystem("file"), os.path.abspath(source)
+    system, path = fsspec.core.url_to_fs(there)
+    return system, str(path)
+
+
+class _Encoded:
+    """A text file as bytes. Half surrogates become what is not UTF-8, so that they are noticed."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def readline(self, most: int = -1) -> bytes:
+        text: str = self.file.readline(most)
+        return text.encode("utf-8", "surrogatepass")
+
+    def read(self) -> bytes:
+        text: str = self.file.read()
+        return text.encode("utf-8", "surrogatepass")
+
+
+def name_of(file: IO[Any]) -> str:
+    """What an open file is called in messages."""
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) else f"<{'text' if isinstance(file, io.TextIOBase) else 'file'}>"

@@ -1,0 +1,31 @@
+"""Rows that lie elsewhere are predicted and scored like those beside us."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from tests.prediction.conftest import LANGUAGES, SENTENCES
+from xmodular.errors import DataError
+from xmodular.evaluation import evaluate
+from xmodular.prediction import predict
+
+
+def test_rows_at_an_address(topic: Path, tmp_path: Path) -> None:
+    rows = [{"text": SENTENCES[code][0], "language": code, "label": "glad"} for code in LANGUAGES]
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "rows.jsonl").write_text(content, encoding="utf-8")
+    system = fsspec.filesystem("memory")
+    system.pipe("/elsewhere/rows.jsonl", content.encode())
+    try:
+        for source, output in (("memory://elsewhere/rows.jsonl", "a.csv.zst"), (tmp_path / "rows.jsonl", "b.csv.zst")):
+            predict(topic, source, tmp_path / output)
+        assert (tmp_path / "a.csv.zst").read_bytes() == (tmp_path / "b.csv.zst").read_bytes()
+        assert set(evaluate(topic, "memory://elsewhere/rows.jsonl").languages()) == set(LANGUAGES)
+        with pytest.raises(DataError, match=r"There is no input memory://elsewhere/absent\.jsonl"):
+            predict(topic, "memory://elsewhere/absent.jsonl", tmp_path / "c.jsonl")
+    finally:
+        system.rm("/elsewhere", recursive=True)
