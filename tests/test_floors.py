@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "xmodular"
 # Rooms by floor. A room is a module, or a package with all that is in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "languages", "catalogue", "recipes", "console", "files", "outputs", "hub"),
-    ("configuration", "options", "packs", "weights", "beforehand"),
+    ("configuration", "options", "verbs", "packs", "weights", "beforehand"),
     ("modeling",),
     ("pieces", "vetting", "vocabulary", "identify"),
     ("data", "conversion", "rows"),

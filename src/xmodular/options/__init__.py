@@ -4,7 +4,7 @@ A field's ``help`` is the help text of its flag and of its keyword. `build` make
 (keywords, flags or a YAML file), with types brought into line and mistakes named; nothing here imports torch.
 """
 
-from xmodular.options.building import KINDS, as_record, build
+from xmodular.options.building import KINDS, as_record, build, kind_of
 from xmodular.options.declaring import PRECISIONS, Fallback, Options, Place, Schedule, WeightPrecision
 from xmodular.options.demo import DemoOptions
 from xmodular.options.evaluate import EvaluateOptions

@@ -88,13 +88,19 @@ def as_record(options: Any) -> dict[str, Any]:
     return record
 
 
+def kind_of(hint: Any) -> Any:
+    """The type of an option, None aside."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return next(part for part in typing.get_args(hint) if part is not type(None))
+    return hint
+
+
 def _coerce(name: str, hint: Any, value: Any) -> Any:
     """Bring `value` to the type `hint` of option `name`."""
+    if value is None and kind_of(hint) is not hint:
+        return None
+    hint = kind_of(hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        return _coerce(name, next(part for part in arguments if part is not type(None)), value)
     if origin is Literal:
         if value not in arguments:
             raise ConfigurationError(f"{name} is one of {', '.join(map(str, arguments))}; not {value!r}.")

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xmodular.errors import ConfigurationError
-from xmodular.options.declaring import (
-    Options,
-    at_least,
-    option,
-    positive,
-    usual,
-)
+from xmodular.options.declaring import Options, Place, at_least, option, positive, usual
 
 # Options of the demo that are about an encoder and sets of the user's own.
 _OF_ENCODER = ("train", "language", "dev", "data", "task", "columns", "languages", "add", "parallel", "epochs")
@@ -55,7 +49,7 @@ class DemoOptions(Options):
         "Languages that get an adapter; default: those of the training rows and the test sets.", ()
     )
     add: str | None = option("Code of a language to add to the modular encoder, which learns it from --parallel.", None)
-    parallel: str | None = option(
+    parallel: Place | None = option(
         "Sentences of the language to add beside their translations, as `extend` takes them.", None
     )
     epochs: float | None = option("Passes over the training files; default: as `finetune`.", None, positive)

@@ -8,15 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from xmodular.errors import ConfigurationError
-from xmodular.options.declaring import (
-    REVISION,
-    Fallback,
-    Options,
-    Packing,
-    WeightPrecision,
-    at_least,
-    option,
-)
+from xmodular.options.declaring import REVISION, Fallback, Options, Packing, Place, WeightPrecision, at_least, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +49,7 @@ class EvaluateOptions(Options):
     fallback: Fallback | None = option(
         "relative: files in languages that the model lacks are read by the adapter of their nearest relative.", None
     )
-    tokenizer: str | None = option("Tokenizer folder; default: the model's.", None)
+    tokenizer: Place | None = option("Tokenizer folder; default: the model's.", None)
     max_length: int | None = option(
         "Tokens a row, or a window of it, at most; default: as fine-tuned, or 512; of perplexity's blocks 128.",
         None,

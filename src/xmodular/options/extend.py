@@ -7,14 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from xmodular.errors import ConfigurationError
-from xmodular.options.declaring import (
-    REVISION,
-    StartRows,
-    at_least,
-    flag_of,
-    option,
-    usual,
-)
+from xmodular.options.declaring import REVISION, Place, StartRows, at_least, flag_of, option, usual
 from xmodular.options.pretrain import LanguageModelOptions
 
 # What is about text to be masked, or about a vocabulary that is trained: nothing to translations.
@@ -51,7 +44,7 @@ class ExtendOptions(LanguageModelOptions):
     text: Path | None = option(
         "Its text: a .txt, .jsonl (also .gz) or .parquet file, or a folder of <language>.* files.", None
     )
-    parallel: str | None = option(
+    parallel: Place | None = option(
         "In place of --text: its sentences beside their translations, a .tsv, .csv, .jsonl or .parquet file whose "
         "columns are named by languages. The adapter learns to give a sentence the states of its translations. A tenth "
         "is held out, or a hundred, or --dev-fraction if more; there are 300 steps at least without --max-steps.",
@@ -63,7 +56,7 @@ class ExtendOptions(LanguageModelOptions):
         (),
     )
     new_vocabulary: int | None = option("Train it a vocabulary of its own, of so many pieces.", None, at_least(8))
-    tokenizer: str | None = option("Give it this tokenizer for a vocabulary of its own.", None)
+    tokenizer: Place | None = option("Give it this tokenizer for a vocabulary of its own.", None)
     start_rows: StartRows = option(
         "New pieces that the model does not know start as the mean of its pieces that spell them, or at random.",
         "pieces",

@@ -7,16 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from xmodular.errors import ConfigurationError
-from xmodular.options.declaring import (
-    REVISION,
-    Pooling,
-    Trainable,
-    at_least,
-    between,
-    flag_of,
-    option,
-    positive,
-)
+from xmodular.options.declaring import REVISION, Place, Pooling, Trainable, at_least, between, flag_of, option, positive
 from xmodular.options.pretrain import TrainingOptions
 
 # Learning rates of fine-tuning: at this width; of a new head in multiples, but no higher than this.
@@ -63,7 +54,7 @@ class FinetuneOptions(TrainingOptions):
     columns: Mapping[str, str] | None = option("Names of columns, as text=review,label=stars.", None)
     skip_bad_rows: bool = option("Leave out rows that cannot be read, and count them.", False)
     trainable: Trainable = option("What trains; shared: all but embeddings and adapters.", "shared")
-    tokenizer: str | None = option("Tokenizer folder; default: the model's.", None)
+    tokenizer: Place | None = option("Tokenizer folder; default: the model's.", None)
     max_length: int = option("Tokens a row, or a window of it, at most.", 128, at_least(8))
     stride: int | None = option(
         "Tokens that neighbouring windows of a long context (qa) or sentence (tag) share; default: a quarter of "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from xmodular.options.declaring import REVISION, Options, Pooling, WeightPrecision, option
+from xmodular.options.declaring import REVISION, Options, Place, Pooling, WeightPrecision, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class ConvertOptions(Options):
     first = ("source", "output_dir", "to", "preset", "overwrite")
     of_revision = "source"
 
-    source: str = option(
+    source: Place = option(
         "fairseq: a model.pt or its folder. Else: a model folder or a name on the Hub.", positional=True
     )
     revision: str | None = option(REVISION.format("source"), None)
@@ -102,11 +102,11 @@ class UpcycleOptions(Options):
 
     first = ("model", "languages", "output_dir", "pooling", "overwrite")
 
-    model: str = option("A BERT, RoBERTa, XLM-R, CamemBERT or X-MOD model: a folder or a name on the Hub.")
+    model: Place = option("A BERT, RoBERTa, XLM-R, CamemBERT or X-MOD model: a folder or a name on the Hub.")
     revision: str | None = option(REVISION.format("model"), None)
     languages: tuple[str, ...] = option("Languages that get an adapter, such as de,sw,mt.")
     output_dir: Path = option("Where the modular model goes.")
-    tokenizer: str | None = option("Folder or name of the tokenizer; default: the one beside the weights.", None)
+    tokenizer: Place | None = option("Folder or name of the tokenizer; default: the one beside the weights.", None)
     reduction: float = option("The encoder's width divided by the adapters'.", 2.0)
     pooling: Pooling | None = option(
         "What a classification head is to read: the first token's state, or the mean of all, as sentence encoders are "

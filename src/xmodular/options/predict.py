@@ -7,15 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xmodular.errors import ConfigurationError
-from xmodular.options.declaring import (
-    REVISION,
-    Fallback,
-    Options,
-    WeightPrecision,
-    at_least,
-    between,
-    option,
-)
+from xmodular.options.declaring import REVISION, Fallback, Options, Place, WeightPrecision, at_least, between, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +25,7 @@ class PredictOptions(Options):
         "",
     )
     text: str | None = option("One text to read, in place of --input.", None)
-    output: str = option(
+    output: Place = option(
         ".jsonl, .csv, .tsv, .conll for tags (also .gz) or .parquet; - for JSON lines on standard output; a folder "
         "with --shard-rows.",
         "-",
@@ -57,7 +49,7 @@ class PredictOptions(Options):
     shard_rows: int | None = option(
         "Write part-00000.jsonl, ... (.parquet of Parquet) of so many rows into the folder --output.", None, at_least(1)
     )
-    tokenizer: str | None = option("Tokenizer folder; default: the model's.", None)
+    tokenizer: Place | None = option("Tokenizer folder; default: the model's.", None)
     max_length: int | None = option(
         "Tokens a row, or a window of it, at most; default: as fine-tuned, or 512.", None, at_least(8)
     )
@@ -97,4 +89,4 @@ class FillMaskOptions(Options):
         "relative: a language that the model lacks is read by the adapter of its nearest relative.", None
     )
     top_k: int = option("Candidates for every <mask>.", 5, at_least(1))
-    tokenizer: str | None = option("Tokenizer folder; default: the model's.", None)
+    tokenizer: Place | None = option("Tokenizer folder; default: the model's.", None)

@@ -12,6 +12,7 @@ from xmodular.options.declaring import (
     REVISION,
     Options,
     Packing,
+    Place,
     Precision,
     Schedule,
     Trainable,
@@ -123,7 +124,7 @@ class PretrainOptions(LanguageModelOptions):
     dataset_split: str = option("Split of the data set; {language} and {subtag} as above.", "train")
     dataset_streaming: bool = option("Read the data set from afar in every pass instead of downloading it.", False)
     dataset_rows: int | None = option("Read so many rows of each language; default: all.", None, at_least(1))
-    tokenizer: str | None = option(
+    tokenizer: Place | None = option(
         "Tokenizer folder or sentencepiece.bpe.model; default: that of --model, else train one.", None
     )
     vocab_size: int | None = option(

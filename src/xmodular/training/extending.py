@@ -30,13 +30,13 @@ from xmodular.data import (
     is_text,
     say_unknown,
 )
-from xmodular.errors import ConfigurationError, DataError, speaking
+from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import written_beside
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.modeling.languages import check_tokenizer
-from xmodular.options import ExtendOptions, build
-from xmodular.outputs import check_apart, held, is_of_run
+from xmodular.options import ExtendOptions
+from xmodular.outputs import check_apart, is_of_run
 from xmodular.packs import check_target
 from xmodular.pieces import start_rows
 from xmodular.tasks import given_model, load_saved, tokenizer_of
@@ -50,23 +50,21 @@ from xmodular.training.pairs import held_out, pairs_hash, read_pairs
 from xmodular.training.runs import Run, Start, begin, check_made, print_trainable, sources_of_run
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
+from xmodular.verbs import verb
 from xmodular.vocabulary import fingerprint, is_with_tokenizer, load_tokenizer, save_tokenizer, train_tokenizer
 
 _Scores = dict[str, float]
 _NEAR = 0.95  # share of lines that are nearest to themselves; below, tasks were seen to suffer
 
 
-@speaking
-def extend(
-    model: XmodPreTrainedModel | str | Path, language: str, text: str | Path | None = None, **options: Any
-) -> Run:
+@verb(ExtendOptions, "model", "language", "text", objects={"model": given_model}, holds="output_dir")
+def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
     """Add a language to a pretrained model and train it, on its text or on its sentences beside translations.
 
     Args:
         model: a folder, a name on the Hub, or an object, which gets the language.
         language: the new language's code.
         text: a file, or a folder with the language's files; None where there are translations, `parallel`.
-        options: `output_dir`, `init_from`, `parallel` and the other fields of `ExtendOptions`.
 
     Returns:
         The model with the language, saved in `output_dir` with its language pack (``pack``), the certificate of what
@@ -78,13 +76,6 @@ def extend(
         ConfigurationError, DataError, LanguageError: before any work is lost.
         TrainingError: a weight moved that should not have.
     """
-    given, source = given_model(model)
-    made = build(ExtendOptions, {"model": source, "language": language, "text": text, **options})
-    with held(made.output_dir):
-        return _extend(made, given)
-
-
-def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) -> Run:
     model = given if given is not None else load_saved(options.model)
     _check_class(model, options)
     beginning = Beginning.of(options, model)

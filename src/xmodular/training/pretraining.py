@@ -27,10 +27,10 @@ from xmodular.data import (
     language_shares,
     say_unknown,
 )
-from xmodular.errors import ConfigurationError, DataError, speaking
+from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodModel, XmodPreTrainedModel
-from xmodular.options import PretrainOptions, build
-from xmodular.outputs import check_apart, held, is_of_run
+from xmodular.options import PretrainOptions
+from xmodular.outputs import check_apart, is_of_run
 from xmodular.tasks import given_model, load_saved
 from xmodular.training import contents
 from xmodular.training.bases import (
@@ -49,37 +49,13 @@ from xmodular.training.runs import Run, Start, begin, check_made, clear, print_t
 from xmodular.training.tables import print_read, print_shares, print_validation
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
+from xmodular.verbs import verb
 from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of
 
 _Sources = Mapping[str, tuple[Path | HubText, ...]]
 _SHARED = "shared"  # the one adapter of a dense model, while it trains
 _HEAD = "head"  # folder of the run that trains the head first, within that of the whole run
 _TRIAL = 50_000  # draws from which to tell how many fill a budget of tokens
-
-
-@speaking
-def pretrain(text: str | Path, **options: Any) -> Run:
-    """Pretrain from scratch (text → tokenizer → blocks → masked LM), or go on with a model; batches mix languages.
-
-    Args:
-        text: folder of ``<language>.<anything>.txt``, ``.jsonl`` or ``.parquet`` files, or ``hub:<data set>``.
-        options: `output_dir` and the other fields of `PretrainOptions`. The option `model` may also be a model object,
-            which stays as it is.
-
-    Returns:
-        The model with its tokenizer, saved in `output_dir` with ``options.json`` and ``metrics.json`` (training
-        loss; validation loss and perplexity of each language). With the option `model` the metrics also have the
-        validation ``before`` training, and ``certificate.json`` says what moved.
-
-    Raises:
-        ConfigurationError, DataError, LanguageError: before any work is lost.
-        TrainingError: the loss is no finite number any more, a checkpoint cannot be written, or a weight moved that
-            should not have.
-    """
-    given, source = (None, None) if options.get("model") is None else given_model(options["model"])
-    made = build(PretrainOptions, {"text": text, **options, "model": source})
-    with held(made.output_dir):
-        return _pretrain(made, given)
 
 
 @dataclass(frozen=True)
@@ -92,7 +68,25 @@ class _Data:
     lang_ids: dict[str, int]
 
 
-def _pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None = None) -> Run:
+@verb(PretrainOptions, "text", objects={"model": given_model}, holds="output_dir")
+def pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None) -> Run:
+    """Pretrain from scratch (text → tokenizer → blocks → masked LM), or go on with a model; batches mix languages.
+
+    Args:
+        model: a folder or a name on the Hub, or a model object, which stays as it is: training goes on with it, and
+            its shape, languages and tokenizer stay.
+        text: folder of ``<language>.<anything>.txt``, ``.jsonl`` or ``.parquet`` files, or ``hub:<data set>``.
+
+    Returns:
+        The model with its tokenizer, saved in `output_dir` with ``options.json`` and ``metrics.json`` (training
+        loss; validation loss and perplexity of each language). With the option `model` the metrics also have the
+        validation ``before`` training, and ``certificate.json`` says what moved.
+
+    Raises:
+        ConfigurationError, DataError, LanguageError: before any work is lost.
+        TrainingError: the loss is no finite number any more, a checkpoint cannot be written, or a weight moved that
+            should not have.
+    """
     base = Base.of(options, given)
     files = _sources(options, base)
     dev_files = _dev_files(options, files, base)
@@ -176,8 +170,7 @@ def _with_trained_head(options: PretrainOptions, given: XmodPreTrainedModel | No
         warmup=PretrainOptions.warmup,
         overwrite=False,
     )
-    with held(folder):
-        trained = _pretrain(first, given).model
+    trained = pretrain(**{**vars(first), "model": options.model if given is None else given}).model
     console.print(f"The head is trained. What trains now: {options.trainable}.")
     return trained
 
