@@ -17,13 +17,13 @@ SOURCE = Path(__file__).parents[1] / "src" / "xmodular"
 # Rooms by floor. A room is a module, or a package with all that is in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "languages", "catalogue", "recipes", "console", "files", "outputs", "hub"),
-    ("configuration", "options", "verbs", "packs", "weights", "beforehand"),
+    ("configuration", "options", "signatures", "packs", "weights", "beforehand"),
     ("modeling",),
     ("pieces", "vetting", "vocabulary", "identify"),
     ("data", "conversion", "rows"),
     ("tasks",),
     ("results", "report", "training", "evaluation", "prediction", "sharing", "certificate"),
-    ("cli", "demo", "__main__", "__init__"),
+    ("cli", "flags", "demo", "__main__", "__init__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -21,8 +21,8 @@ from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import DiffOptions
 from xmodular.outputs import table_in
+from xmodular.signatures import verb
 from xmodular.tasks import given_model
-from xmodular.verbs import verb
 from xmodular.vocabulary import is_with_tokenizer, load_tokenizer
 
 # A part shows so many of its changes.

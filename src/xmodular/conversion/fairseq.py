@@ -6,7 +6,7 @@ from xmodular.conversion.outcome import Converted, say
 from xmodular.conversion.reading import from_fairseq
 from xmodular.conversion.writing import write_fairseq
 from xmodular.options import ConvertOptions
-from xmodular.verbs import verb
+from xmodular.signatures import verb
 
 __all__ = ["Converted", "convert"]
 

@@ -27,7 +27,7 @@ from xmodular.modeling.languages import make_neutral, same_language
 from xmodular.modeling.loaded import check_loaded
 from xmodular.options import UpcycleOptions
 from xmodular.outputs import check_model_folder
-from xmodular.verbs import verb
+from xmodular.signatures import verb
 from xmodular.vocabulary import is_with_tokenizer, load_tokenizer, save_tokenizer
 from xmodular.weights import open_weights
 

@@ -23,8 +23,8 @@ from xmodular.prediction import fill_mask, predict
 from xmodular.results import Results
 from xmodular.rows import sources_of
 from xmodular.sharing import pack_install
+from xmodular.signatures import verb
 from xmodular.training import extend, finetune, pretrain
-from xmodular.verbs import verb
 
 SOURCE = "en_XX"
 ADDED = "id_ID"  # neither pretraining nor the tasks see it

@@ -27,11 +27,11 @@ from xmodular.outputs import RESULTS, check_results_folder, held
 from xmodular.results import Results
 from xmodular.results.verdicts import verdict
 from xmodular.rows import InMemory, sources_of
+from xmodular.signatures import verb
 from xmodular.tasks import Room, Task, given_model, longest, read_labels, room_of, task_of
 from xmodular.tasks.heads import names_in
 from xmodular.tasks.loading import columns_of_training
 from xmodular.tasks.qa import squad_statistics
-from xmodular.verbs import verb
 
 _BLOCK = 128  # tokens of text, where nothing else is asked for
 

@@ -25,3 +25,24 @@ from xmodular.options.keeping import (
 from xmodular.options.predict import FillMaskOptions, PredictOptions
 from xmodular.options.pretrain import LanguageModelOptions, PretrainOptions, TrainingOptions
 from xmodular.options.yaml_file import read_config
+
+# In the order of the help.
+VERBS: tuple[type[Options], ...] = (
+    PretrainOptions,
+    ExtendOptions,
+    FinetuneOptions,
+    EvaluateOptions,
+    PredictOptions,
+    FillMaskOptions,
+    PackSaveOptions,
+    PackInstallOptions,
+    PackVerifyOptions,
+    PackListOptions,
+    PackRemoveOptions,
+    DiffOptions,
+    ConvertOptions,
+    UpcycleOptions,
+    RecipesOptions,
+    ModelsOptions,
+    DemoOptions,
+)

@@ -66,15 +66,19 @@ def not_negative(value: float) -> str | None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options of a verb.
+    """The options of a verb, and what the command line knows of it.
 
     Attributes:
+        verb: its name on the command line.
+        home: module and name of its function, which is imported when it is called.
+        example: a command line, for the help.
         first: those that matter most, which come first in the help.
         headings: those at which a group of options begins in the help, and its heading.
         of_revision: the option that `revision`, where there is one, is about.
     """
 
     # Without annotations, for these are no fields.
+    verb = home = example = ""
     first = tuple[str, ...]()
     headings = dict[str, str]()
     of_revision = "model"

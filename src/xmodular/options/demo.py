@@ -21,6 +21,8 @@ class DemoOptions(Options):
     instead of pretrained, and the rows are those that --train and --data name.
     """
 
+    verb, home = "demo", "xmodular.demo.run:run"
+    example = "xmodular demo --output-dir demo"
     first = ("output_dir", "model", "train", "data", "overwrite")
     headings = {
         "language": "An encoder and sets of your own",

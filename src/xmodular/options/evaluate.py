@@ -15,9 +15,11 @@ from xmodular.options.declaring import REVISION, Fallback, Options, Packing, Pla
 class EvaluateOptions(Options):
     """Score models in many languages: each with its own adapter, and without switching, beside chance."""
 
+    verb, home = "evaluate", "xmodular.evaluation:evaluate"
+    example = "xmodular evaluate --model runs/topic --data corpus/topic --output-dir runs/topic/eval"
     first = ("model", "data", "output_dir", "languages", "adapter")
     headings = {
-        "split": "Reading rows",
+        "model": "Reading rows",
         "adapter": "Who reads",
         "tokenizer": "Running the model",
         "answers": "Scores and outputs",

@@ -31,6 +31,8 @@ _OF_TEXT = (
 class ExtendOptions(LanguageModelOptions):
     """Add a language to a pretrained model: train its adapter on raw text or translations, and nothing else."""
 
+    verb, home = "extend", "xmodular.training:extend"
+    example = "xmodular extend --model runs/base --language gsw --text gsw.txt --init-from de --output-dir runs/gsw"
     first = ("model", "language", "text", "parallel", "output_dir")
     headings = {
         "model": "The new language",

@@ -18,9 +18,11 @@ _RATE, _WIDTH, _NEW_HEAD, _HIGHEST = 2e-5, 768, 50, 2e-3
 class FinetuneOptions(TrainingOptions):
     """Train a task in one language; the other languages keep their adapters and come along."""
 
+    verb, home = "finetune", "xmodular.training:finetune"
+    example = "xmodular finetune --model runs/base --train en_XX.train.jsonl --language en --output-dir runs/topic"
     first = ("model", "train", "language", "task", "output_dir")
     headings = {
-        "task": "The task and its rows",
+        "model": "The task and its rows",
         "dev": "Validation",
         "columns": "Reading rows",
         "trainable": "The model",

@@ -13,6 +13,8 @@ from xmodular.options.declaring import REVISION, Options, Place, Pooling, Weight
 class PackSaveOptions(Options):
     """Save one language of a model as a language pack: a small folder that fits every model of the same base."""
 
+    verb, home = "pack save", "xmodular.sharing:pack_save"
+    example = "xmodular pack save --model runs/base --language gsw --output-dir packs/gsw"
     first = ("model", "language", "output_dir", "licence", "overwrite")
 
     model: str = option("Model folder or a name on the Hub.")
@@ -32,6 +34,8 @@ class PackSaveOptions(Options):
 class PackInstallOptions(Options):
     """Put a language pack into a model; nothing else of the model moves."""
 
+    verb, home = "pack install", "xmodular.sharing:pack_install"
+    example = "xmodular pack install packs/gsw --model runs/topic"
     first = ("pack", "model", "output_dir", "language", "overwrite")
 
     pack: str = option("Pack folder or a repository on the Hub.", positional=True)
@@ -47,6 +51,8 @@ class PackInstallOptions(Options):
 class PackVerifyOptions(Options):
     """Check a language pack: form, checksums and, with --model, whether it fits."""
 
+    verb, home = "pack verify", "xmodular.sharing:pack_verify"
+    example = "xmodular pack verify packs/gsw --model runs/topic"
     first = ("pack", "model")
     of_revision = "pack"
 
@@ -59,6 +65,8 @@ class PackVerifyOptions(Options):
 class PackListOptions(Options):
     """List the language packs in a folder."""
 
+    verb, home = "pack list", "xmodular.sharing:pack_list"
+    example = "xmodular pack list packs"
     first = ("folder",)
 
     folder: Path = option("Folder with packs in it.", Path("."), positional=True)
@@ -68,6 +76,8 @@ class PackListOptions(Options):
 class PackRemoveOptions(Options):
     """Take a language out of a model; nothing else of the model moves."""
 
+    verb, home = "pack remove", "xmodular.sharing:pack_remove"
+    example = "xmodular pack remove --model runs/topic --language gsw"
     first = ("model", "language", "output_dir", "overwrite")
 
     model: str = option("Model folder or a name on the Hub.")
@@ -81,6 +91,8 @@ class PackRemoveOptions(Options):
 class ConvertOptions(Options):
     """Convert a checkpoint from fairseq's format or to it."""
 
+    verb, home = "convert", "xmodular.conversion:convert"
+    example = "xmodular convert xmod.base/model.pt --output-dir xmod-base"
     first = ("source", "output_dir", "to", "preset", "overwrite")
     of_revision = "source"
 
@@ -100,6 +112,8 @@ class ConvertOptions(Options):
 class UpcycleOptions(Options):
     """Make a modular model of a dense encoder: the same states in every language, an adapter for each to train."""
 
+    verb, home = "upcycle", "xmodular.conversion:upcycle"
+    example = "xmodular upcycle --model intfloat/multilingual-e5-base --languages de,sw,mt --output-dir e5-modular"
     first = ("model", "languages", "output_dir", "pooling", "overwrite")
 
     model: Place = option("A BERT, RoBERTa, XLM-R, CamemBERT or X-MOD model: a folder or a name on the Hub.")
@@ -122,6 +136,8 @@ class UpcycleOptions(Options):
 class DiffOptions(Options):
     """Compare two models or packs language by language, bit by bit."""
 
+    verb, home = "diff", "xmodular.certificate:diff"
+    example = "xmodular diff runs/base runs/topic --allow encoder"
     first = ("a", "b", "allow", "output")
 
     a: str = option("Model or pack: a folder or a name on the Hub.", positional=True)
@@ -135,6 +151,8 @@ class DiffOptions(Options):
 class RecipesOptions(Options):
     """Recipes for fine-tuning: named presets of its options, with their sources."""
 
+    verb, home = "recipes", "xmodular.recipes:recipes"
+    example = "xmodular recipes xnli"
     first = ("name",)
 
     name: str | None = option("Show one of them with all that it sets.", None, positional=True)
@@ -144,6 +162,8 @@ class RecipesOptions(Options):
 class ModelsOptions(Options):
     """The released checkpoints: languages, shape, source, licence."""
 
+    verb, home = "models", "xmodular.catalogue:models"
+    example = "xmodular models --language gsw"
     first = ("name", "language")
 
     name: str | None = option("Show one of them whole, with its languages.", None, positional=True)

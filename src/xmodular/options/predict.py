@@ -14,8 +14,15 @@ from xmodular.options.declaring import REVISION, Fallback, Options, Place, Weigh
 class PredictOptions(Options):
     """Add a fine-tuned model's predictions to rows: label, score, tags, spans or answer, and who read them."""
 
+    verb, home = "predict", "xmodular.prediction:predict"
+    example = "xmodular predict --model runs/topic --input reviews.csv --language de --output labelled.csv"
     first = ("model", "input", "text", "output", "language")
-    headings = {"identify": "Languages of the rows", "columns": "Rows and outputs", "tokenizer": "Running the model"}
+    headings = {
+        "model": "What is read and written",
+        "identify": "Languages of the rows",
+        "columns": "Reading rows",
+        "tokenizer": "Running the model",
+    }
 
     model: str = option("Fine-tuned model: a folder, or a name on the Hub.")
     revision: str | None = option(REVISION.format("model"), None)
@@ -79,6 +86,8 @@ class PredictOptions(Options):
 class FillMaskOptions(Options):
     """Fill the <mask> in a text."""
 
+    verb, home = "fill-mask", "xmodular.prediction:fill_mask"
+    example = 'xmodular fill-mask --model runs/base --language sw "Habari ya <mask>?"'
     first = ("text", "model", "language", "top_k")
 
     text: str = option("Text with one or more <mask>.", positional=True)

@@ -97,6 +97,8 @@ class LanguageModelOptions(TrainingOptions):
 class PretrainOptions(LanguageModelOptions):
     """Pretrain a modular masked language model from text files, from scratch or from a model that is there."""
 
+    verb, home = "pretrain", "xmodular.training:pretrain"
+    example = "xmodular pretrain --text corpus/text --output-dir runs/base --preset mini --vocab-size 16000"
     first = ("text", "output_dir", "model", "preset", "max_steps")
     headings = {
         "model": "Going on with a model",

@@ -10,8 +10,8 @@ from xmodular.errors import ConfigurationError, InputError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.options import FillMaskOptions
+from xmodular.signatures import verb
 from xmodular.tasks import given_model, to_run, tokenizer_of
-from xmodular.verbs import verb
 from xmodular.vocabulary import text_backend
 
 

@@ -33,8 +33,8 @@ from xmodular.prediction.parts import (
 from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.work import Work
 from xmodular.rows import InMemory, format_of, parquet_files, parquet_schema, parquet_tables
+from xmodular.signatures import verb
 from xmodular.tasks import given_model, hash_of
-from xmodular.verbs import verb
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
 _MODEL_FILES = (

@@ -14,8 +14,8 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PackListOptions, PackVerifyOptions
 from xmodular.packs import Misfit, Pack, read_pack
 from xmodular.sharing.models import tokenizer_hash
+from xmodular.signatures import verb
 from xmodular.tasks import given_model, load_saved
-from xmodular.verbs import verb
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from xmodular.packs import Pack, check_repository, check_target, push_pack, read
 from xmodular.results import Results
 from xmodular.sharing.checking import given_pack
 from xmodular.sharing.models import in_place, save_changed, target_of, tokenizer_hash
+from xmodular.signatures import verb
 from xmodular.tasks import given_model, load_saved
-from xmodular.verbs import verb
 
 _PARTS = {
     "shape": "shape",

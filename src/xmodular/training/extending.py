@@ -39,6 +39,7 @@ from xmodular.options import ExtendOptions
 from xmodular.outputs import check_apart, is_of_run
 from xmodular.packs import check_target
 from xmodular.pieces import start_rows
+from xmodular.signatures import verb
 from xmodular.tasks import given_model, load_saved, tokenizer_of
 from xmodular.training import contents
 from xmodular.training.aligning import Aligned, align, batches_of, compared, encoded, print_nearness
@@ -50,7 +51,6 @@ from xmodular.training.pairs import held_out, pairs_hash, read_pairs
 from xmodular.training.runs import Run, Start, begin, check_made, print_trainable, sources_of_run
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
-from xmodular.verbs import verb
 from xmodular.vocabulary import fingerprint, is_with_tokenizer, load_tokenizer, save_tokenizer, train_tokenizer
 
 _Scores = dict[str, float]

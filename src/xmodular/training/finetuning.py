@@ -24,6 +24,7 @@ from xmodular.modeling import ParameterGroup, XmodForSequenceClassification, Xmo
 from xmodular.options import FinetuneOptions
 from xmodular.outputs import check_apart, is_of_run, table_in
 from xmodular.rows import sources_of
+from xmodular.signatures import verb
 from xmodular.tasks import (
     Task,
     fit_head,
@@ -58,7 +59,6 @@ from xmodular.training.supervised import (
     validation_codes,
 )
 from xmodular.training.trainer import RoutedTrainer, training_arguments
-from xmodular.verbs import verb
 from xmodular.vocabulary import fingerprint
 
 # How long a run is where nothing is said. A few rows want more passes (Mosbach et al. 2021).

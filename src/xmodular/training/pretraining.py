@@ -31,6 +31,7 @@ from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.options import PretrainOptions
 from xmodular.outputs import check_apart, is_of_run
+from xmodular.signatures import verb
 from xmodular.tasks import given_model, load_saved
 from xmodular.training import contents
 from xmodular.training.bases import (
@@ -49,7 +50,6 @@ from xmodular.training.runs import Run, Start, begin, check_made, clear, print_t
 from xmodular.training.tables import print_read, print_shares, print_validation
 from xmodular.training.trainer import RoutedTrainer
 from xmodular.training.validation import Validation
-from xmodular.verbs import verb
 from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of
 
 _Sources = Mapping[str, tuple[Path | HubText, ...]]
