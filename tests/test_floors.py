@@ -20,13 +20,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("errors", "languages", "language_conditions", "catalogue", "recipes", "console", "files", "outputs", "hub"),
         "weight_names",
     ),
-    ("configuration", "options", "packs", "weights", "beforehand", "tokenizer_rules"),
+    ("configuration", "options", "signatures", "packs", "weights", "beforehand", "tokenizer_rules"),
     ("modeling",),
     ("pieces", "vocabulary", "identify", "saved_models"),
     ("data", "conversion", "rows"),
     ("tasks", "perplexity"),
     ("results", "report", "training", "evaluation", "prediction", "sharing", "certificate"),
-    ("cli", "demo", "__main__", "__init__"),
+    ("cli", "flags", "demo", "__main__", "__init__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -44,12 +44,11 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_type_checkers_see_the_names_that_there_are() -> None:
-    """The imports under TYPE_CHECKING are the public names, and each comes from where it is found at run time."""
-    tree = ast.parse(Path(xmodular.__file__).read_text(encoding="utf-8"))
-    guarded = next(node for node in tree.body if isinstance(node, ast.If))
-    seen = {
-        alias.name: node.module for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    }
-    assert {*seen, "__version__"} == set(xmodular.__all__)
-    for name, module in seen.items():
-        assert getattr(importlib.import_module(str(module)), name) is getattr(xmodular, name)
+    """What the stub has is the public names, and each import comes from where it is found at run time."""
+    tree = ast.parse(Path(xmodular.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    seen = {alias.name: node.module for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    shown = {name for name in seen if name in xmodular.__all__}
+    declared = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert {*shown, *declared, "__version__"} == set(xmodular.__all__)
+    for name in shown:
+        assert getattr(importlib.import_module(str(seen[name])), name) is getattr(xmodular, name)

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from xmodular import cli
 from xmodular.cli import app
 from xmodular.errors import ConfigurationError
+from xmodular.flags import gathered, takes_of
 from xmodular.options import (
     EvaluateOptions,
     FinetuneOptions,
@@ -226,12 +227,12 @@ def test_no_verb_takes_the_last_of_two_values(verb):
 def test_every_flag_of_every_verb_says_how_many_values_it_takes():
     """Flags that take several are given twice, and both arrive; all others are refused."""
     for _, record, *_ in cli._VERBS:
-        for flag, takes in cli._takes(record).items():
+        for flag, takes in takes_of(record).items():
             if takes == "several":
-                assert cli._gathered([flag, "a=1", flag, "b=2"], record) == [f"{flag}=a=1,b=2"]
+                assert gathered([flag, "a=1", flag, "b=2"], record) == [f"{flag}=a=1,b=2"]
             elif takes == "one":
                 with pytest.raises(ConfigurationError, match=f"{flag} takes one value"):
-                    cli._gathered([flag, "a=1", flag, "b=2"], record)
+                    gathered([flag, "a=1", flag, "b=2"], record)
 
 
 def test_arguments_of_a_verb_stay_its_own(monkeypatch):

@@ -144,7 +144,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_options_page_is_what_the_options_say() -> None:
-    made = runpy.run_path(str(ROOT / "docs" / "reference" / "make_options.py"))["page"]()
+    script = runpy.run_path(str(ROOT / "docs" / "reference" / "make_options.py"))
+    made = script["page"]()
+    assert script["STUB"].read_text(encoding="utf-8") == script["stub"](), "write the stub anew in the same way"
     page = (ROOT / "docs" / "reference" / "options.md").read_text(encoding="utf-8")
     assert page == made, "write it anew: python docs/reference/make_options.py"
     for verb, record in VERBS.items():

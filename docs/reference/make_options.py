@@ -1,4 +1,6 @@
-"""Write options.md from the options dataclasses, so that it says what the commands take.
+"""Write options.md, which says what the commands take, and the stub that editors and type checkers read.
+
+Both come from the dataclasses in `xmodular.options`: the stub by way of the signatures and docstrings of the verbs.
 
 python docs/reference/make_options.py
 """
@@ -7,11 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import types
+import json
+import re
+import textwrap
 import typing
 from pathlib import Path
 
+import xmodular
 from xmodular import cli
+from xmodular.options import kind_of
 
 VERBS = {name: record for name, record, *_ in cli._VERBS}
 HEAD = """\
@@ -22,40 +28,76 @@ Written by `python docs/reference/make_options.py` from the dataclasses in `xmod
 The name in the first column is the keyword in Python and the key in a YAML file; the flag is the same with dashes
 (`--output-dir`), and dashes are as good in YAML. Lists are written with commas on the command line, or the flag is
 repeated, or the values follow each other (`--train data/*.jsonl`); a flag that takes one value may stand once. Switches
-have a negative form (`--no-overwrite`). Options that several verbs share come last.
+have a negative form (`--no-overwrite`). The options that matter most come first, those that several verbs share last.
+"""
+
+
+STUB = Path(xmodular.__file__).with_suffix(".pyi")
+STUB_HEAD = """\
+# Written by `python docs/reference/make_options.py` from the verbs and their options.
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
 """
 
 
 def page() -> str:
-    """The whole page."""
+    """The whole page of options."""
     parts = [HEAD]
     for verb, record in VERBS.items():
         parts.append(f"\n## {verb}\n\n{_escaped(inspect.getdoc(record) or '')}\n")
-        parts.append("\n| option | type | default | |\n| --- | --- | --- | --- |\n")
         hints = typing.get_type_hints(record)
-        own = record.__annotations__
-        for field in sorted(
-            dataclasses.fields(record), key=lambda field: (not _required(field), field.name not in own)
-        ):
+        parts.append("\n| option | type | default | |\n| --- | --- | --- | --- |\n")
+        for field in (field for group in record.groups().values() for field in group):
             name = f"`{field.name}`" + (" (positional)" if field.metadata["positional"] else "")
             text = _escaped(field.metadata["help"])
-            parts.append(f"| {name} | {_kind(hints[field.name])} | {_default(field)} | {text} |\n")
+            parts.append(f"| {name} | {_kind(kind_of(hints[field.name]))} | {_default(field)} | {text} |\n")
     return "".join(parts)
+
+
+def stub() -> str:
+    """The public names, with the signature and docstring of every verb."""
+    lines: list[str] = []
+    imported: dict[str, set[str]] = {}
+    verbs = []
+    for name in sorted(set(xmodular.__all__) - {"__version__"}):
+        value = getattr(xmodular, name)
+        if not hasattr(value, "options"):
+            lines.append(f"from xmodular.{xmodular._HOMES[name]} import {name} as {name}\n")
+            continue
+        signature = inspect.signature(value)
+        verbs.append(f"\n{_declaration(name, signature)}")
+        annotations = (signature.return_annotation, *(each.annotation for each in signature.parameters.values()))
+        known = inspect.unwrap(value).__globals__
+        words = {word for each in annotations for word in re.findall(r"\w+", re.sub('"[^"]*"', "", each))}
+        for word in words - set(xmodular.__all__):
+            if isinstance(found := known.get(word), type) and found.__module__.startswith("xmodular."):
+                imported.setdefault(found.__module__, set()).add(word)
+    lines += [f"from {module} import {', '.join(sorted(names))}\n" for module, names in imported.items()]
+    return f"{STUB_HEAD}{''.join(sorted(lines))}\n__version__: str\n{''.join(verbs)}"
+
+
+def _declaration(name: str, signature: inspect.Signature) -> str:
+    """A verb as it stands in the stub."""
+    lines = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and "    *,\n" not in lines:
+            lines.append("    *,\n")
+        default = parameter.default
+        shown = "" if default is parameter.empty else f" = {json.dumps(default) if type(default) is str else default}"
+        lines.append(f"    {parameter.name}: {parameter.annotation}{shown.replace(chr(39), chr(34))},\n")
+    doc = textwrap.indent(inspect.getdoc(getattr(xmodular, name)) or "", "    ").lstrip()
+    return f'def {name}(\n{"".join(lines)}) -> {signature.return_annotation}:\n    """{doc}\n    """\n'
 
 
 def _escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "\\<")
 
 
-def _required(field: dataclasses.Field) -> bool:
-    return field.default is dataclasses.MISSING
-
-
 def _kind(hint: object) -> str:
-    arguments = typing.get_args(hint)
-    origin = typing.get_origin(hint)
-    if origin in (types.UnionType, typing.Union):
-        return _kind(next(part for part in arguments if part is not type(None)))
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return ", ".join(f"`{choice}`" for choice in arguments)
     if origin is tuple:
@@ -66,7 +108,7 @@ def _kind(hint: object) -> str:
 
 
 def _default(field: dataclasses.Field) -> str:
-    if _required(field):
+    if field.default is dataclasses.MISSING:
         return "required"
     if field.default in (None, (), ""):
         return "–"
@@ -78,3 +120,4 @@ def _default(field: dataclasses.Field) -> str:
 
 if __name__ == "__main__":
     Path(__file__).with_name("options.md").write_text(page(), encoding="utf-8")
+    STUB.write_text(stub(), encoding="utf-8")

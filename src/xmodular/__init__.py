@@ -3,33 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from xmodular.catalogue import models
-    from xmodular.certificate import diff
-    from xmodular.configuration import XmodConfig
-    from xmodular.conversion import convert, upcycle
-    from xmodular.evaluation import evaluate
-    from xmodular.identify import Identifier
-    from xmodular.modeling import (
-        XmodForCausalLM,
-        XmodForMaskedLM,
-        XmodForMultipleChoice,
-        XmodForQuestionAnswering,
-        XmodForSequenceClassification,
-        XmodForTokenClassification,
-        XmodModel,
-        XmodPreTrainedModel,
-        register,
-    )
-    from xmodular.prediction import Predictor, fill_mask, predict
-    from xmodular.sharing import pack_install, pack_list, pack_remove, pack_save, pack_verify
-    from xmodular.training import extend, finetune, pretrain
-
-# Where each public name lives. Imported on first use, so that `import xmodular` starts without torch.
+# Where each public name lives. Imported on first use, so that `import xmodular` starts without torch; type
+# checkers read the stub beside this file.
 _HOMES = {
     "Identifier": "identify",
     "Predictor": "prediction",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from xmodular.certificate.fields import compare_fields, reading_of
 from xmodular.certificate.record import CONFIGURATION, PARTS, Certificate, Change, FieldChange, Part
 from xmodular.certificate.sides import Side, Source, matched, open_side, part_of, same_bits
 from xmodular.console import progress
-from xmodular.errors import ConfigurationError, DataError, LanguageError, speaking
+from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.languages import resolve
-from xmodular.options import DiffOptions, build
-from xmodular.outputs import held, table_in
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.options import DiffOptions
+from xmodular.outputs import table_in
 from xmodular.saved_models import given_model
+from xmodular.signatures import verb
 from xmodular.vocabulary import is_with_tokenizer, load_tokenizer
 
 # A part shows so many of its changes.
@@ -31,8 +33,13 @@ _CHUNK = 1 << 20
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-@speaking
-def diff(a: Source, b: Source, **options: Any) -> Certificate:
+def _side(given: XmodPreTrainedModel | str | Path) -> tuple[Source, str]:
+    """A side as it is given, and what to call it."""
+    return given, given_model(given)[1]
+
+
+@verb(DiffOptions, "a", "b", objects={"a": _side, "b": _side}, holds="output")
+def diff(options: DiffOptions, a: Source, b: Source) -> Certificate:
     """Compare two models or packs language by language, bit by bit.
 
     Two tensors are identical if dtype, shape and all bytes are. A bare encoder is compared with the encoder of a task
@@ -40,8 +47,7 @@ def diff(a: Source, b: Source, **options: Any) -> Certificate:
 
     Args:
         a, b: model or pack: a folder or a name on the Hub; or a model object.
-        options: the other fields of `DiffOptions`: `allow`, the parts that may differ (languages in any spelling, or
-            names of `PARTS`), and `output`, a JSON file.
+        allow: the parts that may differ: languages in any spelling, or names of `PARTS`.
 
     Returns:
         The certificate; its `ok` says whether all that is not allowed to differ is identical.
@@ -53,17 +59,11 @@ def diff(a: Source, b: Source, **options: Any) -> Certificate:
         LanguageError: a pack is compared with a model that has no such language.
         PackError: a pack is damaged.
     """
-    values = {"a": given_model(a)[1], "b": given_model(b)[1], **options}
-    return _diff(build(DiffOptions, values), a, b)
-
-
-def _diff(options: DiffOptions, a: Source, b: Source) -> Certificate:
-    with nullcontext() if options.output is None else held(options.output):
-        if options.output is not None:
-            _check_output(options.output, options)
-        certificate = _compared(options, a, b)
-        if options.output is not None:
-            certificate.to_json(options.output)
+    if options.output is not None:
+        _check_output(options.output, options)
+    certificate = _compared(options, a, b)
+    if options.output is not None:
+        certificate.to_json(options.output)
     return certificate
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 from xmodular.conversion.outcome import Converted, say
 from xmodular.conversion.reading import from_fairseq
 from xmodular.conversion.writing import write_fairseq
-from xmodular.errors import speaking
-from xmodular.options import ConvertOptions, build
-from xmodular.outputs import held
+from xmodular.options import ConvertOptions
+from xmodular.signatures import verb
 
 __all__ = ["Converted", "convert"]
 
 
-@speaking
-def convert(source: str | Path, *, output_dir: str | Path, **options: Any) -> Converted:
+@verb(ConvertOptions, "source", holds="output_dir")
+def convert(options: ConvertOptions) -> Converted:
     """Convert a checkpoint from fairseq's format or to it.
 
     Nothing in the file runs, and every weight is accounted for: converted, ignored by name, or an error. The weights'
@@ -26,7 +22,6 @@ def convert(source: str | Path, *, output_dir: str | Path, **options: Any) -> Co
         source: towards this library a fairseq checkpoint (``model.pt``) or a folder with one; else a model folder or
             a name on the Hub.
         output_dir: the folder to make.
-        options: the other fields of `ConvertOptions`.
 
     Returns:
         What was converted, and what was not.
@@ -35,9 +30,7 @@ def convert(source: str | Path, *, output_dir: str | Path, **options: Any) -> Co
         DataError: a file is missing or damaged, or weights are missing, unknown or of the wrong shape.
         ConfigurationError: file, weights and preset contradict each other, or the other format cannot hold the model.
     """
-    made = build(ConvertOptions, {"source": source, "output_dir": output_dir, **options})
-    with held(made.output_dir):
-        converted = from_fairseq(made) if made.to == "xmodular" else write_fairseq(made)
+    converted = from_fairseq(options) if options.to == "xmodular" else write_fairseq(options)
     say(
         converted,
         f"Converted {converted.weights} weights of {converted.architecture} with {len(converted.config.languages)} "

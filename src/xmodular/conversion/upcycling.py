@@ -18,21 +18,22 @@ from xmodular.configuration import XmodConfig, config_content, read_config
 from xmodular.console import console, quiet_transformers
 from xmodular.conversion.dense import fill, recognise, to_config
 from xmodular.conversion.outcome import Converted, say
-from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError, speaking
+from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
 from xmodular.files import folder_beside
 from xmodular.hub import hub_source
 from xmodular.languages import code_problem, names_of, resolve
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.modeling.language_changes import make_neutral, same_language
 from xmodular.modeling.loaded import check_loaded
-from xmodular.options import UpcycleOptions, build
-from xmodular.outputs import check_model_folder, held
+from xmodular.options import UpcycleOptions
+from xmodular.outputs import check_model_folder
+from xmodular.signatures import verb
 from xmodular.vocabulary import is_with_tokenizer, load_tokenizer, save_tokenizer
 from xmodular.weights import open_weights
 
 
-@speaking
-def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Path, **options: Any) -> Converted:
+@verb(UpcycleOptions, "model", "languages", holds="output_dir")
+def upcycle(made: UpcycleOptions) -> Converted:
     """Make an X-MOD of a dense encoder, with equal states and an adapter per language that adds nothing yet.
 
     BERT, RoBERTa, XLM-RoBERTa, CamemBERT and RoBERTa-PreLayerNorm encoders, bare or with a head, become X-MODs whose
@@ -43,7 +44,6 @@ def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Pa
         model: a folder or a name on the Hub.
         languages: codes, tags or names of the languages that are to have an adapter, in the order of their ids.
         output_dir: the folder to make.
-        options: the other fields of `UpcycleOptions`.
 
     Returns:
         What was made.
@@ -53,13 +53,6 @@ def upcycle(model: str | Path, languages: Sequence[str], *, output_dir: str | Pa
         DataError: weights are missing, unknown or of the wrong shape, or the tokenizer is not the model's.
         LanguageError: a language is named twice, or ambiguous.
     """
-    given = {"model": model, "languages": languages, "output_dir": output_dir, **options}
-    made = build(UpcycleOptions, given)
-    with held(made.output_dir):
-        return _upcycle(made)
-
-
-def _upcycle(made: UpcycleOptions) -> Converted:
     sources = [made.model, made.tokenizer]
     check = functools.partial(check_model_folder, made.output_dir, overwrite=made.overwrite, sources=sources)
     check()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,14 @@ from rich.table import Table
 from xmodular.console import console
 from xmodular.demo.corpus import LANGUAGES, write_corpus
 from xmodular.demo.encoder import walk
-from xmodular.errors import speaking
 from xmodular.evaluation import evaluate
 from xmodular.files import write_json, write_text
-from xmodular.options import DemoOptions, build
-from xmodular.outputs import held
+from xmodular.options import DemoOptions
 from xmodular.prediction import fill_mask, predict
 from xmodular.results import Results
 from xmodular.rows import sources_of
 from xmodular.sharing import pack_install
+from xmodular.signatures import verb
 from xmodular.training import Run, extend, finetune, pretrain
 
 SOURCE = "en_XX"
@@ -39,8 +37,11 @@ _TASKS = {
 }
 
 
-@speaking
-def run(output_dir: str | Path = "demo", **options: Any) -> Results:
+_ROWS = dict.fromkeys(("train", "dev", "data"), sources_of)
+
+
+@verb(DemoOptions, "output_dir", rows=_ROWS, holds="output_dir")
+def run(options: DemoOptions) -> Results:
     """Pretrain a small model in seven languages, fine-tune it in English, add the eighth, evaluate and predict in all.
 
     It takes two to four minutes on two quiet cores. With the option `model`, that encoder is made modular, fine-tuned
@@ -48,7 +49,6 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
 
     Args:
         output_dir: where everything goes.
-        options: the other fields of `DemoOptions`.
 
     Returns:
         How well each language's masked words are guessed: with its own adapter, with the English one, and without.
@@ -57,15 +57,7 @@ def run(output_dir: str | Path = "demo", **options: Any) -> Results:
     Raises:
         ConfigurationError, DataError, LanguageError: before any work is lost.
     """
-    listed = {name: sources_of(options[name], name) for name in ("train", "dev", "data") if _is_no_text(options, name)}
-    made = build(DemoOptions, {"output_dir": output_dir, **options, **listed})
-    with held(made.output_dir):
-        return _run(made) if made.model is None else walk(made)
-
-
-def _is_no_text(options: Mapping[str, Any], name: str) -> bool:
-    """Whether an option is given as something else than text with commas."""
-    return options.get(name) is not None and not isinstance(options[name], str)
+    return _run(options) if options.model is None else walk(options)
 
 
 def _run(made: DemoOptions) -> Results:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.console import console, counted
-from xmodular.errors import ConfigurationError, LanguageError, speaking
+from xmodular.errors import ConfigurationError, LanguageError
 from xmodular.evaluation.assembling import comparisons_of, details_of, rows_of
 from xmodular.evaluation.conditions import Job, jobs_of
 from xmodular.evaluation.record import about, write_predictions
@@ -22,12 +22,13 @@ from xmodular.evaluation.text import score_text
 from xmodular.evaluation.units import with_units
 from xmodular.files import written_beside
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.options import EvaluateOptions, build
+from xmodular.options import EvaluateOptions
 from xmodular.outputs import RESULTS, check_results_folder, held
 from xmodular.results import Results
 from xmodular.results.verdicts import verdict
 from xmodular.rows import InMemory, sources_of
 from xmodular.saved_models import home_of
+from xmodular.signatures import verb
 from xmodular.tasks import Task, given_model, guessed, longest, read_labels, room_of, task_of
 from xmodular.tasks.heads import names_in
 from xmodular.tasks.loading import columns_of_training
@@ -37,11 +38,36 @@ from xmodular.tasks.readers import Reading, reading_of
 _BLOCK = 128  # tokens of text, where nothing else is asked for
 
 
-@speaking
-def evaluate(
+def _source(name: str, place: Any) -> str:
+    """The file, or the rows, of one language."""
+    found = sources_of(place, name)
+    if len(found) != 1:
+        raise ConfigurationError(f"data has {len(found)} files for {name}: give one.")
+    return found[0]
+
+
+def _models(
     model: XmodPreTrainedModel | str | Path | Sequence[XmodPreTrainedModel | str | Path],
-    data: Any,
-    **options: Any,
+) -> tuple[list[XmodPreTrainedModel | str | Path], list[str]]:
+    """The models, and what to call them."""
+    models = [model] if isinstance(model, str) or not isinstance(model, Sequence) else list(model)
+    given = [given_model(each) for each in models]
+    return models, [name if each is None else home_of(each) or "model" for each, name in given]
+
+
+def _data(data: Any) -> tuple[dict[str, str] | None, list[str]]:
+    """The sources by language, where data are given so, and all of them."""
+    if not isinstance(data, Mapping):
+        return None, sources_of(data, "data")
+    named = {name: _source(name, place) for name, place in data.items()}
+    return named, list(named.values())
+
+
+@verb(EvaluateOptions, "model", "data", objects={"model": _models, "data": _data})
+def evaluate(
+    options: EvaluateOptions,
+    models: Sequence[XmodPreTrainedModel | str | Path],
+    named: Mapping[str, str] | None,
 ) -> Results:
     """Score one model or several on test data in many languages, all languages mixed in the batches.
 
@@ -53,7 +79,6 @@ def evaluate(
             folders or globs of ``<language>.<split>.<ext>`` files, of which those in the models' languages are read,
             and with `fallback` those in their relatives too; files with a column ``language``; ``<language>=<file>``;
             ``hub:<data set>:<configuration>:<split>`` with ``{language}`` in it.
-        options: the other fields of `EvaluateOptions`.
 
     Returns:
         Rows of values with 95 % intervals, and differences with p-values, saved in `output_dir` if one is given.
@@ -61,32 +86,6 @@ def evaluate(
     Raises:
         ConfigurationError, DataError, LanguageError: before any work is lost.
     """
-    models = [model] if isinstance(model, str) or not isinstance(model, Sequence) else list(model)
-    names = []
-    for each in models:
-        given, name = given_model(each)
-        names.append(name if given is None else home_of(given) or "model")
-    named = None
-    if isinstance(data, Mapping):
-        named = {name: _source(name, place) for name, place in data.items()}
-    places = sources_of(data, "data") if named is None else list(named.values())
-    made = build(EvaluateOptions, {"model": names, "data": places, **options})
-    return _evaluate(made, models, named)
-
-
-def _source(name: str, place: Any) -> str:
-    """The file, or the rows, of one language."""
-    found = sources_of(place, name)
-    if len(found) != 1:
-        raise ConfigurationError(f"data has {len(found)} files for {name}: give one.")
-    return found[0]
-
-
-def _evaluate(
-    options: EvaluateOptions,
-    models: Sequence[XmodPreTrainedModel | str | Path],
-    named: Mapping[str, str] | None,
-) -> Results:
     if options.output_dir is None:
         return _Evaluation(options, models, named).run(lambda: None)
     _check_folder(options.output_dir)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from xmodular.errors import ConfigurationError, InputError, speaking
+from xmodular.errors import ConfigurationError, InputError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
-from xmodular.options import FillMaskOptions, build
+from xmodular.options import FillMaskOptions
+from xmodular.signatures import verb
 from xmodular.tasks import given_model, to_run, tokenizer_of
 from xmodular.vocabulary import text_backend
 
@@ -26,15 +25,15 @@ class Filling:
     text: str
 
 
-@speaking
-def fill_mask(model: XmodPreTrainedModel | str | Path, text: str, **options: Any) -> list[Filling]:
+@verb(FillMaskOptions, "model", "text", objects={"model": given_model})
+@torch.inference_mode()
+def fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None) -> list[Filling]:
     """The likeliest pieces for every mask in a text.
 
     Args:
         model: a masked language model, as an object, a folder or a name on the Hub.
         text: with one or more ``<mask>``, or the tokenizer's own, such as ``[MASK]``; what else in it is spelled like a
             special token is text.
-        options: `language` and the other fields of `FillMaskOptions`.
 
     Returns:
         `top_k` candidates for the first mask, then for the next; in a candidate's text the other masks stay.
@@ -44,12 +43,6 @@ def fill_mask(model: XmodPreTrainedModel | str | Path, text: str, **options: Any
         InputError: there is no mask in the text, or the text is too long.
         LanguageError: the model has no such language, nor, with `fallback`, a relative of it.
     """
-    given, source = given_model(model)
-    return _fill_mask(build(FillMaskOptions, {"model": source, "text": text, **options}), given)
-
-
-@torch.inference_mode()
-def _fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None = None) -> list[Filling]:
     model = to_run(given if given is not None else options.model)
     if not isinstance(model, XmodForMaskedLM):
         raise ConfigurationError(

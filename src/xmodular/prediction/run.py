@@ -7,18 +7,18 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from xmodular.console import console, counted, progress_bar
-from xmodular.errors import ConfigurationError, DataError, speaking
+from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import put, write_json
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.options import PredictOptions, as_record, build
-from xmodular.outputs import check_apart, held
+from xmodular.options import PredictOptions, as_record
+from xmodular.outputs import check_apart
 from xmodular.prediction.parts import (
     JOURNAL,
     Parts,
@@ -33,6 +33,7 @@ from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.work import Work
 from xmodular.rows import InMemory, format_of, is_file, parquet_files, parquet_schema, parquet_tables
 from xmodular.rows.writers import WRITTEN, bad_lines, read_lines, write_as, write_parquet
+from xmodular.signatures import verb
 from xmodular.tasks import given_model, hash_of
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
@@ -66,10 +67,15 @@ class Predicted:
     bad_rows: Path | None
 
 
-@speaking
-def predict(
-    model: XmodPreTrainedModel | str | Path, input: Any = None, output: str | Path = "-", **options: Any
-) -> Predicted:
+def _named(input: Any, name: str) -> str:
+    """A path as text, and a name for rows."""
+    return str(input) if isinstance(input, Path) else InMemory(f"<{name}>", input)
+
+
+@verb(
+    PredictOptions, "model", "input", "output", objects={"model": given_model}, rows={"input": _named}, holds="output"
+)
+def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
     """Add a model's predictions to the rows of a file.
 
     Args:
@@ -79,7 +85,6 @@ def predict(
             the option `text` has the one text to read.
         output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz or .zst), or .parquet; "-" for JSON lines on
             standard output; with `shard_rows` a folder, of Parquet files where the input is Parquet.
-        options: the other fields of `PredictOptions`.
 
     Returns:
         How many rows there are and where.
@@ -87,34 +92,22 @@ def predict(
     Raises:
         ConfigurationError, DataError, LanguageError: before any work is lost; rows done so far are kept.
     """
-    given, source = given_model(model)
-    if input is None:
-        input = ""
-    elif not isinstance(input, str):
-        input = str(input) if isinstance(input, Path) else InMemory("<input>", input)
-    made = build(PredictOptions, {"model": source, "input": input, "output": str(output), **options})
-    if made.text is not None:
-        made = replace(made, input=InMemory("--text", [{"text": made.text}]), text=None)
-    return _predict(made, given)
-
-
-def _predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
-    to_stdout = options.output == "-"
-    with nullcontext() if to_stdout else held(options.output):
-        _check_places(options, given)
-        predictor = Predictor(
-            given if given is not None else options.model,
-            options.tokenizer,
-            **{name: getattr(options, name) for name in _OF_PREDICTOR},
+    if options.text is not None:
+        options = replace(options, input=InMemory("--text", [{"text": options.text}]), text=None)
+    _check_places(options, given)
+    predictor = Predictor(
+        given if given is not None else options.model,
+        options.tokenizer,
+        **{name: getattr(options, name) for name in _OF_PREDICTOR},
+    )
+    if format_of(options.output) == "conll" and "tags" not in predictor.columns:
+        raise ConfigurationError(
+            f"--output {options.output}: CoNLL holds words with tags, and {options.model} is a model for "
+            f"{predictor.task.name}. Take .jsonl, .csv or .tsv."
         )
-        if format_of(options.output) == "conll" and "tags" not in predictor.columns:
-            raise ConfigurationError(
-                f"--output {options.output}: CoNLL holds words with tags, and {options.model} is a model for "
-                f"{predictor.task.name}. Take .jsonl, .csv or .tsv."
-            )
-        if predictor.adapters.unknown:
-            console.print(f"Never identified, so name it where it occurs: {', '.join(predictor.adapters.unknown)}")
-        return _to_stdout(predictor, options) if to_stdout else _to_files(predictor, options, given)
+    if predictor.adapters.unknown:
+        console.print(f"Never identified, so name it where it occurs: {', '.join(predictor.adapters.unknown)}")
+    return _to_stdout(predictor, options) if options.output == "-" else _to_files(predictor, options, given)
 
 
 def _is_whole(options: PredictOptions) -> bool:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from xmodular.console import progress
-from xmodular.errors import DataError, PackError, speaking
+from xmodular.errors import DataError, PackError
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.options import PackListOptions, PackVerifyOptions, build
+from xmodular.options import PackListOptions, PackVerifyOptions
 from xmodular.packs import Misfit, Pack, read_pack
 from xmodular.saved_models import given_model, load_saved
 from xmodular.sharing.models import tokenizer_hash
+from xmodular.signatures import verb
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,17 @@ class Verification:
         return table
 
 
-@speaking
-def pack_verify(pack: Pack | str | Path, **options: Any) -> Verification:
+def given_pack(pack: Pack | str | Path) -> tuple[Pack | None, str | Path]:
+    """The pack, if it is an object, and where it is."""
+    return (pack, pack.folder) if isinstance(pack, Pack) else (None, pack)
+
+
+@verb(PackVerifyOptions, "pack", objects={"pack": given_pack, "model": given_model})
+def pack_verify(options: PackVerifyOptions, opened: Pack | None, given: XmodPreTrainedModel | None) -> Verification:
     """Check a language pack: form, checksums and, with a model, whether it fits.
 
     Args:
-        pack: an object, a folder or a name on the Hub.
-        options: `model`, an object, a folder or a name on the Hub.
+        pack, model: an object, a folder or a name on the Hub.
 
     Returns:
         What was found; its `ok` says whether all is well.
@@ -75,15 +79,6 @@ def pack_verify(pack: Pack | str | Path, **options: Any) -> Verification:
     Raises:
         ConfigurationError: there is no model.
     """
-    opened = pack if isinstance(pack, Pack) else None
-    given = None
-    if isinstance(options.get("model"), (XmodPreTrainedModel, Path)):
-        given, options["model"] = given_model(options["model"])
-    values = {"pack": opened.folder if opened is not None else pack, **options}
-    return _pack_verify(build(PackVerifyOptions, values), given, opened)
-
-
-def _pack_verify(options: PackVerifyOptions, given: XmodPreTrainedModel | None, opened: Pack | None) -> Verification:
     pack = opened
     try:
         pack = pack if pack is not None else read_pack(options.pack)
@@ -126,19 +121,17 @@ class PackList:
         return table
 
 
-@speaking
-def pack_list(folder: str | Path = ".", **options: Any) -> PackList:
+@verb(PackListOptions, "folder")
+def pack_list(options: PackListOptions) -> PackList:
     """List the language packs in a folder; damaged ones are listed as such.
 
     Args:
         folder: a folder with packs in it, or a pack itself.
-        options: the other fields of `PackListOptions`.
 
     Raises:
         DataError: there is no such folder.
     """
-    options = {"folder": folder, **options}
-    where = build(PackListOptions, options).folder
+    where = options.folder
     if not where.is_dir():
         raise DataError(f"There is no folder {where}.")
     inside = [path for path in sorted(where.iterdir()) if not path.name.startswith(".")]

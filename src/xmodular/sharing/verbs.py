@@ -9,15 +9,17 @@ from typing import Any
 from rich.text import Text
 
 from xmodular.console import console
-from xmodular.errors import ConfigurationError, speaking
+from xmodular.errors import ConfigurationError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.options import PackInstallOptions, PackRemoveOptions, PackSaveOptions, build
-from xmodular.outputs import check_apart, held
+from xmodular.options import PackInstallOptions, PackRemoveOptions, PackSaveOptions
+from xmodular.outputs import check_apart
 from xmodular.packs import Pack, check_repository, check_target, push_pack, read_pack
 from xmodular.results import Results
 from xmodular.saved_models import given_model, load_saved
+from xmodular.sharing.checking import given_pack
 from xmodular.sharing.models import in_place, save_changed, target_of, tokenizer_hash
+from xmodular.signatures import verb
 
 _PARTS = {
     "shape": "shape",
@@ -27,14 +29,13 @@ _PARTS = {
 }
 
 
-@speaking
-def pack_save(model: XmodPreTrainedModel | str | Path, language: str, **options: Any) -> Pack:
+@verb(PackSaveOptions, "model", "language", objects={"model": given_model}, holds="output_dir")
+def pack_save(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> Pack:
     """Save one language of a model as a language pack.
 
     Args:
         model: an object, a folder or a name on the Hub.
         language: a language of the model.
-        options: `output_dir` and the other fields of `PackSaveOptions`.
 
     Returns:
         The pack.
@@ -44,16 +45,6 @@ def pack_save(model: XmodPreTrainedModel | str | Path, language: str, **options:
         LanguageError: the model has no such language.
         PackError: the pack's folder is taken, or the Hub refuses.
     """
-    given, source = given_model(model)
-    return _pack_save(build(PackSaveOptions, {"model": source, "language": language, **options}), given)
-
-
-def _pack_save(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> Pack:
-    with held(options.output_dir):
-        return _saved(options, given)
-
-
-def _saved(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> Pack:
     check_apart(options.output_dir, [options.model, options.results])
     check_target(options.output_dir, overwrite=options.overwrite)
     if options.push_to_hub is not None:
@@ -83,15 +74,14 @@ def _saved(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> Pack:
     return pack
 
 
-@speaking
-def pack_install(pack: Pack | str | Path, model: XmodPreTrainedModel | str | Path, **options: Any) -> str:
+@verb(PackInstallOptions, "pack", "model", objects={"pack": given_pack, "model": given_model})
+def pack_install(options: PackInstallOptions, opened: Pack | None, given: XmodPreTrainedModel | None) -> str:
     """Put a language pack into a model; nothing else of the model moves.
 
     Args:
         pack: an object, a folder or a name on the Hub.
         model: an object, which is changed, and saved only if there is an `output_dir`; or a folder, which is changed
             in place unless there is an `output_dir`; or a name on the Hub.
-        options: the other fields of `PackInstallOptions`.
 
     Returns:
         The language's code in the model.
@@ -101,13 +91,6 @@ def pack_install(pack: Pack | str | Path, model: XmodPreTrainedModel | str | Pat
         LanguageError: the code is impossible, or taken and `overwrite` is False.
         PackError: the pack is damaged or does not fit; every mismatch is listed.
     """
-    given, source = given_model(model)
-    opened = pack if isinstance(pack, Pack) else None
-    values = {"pack": opened.folder if opened is not None else pack, "model": source, **options}
-    return _pack_install(build(PackInstallOptions, values), given, opened)
-
-
-def _pack_install(options: PackInstallOptions, given: XmodPreTrainedModel | None, opened: Pack | None) -> str:
     with target_of(options, given, options.pack if opened is None else opened.folder) as target:
         return _installed(options, given, opened, target)
 
@@ -140,14 +123,13 @@ def _installed(
     return code
 
 
-@speaking
-def pack_remove(model: XmodPreTrainedModel | str | Path, language: str, **options: Any) -> str:
+@verb(PackRemoveOptions, "model", "language", objects={"model": given_model})
+def pack_remove(options: PackRemoveOptions, given: XmodPreTrainedModel | None) -> str:
     """Take a language out of a model; nothing else of the model moves.
 
     Args:
         model: an object, a folder or a name on the Hub; where the result goes is as for `pack_install`.
         language: a language of the model.
-        options: the other fields of `PackRemoveOptions`.
 
     Returns:
         The code of the language that is gone.
@@ -156,11 +138,6 @@ def pack_remove(model: XmodPreTrainedModel | str | Path, language: str, **option
         ConfigurationError: there is no model, or the output is taken, or missing for a model on the Hub.
         LanguageError: the model has no such language, or no other.
     """
-    given, source = given_model(model)
-    return _pack_remove(build(PackRemoveOptions, {"model": source, "language": language, **options}), given)
-
-
-def _pack_remove(options: PackRemoveOptions, given: XmodPreTrainedModel | None) -> str:
     with target_of(options, given) as target:
         model = given if given is not None else load_saved(options.model)
         code = resolve(options.language, model.languages)

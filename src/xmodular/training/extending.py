@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 from transformers import set_seed
 
 from xmodular.console import console, counted
-from xmodular.errors import ConfigurationError, DataError, speaking
+from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
-from xmodular.options import ExtendOptions, build
-from xmodular.outputs import check_apart, held, is_of_run
+from xmodular.options import ExtendOptions
+from xmodular.outputs import check_apart, is_of_run
 from xmodular.packs import check_target
+from xmodular.signatures import verb
 from xmodular.tasks import given_model, load_saved
 from xmodular.training import contents
 from xmodular.training.aligning import Aligned, distance, encoded, print_nearness
@@ -34,17 +34,14 @@ from xmodular.training.runs import Run, print_trainable, sources_of_run
 _FEWEST_STEPS = 300  # of a run on pairs whose length is given in passes: pairs are few
 
 
-@speaking
-def extend(
-    model: XmodPreTrainedModel | str | Path, language: str, text: str | Path | None = None, **options: Any
-) -> Run:
+@verb(ExtendOptions, "model", "language", "text", objects={"model": given_model}, holds="output_dir")
+def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
     """Add a language to a pretrained model and train it, on its text or on its sentences beside translations.
 
     Args:
         model: a folder, a name on the Hub, or an object, which gets the language.
         language: the new language's code.
         text: a file, or a folder with the language's files; None where there are translations, `parallel`.
-        options: `output_dir`, `init_from`, `parallel` and the other fields of `ExtendOptions`.
 
     Returns:
         The model with the language, saved in `output_dir` with its language pack (``pack``), the certificate of what
@@ -56,13 +53,6 @@ def extend(
         ConfigurationError, DataError, LanguageError: before any work is lost.
         TrainingError: a weight moved that should not have.
     """
-    given, source = given_model(model)
-    made = build(ExtendOptions, {"model": source, "language": language, "text": text, **options})
-    with held(made.output_dir):
-        return _extend(made, given)
-
-
-def _extend(options: ExtendOptions, given: XmodPreTrainedModel | None = None) -> Run:
     model = given if given is not None else load_saved(options.model)
     _check_class(model, options)
     beginning = Beginning.of(options, model)

@@ -18,12 +18,13 @@ from transformers import set_seed
 
 from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console, counted
-from xmodular.errors import ConfigurationError, speaking
+from xmodular.errors import ConfigurationError
 from xmodular.files import write_text
 from xmodular.modeling import ParameterGroup, XmodForSequenceClassification, XmodPreTrainedModel
-from xmodular.options import FinetuneOptions, build
-from xmodular.outputs import check_apart, held, is_of_run, table_in
+from xmodular.options import FinetuneOptions
+from xmodular.outputs import check_apart, is_of_run, table_in
 from xmodular.rows import sources_of
+from xmodular.signatures import verb
 from xmodular.tasks import (
     Task,
     fit_head,
@@ -58,8 +59,11 @@ _APART = 10  # steps between validations there, at least: of few rows, passes ar
 _DECISIVE = ("eval_every",)
 
 
-@speaking
-def finetune(model: XmodPreTrainedModel | str | Path, train: Any, **options: Any) -> Run:
+_ROWS = {"train": sources_of, "dev": sources_of}
+
+
+@verb(FinetuneOptions, "model", "train", objects={"model": given_model}, rows=_ROWS, holds="output_dir")
+def finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Run:
     """Train a task in one language.
 
     Args:
@@ -69,7 +73,6 @@ def finetune(model: XmodPreTrainedModel | str | Path, train: Any, **options: Any
             own row (see `fit_head`).
         train: the training file or data set, or several; or the rows themselves: mappings of columns, in a list or
             another iterable, a table of pandas, polars or Arrow, or a data set of ``datasets``. So may be `dev`.
-        options: `language`, `output_dir` and the other fields of `FinetuneOptions`.
 
     Returns:
         The model with its tokenizer, saved in `output_dir` with ``options.json``, ``metrics.json``, ``log.jsonl`` and a
@@ -81,27 +84,14 @@ def finetune(model: XmodPreTrainedModel | str | Path, train: Any, **options: Any
         ConfigurationError, DataError, LanguageError: before any work is lost.
         TrainingError: the loss is no finite number any more, or a checkpoint cannot be written.
     """
-    given, source = given_model(model)
-    values = {"model": source, "train": _listed(train, "train"), **options}
-    if "dev" in values:
-        values["dev"] = _listed(values["dev"], "dev")
-    made = build(FinetuneOptions, values)
-    task = task_named(made.task)
-    config = read_config(source) if given is None else given.config
+    task = task_named(options.task)
+    config = read_config(options.model) if given is None else given.config
     saved_as = config.architectures or ()  # of an object, too: what it was loaded from
-    made = made.with_rates(config.hidden_size, is_new=task.architecture not in saved_as)
-    with held(made.output_dir):
-        return each_seed(made, given, _finetune, _DECISIVE) if made.seeds else _finetune(made, given)
+    options = options.with_rates(config.hidden_size, is_new=task.architecture not in saved_as)
+    return each_seed(options, given, _finetune, _DECISIVE) if options.seeds else _finetune(options, given)
 
 
-def _listed(sources: Any, name: str) -> Any:
-    """The sources as text, or as a list of text."""
-    if sources is None or isinstance(sources, str):
-        return sources or ()
-    return sources_of(sources, name)
-
-
-def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None = None) -> Run:
+def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Run:
     task = task_named(options.task)
     arguments = training_arguments(options)
     check_apart(options.output_dir, sources_of_run(options), names=is_of_run)

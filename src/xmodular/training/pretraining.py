@@ -25,10 +25,11 @@ from xmodular.data import (
     language_shares,
     say_unknown,
 )
-from xmodular.errors import ConfigurationError, DataError, speaking
+from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodModel, XmodPreTrainedModel
-from xmodular.options import PretrainOptions, build
-from xmodular.outputs import check_apart, held, is_of_run
+from xmodular.options import PretrainOptions
+from xmodular.outputs import check_apart, is_of_run
+from xmodular.signatures import verb
 from xmodular.tasks import given_model, load_saved
 from xmodular.training import contents
 from xmodular.training.bases import (
@@ -62,14 +63,24 @@ _SHARED = "shared"  # the one adapter of a dense model, while it trains
 _HEAD = "head"  # folder of the run that trains the head first, within that of the whole run
 
 
-@speaking
-def pretrain(text: str | Path, **options: Any) -> Run:
+@dataclass(frozen=True)
+class _Data:
+    """What a run reads, by its tokenizer: blocks to train on, validation text, the languages' ids in the model."""
+
+    tokenizer: PreTrainedTokenizerFast
+    blocks: list[LanguageBlocks]
+    dev: list[MeasuredText]
+    lang_ids: dict[str, int]
+
+
+@verb(PretrainOptions, "text", objects={"model": given_model}, holds="output_dir")
+def pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None) -> Run:
     """Pretrain from scratch (text → tokenizer → blocks → masked LM), or go on with a model; batches mix languages.
 
     Args:
+        model: a folder or a name on the Hub, or a model object, which stays as it is: training goes on with it, and
+            its shape, languages and tokenizer stay.
         text: folder of ``<language>.<anything>.txt``, ``.jsonl`` or ``.parquet`` files, or ``hub:<data set>``.
-        options: `output_dir` and the other fields of `PretrainOptions`. The option `model` may also be a model object,
-            which stays as it is.
 
     Returns:
         The model with its tokenizer, saved in `output_dir` with ``options.json`` and ``metrics.json`` (training
@@ -81,23 +92,6 @@ def pretrain(text: str | Path, **options: Any) -> Run:
         TrainingError: the loss is no finite number any more, a checkpoint cannot be written, or a weight moved that
             should not have.
     """
-    given, source = (None, None) if options.get("model") is None else given_model(options["model"])
-    made = build(PretrainOptions, {"text": text, **options, "model": source})
-    with held(made.output_dir):
-        return _pretrain(made, given)
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What a run reads, by its tokenizer: blocks to train on, validation text, the languages' ids in the model."""
-
-    tokenizer: PreTrainedTokenizerFast
-    blocks: list[LanguageBlocks]
-    dev: list[MeasuredText]
-    lang_ids: dict[str, int]
-
-
-def _pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None = None) -> Run:
     base = Base.of(options, given)
     files = _sources(options, base)
     dev_files = _dev_files(options, files, base)
@@ -181,8 +175,7 @@ def _with_trained_head(options: PretrainOptions, given: XmodPreTrainedModel | No
         warmup=PretrainOptions.warmup,
         overwrite=False,
     )
-    with held(folder):
-        trained = _pretrain(first, given).model
+    trained = pretrain(**{**vars(first), "model": options.model if given is None else given}).model
     console.print(f"The head is trained. What trains now: {options.trainable}.")
     return trained
 

@@ -1,0 +1,138 @@
+"""The flags of the command line, from the options of a verb: how many values each takes, its type, its help."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, Literal, Optional
+
+import typer
+
+from xmodular.errors import ConfigurationError
+from xmodular.options import Options, kind_of
+from xmodular.options.declaring import flag_of
+
+
+def kinds_of(options: type[Options]) -> dict[str, Any]:
+    """The types of the options by name, None aside."""
+    return {name: kind_of(hint) for name, hint in typing.get_type_hints(options).items()}
+
+
+def takes_of(options: type[Options]) -> dict[str, Literal["one", "several", "none"]]:
+    """How many values each flag of a verb takes."""
+    answer: dict[str, Literal["one", "several", "none"]] = {"--config": "one", "--help": "none"}
+    kinds = kinds_of(options)
+    for field in fields(options):
+        if not field.metadata["positional"]:
+            flag, kind = flag_of(field.name), kinds[field.name]
+            origin = typing.get_origin(kind)
+            is_list = origin is tuple or (inspect.isclass(origin) and issubclass(origin, Mapping))
+            answer[flag] = "none" if kind is bool else "several" if is_list else "one"
+            if kind is bool:
+                answer[f"--no-{flag[2:]}"] = "none"
+    return answer
+
+
+def gathered(words: Sequence[str], options: type[Options]) -> list[str]:
+    """The words of a command line, in which every flag stands once.
+
+    Values of a flag that takes several may follow each other (as a shell writes what ``*.jsonl`` stands for), or stand
+    behind a flag each; they are joined with commas. Words behind another flag's value, or behind that of any flag of a
+    verb with arguments of its own, stay where they are.
+
+    Raises:
+        ConfigurationError: a flag that takes one value has two, one has none, or a switch is turned on and off.
+    """
+    takes = takes_of(options)
+    has_arguments = any(field.metadata["positional"] for field in fields(options))
+    given: dict[str, list[str]] = {}
+    rest: list[str] = []
+    last: str | None = None  # the flag whose values the words are
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        flag, is_joined, value = word.partition("=")
+        if word == "--":
+            rest += [word, *waiting]
+            break
+        if flag not in takes:  # a value, an argument of the verb, or a mistake
+            if _LOOKS_LIKE_A_FLAG.match(word):
+                raise no_flag(word, takes)
+            if last is None or has_arguments:
+                rest.append(word)
+            else:
+                given[last].append(word)
+            continue
+        last = None if takes[flag] == "none" else flag
+        if last is None:
+            given[flag] = []
+            rest.append(word)
+        elif is_joined or (waiting and waiting[0].partition("=")[0] not in takes):
+            given.setdefault(flag, []).append(value if is_joined else waiting.pop(0))
+        else:  # the parser would take the next flag for the value
+            raise ConfigurationError(f"{flag} needs a value{f'; {waiting[0]} follows it' if waiting else ''}.")
+    for flag, values in given.items():
+        if len(values) > 1 and takes[flag] == "one":
+            raise ConfigurationError(f"{flag} takes one value; it is given {len(values)}: {', '.join(values):.200}.")
+        if f"--no-{flag[2:]}" in given:
+            raise ConfigurationError(f"{flag} and --no-{flag[2:]} exclude each other.")
+    return [*(f"{flag}={','.join(values)}" for flag, values in given.items() if values), *rest]
+
+
+_LOOKS_LIKE_A_FLAG = re.compile("--?[A-Za-z]")
+
+
+def no_flag(word: str, flags: Iterable[str]) -> ConfigurationError:
+    """The error for a flag that is none, with those that are spelled like it or begin with it."""
+    name = word.partition("=")[0].strip("-").replace("_", "-").casefold()
+    known = [flag for flag in flags if not flag.startswith("--no-")]
+    near = sorted((flag for flag in known if flag[2:].startswith(name)), key=len)
+    near = near or [f"--{each}" for each in difflib.get_close_matches(name, [flag[2:] for flag in known], cutoff=0.5)]
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else "--help lists those that there are."
+    return ConfigurationError(f"There is no option {word.partition('=')[0]:.60}; {hint}")
+
+
+def parameters_of(options: type[Options]) -> list[inspect.Parameter]:
+    """One optional parameter per option, in the order of the help, as typer reads them, and that of the file."""
+    kinds = kinds_of(options)
+    config = typer.Option(None, "--config", help="YAML file of options; flags override it.")
+    parameters = [
+        _parameter(field.name, _flag_type(kinds[field.name]), _declaration(field, kinds[field.name], heading or None))
+        for heading, group in options.groups().items()
+        for field in group
+    ]
+    return [*parameters, _parameter("config", Optional[Path], config)]  # noqa: UP045 (typer reads it at run time)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _declaration(field: Field[Any], kind: Any, panel: str | None) -> Any:
+    """The flag of an option. All default to None, "not given"; the true default is for show."""
+    text = field.metadata["help"]
+    if field.default is MISSING:
+        text += " (required)"
+    elif field.default not in (None, (), False, ""):
+        default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        text += f" (default: {default})"
+    declare: Any = typer.Argument if field.metadata["positional"] else typer.Option
+    return declare(None, help=text, show_default=False, metavar=_choices(kind), rich_help_panel=panel)
+
+
+def _choices(kind: Any) -> str | None:
+    """What an option of few values may be, as ``[fp32|bf16]``; None of any other."""
+    if typing.get_origin(kind) is tuple:
+        inner = _choices(typing.get_args(kind)[0])
+        return inner and f"{inner},..."
+    return f"[{'|'.join(map(str, typing.get_args(kind)))}]" if typing.get_origin(kind) is Literal else None
+
+
+def _flag_type(kind: Any) -> Any:
+    """The type typer is to read: numbers and truth values as such, all else as text for `build`."""
+    return Optional[kind if kind in (bool, int, float) else str]  # noqa: UP045

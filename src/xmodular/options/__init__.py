@@ -1,0 +1,48 @@
+"""The options of every verb: one frozen dataclass each, for Python, the command line and YAML files alike.
+
+A field's ``help`` is the help text of its flag and of its keyword. `build` makes an options object from loose values
+(keywords, flags or a YAML file), with types brought into line and mistakes named; nothing here imports torch.
+"""
+
+from xmodular.options.building import KINDS, as_record, build, kind_of
+from xmodular.options.declaring import PRECISIONS, Fallback, Options, Place, Schedule, WeightPrecision
+from xmodular.options.demo import DemoOptions
+from xmodular.options.evaluate import EvaluateOptions
+from xmodular.options.extend import ExtendOptions
+from xmodular.options.finetune import FinetuneOptions
+from xmodular.options.keeping import (
+    ConvertOptions,
+    DiffOptions,
+    ModelsOptions,
+    PackInstallOptions,
+    PackListOptions,
+    PackRemoveOptions,
+    PackSaveOptions,
+    PackVerifyOptions,
+    RecipesOptions,
+    UpcycleOptions,
+)
+from xmodular.options.predict import FillMaskOptions, PredictOptions
+from xmodular.options.pretrain import LanguageModelOptions, PretrainOptions, TrainingOptions
+from xmodular.options.yaml_file import read_config
+
+# In the order of the help.
+VERBS: tuple[type[Options], ...] = (
+    PretrainOptions,
+    ExtendOptions,
+    FinetuneOptions,
+    EvaluateOptions,
+    PredictOptions,
+    FillMaskOptions,
+    PackSaveOptions,
+    PackInstallOptions,
+    PackVerifyOptions,
+    PackListOptions,
+    PackRemoveOptions,
+    DiffOptions,
+    ConvertOptions,
+    UpcycleOptions,
+    RecipesOptions,
+    ModelsOptions,
+    DemoOptions,
+)

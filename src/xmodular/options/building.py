@@ -1,0 +1,177 @@
+"""From loose values to an options object, and back to names and values that JSON knows."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from xmodular.errors import ConfigurationError
+from xmodular.hub import on_hub
+from xmodular.options.declaring import Options
+from xmodular.options.yaml_file import by_field_name, read_yaml
+
+T = TypeVar("T", bound=Options)
+
+KINDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+}
+
+
+def build(options: type[T], values: Mapping[str, Any]) -> T:
+    """Make an options object from loose values.
+
+    Args:
+        options: the options of a verb.
+        values: field names (dashes are as good as underscores) to values; text is read as the field's type.
+
+    Raises:
+        ConfigurationError: unknown name (the nearest is given), missing name, or a value of the wrong type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(options)}
+    hints = typing.get_type_hints(options)
+    given: dict[str, Any] = {}
+    for name, value in options.completed(by_field_name(values)).items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"the options are: {', '.join(fields)}."
+            raise ConfigurationError(f"Unknown option {name!r} for {options.__name__}; {hint}")
+        given[name] = _coerce(name, hints[name], value)
+    if given.get("revision") is not None:
+        given |= _pinned(options.of_revision, given, given["revision"])
+    missing = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in given]
+    if missing:
+        raise ConfigurationError(f"Missing: {', '.join(missing)} ({fields[missing[0]].metadata['help']})")
+    return options(**given)
+
+
+def _pinned(field: str, given: Mapping[str, Any], revision: str) -> dict[str, Any]:
+    """The names in the field that the option `revision` is about, with it.
+
+    Raises:
+        ConfigurationError: one is a folder, or has another revision already.
+    """
+    if not given.get(field):
+        raise ConfigurationError(f"--revision {revision} is about a name on the Hub; none is given.")
+    names = given[field] if isinstance(given[field], tuple) else (given[field],)
+    pinned = []
+    for name in names:
+        if Path(name).exists():
+            raise ConfigurationError(f"--revision {revision} is about a name on the Hub; {name} is here.")
+        bare, own = on_hub(name)
+        if own not in (None, revision):
+            raise ConfigurationError(f"--revision {revision} is not that of {name}.")
+        pinned.append(f"{bare}@{revision}")
+    return {field: tuple(pinned) if isinstance(given[field], tuple) else pinned[0]}
+
+
+def as_record(options: Any) -> dict[str, Any]:
+    """The options as JSON-able names and values, such that `build` of the record gives equal options."""
+    record = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, Path):
+            value = str(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        elif isinstance(value, Mapping):
+            value = dict(value)
+        record[field.name] = value
+    return record
+
+
+def kind_of(hint: Any) -> Any:
+    """The type of an option, None aside."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return next(part for part in typing.get_args(hint) if part is not type(None))
+    return hint
+
+
+def _coerce(name: str, hint: Any, value: Any) -> Any:
+    """Bring `value` to the type `hint` of option `name`."""
+    if value is None and kind_of(hint) is not hint:
+        return None
+    hint = kind_of(hint)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigurationError(f"{name} is one of {', '.join(map(str, arguments))}; not {value!r}.")
+        return value
+    if origin is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, (list, tuple)):
+            raise ConfigurationError(f"{name} is a list, or text with commas; not {value!r}.")
+        return tuple(
+            _coerce(name, arguments[0], part.strip() if type(part) is str else part) for part in parts if part != ""
+        )
+    if origin is not None and issubclass(origin, Mapping):
+        return _coerce_mapping(name, value, text=arguments[1] is str)
+    if hint is bool or isinstance(value, bool):
+        if hint is bool and isinstance(value, bool):
+            return value
+        raise ConfigurationError(f"{name} must be {KINDS[hint]}; got {value!r:.60}.")
+    if isinstance(value, (str, Path)):
+        _check_characters(name, str(value))
+    if hint is str and isinstance(value, str):
+        return value  # as it is: the name of rows in memory carries them
+    try:
+        if hint is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError
+        if hint in (str, Path) and not isinstance(value, (str, Path)):
+            raise ValueError
+        return hint(value)
+    except (TypeError, ValueError):
+        shown = " ".join(f"{value!r}".split())  # that of a table has several lines
+        raise ConfigurationError(f"{name} must be {KINDS[hint]}; got {shown:.60}.") from None
+
+
+def _check_characters(name: str, text: str) -> None:
+    """Raises ConfigurationError if a text has what no file's name has, and no text that can be written."""
+    try:
+        text.encode("utf-8", "surrogateescape")  # as the names of files come that are not UTF-8
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"{name} has half a surrogate pair in it, which is no character: {text!r:.60}."
+        ) from None
+    if "\0" in text:
+        raise ConfigurationError(f"{name} has a null character in it: {text!r:.60}.")
+
+
+def _coerce_mapping(name: str, value: Any, *, text: bool) -> dict[str, Any]:
+    """A table of names and values. With `text` all are text, as they stand there; else the values are YAML."""
+    if isinstance(value, str):
+        parts = [part.partition("=") for part in value.split(",") if part]
+        if any(not separator for _, separator, _ in parts):
+            raise ConfigurationError(f"{name} is written key=value,key=value; not {value!r}.")
+        pairs = [(key.strip(), each.strip()) for key, _, each in parts]
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            twice = next(key for key, _ in pairs if [each for each, _ in pairs].count(key) > 1)
+            raise ConfigurationError(f"{name} has {twice!r} twice: {', '.join(v for k, v in pairs if k == twice)}.")
+        if not text:
+            import yaml
+
+            try:
+                return {key: read_yaml(each) for key, each in value.items()}
+            except yaml.YAMLError as error:
+                raise ConfigurationError(
+                    f"{name} is {value!r:.60}, which has a value that is no YAML: {error}"
+                ) from None
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{name} is a table of names and values; not {value!r}.")
+    return {_as_text(name, key): _as_text(name, each) for key, each in value.items()} if text else dict(value)
+
+
+def _as_text(name: str, value: Any) -> str:
+    """Text as it is, and a number as text; YAML's truth values and null may have been other words (no, off, ~)."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ConfigurationError(f"{name} holds {value!r} where a name is needed; in YAML, write it in quotes.")
+    return str(value)

@@ -1,0 +1,170 @@
+"""The options of the verbs that keep models and packs: `pack …`, `convert`, `upcycle`, `diff`, `models`, `recipes`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from xmodular.options.declaring import REVISION, Options, Place, Pooling, WeightPrecision, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackSaveOptions(Options):
+    """Save one language of a model as a language pack: a small folder that fits every model of the same base."""
+
+    verb, home = "pack save", "xmodular.sharing:pack_save"
+    example = "xmodular pack save --model runs/base --language gsw --output-dir packs/gsw"
+    first = ("model", "language", "output_dir", "licence", "overwrite")
+
+    model: str = option("Model folder or a name on the Hub.")
+    revision: str | None = option(REVISION.format("model"), None)
+    language: str = option("The language.")
+    output_dir: Path = option("The pack's folder.")
+    precision: WeightPrecision = option("keep the weights' precision, or store them as fp32, bf16 or fp16.", "keep")
+    licence: str | None = option("Licence of the pack, as an SPDX identifier such as cc-by-4.0.", None)
+    note: str | None = option("Where the language's text came from, how it was trained: goes on the card.", None)
+    results: Path | None = option("A results.json; the language's rows go into the pack as its scores.", None)
+    push_to_hub: str | None = option("Also upload it to this repository, such as name/xmod-gsw.", None)
+    private: bool = option("Make the repository private.", False)
+    overwrite: bool = option("Replace the pack in --output-dir.", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackInstallOptions(Options):
+    """Put a language pack into a model; nothing else of the model moves."""
+
+    verb, home = "pack install", "xmodular.sharing:pack_install"
+    example = "xmodular pack install packs/gsw --model runs/topic"
+    first = ("pack", "model", "output_dir", "language", "overwrite")
+
+    pack: str = option("Pack folder or a repository on the Hub.", positional=True)
+    model: str = option("Model folder or a name on the Hub.")
+    revision: str | None = option(REVISION.format("model"), None)
+    output_dir: Path | None = option("Where the model with the language goes; default: the model's own folder.", None)
+    language: str | None = option("Install under this code; default: the pack's.", None)
+    force: bool = option("Install although the weights it was trained beside differ; shapes must fit.", False)
+    overwrite: bool = option("Replace the language if the model has it, or a model in --output-dir.", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackVerifyOptions(Options):
+    """Check a language pack: form, checksums and, with --model, whether it fits."""
+
+    verb, home = "pack verify", "xmodular.sharing:pack_verify"
+    example = "xmodular pack verify packs/gsw --model runs/topic"
+    first = ("pack", "model")
+    of_revision = "pack"
+
+    pack: str = option("Pack folder or a repository on the Hub.", positional=True)
+    revision: str | None = option(REVISION.format("pack"), None)
+    model: str | None = option("Model folder or a name on the Hub.", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackListOptions(Options):
+    """List the language packs in a folder."""
+
+    verb, home = "pack list", "xmodular.sharing:pack_list"
+    example = "xmodular pack list packs"
+    first = ("folder",)
+
+    folder: Path = option("Folder with packs in it.", Path("."), positional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackRemoveOptions(Options):
+    """Take a language out of a model; nothing else of the model moves."""
+
+    verb, home = "pack remove", "xmodular.sharing:pack_remove"
+    example = "xmodular pack remove --model runs/topic --language gsw"
+    first = ("model", "language", "output_dir", "overwrite")
+
+    model: str = option("Model folder or a name on the Hub.")
+    revision: str | None = option(REVISION.format("model"), None)
+    language: str = option("The language.")
+    output_dir: Path | None = option("Where the model goes; default: the model's own folder.", None)
+    overwrite: bool = option("Replace a model in --output-dir.", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(Options):
+    """Convert a checkpoint from fairseq's format or to it."""
+
+    verb, home = "convert", "xmodular.conversion:convert"
+    example = "xmodular convert xmod.base/model.pt --output-dir xmod-base"
+    first = ("source", "output_dir", "to", "preset", "overwrite")
+    of_revision = "source"
+
+    source: Place = option(
+        "fairseq: a model.pt or its folder. Else: a model folder or a name on the Hub.", positional=True
+    )
+    revision: str | None = option(REVISION.format("source"), None)
+    output_dir: Path = option("Where the converted model goes.")
+    to: Literal["xmodular", "fairseq"] = option("The format to convert to.", "xmodular")
+    preset: str | None = option("Shape of a fairseq checkpoint that does not say its own, such as xmod-base.", None)
+    head: str | None = option("Name of the classification head in fairseq; needed where there are several.", None)
+    tokenizer: bool = option("Convert the vocabulary too, where it lies beside the weights.", True)
+    overwrite: bool = option("Replace a model in --output-dir.", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpcycleOptions(Options):
+    """Make a modular model of a dense encoder: the same states in every language, an adapter for each to train."""
+
+    verb, home = "upcycle", "xmodular.conversion:upcycle"
+    example = "xmodular upcycle --model intfloat/multilingual-e5-base --languages de,sw,mt --output-dir e5-modular"
+    first = ("model", "languages", "output_dir", "pooling", "overwrite")
+
+    model: Place = option("A BERT, RoBERTa, XLM-R, CamemBERT or X-MOD model: a folder or a name on the Hub.")
+    revision: str | None = option(REVISION.format("model"), None)
+    languages: tuple[str, ...] = option("Languages that get an adapter, such as de,sw,mt.")
+    output_dir: Path = option("Where the modular model goes.")
+    tokenizer: Place | None = option("Folder or name of the tokenizer; default: the one beside the weights.", None)
+    reduction: float = option("The encoder's width divided by the adapters'.", 2.0)
+    pooling: Pooling | None = option(
+        "What a classification head is to read: the first token's state, or the mean of all, as sentence encoders are "
+        "trained; default: mean where 1_Pooling/config.json says so, else first.",
+        None,
+    )
+    head: bool = option("Bring the head along, where the model has one.", True)
+    seed: int = option("Seed of the adapters' first matrices; the second are zero.", 0)
+    overwrite: bool = option("Replace a model in --output-dir.", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffOptions(Options):
+    """Compare two models or packs language by language, bit by bit."""
+
+    verb, home = "diff", "xmodular.certificate:diff"
+    example = "xmodular diff runs/base runs/topic --allow encoder"
+    first = ("a", "b", "allow", "output")
+
+    a: str = option("Model or pack: a folder or a name on the Hub.", positional=True)
+    b: str = option("The other one.", positional=True)
+    allow: tuple[str, ...] = option("Parts that may differ: languages, encoder, task head ...; comma-separated.", ())
+    output: Path | None = option("Write the comparison to this JSON file.", None)
+    overwrite: bool = option("Replace the comparison in --output.", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipesOptions(Options):
+    """Recipes for fine-tuning: named presets of its options, with their sources."""
+
+    verb, home = "recipes", "xmodular.recipes:recipes"
+    example = "xmodular recipes xnli"
+    first = ("name",)
+
+    name: str | None = option("Show one of them with all that it sets.", None, positional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsOptions(Options):
+    """The released checkpoints: languages, shape, source, licence."""
+
+    verb, home = "models", "xmodular.catalogue:models"
+    example = "xmodular models --language gsw"
+    first = ("name", "language")
+
+    name: str | None = option("Show one of them whole, with its languages.", None, positional=True)
+    language: str | None = option("Only those that have this language.", None)

@@ -1,0 +1,100 @@
+"""Files of options, which hold YAML or JSON, and the YAML of single values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xmodular.errors import ConfigurationError, in_one_line, of_system
+
+_MOST_YAML, _MOST_VALUES = 2**18, 20_000  # bytes of a file of options, and values in it
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a YAML (or JSON) file of options.
+
+    Raises:
+        ConfigurationError: no such file, or its content is not a table of names and values; or a name is there twice.
+    """
+    import yaml
+
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MOST_YAML + 1)
+        if len(raw) > _MOST_YAML:
+            raise ConfigurationError(f"{path} is larger than {_MOST_YAML:,} bytes: that is no file of options.")
+        content = read_yaml(raw.decode("utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"There is no configuration file {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        said = of_system(error) or f"{path} is not UTF-8."
+        raise ConfigurationError(f"The configuration file cannot be read: {said}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2024-13-45 is a ValueError
+        raise ConfigurationError(f"{path} is not valid YAML: {in_one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} must hold names and values, one option a line; it holds {content!r:.60}.")
+    try:
+        return by_field_name(content)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+
+
+def read_yaml(text: str) -> Any:
+    """What a YAML text says.
+
+    Raises:
+        yaml.YAMLError: it is not valid, a table has a name twice, of which YAML's reader would take the last, or what
+            it refers to again and again would be too much.
+    """
+    import yaml
+
+    class Reader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+                seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            return super().construct_mapping(node, deep)
+
+    try:
+        content = yaml.load(text, Reader)
+    except (ValueError, RecursionError, OverflowError) as error:  # a date that there is not, a number without end
+        raise yaml.YAMLError(f"a value cannot be read: {error!s:.200}") from error
+    if _size_written_out(content) > _MOST_VALUES:
+        raise yaml.YAMLError(f"it has more than {_MOST_VALUES:,} values, what it refers to written out")
+    return content
+
+
+def _size_written_out(content: Any) -> int:
+    """How many values there are, those that are only referred to (``*name``) counted each time; cut off when many.
+
+    A few lines may stand for more than any memory holds, once they are printed.
+    """
+    waiting, count = [content], 0
+    while waiting and count <= _MOST_VALUES:
+        value = waiting.pop()
+        count += 1
+        if isinstance(value, Mapping):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            waiting += value
+        elif isinstance(value, str | bytes):
+            count += len(value) // 100
+    return count
+
+
+def by_field_name(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Values by the names of fields, in which dashes are underscores.
+
+    Raises:
+        ConfigurationError: a name is there in both spellings.
+    """
+    named: dict[str, Any] = {}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name in named:
+            raise ConfigurationError(f"{name} is given twice, as {named[name]!r:.60} and as {value!r:.60}.")
+        named[name] = value
+    return named
