@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo test slow floors bench lint setup clean
+.PHONY: demo test slow floors docs bench lint setup clean
 
 # pip of the environment is new enough for constraints and editable installs. torch first and alone: the exact version
 # of constraints.txt, so that nothing asks for another build.
@@ -43,6 +43,11 @@ floors:
 		tests/test_identify.py tests/test_vocabulary.py tests/data tests/rows tests/results tests/report \
 		tests/packs/test_packs.py tests/modeling/test_parity.py tests/modeling/test_loading.py tests/tasks/test_heads.py
 
+# The site, in build/site; a broken link or a damaged docstring is an error.
+docs: setup
+	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(RUN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/site
+
 bench: setup
 	$(RUN)/python benchmarks/forward.py
 	$(RUN)/python benchmarks/training.py
@@ -55,4 +60,4 @@ lint: setup
 	$(RUN)/mypy
 
 clean:
-	rm -rf $(VENV) $(FLOORS) demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLOORS) build demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
