@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+from docutils.nodes import document
 from myst_parser.parsers.sphinx_ import MystParser
+from sphinx.application import Sphinx
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 import xmodular
@@ -14,13 +17,12 @@ author = "the xmodular contributors"
 copyright = f"{author}; Apache-2.0"
 version = release = xmodular.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
-exclude_patterns = ["_build"]
 
 default_role = "literal"  # single backticks in docstrings, as in the Markdown pages
 highlight_language = "text"
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
-myst_enable_extensions = ["attrs_block", "colon_fence", "fieldlist"]
+myst_enable_extensions = ["attrs_block"]
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
@@ -52,11 +54,11 @@ class NotebookParser(MystParser):
 
     supported = ("notebook",)
 
-    def parse(self, inputstring, document):
+    def parse(self, inputstring: str, document: document) -> None:
         super().parse("\n\n".join(map(_markdown, json.loads(inputstring)["cells"])), document)
 
 
-def _markdown(cell):
+def _markdown(cell: dict[str, Any]) -> str:
     text = "".join(cell["source"])
     if cell["cell_type"] == "markdown":
         return text
@@ -64,6 +66,6 @@ def _markdown(cell):
     return f"```python\n{text}\n```" + (f"\n\n{{.printed}}\n```text\n{printed}\n```" if printed else "")
 
 
-def setup(app):
+def setup(app: Sphinx) -> None:
     app.add_source_suffix(".ipynb", "notebook")
     app.add_source_parser(NotebookParser)
