@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import re
 import runpy
 import shlex
@@ -75,6 +76,18 @@ def test_python_runs(page: Path, demo: Path, tmp_path: Path, monkeypatch: pytest
             continue  # not among the development tools
         # Blank lines first, so that a traceback shows the line of the page.
         exec(compile("\n" * line + text, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/notebooks/*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_run(path: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(demo, tmp_path / "demo")
+    names: dict[str, object] = {}
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), f"{path.name}, {cell['id']}", "exec"), names)
+    assert len(names) > 4
 
 
 def command_lines() -> Iterator[tuple[str, list[str]]]:
