@@ -19,7 +19,7 @@ from xmodular.demo import encoder, run
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.results import Results
 from xmodular.saved_models import load_saved
-from xmodular.training import aligning
+from xmodular.training import extending
 
 _OTHERS = ("choice", "regress", "pairs")
 TOPICS = ("law", "sport")
@@ -42,7 +42,7 @@ def topics(place: Path, language: str, count: int) -> Path:
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What a user names: an encoder, a training file, and a folder with test sets in two languages."""
-    monkeypatch.setattr(aligning, "_FEWEST_STEPS", 2)
+    monkeypatch.setattr(extending, "_FEWEST_STEPS", 2)
     kinds.dense("unigram", "ForMaskedLM", tmp_path / "encoder")
     train = topics(tmp_path / "en_XX.train.jsonl", "en_XX", 8)
     for language in ("de_DE", "sw_KE"):
