@@ -40,7 +40,7 @@ floors:
 	$(FLOORS)/bin/python -m pip install --quiet --constraint $(FLOORS)/floors.txt --editable . \
 		hypothesis psutil pytest scikit-learn seqeval torchmetrics
 	OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -W default tests/test_cli.py tests/test_imports.py tests/test_examples.py \
-		tests/test_identify.py tests/test_vocabulary.py tests/data tests/rows tests/results tests/report \
+		tests/test_identify.py tests/test_vocabulary.py tests/text tests/rows tests/results tests/charts \
 		tests/packs/test_packs.py tests/modeling/test_parity.py tests/modeling/test_loading.py tests/tasks/test_heads.py
 
 # The site, in build/site; a broken link or a damaged docstring is an error.

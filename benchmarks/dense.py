@@ -30,7 +30,7 @@ from transformers import (
 
 from xmodular import upcycle
 from xmodular.tasks import Encoding, Room, collate, task_named
-from xmodular.tasks.loading import load
+from xmodular.tasks.examples import load
 from xmodular.vocabulary import load_tokenizer
 
 _CLASSES = {

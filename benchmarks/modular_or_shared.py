@@ -19,8 +19,8 @@ from typing import Any
 
 from harness import machine
 from xmodular import pretrain
-from xmodular.data import TextFiles, find_text
 from xmodular.files import write_json
+from xmodular.text import TextFiles, find_text
 from xmodular.vocabulary import train_tokenizer
 
 # In this order; each set is a beginning of it. The first four differ in script and family and are in every set.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from prepare import arguments, prepare
 
 from xmodular import XmodForSequenceClassification, evaluate, finetune
-from xmodular.demo.corpus import TOPICS
+from xmodular.demo.parallel_corpus import TOPICS
 
 
 def main() -> None:

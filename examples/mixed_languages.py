@@ -15,7 +15,7 @@ from prepare import arguments, prepare
 from torch import Tensor
 
 from xmodular import XmodForMaskedLM
-from xmodular.demo.corpus import sentences
+from xmodular.demo.parallel_corpus import sentences
 from xmodular.vocabulary import load_tokenizer
 
 ROWS = 64

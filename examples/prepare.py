@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from xmodular import pretrain
-from xmodular.demo.corpus import write_corpus
+from xmodular.demo.parallel_corpus import write_corpus
 
 
 def arguments(description: str | None) -> argparse.Namespace:

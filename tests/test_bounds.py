@@ -26,15 +26,15 @@ from tests.support import tiny_model, tiny_options
 from tests.test_strange_models import edit
 from xmodular import XmodConfig, XmodForMaskedLM, XmodForSequenceClassification, diff, upcycle
 from xmodular.configuration import read_config
-from xmodular.data.counts import LineCounts
-from xmodular.data.reading import read_file
 from xmodular.errors import ConfigurationError, DataError, XmodularError
 from xmodular.options import FinetuneOptions, build
 from xmodular.options import read_config as read_options
 from xmodular.rows import BadRows, columns_of, lines, read_rows
 from xmodular.rows import parquet as parquet_files
 from xmodular.rows.row import first_repeated
-from xmodular.tasks import TASKS, load_model, load_saved, loading
+from xmodular.tasks import TASKS, examples, load_model, load_saved
+from xmodular.text.counts import LineCounts
+from xmodular.text.raw_lines import read_file
 from xmodular.training import Run
 from xmodular.vocabulary import load_tokenizer
 
@@ -278,14 +278,14 @@ def test_packed_json_that_is_read_whole(content: bytes, tmp_path: Path) -> None:
 def test_rows_that_are_to_be_in_memory(
     name: str, limit: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, name, limit)
+    monkeypatch.setattr(examples, name, limit)
     path = tmp_path / "en.jsonl.gz"
     row = b'{"text": "ten words..", "label": "b"}\n'
     path.write_bytes(gzip.compress(row * 40))
-    assert len(loading.load(TASKS["classify"], path)) == 40
+    assert len(examples.load(TASKS["classify"], path)) == 40
     path.write_bytes(gzip.compress(row * 60))
     with pytest.raises(DataError, match="packed into them"):
-        loading.load(TASKS["classify"], path)
+        examples.load(TASKS["classify"], path)
 
 
 @given(st.lists(st.sampled_from("abcdef"), max_size=8))

@@ -19,9 +19,9 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from xmodular import XmodForCausalLM, XmodForMaskedLM, XmodForSequenceClassification, XmodModel, diff
-from xmodular.certificate import PARTS, Certificate, sides
-from xmodular.certificate.compare import compare_tensors
 from xmodular.cli import app
+from xmodular.comparison import PARTS, Certificate, sides
+from xmodular.comparison.compare import compare_tensors
 from xmodular.errors import ConfigurationError, DataError, LanguageError, PackError
 from xmodular.packs import Pack, read_pack
 from xmodular.tasks import load_saved
@@ -387,11 +387,11 @@ def test_the_tokenizer_of_a_model_on_the_hub(model: Any, tmp_path: Path, monkeyp
         path = places.get(source, Path(source)) / name
         return str(path) if path.exists() else None
 
-    monkeypatch.setattr("xmodular.certificate.sides.cached_file", cached)
+    monkeypatch.setattr("xmodular.comparison.sides.cached_file", cached)
     for name in ("read_config", "open_weights"):
         true = getattr(sides, name)
         monkeypatch.setattr(sides, name, lambda source, true=true: true(places.get(source, source)))
-    monkeypatch.setattr("xmodular.certificate.compare.load_tokenizer", lambda source: pytest.fail(source))
+    monkeypatch.setattr("xmodular.comparison.compare.load_tokenizer", lambda source: pytest.fail(source))
     model.config._name_or_path = ""
     assert diff(model, "someone/model").changed == {"sw_KE"}
 
@@ -437,9 +437,9 @@ def test_a_pack_on_the_hub(model: Any, tmp_path: Path, monkeypatch: pytest.Monke
     def no_model(source: str) -> None:
         raise ConfigurationError(f"No model at {source}.")
 
-    monkeypatch.setattr("xmodular.certificate.sides.read_config", no_model)
+    monkeypatch.setattr("xmodular.comparison.sides.read_config", no_model)
     monkeypatch.setattr(
-        "xmodular.certificate.sides.read_pack",
+        "xmodular.comparison.sides.read_pack",
         lambda source: read_pack({"someone/sw": tmp_path / "pack"}[source]),
     )
     assert diff("someone/sw", model).identical == {"sw_KE"}

@@ -23,9 +23,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("configuration", "options", "signatures", "packs", "weights", "beforehand", "tokenizer_rules"),
     ("modeling",),
     ("pieces", "vocabulary", "identify", "saved_models"),
-    ("data", "conversion", "rows"),
+    ("text", "conversion", "rows"),
     ("tasks", "perplexity"),
-    ("results", "report", "training", "evaluation", "prediction", "sharing", "certificate"),
+    ("results", "charts", "training", "evaluation", "prediction", "pack_verbs", "comparison"),
     ("cli", "flags", "demo", "__main__", "__init__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -131,11 +131,11 @@ def test_the_peer_is_never_imported() -> None:
 @pytest.mark.parametrize(
     ("module", "text", "expected"),
     [
-        ("xmodular.data.blocks", "from xmodular.data.text import a", ["xmodular.data.text"]),
-        ("xmodular.data.blocks", "from xmodular.data import text", ["xmodular.data.text"]),
-        ("xmodular.data.blocks", "from . import text", ["xmodular.data.text"]),
-        ("xmodular.data.blocks", "from ..tasks import classify, TASKS", ["xmodular.tasks.classify", "xmodular.tasks"]),
-        ("xmodular.data", "from .blocks import pack", ["xmodular.data.blocks"]),
+        ("xmodular.text.blocks", "from xmodular.text.text_files import a", ["xmodular.text.text_files"]),
+        ("xmodular.text.blocks", "from xmodular.text import text", ["xmodular.text.text_files"]),
+        ("xmodular.text.blocks", "from . import text", ["xmodular.text.text_files"]),
+        ("xmodular.text.blocks", "from ..tasks import classify, TASKS", ["xmodular.tasks.classify", "xmodular.tasks"]),
+        ("xmodular.text", "from .blocks import pack", ["xmodular.text.blocks"]),
         ("xmodular.cli", "def f():\n    import xmodular.modeling", ["xmodular.modeling"]),
         ("xmodular.errors", "from xmodular import finetune", ["xmodular"]),
     ],

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xmodular.catalogue import RELEASES
-from xmodular.demo.corpus import LANGUAGES, sentences
+from xmodular.demo.parallel_corpus import LANGUAGES, sentences
 from xmodular.errors import InputError, LanguageError
 from xmodular.identify import THRESHOLD, Identified, Identifier
 from xmodular.vocabulary import train_tokenizer

@@ -16,7 +16,7 @@ import pytest
 
 from tests.training.nursery import Nursery
 from xmodular.outputs import PREFIX, held
-from xmodular.sharing import pack_save
+from xmodular.pack_verbs import pack_save
 from xmodular.training import Run
 
 # Kills the process before change number `at` below `root`, all of which go into a file.

@@ -237,7 +237,7 @@ def test_every_flag_of_every_verb_says_how_many_values_it_takes():
 
 def test_arguments_of_a_verb_stay_its_own(monkeypatch):
     calls = []
-    monkeypatch.setattr("xmodular.certificate.diff", lambda **options: calls.append(options))
+    monkeypatch.setattr("xmodular.comparison.diff", lambda **options: calls.append(options))
     monkeypatch.setitem(cli._SHOWN, "diff", lambda answer: 0)
     for words in (
         ("diff", "--allow", "encoder", "one", "two", "--allow", "task head"),

@@ -21,7 +21,7 @@ import xmodular
 from xmodular import XmodConfig, XmodForMaskedLM, finetune, pretrain
 from xmodular.catalogue import RELEASES, Release
 from xmodular.cli import _VERBS, app
-from xmodular.demo.corpus import write_corpus
+from xmodular.demo.parallel_corpus import write_corpus
 from xmodular.options import PretrainOptions, build
 
 ROOT = Path(__file__).parents[1]

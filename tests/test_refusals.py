@@ -22,12 +22,12 @@ import xmodular
 from tests.support import tiny_config
 from tests.training.nursery import Nursery
 from xmodular import cli
+from xmodular.charts.pictures import Point, bar_picture
 from xmodular.console import terminal
 from xmodular.errors import ConfigurationError, DataError, InputError, LanguageError, PackError, visible
 from xmodular.hub import on_hub, refusal
 from xmodular.languages import resolve
 from xmodular.packs import read_pack
-from xmodular.report.pictures import Point, bar_picture
 from xmodular.rows import BadRows, read_rows
 from xmodular.tasks import task_named, tokenizer_of
 from xmodular.training import Run, finetune
@@ -150,7 +150,7 @@ def test_interrupted_training_says_how_to_go_on(monkeypatch, tmp_path):
 
     monkeypatch.setattr("xmodular.training.finetune", interrupted)
     monkeypatch.setattr("xmodular.prediction.predict", interrupted)
-    monkeypatch.setattr("xmodular.certificate.diff", interrupted)
+    monkeypatch.setattr("xmodular.comparison.diff", interrupted)
     monkeypatch.setattr("xmodular.cli.look", lambda options: None)
     words = ("finetune", "--model", "m", "--train", "t.jsonl", "--output-dir", tmp_path)
     run = invoke(*words)

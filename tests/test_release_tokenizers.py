@@ -16,7 +16,7 @@ from xmodular import Predictor, fill_mask, finetune, pack_install, pack_save, up
 from xmodular.catalogue import RELEASES
 from xmodular.configuration import XmodConfig
 from xmodular.errors import DataError
-from xmodular.sharing.models import tokenizer_hash
+from xmodular.pack_verbs.pack_targets import tokenizer_hash
 from xmodular.tasks import load_saved
 from xmodular.vocabulary import fingerprint, is_with_tokenizer, load_tokenizer
 

@@ -18,8 +18,7 @@ import xmodular
 from tests.kinds import KINDS, LINES, dense, modular, tokenizer_of
 from tests.support import example_of, tiny_config
 from xmodular import Predictor, diff, evaluate, extend, fill_mask, finetune, pack_install, pack_save, predict, pretrain
-from xmodular.certificate import Certificate
-from xmodular.data import MaskedLMCollator, TextFiles, measured_text, word_starts
+from xmodular.comparison import Certificate
 from xmodular.errors import DataError, InputError
 from xmodular.identify import Identifier
 from xmodular.modeling import XmodForMaskedLM
@@ -28,6 +27,7 @@ from xmodular.tasks import TASKS, Room, collate, load_saved
 from xmodular.tasks import tokenizer_of as tokenizer_of_model
 from xmodular.tasks.places import Places
 from xmodular.tasks.tokens import frame_of, words_of
+from xmodular.text import MaskedLMCollator, TextFiles, measured_text, word_starts
 from xmodular.vocabulary import fingerprint, load_tokenizer, suited, text_backend, train_tokenizer
 
 TEXTS = [line.replace(",", " ,") for line in LINES.values()]

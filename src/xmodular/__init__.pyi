@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xmodular.catalogue import models as models
-from xmodular.certificate.record import Certificate
+from xmodular.comparison.certificate import Certificate
 from xmodular.configuration import XmodConfig as XmodConfig
 from xmodular.conversion.outcome import Converted
 from xmodular.identify import Identifier as Identifier
@@ -18,12 +18,12 @@ from xmodular.modeling import XmodForTokenClassification as XmodForTokenClassifi
 from xmodular.modeling import XmodModel as XmodModel
 from xmodular.modeling import XmodPreTrainedModel as XmodPreTrainedModel
 from xmodular.modeling import register as register
+from xmodular.pack_verbs.pack_checks import PackList, Verification
 from xmodular.packs.pack import Pack
 from xmodular.prediction import Predictor as Predictor
-from xmodular.prediction.masks import Filling
-from xmodular.prediction.run import Predicted
+from xmodular.prediction.filling import Filling
+from xmodular.prediction.predicting import Predicted
 from xmodular.results.results import Results
-from xmodular.sharing.checking import PackList, Verification
 from xmodular.training.runs import Run
 
 __version__: str

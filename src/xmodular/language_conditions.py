@@ -20,7 +20,7 @@ class Condition:
     Attributes:
         heading: of its column.
         meaning: how its numbers came about.
-        colour: of `xmodular.report.COLOURS`.
+        colour: of `xmodular.charts.COLOURS`.
         mark: its shape in a chart.
         asked: what ``--adapter`` means by it.
         guess: of a guess: what is done, in a sentence.

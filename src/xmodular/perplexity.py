@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from xmodular.data import CausalLMCollator, MaskedLMCollator, MeasuredText
 from xmodular.modeling import XmodForCausalLM
 from xmodular.modeling.threads import threads_for
+from xmodular.text import CausalLMCollator, MaskedLMCollator, MeasuredText
 
 _MOST_LOGITS = 2**27  # of a causal model's forward pass: 512 MiB in fp32
 

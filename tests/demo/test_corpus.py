@@ -16,15 +16,15 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.naive_bayes import MultinomialNB
 
 from xmodular.demo import grammar, meanings, surface
-from xmodular.demo.corpus import LANGUAGES, TOPICS, Sentence, pairs, questions, sentences, write_corpus
 from xmodular.demo.grammar import Reference
+from xmodular.demo.parallel_corpus import LANGUAGES, TOPICS, Sentence, pairs, questions, sentences, write_corpus
 from xmodular.errors import ConfigurationError, DataError, InputError, LanguageError
 
 PINNED = Path(__file__).with_name("pinned.txt")
 
 DIGEST = """
 import hashlib, sys
-from xmodular.demo.corpus import LANGUAGES, pairs, questions, sentences
+from xmodular.demo.parallel_corpus import LANGUAGES, pairs, questions, sentences
 digest = hashlib.sha256()
 for language in LANGUAGES:
     for make in (sentences, pairs, questions):

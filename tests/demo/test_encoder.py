@@ -15,7 +15,7 @@ from tests import kinds
 from xmodular import XmodModel
 from xmodular.cli import app
 from xmodular.configuration import read_config
-from xmodular.demo import encoder, run
+from xmodular.demo import embedded_demo, own_encoder
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.results import Results
 from xmodular.saved_models import load_saved
@@ -78,7 +78,7 @@ def with_maltese(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["wordpiece", pytest.param("unigram", marks=pytest.mark.slow)])
 def test_the_road_leaves_every_result(asked: dict[str, Any], kind: str, tmp_path: Path, capsys: Any) -> None:
     source = kinds.dense(kind, "ForMaskedLM", tmp_path / "encoder")
-    results = run.run(**with_maltese(asked, tmp_path))
+    results = embedded_demo.run(**with_maltese(asked, tmp_path))
     demo = tmp_path / "demo"
 
     assert read_config(demo / "modular").languages == ["en_XX", "de_DE", "sw_KE"]
@@ -117,39 +117,39 @@ def test_the_road_leaves_every_result(asked: dict[str, Any], kind: str, tmp_path
 
 @pytest.mark.usefixtures("unpainted")
 def test_a_broken_demo_goes_on(asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run.run(**{**asked, "output_dir": tmp_path / "whole"})
+    whole = embedded_demo.run(**{**asked, "output_dir": tmp_path / "whole"})
 
     def break_off(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(encoder, "evaluate", break_off)
+        patched.setattr(own_encoder, "evaluate", break_off)
         with pytest.raises(KeyboardInterrupt):
-            run.run(**asked)
+            embedded_demo.run(**asked)
     for name, value in (("seed", 1), ("epochs", 2)):
         with pytest.raises(ConfigurationError, match=f"unfinished demo, in which {name} differed"):
-            run.run(**{**asked, name: value})
+            embedded_demo.run(**{**asked, name: value})
     before = (tmp_path / "sets" / "de_DE.test.jsonl").read_bytes()
     topics(tmp_path / "sets" / "de_DE.test.jsonl", "de_DE", 4)
     with pytest.raises(ConfigurationError, match="test set of de_DE differed"):
-        run.run(**asked)
+        embedded_demo.run(**asked)
     (tmp_path / "sets" / "de_DE.test.jsonl").write_bytes(before)
 
     with monkeypatch.context() as patched:
         for verb in ("upcycle", "finetune"):  # what is done is not done again
-            patched.setattr(encoder, verb, break_off)
-        results = run.run(**asked)
+            patched.setattr(own_encoder, verb, break_off)
+        results = embedded_demo.run(**asked)
     assert results.rows == whole.rows
 
     with pytest.raises(ConfigurationError, match="holds a finished demo"):
-        run.run(**asked)
+        embedded_demo.run(**asked)
 
     # What starts anew, and is broken off, takes nothing of what is overwritten for its own.
     with monkeypatch.context() as patched:
-        patched.setattr(encoder, "finetune", break_off)
+        patched.setattr(own_encoder, "finetune", break_off)
         with pytest.raises(KeyboardInterrupt):
-            run.run(**{**asked, "seed": 1}, overwrite=True)
-    run.run(**{**asked, "seed": 1})
+            embedded_demo.run(**{**asked, "seed": 1}, overwrite=True)
+    embedded_demo.run(**{**asked, "seed": 1})
     assert json.loads((tmp_path / "demo" / "task" / "options.json").read_text(encoding="utf-8"))["seed"] == 1
 
 
@@ -158,13 +158,15 @@ def test_what_is_there_is_not_replaced(asked: dict[str, Any], tmp_path: Path) ->
     other.mkdir(parents=True)
     (other / "mine.txt").write_text("mine")
     with pytest.raises(ConfigurationError, match="modular is there already"):
-        run.run(**asked)
+        embedded_demo.run(**asked)
     with pytest.raises(ConfigurationError, match=r"modular is not replaced"):
-        run.run(**asked, overwrite=True)
+        embedded_demo.run(**asked, overwrite=True)
     assert (other / "mine.txt").read_text() == "mine"
     (tmp_path / "demo" / "demo.json").unlink()
     with pytest.raises(ConfigurationError, match="is the source"):
-        run.run(**{**asked, "output_dir": tmp_path, "model": str(tmp_path / "encoder")} | _inside(tmp_path, asked))
+        embedded_demo.run(
+            **{**asked, "output_dir": tmp_path, "model": str(tmp_path / "encoder")} | _inside(tmp_path, asked)
+        )
 
 
 def _inside(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +185,7 @@ def test_of_a_modular_source_its_own_languages_are_compared(asked: dict[str, Any
                 weight.normal_(std=0.5)
     model.save_pretrained(folder)
     topics(tmp_path / "sets" / "mt.test.jsonl", "mt", 6)
-    run.run(**{**asked, "model": str(folder)})
+    embedded_demo.run(**{**asked, "model": str(folder)})
     demo = tmp_path / "demo"
     record = json.loads((demo / "demo.json").read_text(encoding="utf-8"))
     assert record["difference"] == 0
@@ -215,7 +217,7 @@ def test_every_task_has_the_road(asked: dict[str, Any], task: str, tmp_path: Pat
     for place, word in ((tmp_path / "train.jsonl", "free"), (tmp_path / "sw.jsonl", "huru")):
         place.write_text("".join(json.dumps(row(number, word)) + "\n" for number in range(8)), encoding="utf-8")
     more: dict[str, Any] = {"columns": {"text": "review"}} if task == "regress" else {}
-    results = run.run(
+    results = embedded_demo.run(
         **{
             **asked,
             "train": tmp_path / "train.jsonl",
@@ -232,7 +234,7 @@ def test_every_task_has_the_road(asked: dict[str, Any], task: str, tmp_path: Pat
 
 @pytest.mark.usefixtures("unpainted")
 def test_languages_are_those_that_are_named(asked: dict[str, Any], tmp_path: Path) -> None:
-    run.run(**asked, languages="en,German,fi")
+    embedded_demo.run(**asked, languages="en,German,fi")
     assert read_config(tmp_path / "demo" / "modular").languages == ["en_XX", "de_DE", "fi_FI"]
     results = Results.from_json(tmp_path / "demo" / "task" / "eval" / "results.json")
     assert results.languages() == ["de_DE"]  # Swahili has a test set and no adapter
@@ -260,7 +262,7 @@ def test_mistakes_show_before_anything_is_made(
         path.unlink()
     more = with_maltese(asked, tmp_path) if "add" in change else asked
     with pytest.raises(error, match=said):
-        run.run(**{**more, **{name: value.format(tmp_path) for name, value in change.items()}})
+        embedded_demo.run(**{**more, **{name: value.format(tmp_path) for name, value in change.items()}})
     assert not (tmp_path / "demo").exists()
 
 
@@ -292,7 +294,7 @@ def test_ctrl_c_says_how_to_go_on(asked: dict[str, Any], monkeypatch: pytest.Mon
     def break_off(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(encoder, "upcycle", break_off)
+    monkeypatch.setattr(own_encoder, "upcycle", break_off)
     flags = [word for name in ("model", "train", "data") for word in (f"--{name}", asked[name])]
     done = CliRunner().invoke(app, ["demo", *flags, "--output-dir", str(asked["output_dir"])])
     assert done.exit_code == 130

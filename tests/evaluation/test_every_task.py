@@ -10,8 +10,8 @@ from xmodular import evaluate
 from xmodular.prediction import predict
 from xmodular.results import Results
 from xmodular.tasks import TASKS, load_saved
-from xmodular.tasks.answers import f1
-from xmodular.tasks.loading import load
+from xmodular.tasks.answer_match import f1
+from xmodular.tasks.examples import load
 
 _CONTEXT = "the doctor opens the old house and she likes bread"
 _ROWS = {

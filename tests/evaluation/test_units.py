@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import example_of
 from xmodular import evaluate
-from xmodular.evaluation.sets import TestSet
+from xmodular.evaluation.test_data import TestSet
 from xmodular.evaluation.units import with_units
 from xmodular.tasks import TASKS
 

@@ -20,7 +20,7 @@ from tests.support import assert_same_state
 from xmodular.errors import InputError, LanguageError, PackError
 from xmodular.languages import code_problem
 from xmodular.packs import Base, Pack, manifest, read_pack, write_pack
-from xmodular.packs.base import fingerprints
+from xmodular.packs.fingerprints import fingerprints
 
 SHAPE = {"hidden_size": 6, "num_hidden_layers": 3, "bottleneck_size": 2, "hidden_act": "gelu", "pre_norm": False}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -254,9 +254,9 @@ def test_an_interrupted_write_leaves_the_old_pack(
         true_replace(a, b)
 
     if moment == "tensors":
-        monkeypatch.setattr("xmodular.packs.writing.save_file", fail)
+        monkeypatch.setattr("xmodular.packs.pack_writing.save_file", fail)
     elif moment == "card":
-        monkeypatch.setattr("xmodular.packs.writing.card", fail)
+        monkeypatch.setattr("xmodular.packs.pack_writing.card", fail)
     else:
         monkeypatch.setattr(os, "replace", replace)
         monkeypatch.setattr("xmodular.files._exchange", lambda one, other: False)  # as on systems that cannot

@@ -139,14 +139,16 @@ def test_interrupted_shards_go_on(topic: Path, tmp_path: Path, monkeypatch: pyte
     more: dict[str, Any] = {"shard_rows": 7, "window": 7}
     predict(topic, tmp_path / "shards", tmp_path / "whole", **more)
     for place in (
-        "xmodular.prediction.work.Work.lines",
-        "xmodular.prediction.run.sync",
-        "xmodular.prediction.run.discard",
+        "xmodular.prediction.windows.Work.lines",
+        "xmodular.prediction.predicting.sync",
+        "xmodular.prediction.predicting.discard",
     ):
         calls = 0
         with monkeypatch.context() as patch:
             module, _, name = place.rpartition(".")
-            owner: Any = __import__("xmodular.prediction.work", fromlist=["Work"]).Work if name == "lines" else module
+            owner: Any = (
+                __import__("xmodular.prediction.windows", fromlist=["Work"]).Work if name == "lines" else module
+            )
             real = getattr(owner, name) if name == "lines" else None
 
             def failing(*given: Any, real: Any = real) -> Any:

@@ -14,7 +14,7 @@ from xmodular import Predictor, evaluate, predict
 from xmodular.errors import ConfigurationError, DataError, InputError
 from xmodular.rows import BadRows, Row
 from xmodular.tasks import load_saved, tokenizer_of
-from xmodular.tasks.loading import examples
+from xmodular.tasks.examples import examples
 
 TEXTS = [text for texts in SENTENCES.values() for text in texts]
 SPOKEN = [code for code, texts in SENTENCES.items() for _ in texts]

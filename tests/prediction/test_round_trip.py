@@ -16,7 +16,7 @@ from xmodular.prediction import predict
 from xmodular.rows import BadRows, Row, read_rows
 from xmodular.rows import writers as lines
 from xmodular.tasks import TASKS, Task
-from xmodular.tasks.loading import examples
+from xmodular.tasks.examples import examples
 
 EVERY = settings(
     derandomize=True, deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]

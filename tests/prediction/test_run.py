@@ -23,7 +23,7 @@ from xmodular.errors import ConfigurationError, DataError
 from xmodular.options import PredictOptions, build
 from xmodular.outputs import held
 from xmodular.prediction import predict
-from xmodular.prediction.work import Work
+from xmodular.prediction.windows import Work
 from xmodular.rows import read_rows
 
 TEXTS = [text for texts in SENTENCES.values() for text in texts]
@@ -423,5 +423,5 @@ def test_the_first_rows_are_few_where_they_are_long(topic: Path, tmp_path: Path)
     options = build(PredictOptions, {"model": str(topic), "input": str(source), "output": "-"})
     work = Work(Predictor(topic), options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xmodular.prediction.work.WINDOW_CHARACTERS", 150)
+        patch.setattr("xmodular.prediction.windows.WINDOW_CHARACTERS", 150)
         assert len(work._head(read_rows(source, work.bad))) == 2

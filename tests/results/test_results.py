@@ -11,8 +11,8 @@ from rich.console import Console
 
 from tests.results.samples import made_up
 from xmodular.errors import DataError
-from xmodular.results import Comparison, Results, Row, pictures
-from xmodular.results.tables import signed
+from xmodular.results import Comparison, Results, Row, score_pictures
+from xmodular.results.score_tables import signed
 
 
 def row(language, value, adapter="right", metric="accuracy", run="topic", **more):
@@ -237,7 +237,7 @@ def test_differences_are_shown_with_their_sign(value, shown):
 
 def test_pictures_show_what_tables_show(tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr(pictures, "bar_picture", lambda *given, **more: drawn.update(given=given, **more))
+    monkeypatch.setattr(score_pictures, "bar_picture", lambda *given, **more: drawn.update(given=given, **more))
     results = made_up(languages=("en_XX", "sw_KE"))
     results.plot(tmp_path / "a.png")
     score = results.value("sw_KE")

@@ -11,7 +11,7 @@ from tests.rows.support import read, values
 from xmodular.errors import DataError
 from xmodular.rows import BadRows, conll, read_rows
 from xmodular.tasks import TASKS
-from xmodular.tasks.loading import load
+from xmodular.tasks.examples import load
 
 CONLLU = """# newdoc
 # sent_id = es-1

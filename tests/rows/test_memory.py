@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from xmodular.errors import DataError, InputError
 from xmodular.rows import BadRows, InMemory, hash_of_rows, memory_rows, read_rows, sources_of
 from xmodular.tasks import TASKS
-from xmodular.tasks.loading import examples
+from xmodular.tasks.examples import examples
 
 pandas = pytest.importorskip("pandas")
 pyarrow = pytest.importorskip("pyarrow")

@@ -12,11 +12,11 @@ import pytest
 from pyarrow import parquet
 
 from tests.rows.support import values
-from xmodular.data import TextFiles, find_text
 from xmodular.errors import DataError
 from xmodular.rows import BadRows, format_of, read_rows
 from xmodular.rows.opening import address, files_in, kind_of
 from xmodular.rows.writers import line_of, write_as
+from xmodular.text import TextFiles, find_text
 
 ROWS = [{"text": "Grüße"}, {"text": "日本"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()

@@ -59,7 +59,7 @@ def test_tsv_without_quoting_is_taken_as_it_stands(tmp_path: Path):
 
 
 def test_a_quote_that_is_never_closed_ends_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("xmodular.rows.tables._LARGEST_FIELD", 1000)
+    monkeypatch.setattr("xmodular.rows.csv_rows._LARGEST_FIELD", 1000)
     before = csv.field_size_limit()
     path = tmp_path / "a.csv"
     path.write_text('a,b\n1,2\n3,"4\n' + "5,6\n" * 500)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xmodular.tasks.answers import exact_match, f1, normalise
+from xmodular.tasks.answer_match import exact_match, f1, normalise
 
 ARTICLES = {
     "en": {"a", "an", "the"},

@@ -4,7 +4,7 @@ import pytest
 
 from xmodular.rows import BadRows, read_rows
 from xmodular.tasks import TASKS
-from xmodular.tasks.loading import examples, load
+from xmodular.tasks.examples import examples, load
 
 CLASSIFY, TAG, QA, CHOICE = (TASKS[name] for name in ("classify", "tag", "qa", "choice"))
 

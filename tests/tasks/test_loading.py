@@ -14,7 +14,7 @@ from tests.support import tiny_config
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.rows import BadRows, Row, read_rows
 from xmodular.tasks import TASKS, Example
-from xmodular.tasks.loading import columns_of_training, examples, load
+from xmodular.tasks.examples import columns_of_training, examples, load
 
 CLASSIFY = TASKS["classify"]
 GOOD = '{"text": "fine", "label": "x"}'

@@ -14,7 +14,6 @@ from xmodular import (
     XmodForSequenceClassification,
     XmodForTokenClassification,
 )
-from xmodular.data import MaskedLMCollator
 from xmodular.errors import ConfigurationError, DataError, InputError
 from xmodular.perplexity import block_statistics
 from xmodular.tasks import (
@@ -30,6 +29,7 @@ from xmodular.tasks import (
     to_run,
     tokenizer_of,
 )
+from xmodular.text import MaskedLMCollator
 
 
 def drawn(random, choices=1, most=20):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from xmodular.data import MaskedLMCollator, TextFiles, measured_text
 from xmodular.perplexity import block_statistics, loss_a_token, perplexity_metrics, text_statistics, to_predict
+from xmodular.text import MaskedLMCollator, TextFiles, measured_text
 from xmodular.vocabulary import train_tokenizer
 
 GREEK = ["σπίτι", "ποτάμι", "ψωμί", "βουνό", "γιατρός", "αγορά", "βλέπει", "βρίσκει", "ανοίγει", "πλένει", "μικρό"]

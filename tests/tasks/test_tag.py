@@ -10,7 +10,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from tests.conftest import DEVELOPMENT_DATA
 from tests.support import example_of
 from xmodular.tasks import TASKS, Encoding, Example, Room
-from xmodular.tasks.loading import load
+from xmodular.tasks.examples import load
 from xmodular.tasks.tag import UPOS, spans
 
 TAG = TASKS["tag"]

@@ -17,7 +17,8 @@ _PARENT = """
 import json, os, sys
 import xmodular.training
 import xmodular.training.pretraining
-import matplotlib.backends.backend_agg, xmodular.conversion, xmodular.evaluation, xmodular.prediction, xmodular.sharing
+import matplotlib.backends.backend_agg, xmodular.conversion, xmodular.evaluation, xmodular.pack_verbs
+import xmodular.prediction
 from xmodular.__main__ import main
 
 for line in sys.stdin:

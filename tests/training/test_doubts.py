@@ -12,8 +12,8 @@ from xmodular import Predictor, evaluate, finetune, predict
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.options import FinetuneOptions, build
 from xmodular.tasks import TASKS
-from xmodular.tasks.labels import no_labels, spread
-from xmodular.tasks.loading import content_hash
+from xmodular.tasks.examples import content_hash
+from xmodular.tasks.label_counts import no_labels, spread
 from xmodular.training.doubts import doubts, learned_nothing
 
 CLASSIFY, TAG = TASKS["classify"], TASKS["tag"]

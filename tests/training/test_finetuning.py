@@ -21,7 +21,7 @@ from xmodular.modeling.trainable import parameter_group
 from xmodular.options import read_config
 from xmodular.tasks import TASKS, Example, load_saved, task_of
 from xmodular.training import finetune
-from xmodular.training.supervised import EncodedData, Rows, held_out
+from xmodular.training.task_data import EncodedData, Rows, held_out
 from xmodular.training.trainer import RoutedTrainer
 
 

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from tests.conftest import LANGUAGES, MINIATURE
 from tests.support import tiny_model
 from xmodular import XmodForMaskedLM, XmodModel, diff, extend, pretrain, upcycle
-from xmodular.certificate import Certificate
-from xmodular.data import LanguageBlocks, LineCounts
+from xmodular.comparison import Certificate
 from xmodular.errors import ConfigurationError, LanguageError
 from xmodular.tasks import load_saved
+from xmodular.text import LanguageBlocks, LineCounts
 from xmodular.training import bases
 from xmodular.training.trainer import RoutedTrainer
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xmodular.errors import ConfigurationError
-from xmodular.training.passes import Passes
+from xmodular.training.epochs import Passes
 
 
 def steps_of(size: int, rows: int, batches: int, ranks: int, **more) -> list[list[int]]:

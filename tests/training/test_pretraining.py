@@ -11,9 +11,9 @@ import torch
 
 from tests.conftest import LANGUAGES, MINIATURE
 from xmodular import XmodForCausalLM, XmodForMaskedLM, evaluate
-from xmodular.data import TextFiles
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.options import PretrainOptions, build
+from xmodular.text import TextFiles
 from xmodular.training import pretrain
 from xmodular.training.optimising import training_arguments
 from xmodular.training.trainer import RoutedTrainer

@@ -17,7 +17,7 @@ from xmodular.options import FinetuneOptions, build
 from xmodular.rows import sources_of
 from xmodular.tasks import TASKS
 from xmodular.training import Run, finetune
-from xmodular.training.supervised import read
+from xmodular.training.task_data import read
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from xmodular import evaluate, finetune
 from xmodular.tasks import TASKS
 from xmodular.tasks.readers import training_readings
-from xmodular.training.supervised import encoded_data
+from xmodular.training.task_data import encoded_data
 
 CONTEXT = "sie sah das Haus am Fluss"
 

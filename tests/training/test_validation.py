@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from xmodular.data import MaskedLMCollator, TextFiles, measured_text
+from xmodular.text import MaskedLMCollator, TextFiles, measured_text
 from xmodular.training.validation import Validation
 
 

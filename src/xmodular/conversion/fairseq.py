@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from xmodular.conversion.from_fairseq import from_fairseq
 from xmodular.conversion.outcome import Converted, say
-from xmodular.conversion.reading import from_fairseq
-from xmodular.conversion.writing import write_fairseq
+from xmodular.conversion.to_fairseq import write_fairseq
 from xmodular.options import ConvertOptions
 from xmodular.signatures import verb
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError, LanguageError
-from xmodular.evaluation.assembling import comparisons_of, details_of, rows_of
 from xmodular.evaluation.conditions import Job, jobs_of
-from xmodular.evaluation.record import about, write_predictions
-from xmodular.evaluation.rows import Scored, score_task
-from xmodular.evaluation.sets import Finder, TestSet, check_labels
+from xmodular.evaluation.provenance import about, write_predictions
+from xmodular.evaluation.scoring import Scored, score_task
 from xmodular.evaluation.subjects import Subject, is_for_perplexity, subjects_of
-from xmodular.evaluation.text import score_text
+from xmodular.evaluation.tabulating import comparisons_of, details_of, rows_of
+from xmodular.evaluation.test_data import Finder, TestSet, check_labels
+from xmodular.evaluation.text_scoring import score_text
 from xmodular.evaluation.units import with_units
 from xmodular.files import written_beside
 from xmodular.modeling import XmodPreTrainedModel
@@ -30,10 +30,10 @@ from xmodular.rows import InMemory, sources_of
 from xmodular.saved_models import home_of
 from xmodular.signatures import verb
 from xmodular.tasks import Task, given_model, guessed, longest, read_labels, room_of, task_of
-from xmodular.tasks.heads import names_in
-from xmodular.tasks.loading import columns_of_training
+from xmodular.tasks.examples import columns_of_training
 from xmodular.tasks.qa import squad_statistics
 from xmodular.tasks.readers import Reading, reading_of
+from xmodular.tasks.task_heads import names_in
 
 _BLOCK = 128  # tokens of text, where nothing else is asked for
 

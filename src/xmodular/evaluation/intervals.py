@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 
-from xmodular.results.rows import GEOMETRIC, LOWER_IS_BETTER
+from xmodular.results.values import GEOMETRIC, LOWER_IS_BETTER
 
 Scale = Literal["share", "correlation", "positive"]
 _CORRELATIONS = ("Pearson", "Spearman")

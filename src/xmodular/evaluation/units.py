@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
 from xmodular.console import console
-from xmodular.evaluation.sets import TestSet
+from xmodular.evaluation.test_data import TestSet
 from xmodular.tasks import Example, Task
 
 _LEAST = 0.5  # of a set's paragraphs that stay apart when it is joined with others, of its units found elsewhere

@@ -1,8 +1,6 @@
 """The X-MOD models."""
 
-from xmodular.modeling.answers import XmodForQuestionAnswering
 from xmodular.modeling.auto import register
-from xmodular.modeling.base import XmodPreTrainedModel
 from xmodular.modeling.causal import XmodForCausalLM
 from xmodular.modeling.heads import (
     XmodForMultipleChoice,
@@ -11,6 +9,8 @@ from xmodular.modeling.heads import (
 )
 from xmodular.modeling.lm import XmodForMaskedLM
 from xmodular.modeling.model import XmodModel
+from xmodular.modeling.pretrained import XmodPreTrainedModel
+from xmodular.modeling.question_answering import XmodForQuestionAnswering
 from xmodular.modeling.trainable import ParameterGroup
 
 __all__ = [

@@ -15,7 +15,6 @@ from transformers import (
 )
 
 from xmodular.configuration import XmodConfig
-from xmodular.modeling.answers import XmodForQuestionAnswering
 from xmodular.modeling.causal import XmodForCausalLM
 from xmodular.modeling.heads import (
     XmodForMultipleChoice,
@@ -25,6 +24,7 @@ from xmodular.modeling.heads import (
 from xmodular.modeling.lm import XmodForMaskedLM
 from xmodular.modeling.model import XmodModel
 from xmodular.modeling.pipelines import register_pipelines
+from xmodular.modeling.question_answering import XmodForQuestionAnswering
 
 _AUTO = {
     AutoModel: XmodModel,

@@ -18,7 +18,6 @@ from transformers.modeling_outputs import (
 
 from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError
-from xmodular.modeling.base import XmodPreTrainedModel
 from xmodular.modeling.labels import (
     IGNORED,
     check_labels,
@@ -34,6 +33,7 @@ from xmodular.modeling.labels import (
     warn_of_uncounted,
 )
 from xmodular.modeling.model import XmodModel
+from xmodular.modeling.pretrained import XmodPreTrainedModel
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 

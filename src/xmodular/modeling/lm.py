@@ -17,7 +17,6 @@ from transformers.modeling_outputs import MaskedLMOutput
 
 from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError
-from xmodular.modeling.base import XmodPreTrainedModel
 from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings
 from xmodular.modeling.labels import (
     IGNORED,
@@ -30,6 +29,7 @@ from xmodular.modeling.labels import (
     warn_of_uncounted,
 )
 from xmodular.modeling.model import XmodModel
+from xmodular.modeling.pretrained import XmodPreTrainedModel
 from xmodular.modeling.shortcuts import is_plain, tracing
 from xmodular.weight_names import LM_BIAS, LM_BIAS_TOO, TIED
 

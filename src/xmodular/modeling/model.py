@@ -16,7 +16,6 @@ from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError
 from xmodular.modeling.attention import PACKED_BACKENDS, AttentionInputs
 from xmodular.modeling.attention_masks import config_of_masks, cross_mask, self_mask
-from xmodular.modeling.base import XmodPreTrainedModel
 from xmodular.modeling.caches import Past, past_of
 from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings
 from xmodular.modeling.encoder import XmodEncoder
@@ -29,6 +28,7 @@ from xmodular.modeling.input_checks import (
     input_shape,
 )
 from xmodular.modeling.labels import first_states, first_tokens
+from xmodular.modeling.pretrained import XmodPreTrainedModel
 from xmodular.modeling.routing import Plan, check_lang_ids, make_plan
 from xmodular.modeling.shortcuts import is_plain, tracing
 

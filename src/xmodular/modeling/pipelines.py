@@ -14,7 +14,7 @@ from transformers.pipelines import PIPELINE_REGISTRY, Pipeline
 
 from xmodular.errors import InputError
 from xmodular.languages import resolve
-from xmodular.modeling.base import XmodPreTrainedModel
+from xmodular.modeling.pretrained import XmodPreTrainedModel
 
 # Those of transformers' tasks that these models have heads for. Not every release has all of them.
 TASKS = (

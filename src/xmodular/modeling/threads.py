@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import torch
 
-from xmodular.modeling.base import XmodPreTrainedModel
+from xmodular.modeling.pretrained import XmodPreTrainedModel
 
 _SMALL = 2**24  # multiplications of one matrix product, which one core does in a millisecond or less
 _SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")

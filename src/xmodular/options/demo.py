@@ -21,7 +21,7 @@ class DemoOptions(Options):
     instead of pretrained, and the rows are those that --train and --data name.
     """
 
-    verb, home = "demo", "xmodular.demo.run:run"
+    verb, home = "demo", "xmodular.demo.embedded_demo:run"
     example = "xmodular demo --output-dir demo"
     first = ("output_dir", "model", "train", "data", "overwrite")
     headings = {

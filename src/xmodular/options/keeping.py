@@ -13,7 +13,7 @@ from xmodular.options.declaring import REVISION, Options, Place, Pooling, Weight
 class PackSaveOptions(Options):
     """Save one language of a model as a language pack: a small folder that fits every model of the same base."""
 
-    verb, home = "pack save", "xmodular.sharing:pack_save"
+    verb, home = "pack save", "xmodular.pack_verbs:pack_save"
     example = "xmodular pack save --model runs/base --language gsw --output-dir packs/gsw"
     first = ("model", "language", "output_dir", "licence", "overwrite")
 
@@ -34,7 +34,7 @@ class PackSaveOptions(Options):
 class PackInstallOptions(Options):
     """Put a language pack into a model; nothing else of the model moves."""
 
-    verb, home = "pack install", "xmodular.sharing:pack_install"
+    verb, home = "pack install", "xmodular.pack_verbs:pack_install"
     example = "xmodular pack install packs/gsw --model runs/topic"
     first = ("pack", "model", "output_dir", "language", "overwrite")
 
@@ -51,7 +51,7 @@ class PackInstallOptions(Options):
 class PackVerifyOptions(Options):
     """Check a language pack: form, checksums and, with --model, whether it fits."""
 
-    verb, home = "pack verify", "xmodular.sharing:pack_verify"
+    verb, home = "pack verify", "xmodular.pack_verbs:pack_verify"
     example = "xmodular pack verify packs/gsw --model runs/topic"
     first = ("pack", "model")
     of_revision = "pack"
@@ -65,7 +65,7 @@ class PackVerifyOptions(Options):
 class PackListOptions(Options):
     """List the language packs in a folder."""
 
-    verb, home = "pack list", "xmodular.sharing:pack_list"
+    verb, home = "pack list", "xmodular.pack_verbs:pack_list"
     example = "xmodular pack list packs"
     first = ("folder",)
 
@@ -76,7 +76,7 @@ class PackListOptions(Options):
 class PackRemoveOptions(Options):
     """Take a language out of a model; nothing else of the model moves."""
 
-    verb, home = "pack remove", "xmodular.sharing:pack_remove"
+    verb, home = "pack remove", "xmodular.pack_verbs:pack_remove"
     example = "xmodular pack remove --model runs/topic --language gsw"
     first = ("model", "language", "output_dir", "overwrite")
 
@@ -136,7 +136,7 @@ class UpcycleOptions(Options):
 class DiffOptions(Options):
     """Compare two models or packs language by language, bit by bit."""
 
-    verb, home = "diff", "xmodular.certificate:diff"
+    verb, home = "diff", "xmodular.comparison:diff"
     example = "xmodular diff runs/base runs/topic --allow encoder"
     first = ("a", "b", "allow", "output")
 

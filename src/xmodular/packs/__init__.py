@@ -1,8 +1,8 @@
 """A language on disk: a folder with its adapter, what it was made beside, and checksums. Knows no model."""
 
-from xmodular.packs.base import Base, Misfit
-from xmodular.packs.hub import check_repository, push_pack, read_pack
+from xmodular.packs.fingerprints import Base, Misfit
 from xmodular.packs.pack import Pack
-from xmodular.packs.writing import check_target, write_pack
+from xmodular.packs.pack_hub import check_repository, push_pack, read_pack
+from xmodular.packs.pack_writing import check_target, write_pack
 
 __all__ = ["Base", "Misfit", "Pack", "check_repository", "check_target", "push_pack", "read_pack", "write_pack"]

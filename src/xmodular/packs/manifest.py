@@ -14,7 +14,7 @@ from typing import Any
 
 from xmodular.errors import PackError, listed
 from xmodular.languages import code_problem
-from xmodular.packs.base import DTYPES, Base
+from xmodular.packs.fingerprints import DTYPES, Base
 from xmodular.weight_names import PACK_BIAS, PACK_WORDS, in_pack
 
 FORMAT = "xmodular-language-pack"

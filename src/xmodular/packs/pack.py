@@ -17,7 +17,7 @@ from torch import Tensor
 from xmodular.errors import PackError, listed
 from xmodular.files import sha256_of
 from xmodular.packs import manifest
-from xmodular.packs.base import DTYPES, Base, Misfit
+from xmodular.packs.fingerprints import DTYPES, Base, Misfit
 from xmodular.packs.manifest import ADAPTER, EMBEDDINGS, MANIFEST, TOKENIZER
 from xmodular.tokenizer_rules import problem
 from xmodular.weight_names import PACK_BIAS

@@ -15,8 +15,8 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
 from xmodular.rows import BadRows, Row, memory_rows
 from xmodular.tasks import TASKS, Example, given_model, read_labels, room_of, task_of, to_run, tokenizer_of
-from xmodular.tasks.loading import columns_of_training
-from xmodular.tasks.loading import examples as to_examples
+from xmodular.tasks.examples import columns_of_training
+from xmodular.tasks.examples import examples as to_examples
 from xmodular.tasks.readers import Readers
 from xmodular.tasks.running import BATCH_TOKENS, encode_examples, predict_examples
 from xmodular.tasks.task import short

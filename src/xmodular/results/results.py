@@ -13,11 +13,11 @@ from rich.table import Table
 
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import write_json, write_text
-from xmodular.results import tables
-from xmodular.results.page import html
-from xmodular.results.pictures import draw, draw_matrix
-from xmodular.results.rows import Comparison, Detail, Row
+from xmodular.results import score_tables
+from xmodular.results.report_page import html
+from xmodular.results.score_pictures import draw, draw_matrix
 from xmodular.results.scores import Scores
+from xmodular.results.values import Comparison, Detail, Row
 
 _FORMAT = 2
 _Part = TypeVar("_Part")
@@ -85,11 +85,11 @@ class Results(Scores):
             metric: the main one unless said.
             run: of which to show a column per adapter and constant guess; unless said, of several runs a column each.
         """
-        return tables.terminal(self, metric or self.metrics()[0], run)
+        return score_tables.terminal(self, metric or self.metrics()[0], run)
 
     def markdown(self) -> str:
         """All metrics as Markdown tables, with transfer gaps, matrix and differences."""
-        return tables.markdown(self)
+        return score_tables.markdown(self)
 
     def report(self, path: Path | str, *, title: str | None = None) -> None:
         """Write one HTML page with everything in it: summary, charts, tables, differences, what was run.

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from xmodular.language_conditions import CONDITIONS, GUESSES, OWN
-from xmodular.results.rows import GEOMETRIC, LOWER_IS_BETTER, Comparison, Detail, Row, Score, mean
+from xmodular.results.values import GEOMETRIC, LOWER_IS_BETTER, Comparison, Detail, Row, Score, mean
 
 
 @dataclass(frozen=True)

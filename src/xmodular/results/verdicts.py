@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from xmodular.language_conditions import CONDITIONS, GUESSES
-from xmodular.results.rows import LOWER_IS_BETTER, mean
+from xmodular.results.score_tables import with_unit
 from xmodular.results.scores import Scores
-from xmodular.results.tables import with_unit
+from xmodular.results.values import LOWER_IS_BETTER, mean
 
 _HARDLY = 0.1  # of the way from the guess to a perfect score
 

@@ -2,10 +2,10 @@
 
 from xmodular.saved_models import given_model, hash_of, load_saved, longest, to_run, tokenizer_of
 from xmodular.tasks.breakdown import Breakdown, added
-from xmodular.tasks.heads import fit_head, load_model
 from xmodular.tasks.registry import TASKS, read_labels, task_for, task_named, task_of
 from xmodular.tasks.running import collate, predict_logits
 from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, guessed, room_of, scores_of
+from xmodular.tasks.task_heads import fit_head, load_model
 
 __all__ = [
     "TASKS",

@@ -13,9 +13,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import DataError
-from xmodular.tasks.labels import is_no_label
+from xmodular.tasks.label_counts import is_no_label
 from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task, likeliest, softmax
-from xmodular.tasks.texts import encode_texts, label_targets, listed, no_list, text_of, whole
+from xmodular.tasks.text_fields import encode_texts, label_targets, listed, no_list, text_of, whole
 
 _MOST = 10
 _LETTERS = "ABCDEFGHIJ"

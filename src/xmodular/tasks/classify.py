@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.breakdown import Breakdown, breakdown
 from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task, label_id, likeliest, softmax
-from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_rows, label_targets, texts_of, whole
+from xmodular.tasks.text_fields import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_rows, label_targets, texts_of, whole
 
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.tasks.answers import exact_match, f1
+from xmodular.tasks.answer_match import exact_match, f1
 from xmodular.tasks.places import Places
 from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task
-from xmodular.tasks.texts import listed, text_of
+from xmodular.tasks.text_fields import listed, text_of
 from xmodular.tasks.tokens import frame_of, ids_of, windows
 
 _LONGEST = 64  # tokens of an answer

@@ -9,11 +9,11 @@ from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
-from xmodular.tasks.heads import names_in
 from xmodular.tasks.qa import QA
 from xmodular.tasks.regress import REGRESS
 from xmodular.tasks.tag import TAG
 from xmodular.tasks.task import Task
+from xmodular.tasks.task_heads import names_in
 
 TASKS = {task.name: task for task in (CLASSIFY, REGRESS, TAG, QA, CHOICE)}
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task
-from xmodular.tasks.texts import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_rows, texts_of
+from xmodular.tasks.text_fields import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_rows, texts_of
 
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], float | None]:

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.breakdown import Breakdown, breakdown
 from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task, label_id, softmax
-from xmodular.tasks.texts import listed, no_list, text_of
+from xmodular.tasks.text_fields import listed, no_list, text_of
 from xmodular.tasks.tokens import frame_of, windows, words_of
 
 # The universal parts of speech, universaldependencies.org.

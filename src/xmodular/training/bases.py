@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.certificate import Certificate, diff
+from xmodular.comparison import Certificate, diff
 from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console
-from xmodular.data import LanguageBlocks
 from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError, TrainingError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
@@ -23,6 +22,7 @@ from xmodular.modeling.lm import XmodLMHead
 from xmodular.modeling.trainable import TRAINABLE, language_of, parameter_group
 from xmodular.options import PretrainOptions
 from xmodular.tasks import load_saved, tokenizer_of
+from xmodular.text import LanguageBlocks
 from xmodular.training.runs import Run
 from xmodular.vocabulary import fingerprint
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from xmodular.configuration import read_config
 from xmodular.console import progress
-from xmodular.data import HubText
-from xmodular.data.reading import digest
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks import hash_of
+from xmodular.text import HubText
+from xmodular.text.raw_lines import digest
 from xmodular.weights import weight_files
 
 WEIGHTS = "the model object's weights"  # what they are called among the facts of a run

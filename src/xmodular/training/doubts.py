@@ -11,8 +11,8 @@ from typing import Any
 
 from xmodular.options import FinetuneOptions
 from xmodular.tasks import Example, Task, guessed
-from xmodular.tasks.labels import label_counts, label_names_of, some
-from xmodular.tasks.loading import row_hashes
+from xmodular.tasks.examples import row_hashes
+from xmodular.tasks.label_counts import label_counts, label_names_of, some
 
 _FRACTION = re.compile(r"[-+]?[0-9]*[.,][0-9]*[1-9][0-9]*")
 _WHOLE = re.compile(r"[-+]?[0-9]+([.,]0*)?")

@@ -22,13 +22,13 @@ from xmodular.signatures import verb
 from xmodular.tasks import given_model, load_saved
 from xmodular.training import contents
 from xmodular.training.aligning import Aligned, distance, encoded, print_nearness
-from xmodular.training.corpus import intervals_of
+from xmodular.training.epochs import Passes
 from xmodular.training.fitting import fit
 from xmodular.training.growing import Beginning, begun, save, shared_tokenizer
+from xmodular.training.language_modeling import intervals_of
 from xmodular.training.masked_words import by_masked_words
 from xmodular.training.optimising import training_arguments
 from xmodular.training.pairs import held_out, pairs_hash, read_pairs
-from xmodular.training.passes import Passes
 from xmodular.training.runs import Run, print_trainable, sources_of_run
 
 _FEWEST_STEPS = 300  # of a run on pairs whose length is given in passes: pairs are few

@@ -35,19 +35,19 @@ from xmodular.tasks import (
     task_named,
     tokenizer_of,
 )
-from xmodular.tasks.heads import names_in
-from xmodular.tasks.labels import spread
+from xmodular.tasks.label_counts import spread
 from xmodular.tasks.readers import training_readings, validation_readings
+from xmodular.tasks.task_heads import names_in
 from xmodular.training import contents
-from xmodular.training.card import card
 from xmodular.training.checkpoints import remove_checkpoints, saving
 from xmodular.training.doubts import doubts, learned_nothing
+from xmodular.training.epochs import Passes
 from xmodular.training.fitting import Fit, fit
+from xmodular.training.model_card import card
 from xmodular.training.optimising import training_arguments
-from xmodular.training.passes import Passes
 from xmodular.training.runs import Run, begin, print_trainable, save_run, sources_of_run
 from xmodular.training.seeds import each_seed
-from xmodular.training.supervised import EncodedData, Rows, encoded_data, held_out, read
+from xmodular.training.task_data import EncodedData, Rows, encoded_data, held_out, read
 from xmodular.training.trainer import Intervals
 from xmodular.vocabulary import fingerprint
 

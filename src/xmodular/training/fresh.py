@@ -10,11 +10,11 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.configuration import XmodConfig
 from xmodular.console import console
-from xmodular.data import HubText
 from xmodular.errors import ConfigurationError
 from xmodular.files import written_beside
 from xmodular.options import PretrainOptions
-from xmodular.training.corpus import text_of
+from xmodular.text import HubText
+from xmodular.training.language_modeling import text_of
 from xmodular.training.runs import Start
 from xmodular.vocabulary import load_tokenizer, train_tokenizer
 

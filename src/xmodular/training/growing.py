@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast, TrainingArguments
 
-from xmodular.certificate import diff
+from xmodular.comparison import diff
 from xmodular.console import console
 from xmodular.errors import ConfigurationError, DataError, TrainingError
 from xmodular.modeling import XmodPreTrainedModel

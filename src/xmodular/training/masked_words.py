@@ -11,7 +11,15 @@ from transformers import PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from xmodular.configuration import XmodConfig
 from xmodular.console import compact, console, table
-from xmodular.data import (
+from xmodular.errors import DataError
+from xmodular.files import written_beside
+from xmodular.languages import resolve
+from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
+from xmodular.modeling.own_vocabularies import check_tokenizer
+from xmodular.options import ExtendOptions
+from xmodular.pieces import start_rows
+from xmodular.rows import is_file
+from xmodular.text import (
     BlockCache,
     LanguageBlocks,
     MeasuredText,
@@ -21,17 +29,11 @@ from xmodular.data import (
     is_text,
     say_unknown,
 )
-from xmodular.errors import DataError
-from xmodular.files import written_beside
-from xmodular.languages import resolve
-from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
-from xmodular.modeling.own_vocabularies import check_tokenizer
-from xmodular.options import ExtendOptions
-from xmodular.pieces import start_rows
-from xmodular.rows import is_file
 from xmodular.training import contents
 from xmodular.training.aligning import compared
-from xmodular.training.corpus import (
+from xmodular.training.fitting import fit
+from xmodular.training.growing import Beginning, begun, save, shared_tokenizer, stages
+from xmodular.training.language_modeling import (
     blocks_of,
     collator,
     drawn_batches,
@@ -41,8 +43,6 @@ from xmodular.training.corpus import (
     text_of,
     validation_of,
 )
-from xmodular.training.fitting import fit
-from xmodular.training.growing import Beginning, begun, save, shared_tokenizer, stages
 from xmodular.training.optimising import training_arguments
 from xmodular.training.runs import Run, Start, check_made, print_trainable
 from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of, save_tokenizer, train_tokenizer

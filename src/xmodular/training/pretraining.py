@@ -13,7 +13,13 @@ from transformers.integrations import TensorBoardCallback
 
 from xmodular.configuration import XmodConfig
 from xmodular.console import console
-from xmodular.data import (
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodModel, XmodPreTrainedModel
+from xmodular.options import PretrainOptions
+from xmodular.outputs import check_apart, is_of_run
+from xmodular.signatures import verb
+from xmodular.tasks import given_model, load_saved
+from xmodular.text import (
     BlockCache,
     HubText,
     LanguageBlocks,
@@ -25,12 +31,6 @@ from xmodular.data import (
     language_shares,
     say_unknown,
 )
-from xmodular.errors import ConfigurationError, DataError
-from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodModel, XmodPreTrainedModel
-from xmodular.options import PretrainOptions
-from xmodular.outputs import check_apart, is_of_run
-from xmodular.signatures import verb
-from xmodular.tasks import given_model, load_saved
 from xmodular.training import contents
 from xmodular.training.bases import (
     HEAD_RATE,
@@ -41,7 +41,9 @@ from xmodular.training.bases import (
     with_new_head,
 )
 from xmodular.training.checkpoints import saving
-from xmodular.training.corpus import (
+from xmodular.training.fitting import fit
+from xmodular.training.fresh import check_overrides, config_of, own_tokenizer
+from xmodular.training.language_modeling import (
     blocks_of,
     collator,
     drawn_batches,
@@ -51,11 +53,9 @@ from xmodular.training.corpus import (
     text_of,
     validation_of,
 )
-from xmodular.training.fitting import fit
-from xmodular.training.fresh import check_overrides, config_of, own_tokenizer
 from xmodular.training.optimising import training_arguments
 from xmodular.training.runs import Run, Start, begin, check_made, clear, print_trainable, save_run, sources_of_run
-from xmodular.training.tables import print_read, print_shares, print_validation
+from xmodular.training.text_tables import print_read, print_shares, print_validation
 from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of
 
 _Sources = Mapping[str, tuple[Path | HubText, ...]]

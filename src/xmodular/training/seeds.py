@@ -20,7 +20,7 @@ from xmodular.training import contents
 from xmodular.training.checkpoints import remove_checkpoints
 from xmodular.training.optimising import training_arguments
 from xmodular.training.runs import Run, check_claim, claim, clear, is_finished, sources_of_run
-from xmodular.training.supervised import source_hash
+from xmodular.training.task_data import source_hash
 
 _Train = Callable[[FinetuneOptions, XmodPreTrainedModel | None], Run]
 

@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch import nn
 
 from xmodular.console import progress
-from xmodular.data import CausalLMCollator, MaskedLMCollator, MeasuredText
 from xmodular.perplexity import block_statistics, loss_a_token, perplexity_metrics, text_statistics, to_predict
+from xmodular.text import CausalLMCollator, MaskedLMCollator, MeasuredText
 
 
 @dataclass(eq=False)

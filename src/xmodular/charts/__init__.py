@@ -1,0 +1,6 @@
+"""Charts and tables as pieces of a page that needs nothing else, and as pictures. It knows nothing of models."""
+
+from xmodular.charts.page import COLOURS, Cell, card, document, facts, panels, section, table
+from xmodular.charts.pictures import bar_picture, heat_picture
+from xmodular.charts.scale import Scale
+from xmodular.charts.svg_charts import Bar, Heat, Line, Mark, chart, heat, legend, ramp

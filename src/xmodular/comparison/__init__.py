@@ -1,0 +1,10 @@
+"""Two models or packs compared part by part, bit by bit: the proof that nothing else moved.
+
+Adding, installing, removing or training a language leaves all others as they were, and fine-tuning leaves embeddings
+and adapters as they were. `diff` reads both sides tensor by tensor and says what is identical.
+"""
+
+from xmodular.comparison.certificate import PARTS, Certificate, Change, FieldChange, Part
+from xmodular.comparison.compare import diff
+
+__all__ = ["PARTS", "Certificate", "Change", "FieldChange", "Part", "diff"]

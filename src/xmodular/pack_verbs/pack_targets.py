@@ -1,0 +1,127 @@
+"""The model that a pack comes from or goes into: found, fingerprinted, and saved again where it belongs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+from xmodular.configuration import XmodConfig
+from xmodular.console import console, quiet_transformers
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.files import folder_beside, write_json
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.options import PackInstallOptions, PackRemoveOptions
+from xmodular.outputs import check_apart, check_model_folder, held, is_weights, own_tokenizers, table_in
+from xmodular.pack_verbs.replacing import replaced_in
+from xmodular.saved_models import home_of, set_home
+from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of, save_tokenizer
+
+_TOKENIZER = "tokenizer_config.json"
+_WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
+# Larger files beside a model are none of those that describe it.
+_SMALL = 64 << 20
+_ONE_FILE = 1 << 62
+
+
+def tokenizer_hash(model: XmodPreTrainedModel) -> str | None:
+    """The hash of the tokenizer that lies with a model; None, and a word about it, if there is none."""
+    where = home_of(model)
+    if where is None:
+        return None
+    try:
+        return fingerprint(load_tokenizer(where))
+    except DataError:
+        console.print(f"There is no tokenizer with {where}, so tokenizers are not compared.")
+        return None
+
+
+@contextmanager
+def target_of(
+    options: PackInstallOptions | PackRemoveOptions, given: XmodPreTrainedModel | None, *sources: object
+) -> Iterator[Path | None]:
+    """Yield the folder that a changed model goes to, held until it is there; None if it is an object that stays one.
+
+    Args:
+        options: of the verb.
+        given: the model, if it is an object.
+        sources: what else is read.
+
+    Raises:
+        ConfigurationError: it is taken, or holds a source, or is unknown.
+    """
+    target = options.output_dir
+    if target is None and given is None:
+        target = Path(options.model)
+        if not target.exists():
+            raise ConfigurationError(
+                f"There is no folder {options.model}. If it is a model on the Hub, --output-dir says where the changed "
+                "model goes."
+            )
+    with nullcontext() if target is None else held(target):
+        if target is not None and not in_place(options.model, target):
+            _check_target(options, target, *sources)
+        elif target is not None:
+            check_apart(target, sources, names=lambda name: is_weights(name) or name == "config.json")
+        yield target
+
+
+def _check_target(options: PackInstallOptions | PackRemoveOptions, target: Path, *sources: object) -> None:
+    check_model_folder(target, overwrite=options.overwrite, sources=[options.model, *sources])
+
+
+def in_place(source: str, target: Path) -> bool:
+    return Path(source).exists() and target.exists() and Path(source).samefile(target)
+
+
+def save_changed(
+    model: XmodPreTrainedModel,
+    options: PackInstallOptions | PackRemoveOptions,
+    target: Path,
+    *sources: object,
+) -> None:
+    """Save a changed model to its own folder, whose other files stay, or to a new one, where they come along.
+
+    Its weights are one file, so that they change in one moment. Arguments as for `target_of`.
+    """
+    console.print(f"Writing the model to {target}")
+    source = options.model
+    with quiet_transformers():
+        if in_place(source, target):
+            with replaced_in(target) as beside:
+                model.save_pretrained(beside, max_shard_size=_ONE_FILE)
+                _tell_length(target, beside, model.config)
+        else:
+            with folder_beside(target, partial(_check_target, options, target, *sources)) as beside:
+                model.save_pretrained(beside, max_shard_size=_ONE_FILE)
+                _bring_along(source, beside, model.config)
+                _tell_length(beside, beside, model.config)
+    set_home(model, target)
+
+
+def _bring_along(source: str, target: Path, config: XmodConfig) -> None:
+    """Copy what lies beside a model's weights: tokenizer, metrics, options; of a model on the Hub the tokenizer."""
+    if not Path(source).is_dir():
+        try:
+            save_tokenizer(load_tokenizer(source), target, config)
+        except DataError:
+            return
+    else:
+        owned = own_tokenizers(Path(source))  # written with the model, as far as its languages are there
+        for path in Path(source).iterdir():
+            own = path.name in owned
+            small = path.is_file() and path.stat().st_size <= _SMALL and path.suffix not in _WEIGHT_SUFFIXES
+            if small and not own and not path.name.startswith(".") and not (target / path.name).exists():
+                shutil.copy2(path, target / path.name)
+
+
+def _tell_length(folder: Path, target: Path, config: XmodConfig) -> None:
+    """Write a folder's ``tokenizer_config.json`` anew where it allows longer texts than the model reads.
+
+    Tokenizers that were saved without a length allow any.
+    """
+    content, positions = table_in(folder / _TOKENIZER), positions_of(config)
+    if content and not 0 < (content.get("model_max_length") or 0) <= positions:  # else it stays as it is
+        write_json(target / _TOKENIZER, {**content, "model_max_length": positions})

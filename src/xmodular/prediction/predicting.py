@@ -1,0 +1,365 @@
+"""The verb: rows in, the same rows with predictions out, in order, such that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from xmodular.console import console, counted, progress_bar
+from xmodular.errors import ConfigurationError, DataError
+from xmodular.files import put, write_json
+from xmodular.modeling import XmodPreTrainedModel
+from xmodular.options import PredictOptions, as_record
+from xmodular.outputs import check_apart
+from xmodular.prediction.parts import (
+    JOURNAL,
+    Parts,
+    discard,
+    fingerprint,
+    lines_in,
+    read_journal,
+    strangers_in,
+    sync,
+)
+from xmodular.prediction.predictor import Predictor
+from xmodular.prediction.windows import Work
+from xmodular.rows import InMemory, format_of, is_file, parquet_files, parquet_schema, parquet_tables
+from xmodular.rows.writers import WRITTEN, bad_lines, read_lines, write_as, write_parquet
+from xmodular.signatures import verb
+from xmodular.tasks import given_model, hash_of
+
+_MERGED = "rows.writing"  # the parts put together, until they have the output's name
+_MODEL_FILES = (
+    *("*.safetensors", "*.bin", "config.json"),
+    *("tokenizer*.json", "sentencepiece.bpe.model", "vocab.*", "merges.txt"),
+)
+# Options that are the predictor's own.
+_OF_PREDICTOR = (
+    *("default_language", "identify", "threshold", "fallback", "max_length", "stride"),
+    *("batch_tokens", "window", "precision", "probabilities"),
+)
+# Options that may change while a run goes on: rows that are done do not depend on them.
+_FREE = ("output", "overwrite", "skip_bad_rows")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a run of `predict` did.
+
+    Attributes:
+        output: the file or folder of predictions; None for standard output.
+        rows: how many rows it holds.
+        bad: how many rows could not be read.
+        bad_rows: the file, or folder, with these rows; None if there are none, or they went to standard error.
+    """
+
+    output: Path | None
+    rows: int
+    bad: int
+    bad_rows: Path | None
+
+
+def _named(input: Any, name: str) -> str:
+    """A path as text, and a name for rows."""
+    return str(input) if isinstance(input, Path) else InMemory(f"<{name}>", input)
+
+
+@verb(
+    PredictOptions, "model", "input", "output", objects={"model": given_model}, rows={"input": _named}, holds="output"
+)
+def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
+    """Add a model's predictions to the rows of a file.
+
+    Args:
+        model: a fine-tuned model, as an object, a folder or a name on the Hub.
+        input: a file of rows, a .txt file with a text a line, a folder of Parquet files, "-" for JSON lines on standard
+            input, or "hub:<data set>:<configuration>:<split>"; or the rows themselves, as for `finetune`. None where
+            the option `text` has the one text to read.
+        output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz or .zst), or .parquet; "-" for JSON lines on
+            standard output; with `shard_rows` a folder, of Parquet files where the input is Parquet.
+
+    Returns:
+        How many rows there are and where.
+
+    Raises:
+        ConfigurationError, DataError, LanguageError: before any work is lost; rows done so far are kept.
+    """
+    if options.text is not None:
+        options = replace(options, input=InMemory("--text", [{"text": options.text}]), text=None)
+    _check_places(options, given)
+    predictor = Predictor(
+        given if given is not None else options.model,
+        options.tokenizer,
+        **{name: getattr(options, name) for name in _OF_PREDICTOR},
+    )
+    if format_of(options.output) == "conll" and "tags" not in predictor.columns:
+        raise ConfigurationError(
+            f"--output {options.output}: CoNLL holds words with tags, and {options.model} is a model for "
+            f"{predictor.task.name}. Take .jsonl, .csv or .tsv."
+        )
+    if predictor.adapters.unknown:
+        console.print(f"Never identified, so name it where it occurs: {', '.join(predictor.adapters.unknown)}")
+    return _to_stdout(predictor, options) if options.output == "-" else _to_files(predictor, options, given)
+
+
+def _is_whole(options: PredictOptions) -> bool:
+    """Whether the output appears at once, when all is done, with its parts beside it; else the parts are the output."""
+    return options.shard_rows is None or bool(parquet_files(options.input))
+
+
+def _to_files(predictor: Predictor, options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
+    """Write rows part by part, from where a run before was killed."""
+    output, whole = Path(options.output), _is_whole(options)
+    run = _run(options, given, predictor)
+    parts = Parts(_beside(output) if whole else output, run, overwrite=options.overwrite)
+    if parts.complete and not whole:
+        raise ConfigurationError(f"{output} holds a finished run; --overwrite replaces it.")
+    bad_rows = _bad_of(output) if whole else output
+    if parts.complete and output.exists() and not (parts.folder / _MERGED).exists():
+        # The run was killed when all that was left to do was to tidy up.
+        journal = read_journal(parts.folder) or {}
+        rows, bad = journal["rows"], journal["bad"]
+        discard(parts.folder)
+    else:
+        for taken in (output, bad_rows):
+            if not parts.count and whole and taken.exists() and not options.overwrite:
+                raise ConfigurationError(f"{taken} is there already; --overwrite replaces it.")
+        work = Work(predictor, options)
+        try:
+            _write_parts(work, parts, predictor, options.shard_rows)
+            rows, bad = lines_in(parts.rows()), lines_in(parts.bad())
+            if whole:
+                _publish(parts, options, work, rows, bad)
+            else:
+                parts.finish(rows, bad)
+        finally:
+            parts.leave()
+    console.print(f"Saved {counted(rows, 'row')} in {output}")
+    if bad:
+        console.print(f"{counted(bad, 'row')} could not be read; which, and why, is in {bad_rows}")
+    _say_doubts(predictor)
+    return Predicted(output, rows, bad, bad_rows if bad else None)
+
+
+def _beside(output: Path) -> Path:
+    """Where the parts of a file are."""
+    return output.with_name(f"{output.name}.parts")
+
+
+def _bad_of(output: Path) -> Path:
+    """Where the rows that could not be read are."""
+    return output.with_name(f"{output.name}.bad.jsonl")
+
+
+def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) -> None:
+    """Refuse an input that is not there, and an output that would replace what it should not, before any work.
+
+    Raises:
+        ConfigurationError: the output has no format, or is in the place of the model, of the input or of another file.
+        DataError: there is no input.
+    """
+    source = None if isinstance(options.input, InMemory) else Path(options.input)
+    output = Path(options.output)
+    if options.shard_rows is not None and (options.output == "-" or format_of(output) in WRITTEN):
+        raise ConfigurationError(f"--output is a folder with --shard-rows; not {options.output!r}.")
+    if options.output != "-":
+        check_apart(output, [options.model if given is None else None, options.tokenizer])
+        if source is not None:
+            there, target = source.resolve(), output.resolve()
+            if there in (target, _bad_of(target)) or target in there.parents:
+                raise ConfigurationError(f"--output {target} would replace the input: name another place.")
+            if there.is_dir() and there in target.parents:
+                raise ConfigurationError(f"--output {target} is in the folder of the input: name another place.")
+        _check_output(options, output)
+    is_named = source is not None and options.input != "-" and not options.input.startswith("hub:")
+    if is_named and not (Path(options.input).exists() or is_file(options.input)):
+        raise DataError(f"There is no input {options.input}.")
+
+
+def _check_output(options: PredictOptions, output: Path) -> None:
+    """Refuse an output of no format, or one that would replace something unasked."""
+    if options.shard_rows is None and format_of(output) not in WRITTEN:
+        suffixes = ", ".join(f".{format}" for format in WRITTEN)
+        raise ConfigurationError(
+            f"--output {options.output} is none of {suffixes}, of which all but .parquet may have .gz or .zst behind "
+            "them; '-' is standard output, and with --shard-rows it is a folder."
+        )
+    if not _is_whole(options) or not output.exists() or (read_journal(_beside(output)) or {}).get("complete"):
+        return
+    if not options.overwrite:
+        raise ConfigurationError(f"{output} is there already; --overwrite replaces it.")
+    if options.shard_rows is not None:
+        read_journal(output)  # raises where it is no run's
+        _check_strangers(output)
+
+
+def _check_strangers(output: Path) -> None:
+    """Raises ConfigurationError if a folder to replace has files that no run has written."""
+    if strangers := strangers_in(output):
+        raise ConfigurationError(f"{output} also holds {', '.join(strangers)[:100]}: name another place.")
+
+
+def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: Predictor) -> dict[str, Any]:
+    """All that decides what is written: a run goes on only where all of it is the same."""
+    record = {name: value for name, value in as_record(options).items() if name not in _FREE}
+    if (path := Path(options.input)).is_file():
+        record["input_file"] = fingerprint(path)
+    elif files := parquet_files(path):
+        record["input_files"] = {each.name: fingerprint(each) for each in files}
+    record["commit"] = getattr(predictor.model.config, "_commit_hash", None)
+    for name, source in (("model", None if given is not None else options.model), ("tokenizer", options.tokenizer)):
+        if source is not None and Path(source).is_dir():
+            files = sorted({path for pattern in _MODEL_FILES for path in Path(source).glob(pattern)})
+            record[f"{name}_files"] = {path.name: fingerprint(path) for path in files}
+    if given is not None:
+        record["weights"] = _hash(given)
+    record["version"] = version("xmodular")
+    return record
+
+
+def _hash(model: XmodPreTrainedModel) -> str:
+    """Of a model that is no file: its configuration and weights."""
+    settings = model.config.to_json_string(use_diff=False) + hash_of(model)
+    return hashlib.sha256(settings.encode()).hexdigest()
+
+
+def _write_parts(work: Work, parts: Parts, predictor: Predictor, shard_rows: int | None) -> None:
+    """Write what is missing."""
+    done = work.start(parts.lines())
+    parts.begin()
+    if parts.count:
+        work.take_bad()  # they are in the parts that are there
+        console.print(f"Going on after {done:,} rows in {parts.folder}")
+    full = 1 if shard_rows is None else shard_rows
+    with _speed(predictor, work) as show:
+        while True:
+            with parts.open() as part:
+                while part.rows < full and (window := work.window(None if shard_rows is None else full - part.rows)):
+                    part.write(work.lines(window, show))
+                bad = bad_lines(work.take_bad())
+                if parts.count and not part.rows and not bad:
+                    return
+                parts.close(part, bad)
+
+
+def _publish(parts: Parts, options: PredictOptions, work: Work, rows: int, bad_count: int) -> None:
+    """Put the parts together in their place."""
+    output = Path(options.output)
+    bad_rows = _bad_of(output)
+    merged, bad = parts.folder / _MERGED, parts.folder / "bad.writing"
+    none = {} if rows else work.none()
+    if options.shard_rows is not None:
+        merged.mkdir()
+        _write_parquet(parts, [merged / f"part-{number:05d}.parquet" for number in range(parts.count)], options, none)
+        journal = read_journal(parts.folder) or {}
+        write_json(merged / JOURNAL, {**journal, "complete": True, "rows": rows, "bad": bad_count})
+    elif format_of(output) == "parquet":
+        _write_parquet(parts, [merged], options, none)
+    else:
+        write_as(parts.rows(), merged, output.name, none, work.tagged)
+    sync(merged)
+    if parts.bad():
+        write_as(parts.bad(), bad, bad_rows.name, {})
+        sync(bad)
+        os.replace(bad, bad_rows)
+    else:
+        bad_rows.unlink(missing_ok=True)
+    parts.finish(rows, bad_count)
+    if merged.is_dir():
+        if output.exists():
+            _check_strangers(output)
+        put(merged, output)
+        discard(merged)  # a run before, if there was one
+    else:
+        os.replace(merged, output)
+    discard(parts.folder)
+
+
+def _write_parquet(parts: Parts, targets: list[Path], options: PredictOptions, none: dict[str, Any]) -> None:
+    """Write the parts as Parquet; columns that come out of Parquet files are taken from there, with their types."""
+    stored = None
+    if files := parquet_files(options.input):
+        schema = parquet_schema(files)
+        if schema is not None:
+            left_out = {noted["place"] for path in parts.bad() for noted in read_lines(path)}
+            stored = schema, parquet_tables(files, left_out, (lines_in([part]) for part in parts.rows()))
+    write_parquet(parts.rows(), targets, none, stored)
+
+
+def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
+    """Write rows to standard output as they are ready; bad ones are named on standard error.
+
+    A reader that has enough and leaves, such as ``head``, ends the run.
+    """
+    work = Work(predictor, options)
+    work.start(())
+    out = sys.stdout.buffer
+    with _speed(predictor, work) as show:
+        while True:
+            for noted in work.take_bad():
+                console.print(f"{noted['place']}: {noted['reason']}")
+            if not (window := work.window()):
+                break
+            made = work.lines(window, show)
+            try:
+                out.writelines(made)
+                out.flush()
+            except BrokenPipeError:
+                # What is left in the buffer must not fail again when the process ends.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                break
+    _say_doubts(predictor)
+    return Predicted(None, work.rows, work.bad.count, None)
+
+
+def _say_doubts(predictor: Predictor) -> None:
+    """Say how many rows were read by a default's adapter, were cut, and have no prediction."""
+    adapters = predictor.adapters
+    if adapters.unsure and adapters.default is not None:
+        console.print(
+            f"The language of {counted(adapters.unsure, 'text')} stayed unsure; read with the adapter of "
+            f"{adapters.default.adapter}."
+        )
+    if predictor.cut:
+        were = "was" if predictor.cut == 1 else "were"
+        console.print(
+            f"{counted(predictor.cut, 'row')} {were} cut to {predictor.room.max_length} tokens (--max-length)."
+        )
+    if predictor.strange:
+        console.print(
+            f"{predictor.strange:,} rows have no prediction: the model's outputs for them are infinite or no numbers."
+        )
+
+
+@contextmanager
+def _speed(predictor: Predictor, work: Work) -> Iterator[Callable[[float], None]]:
+    """Show rows and tokens a second: on a terminal always, elsewhere once a minute; yields what is told of progress."""
+    start = told = time.monotonic()
+
+    def speed(rows: float) -> str:
+        seconds = max(time.monotonic() - start, 1e-9)
+        return f"{rows / seconds:,.0f} rows/s, {predictor.tokens / seconds:,.0f} tokens/s"
+
+    with progress_bar() as bar:
+        shown = bar.add_task("predicting", total=None)
+        read = 0.0
+
+        def advance(count: float) -> None:
+            nonlocal read, told
+            read += count
+            bar.update(shown, advance=count, description=f"predicting, {speed(read)}")
+            if not console.is_terminal and time.monotonic() - told > 60:
+                told = time.monotonic()
+                console.print(f"{work.rows:,} rows, {speed(work.rows)}")
+
+        yield advance
+    if work.rows:
+        console.print(f"Predicted {counted(work.rows, 'row')}, {speed(work.rows)}")

@@ -1,0 +1,217 @@
+"""The rows of an input as windows to predict: what is readable, what is not, and the lines that come of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+from xmodular.console import console
+from xmodular.errors import DataError
+from xmodular.languages import names_of
+from xmodular.options import PredictOptions
+from xmodular.prediction.predictor import WINDOW_CHARACTERS, Predictor
+from xmodular.rows import BadRows, Row, columns_in, format_of, kind_of, language_of, read_rows
+from xmodular.rows.writers import is_with_more, line_of, with_more
+from xmodular.tasks import Example
+from xmodular.tasks.examples import examples
+
+_LINE_ENDS = re.compile(r"[\t\r\n]")
+# Place and reason of a bad row, and the row itself where it could be parsed at all.
+_Noted = dict[str, Any]
+
+
+class Accepted(NamedTuple):
+    """A row that can be read: as a line of the output without its prediction, and what the model reads of it."""
+
+    line: bytes
+    example: Example
+
+
+class Work:
+    """The rows of the input, window after window; and what is wrong with the others.
+
+    One row is always read ahead, so that rows which cannot be read belong to the part of the readable row before them.
+
+    Args:
+        predictor: reads them.
+        options: where they are, and what becomes of bad ones.
+
+    Attributes:
+        bad: counts the rows that cannot be read.
+        rows: number of rows that were predicted.
+    """
+
+    def __init__(self, predictor: Predictor, options: PredictOptions) -> None:
+        self.bad = BadRows(options.skip_bad_rows, self._note)
+        self.rows = 0
+        self._predictor = predictor
+        self._options = options
+        self._is_conll = format_of(options.output) == "conll"
+        self._names: dict[str, str] = {}
+        self._row: Row | None = None  # the one at hand
+        self._noted: list[_Noted] = []
+        self._accepted = self._accept()
+        self._next: Accepted | None = None
+
+    def start(self, done: Iterable[bytes]) -> int:
+        """Go to the first row after those that are done.
+
+        Args:
+            done: their lines, with predictions.
+
+        Returns:
+            How many they are.
+
+        Raises:
+            DataError: the input does not begin with these rows.
+        """
+        self._next = next(self._accepted, None)
+        count = 0
+        for count, line in enumerate(done, start=1):
+            if self._next is None or not is_with_more(line, self._next.line):
+                place = "its end" if self._next is None else self._next.example.place
+                raise DataError(
+                    f"At {place}, the input has not the row that was number {count:,} of those done before. Give the "
+                    "same input again to go on, or --overwrite to begin anew."
+                )
+            self._next = next(self._accepted, None)
+        return count
+
+    def take_bad(self) -> list[_Noted]:
+        """Place, reason and, where it could be parsed, the row itself, of the bad rows since the last call."""
+        taken, self._noted = self._noted, []
+        return taken
+
+    def window(self, most: int | None = None) -> list[Accepted]:
+        """The next rows: `most` at most, and no more than are sorted together; none at the end."""
+        room = self._predictor.window if most is None else min(most, self._predictor.window)
+        taken: list[Accepted] = []
+        characters = 0
+        while self._next is not None and len(taken) < room and characters < WINDOW_CHARACTERS:
+            taken.append(self._next)
+            characters += sum(map(len, self._next.example.texts))
+            self._next = next(self._accepted, None)
+        return taken
+
+    def lines(self, window: list[Accepted], advance: Callable[[float], None]) -> list[bytes]:
+        """The rows of a window with their predictions."""
+        predicted = self._predictor.predict([accepted.example for accepted in window], advance)
+        self.rows += len(window)
+        return [
+            with_more(accepted.line, {self._names[name]: value for name, value in prediction.items()})
+            for accepted, prediction in zip(window, predicted, strict=True)
+        ]
+
+    def tagged(self, row: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """The words of a row of the output, each with the tag that is predicted; none where there is no prediction."""
+        columns = self._options.columns or {}
+        (example,) = examples(self._predictor.task, [Row(row, "")], BadRows(), columns=columns, gold=False)
+        return list(zip(example.texts[1:], row[self._names["tags"]] or (), strict=False))
+
+    def none(self) -> dict[str, Any]:
+        """What a row of the output holds where the input has none: its columns, and those of a prediction."""
+        columns = dict.fromkeys(columns_in(self._options.input), "")
+        self._name_columns(columns)
+        return {**columns, **{self._names[name]: value for name, value in self._predictor.columns.items()}}
+
+    def _accept(self) -> Iterator[Accepted]:
+        options = self._options
+        format = "txt" if kind_of(options.input) == "txt" else None
+        rows = read_rows(options.input, self.bad, format=format, knows=self._predictor.adapters.knows)
+        self._say_default()
+        head = self._head(rows)
+        columns = {name for row in head if isinstance(row, Row) for name in row.values}
+        found = examples(
+            self._predictor.task,
+            self._at_hand(chain(head, rows)),
+            self.bad,
+            columns=options.columns or {},
+            usual=self._predictor.usual,
+            language=options.language,
+            gold=False,
+        )
+        for example in found:
+            assert self._row is not None
+            values = self._row.values
+            try:
+                line = self._line(values, example)
+            except (RecursionError, ValueError) as error:
+                self.bad.report(example.place, str(error))
+                continue
+            if not self._names:
+                self._name_columns(columns.union(values))
+            yield Accepted(line, example)
+
+    def _say_default(self) -> None:
+        """Say so where the model's own default reads a file whose name may mean another language."""
+        options, default = self._options, self._predictor.adapters.default
+        if default is None or options.identify or options.language or options.default_language:
+            return
+        may_mean = language_of(options.input, lambda name: names_of(name)["english"] is not None)
+        if may_mean is not None and language_of(options.input, self._predictor.adapters.knows) is None:
+            console.print(
+                f"{options.input}: {may_mean!r} is not one of the model's languages. Rows that name none are read by "
+                f"the adapter of {default.adapter}, the model's default; --language names another."
+            )
+
+    def _line(self, values: Mapping[str, Any], example: Example) -> bytes:
+        """The row as a line, without its prediction.
+
+        Raises:
+            ValueError: nobody's adapter can read it, or it cannot be written.
+        """
+        if problem := self._predictor.adapters.problem(example.language):
+            raise ValueError(problem)
+        if self._is_conll and (word := next(filter(_LINE_ENDS.search, example.texts[1:]), None)) is not None:
+            raise ValueError(f"the word {word!r:.60} has a tab or a line end in it, which CoNLL cannot hold")
+        if column := next((ours for ours in self._names.values() if ours in values), None):
+            raise ValueError(
+                f"it has a column {column!r}, which is the prediction's name as the first rows have no such column: "
+                "rename it"
+            )
+        return line_of(values)
+
+    def _head(self, rows: Iterator[Row]) -> list[Row | _Noted]:
+        """The first rows, with the notes on bad ones in their places; fewer where they are long."""
+        head: list[Row | _Noted] = []
+        characters = 0
+        for row in islice(rows, self._predictor.window):
+            head += [*self.take_bad(), row]
+            characters += sum(len(value) for value in row.values.values() if isinstance(value, str))
+            if characters >= WINDOW_CHARACTERS:
+                break
+        return [*head, *self.take_bad()]
+
+    def _at_hand(self, rows: Iterable[Row | _Noted]) -> Iterator[Row]:
+        for row in rows:
+            if isinstance(row, Row):
+                self._row = row
+                yield row
+                self._row = None
+            else:
+                self._noted.append(row)
+
+    def _note(self, place: str, reason: str) -> None:
+        noted: _Noted = {"place": place, "reason": reason}
+        if self._row is not None:
+            noted["row"] = dict(self._row.values)
+        self._noted.append(noted)
+
+    def _name_columns(self, columns: Container[str]) -> None:
+        """What the predictions are called: where the first rows have such a column, predicted_<name>.
+
+        So they are too where the task would read them for the rows' own gold, which has another of its names there.
+        """
+        predictor = self._predictor
+        given = self._options.columns or predictor.usual
+        fields = [{*names, given.get(field, names[0])} for field, names in predictor.task.fields.items()]
+        taken = {name for names in fields if any(each in columns for each in names) for name in names}
+        for name in predictor.columns:
+            ours = name
+            while ours in columns or ours in taken:
+                ours = f"predicted_{ours}"
+            self._names[name] = ours
+        if renamed := [f"{name} is {ours}" for name, ours in self._names.items() if name != ours]:
+            console.print(f"The rows have columns of these names already, so in the output {', '.join(renamed)}.")

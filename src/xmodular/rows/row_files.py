@@ -1,0 +1,120 @@
+"""Rows from files of every kind, from streams and from data sets on the Hub, one after another."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+from xmodular.errors import DataError
+from xmodular.rows.conll import conll, conllu
+from xmodular.rows.csv_rows import csv_rows, header, tsv_rows
+from xmodular.rows.hub_rows import hub_rows
+from xmodular.rows.json_rows import json_file, json_lines
+from xmodular.rows.memory import InMemory, memory_rows
+from xmodular.rows.opening import address, is_file, kind_of, name_of, opened
+from xmodular.rows.parquet import parquet_rows, parquet_schema
+from xmodular.rows.plain_text import text_rows
+from xmodular.rows.row import BadRows, Knows, Row, language_of
+
+_Reader = Callable[[Any, str, "str | None", BadRows], Iterator[Row]]
+_READERS: dict[str, _Reader] = {
+    "jsonl": json_lines,
+    "json": json_file,
+    "csv": csv_rows,
+    "tsv": tsv_rows,
+    "conll": conll,
+    "conllu": conllu,
+    "parquet": parquet_rows,
+    "txt": text_rows,
+}
+FORMATS = tuple(_READERS)
+# What rows with labels may stand in; text has none, and is read where it is asked for by name.
+_LABELLED = [name for name in FORMATS if name != "txt"]
+SUFFIXES = (*(f".{name}" for name in _LABELLED), *(f".{name}.gz" for name in _LABELLED if name != "parquet"))
+
+
+def format_of(path: str | Path) -> str | None:
+    """Which of `FORMATS` a file's name ends in, apart from how it is packed; None if in none of them."""
+    kind = kind_of(path)
+    return kind if kind in _LABELLED else None
+
+
+def parquet_files(source: str | Path) -> list[Path]:
+    """A Parquet file itself, or the Parquet files in a folder, sorted by name; none where there are none."""
+    path = Path(source)
+    if path.is_dir():
+        inside = (each for each in sorted(path.iterdir()) if each.is_file() and not each.name.startswith((".", "_")))
+        return [each for each in inside if format_of(each) == "parquet"]
+    return [path] if path.is_file() and format_of(path) == "parquet" else []
+
+
+def columns_in(source: str | Path) -> list[str]:
+    """The columns that a file has even if it has no rows: those of a table's header or of Parquet; else none."""
+    if files := parquet_files(source):
+        return list(parquet_schema(files[:1]).names)
+    path, format = Path(source), format_of(source)
+    if not path.is_file() or format not in ("csv", "tsv"):
+        return []
+    with opened(path, str(path)) as file:
+        return header(file, format)
+
+
+def read_rows(
+    source: str | Path | IO[Any], bad: BadRows, *, format: str | None = None, knows: Knows | None = None
+) -> Iterator[Row]:
+    """The rows of a file or data set, in order. No more than a few are in memory at once, except of ``.json``.
+
+    Every record is either yielded or reported to `bad`. A record is a line of JSON Lines that is not blank, an object
+    of a JSON list, a question of SQuAD's layout, a record of CSV or TSV below the header, a row of Parquet or of a data
+    set, a sentence of CoNLL or CoNLL-U, a line of text that is not blank.
+
+    Args:
+        source: a file whose suffix says what it is, also with ``.gz`` or ``.zst`` behind it, by its path or by an
+            address that fsspec understands, such as ``s3://bucket/rows.jsonl``; a folder of Parquet files, which are
+            read in the order of their names; "-" for the standard input; an open file; rows in memory; or
+            ``hub:<data set>:<configuration>:<split>``, of which the last two may be left out where the data set has
+            only one.
+        bad: told of rows that are wrong.
+        format: one of `FORMATS`, where the suffix does not say it; JSON Lines for the standard input and open files.
+        knows: whether the model has a language of a name; decides about the file's (see `language_of`).
+
+    Raises:
+        DataError: there is no such file or data set, it is damaged as a whole, or is of none of the kinds; and a bad
+            row, if `bad` does not skip it.
+    """
+    if format is not None and format not in FORMATS:
+        raise DataError(f"There is no format {format!r}; there are {', '.join(FORMATS)}.")
+    if isinstance(source, InMemory):
+        return memory_rows(source.rows, bad, f"{source} ")
+    if isinstance(source, str) and source.startswith("hub:"):
+        if format is not None:
+            raise DataError(f"A data set has its own format: {source} is not read as {format}.")
+        return hub_rows(source, bad)
+    if isinstance(source, str) and source == "-":
+        return _read(getattr(sys.stdin, "buffer", sys.stdin), "<stdin>", None, _READERS[format or "jsonl"], bad)
+    if not isinstance(source, (str, Path)):
+        return _read(source, name_of(source), None, _READERS[format or "jsonl"], bad)
+    path = Path(source)
+    place = address(source) or str(path)
+    found = format or format_of(path)
+    if path.is_dir():
+        if format not in (None, "parquet") or not (inside := parquet_files(path)):
+            raise DataError(f"{path} is a folder, without Parquet files; name a file in it.")
+        return chain.from_iterable(
+            _read(each, str(each), language_of(each, knows), parquet_rows, bad) for each in inside
+        )
+    if not (path.exists() or is_file(source)):
+        raise DataError(f"There is no file {place}.")
+    if found is None:
+        raise DataError(f"{place} has none of the suffixes that say what a file is: {', '.join(SUFFIXES)}.")
+    return _read(source, place, language_of(path, knows), _READERS[found], bad)
+
+
+def _read(
+    source: str | Path | IO[Any], place: str, language: str | None, reader: _Reader, bad: BadRows
+) -> Iterator[Row]:
+    with opened(source, place) as file:
+        yield from reader(file, place, language, bad)

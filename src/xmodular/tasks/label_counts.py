@@ -1,0 +1,110 @@
+"""The labels of some examples: how often each occurs, and which rows have none."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from xmodular.console import console
+from xmodular.errors import DataError
+from xmodular.tasks.task import Example
+from xmodular.tasks.text_fields import whole
+
+_NO_LABEL = ("-", "-1")  # SNLI's rows whose annotators disagree, and what data sets on the Hub put in their place
+_WHOLE = re.compile("-?[0-9]{1,18}")
+_SHOWN = 10
+
+
+def is_no_label(value: Any) -> bool:
+    """Whether a value may stand for a label that is missing."""
+    value = whole(value)
+    return isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() in _NO_LABEL
+
+
+def no_labels(examples: Iterable[Example], known: Collection[str] | None = None) -> frozenset[str]:
+    """Which of the labels ``-`` and ``-1`` stand for no label, where a row's gold is a label.
+
+    They are labels like any others where `known` has them. Where nothing is known, ``-`` is one beside ``+``, and
+    ``-1`` beside no numbers but 0 and 1 or other negative ones; and both are where they leave fewer than two others.
+
+    Args:
+        examples: all that belong together.
+        known: the labels of a model or of training data; None for training data.
+    """
+    names = {example.gold for example in examples if isinstance(example.gold, str)}
+    marks = names.intersection(_NO_LABEL)
+    if known is not None or not marks:
+        return frozenset(marks.difference(known or ()))
+    rest = names - marks
+    if len(rest) < 2:
+        return frozenset()
+    if "+" in rest:
+        marks.discard("-")
+    if all(_WHOLE.fullmatch(name) for name in rest):
+        numbers = [int(name) for name in rest]
+        if min(numbers) < 0 or max(numbers) < 2:
+            marks.discard("-1")
+    return frozenset(marks)
+
+
+def labelled(examples: Sequence[Example], source: str, marks: Collection[str] = ()) -> list[Example]:
+    """The examples that have a label; says on the terminal how many have none.
+
+    Args:
+        examples: of one source.
+        source: its name.
+        marks: what stands for no label.
+
+    Raises:
+        DataError: none has.
+    """
+    found = [each for each in examples if each.gold is not None and not (marks and each.gold in marks)]
+    if not found:
+        raise DataError(f"{source} has no row with a label: all {len(examples):,} have '-' or -1, which is none.")
+    if count := len(examples) - len(found):
+        console.print(f"{source}: {count:,} of {len(examples):,} rows have no label ('-' or -1) and are left out.")
+    return found
+
+
+def label_names_of(example: Example) -> tuple[str, ...]:
+    """An example's gold labels by name: one, or one a word; none where gold has no names."""
+    if isinstance(example.gold, str):
+        return (example.gold,)
+    if isinstance(example.gold, tuple) and all(isinstance(name, str) for name in example.gold):
+        return example.gold
+    return ()
+
+
+def label_counts(examples: Iterable[Example]) -> Counter[str]:
+    """How often each label occurs: of rows, of words for tags, of places of the right choice; empty for other gold."""
+    counts: Counter[str] = Counter()
+    for example in examples:
+        if isinstance(example.gold, int):
+            counts[f"choice {example.gold}"] += 1
+        else:
+            counts.update(label_names_of(example))
+    return counts
+
+
+def spread(examples: Sequence[Example], most: int = 30) -> str:
+    """What the gold of some examples is, in one line: labels with their counts, or the range of numbers.
+
+    Empty where neither says anything (answers in texts).
+    """
+    if counts := label_counts(examples):
+        shown = [f"{name} {count:,}" for name, count in counts.most_common(most)]
+        rest = len(counts) - len(shown)
+        return ", ".join([*shown, f"and {rest:,} more"] if rest else shown)
+    numbers = [example.gold for example in examples if isinstance(example.gold, float)]
+    if not numbers:
+        return ""
+    return f"numbers from {min(numbers):g} to {max(numbers):g}, mean {sum(numbers) / len(numbers):.4g}"
+
+
+def some(names: Iterable[str]) -> str:
+    """Some of the names, sorted, and how many more there are."""
+    listed = sorted(names)
+    more = len(listed) - _SHOWN
+    return ", ".join([*listed[:_SHOWN], f"and {more:,} more"] if more > 0 else listed)
