@@ -28,7 +28,7 @@ from xmodular import XmodConfig, XmodForMaskedLM, XmodForSequenceClassification,
 from xmodular.configuration import read_config
 from xmodular.errors import ConfigurationError, DataError, XmodularError
 from xmodular.options import FinetuneOptions, build
-from xmodular.options import read_config as read_options
+from xmodular.options import read_options_file as read_options
 from xmodular.rows import BadRows, columns_of, lines, read_rows
 from xmodular.rows import parquet as parquet_files
 from xmodular.rows.row import first_repeated

@@ -132,8 +132,8 @@ def test_the_peer_is_never_imported() -> None:
     ("module", "text", "expected"),
     [
         ("xmodular.text.blocks", "from xmodular.text.text_files import a", ["xmodular.text.text_files"]),
-        ("xmodular.text.blocks", "from xmodular.text import text", ["xmodular.text.text_files"]),
-        ("xmodular.text.blocks", "from . import text", ["xmodular.text.text_files"]),
+        ("xmodular.text.blocks", "from xmodular.text import text_files", ["xmodular.text.text_files"]),
+        ("xmodular.text.blocks", "from . import text_files", ["xmodular.text.text_files"]),
         ("xmodular.text.blocks", "from ..tasks import classify, TASKS", ["xmodular.tasks.classify", "xmodular.tasks"]),
         ("xmodular.text", "from .blocks import pack", ["xmodular.text.blocks"]),
         ("xmodular.cli", "def f():\n    import xmodular.modeling", ["xmodular.modeling"]),

@@ -16,7 +16,7 @@ from xmodular.options import (
     TrainingOptions,
     as_record,
     build,
-    read_config,
+    read_options_file,
 )
 
 FLAGS = [
@@ -76,7 +76,7 @@ def test_flags_override_yaml(received, tmp_path: Path):
 
 
 def test_saved_options_make_the_same_run(base_run):
-    saved = read_config(base_run.output_dir / "options.json")
+    saved = read_options_file(base_run.output_dir / "options.json")
     assert as_record(build(PretrainOptions, saved)) == saved
 
 
@@ -121,13 +121,13 @@ def test_columns_are_text_however_they_are_given(tmp_path):
     assert flag.columns == expected
     assert build(FinetuneOptions, as_record(flag)) == flag
     (tmp_path / "run.yaml").write_text("columns: {text: 0, label: 'no', id: '1.50'}")
-    assert build(FinetuneOptions, {**given, **read_config(tmp_path / "run.yaml")}).columns == expected
+    assert build(FinetuneOptions, {**given, **read_options_file(tmp_path / "run.yaml")}).columns == expected
     assert build(EvaluateOptions, {"model": "m", "data": "d", "columns": {"text": 0}}).columns == {"text": "0"}
     (tmp_path / "run.yaml").write_text("columns: {label: no}")
     with pytest.raises(
         ConfigurationError, match="columns holds False where a name is needed; in YAML, write it in quo"
     ):
-        build(FinetuneOptions, {**given, **read_config(tmp_path / "run.yaml")})
+        build(FinetuneOptions, {**given, **read_options_file(tmp_path / "run.yaml")})
 
 
 def test_lists_of_choices():
@@ -139,13 +139,13 @@ def test_lists_of_choices():
 
 def test_config_files_that_are_none(tmp_path):
     with pytest.raises(ConfigurationError, match="no configuration file"):
-        read_config(tmp_path / "absent.yaml")
+        read_options_file(tmp_path / "absent.yaml")
     (tmp_path / "list.yaml").write_text("- a\n- b\n")
     with pytest.raises(ConfigurationError, match="must hold names and values"):
-        read_config(tmp_path / "list.yaml")
+        read_options_file(tmp_path / "list.yaml")
     (tmp_path / "broken.yaml").write_text("a: [1\n")
     with pytest.raises(ConfigurationError, match="not valid YAML"):
-        read_config(tmp_path / "broken.yaml")
+        read_options_file(tmp_path / "broken.yaml")
     with pytest.raises(ConfigurationError, match=r"overrides is .*hidden_size.*, which has a value that is no YAML"):
         build(PretrainOptions, {"text": "t", "output_dir": "o", "overrides": "hidden_size=["})
 
@@ -259,9 +259,9 @@ def test_a_name_twice_in_yaml_is_refused(tmp_path):
     ):
         path.write_text(text)
         with pytest.raises(ConfigurationError, match=message):
-            read_config(path)
+            read_options_file(path)
     path.write_text("base: &base {a: 1, b: 2}\nmore: {<<: *base, b: 3}\n")
-    assert read_config(path)["more"] == {"a": 1, "b": 3}  # YAML's own way to override
+    assert read_options_file(path)["more"] == {"a": 1, "b": 3}  # YAML's own way to override
     with pytest.raises(ConfigurationError, match="output_dir is given twice"):
         build(PretrainOptions, {"text": "t", "output_dir": "a", "output-dir": "b"})
     with pytest.raises(ConfigurationError, match="overrides has 'hidden_size' twice: 32, 64"):

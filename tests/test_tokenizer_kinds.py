@@ -26,7 +26,7 @@ from xmodular.pieces import ROLES, Notation, start_rows
 from xmodular.tasks import TASKS, Room, collate, load_saved
 from xmodular.tasks import tokenizer_of as tokenizer_of_model
 from xmodular.tasks.places import Places
-from xmodular.tasks.tokens import frame_of, words_of
+from xmodular.tasks.tokens import special_tokens_of, words_of
 from xmodular.text import MaskedLMCollator, TextFiles, measured_text, word_starts
 from xmodular.vocabulary import fingerprint, load_tokenizer, suited, text_backend, train_tokenizer
 
@@ -418,7 +418,7 @@ def test_a_language_with_a_new_vocabulary(kind: str, tmp_path: Path) -> None:
         (tuple(names[index] for index in (*frame.before, *frame.between, *frame.after)), frame.kinds)
         for tokenizer in (own, known)
         for names in [{tokenizer.cls_token_id: "begin", tokenizer.sep_token_id: "end"}]
-        for frame in [frame_of(tokenizer, 2)]
+        for frame in [special_tokens_of(tokenizer, 2)]
     ]
     assert frames[0] == frames[1]
     rows = model.roberta.embeddings.words("mt").weight.detach()
@@ -468,7 +468,7 @@ def test_a_language_with_a_given_vocabulary_of_each_kind(kind: str, tmp_path: Pa
     extend(folder, "mt", text, output_dir=tmp_path / "more", **small)
     own = tokenizer_of_model(load_saved(tmp_path / "more"), None, "mt")
     assert (own.cls_token, own.sep_token, own.mask_token) == ("[CLS]", "[SEP]", "[MASK]")
-    assert frame_of(own, 2) == frame_of(tokenizer_of(kind), 2)
+    assert special_tokens_of(own, 2) == special_tokens_of(tokenizer_of(kind), 2)
     assert fill_mask(tmp_path / "more", "Tous les <mask> humains", language="mt")
     pack_install(tmp_path / "more" / "pack", folder, output_dir=tmp_path / "installed")
     assert diff(tmp_path / "more", tmp_path / "installed").ok
@@ -512,12 +512,12 @@ def test_the_frame_is_what_the_template_says() -> None:
     )
     for texts in (PAIRS[0][:1], PAIRS[0]):
         told = tokenizer(*texts)
-        frame = frame_of(tokenizer, len(texts))
+        frame = special_tokens_of(tokenizer, len(texts))
         ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         assert list(frame.around(*ids)) == told["input_ids"]
         assert list(frame.types(*map(len, ids))) == told["token_type_ids"]
     one_type = suited(tokenizer, tiny_config(type_vocab_size=1))
-    assert frame_of(one_type, 2).kinds == ()
+    assert special_tokens_of(one_type, 2).kinds == ()
 
 
 def test_a_tokenizer_that_is_no_tokenizer_of_the_model(tmp_path: Path) -> None:

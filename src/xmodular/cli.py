@@ -26,7 +26,16 @@ from xmodular.beforehand import look
 from xmodular.console import terminal
 from xmodular.errors import ConfigurationError, StorageError, XmodularError, of_system, visible
 from xmodular.flags import gathered, kinds_of, no_flag, parameters_of
-from xmodular.options import KINDS, VERBS, DemoOptions, Options, PredictOptions, TrainingOptions, build, read_config
+from xmodular.options import (
+    KINDS,
+    VERBS,
+    DemoOptions,
+    Options,
+    PredictOptions,
+    TrainingOptions,
+    build,
+    read_options_file,
+)
 
 # Verb, its options, where its function is, and an example for the help.
 _VERBS = tuple((options.verb, options, options.home, options.example) for options in VERBS)
@@ -180,7 +189,7 @@ def _command(options: type[Options]) -> Any:
     def command(config: Path | None, **given: Any) -> None:
         made: Any = None
         try:
-            values = read_config(config) if config is not None else {}
+            values = read_options_file(config) if config is not None else {}
             values.update({name: value for name, value in given.items() if value is not None})
             made = build(options, values)
             look(made)

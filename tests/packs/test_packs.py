@@ -256,7 +256,7 @@ def test_an_interrupted_write_leaves_the_old_pack(
     if moment == "tensors":
         monkeypatch.setattr("xmodular.packs.pack_writing.save_file", fail)
     elif moment == "card":
-        monkeypatch.setattr("xmodular.packs.pack_writing.card", fail)
+        monkeypatch.setattr("xmodular.packs.pack_writing.pack_card", fail)
     else:
         monkeypatch.setattr(os, "replace", replace)
         monkeypatch.setattr("xmodular.files._exchange", lambda one, other: False)  # as on systems that cannot

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from tests.prediction.conftest import SENTENCES
 from xmodular import Predictor, evaluate, predict
 from xmodular.errors import ConfigurationError, DataError, InputError
-from xmodular.rows import BadRows, Row
+from xmodular.rows import BadRows, DataRow
 from xmodular.tasks import load_saved, tokenizer_of
 from xmodular.tasks.examples import examples
 
@@ -202,7 +202,7 @@ def test_a_folder_of_seeds_asks_for_one(tmp_path: Path) -> None:
 def test_progress_counts_rows_and_not_their_windows(folders: dict[str, Path]) -> None:
     predictor = Predictor(folders["XmodForQuestionAnswering"], max_length=40, stride=4)
     context = " ".join(SENTENCES["en_XX"] * 20)
-    row = Row({"question": "Who?", "context": context}, "row 0", "en_XX")
+    row = DataRow({"question": "Who?", "context": context}, "row 0", "en_XX")
     told: list[float] = []
     predictor.predict(list(examples(predictor.task, [row] * 2, BadRows(), gold=False)), told.append)
     assert sum(told) == pytest.approx(2)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.prediction.conftest import SENTENCES
 from xmodular import evaluate
 from xmodular.prediction import predict
-from xmodular.rows import BadRows, Row, read_rows
+from xmodular.rows import BadRows, DataRow, read_rows
 from xmodular.rows import writers as lines
 from xmodular.tasks import TASKS, Task
 from xmodular.tasks.examples import examples
@@ -102,7 +102,7 @@ TABLES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def read(task: Task, rows: list[Row], gold: bool) -> list[Any]:
+def read(task: Task, rows: list[DataRow], gold: bool) -> list[Any]:
     """What a task reads of each row, None of one that is wrong."""
     found = []
     for row in rows:
@@ -111,7 +111,7 @@ def read(task: Task, rows: list[Row], gold: bool) -> list[Any]:
     return found
 
 
-def check(folder: Path, task: Task, rows: list[Row]) -> None:
+def check(folder: Path, task: Task, rows: list[DataRow]) -> None:
     """Write rows with predictions in every format, and hold what is read against them."""
     added = {"predicted": ["x"], "p": 0.5, "adapter": "de_DE"}
     parts = []
@@ -137,7 +137,7 @@ def check(folder: Path, task: Task, rows: list[Row]) -> None:
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_every_format_gives_back_what_was_written(tmp_path: Path, name: str, data: st.DataObject) -> None:
     task = TASKS[name]
-    drawn = [Row(values, "row") for values in data.draw(st.lists(TABLES[name], max_size=4))]
+    drawn = [DataRow(values, "row") for values in data.draw(st.lists(TABLES[name], max_size=4))]
     # Only rows that can be read are written.
     check(tmp_path, task, [row for row, found in zip(drawn, read(task, drawn, gold=False), strict=True) if found])
 
@@ -146,16 +146,18 @@ def test_every_format_gives_back_what_was_written(tmp_path: Path, name: str, dat
 def test_lines_of_a_text_that_look_like_rows(tmp_path: Path, tabs: int) -> None:
     between = "\t" * tabs
     texts = [f"a{between}\nb", f"a\n{between}b", f"{between}a\n{between}b\n{between}", f'"a{between}\nb"{between}"']
-    check(tmp_path, TASKS["classify"], [Row({"text": text, "label": "x"}, "row") for text in texts])
+    check(tmp_path, TASKS["classify"], [DataRow({"text": text, "label": "x"}, "row") for text in texts])
     check(
-        tmp_path, TASKS["classify"], [Row({"label": "x", "premise": text, "hypothesis": "b"}, "row") for text in texts]
+        tmp_path,
+        TASKS["classify"],
+        [DataRow({"label": "x", "premise": text, "hypothesis": "b"}, "row") for text in texts],
     )
 
 
 @pytest.mark.parametrize("context", ['a ["a"] b', 'a  ["a"] b', '["a"]\n   ["a"] a', '{"text": "a"} a', "a []"])
 def test_lists_that_stand_in_a_text(tmp_path: Path, context: str) -> None:
     answers: tuple[Any, ...] = (["a"], {"text": "a"}, "a", [])
-    rows = [Row({"question": "?", "context": context, "answers": each}, "row") for each in answers]
+    rows = [DataRow({"question": "?", "context": context, "answers": each}, "row") for each in answers]
     check(tmp_path, TASKS["qa"], rows)
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from xmodular.rows import BadRows, Row, read_rows
+from xmodular.rows import BadRows, DataRow, read_rows
 
 
-def read(path: Path | str, **options: Any) -> tuple[list[Row], list[tuple[str, str]]]:
+def read(path: Path | str, **options: Any) -> tuple[list[DataRow], list[tuple[str, str]]]:
     """All rows, and place and reason of all bad ones."""
     noted: list[tuple[str, str]] = []
     bad = BadRows(skip=True, told=lambda place, reason: noted.append((place, reason)))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.conftest import DEVELOPMENT_DATA
 from tests.support import tiny_config
 from xmodular.errors import ConfigurationError, DataError
-from xmodular.rows import BadRows, Row, read_rows
+from xmodular.rows import BadRows, DataRow, read_rows
 from xmodular.tasks import TASKS, Example
 from xmodular.tasks.examples import columns_of_training, examples, load
 
@@ -69,12 +69,12 @@ def test_columns_may_have_other_names(tmp_path: Path):
     ],
 )
 def test_columns_that_are_named_count_and_not_others(name: str, row: dict, columns: dict, texts: tuple):
-    (example,) = examples(TASKS[name], [Row(row, "row 1")], BadRows(), columns=columns, gold=False)
+    (example,) = examples(TASKS[name], [DataRow(row, "row 1")], BadRows(), columns=columns, gold=False)
     assert example.texts == texts
 
 
 def test_a_text_and_a_pair_in_one_row_are_not_chosen_from():
-    row = Row({"text": "a", "sentence1": "b", "sentence2": "c"}, "row 1")
+    row = DataRow({"text": "a", "sentence1": "b", "sentence2": "c"}, "row 1")
     with pytest.raises(DataError, match="row 1: there is a 'text', and a 'premise' with a 'hypothesis' too: --columns"):
         list(examples(CLASSIFY, [row], BadRows(), gold=False))
 
@@ -182,12 +182,12 @@ def test_gold_is_not_looked_at_where_it_is_not_asked_for(name: str, gold: object
     task = TASKS[name]
     columns = task.fields[list(task.fields)[-1]]
     for column in columns:
-        rows = [Row({**ROW_OF[name], column: gold}, "row 0")]
+        rows = [DataRow({**ROW_OF[name], column: gold}, "row 0")]
         (example,) = examples(task, rows, BadRows(), gold=False)
         assert example.gold is None
-        assert example.texts == next(examples(task, [Row(ROW_OF[name], "row 0")], BadRows(), gold=False)).texts
+        assert example.texts == next(examples(task, [DataRow(ROW_OF[name], "row 0")], BadRows(), gold=False)).texts
     bad = BadRows(skip=True)
-    assert not list(examples(task, [Row(ROW_OF[name], "row 0")], bad))
+    assert not list(examples(task, [DataRow(ROW_OF[name], "row 0")], bad))
     assert "which is to say what is right" in bad.summary()
 
 
@@ -216,7 +216,7 @@ def test_every_row_is_an_example_or_bad(name: str, gold: bool, data: st.DataObje
     values = data.draw(st.lists(kind | kind.map(lambda odd: {**sound, **odd}) | st.just(sound), max_size=8))
     told: list[str] = []
     bad = BadRows(skip=True, told=lambda place, reason: told.append(place))
-    rows = [Row(each, f"row {number}") for number, each in enumerate(values)]
+    rows = [DataRow(each, f"row {number}") for number, each in enumerate(values)]
     found = list(examples(task, rows, bad, gold=gold))
     assert [row.place for row in rows] == sorted(
         [example.place for example in found] + told, key=lambda place: int(place.split()[1])
@@ -229,7 +229,7 @@ def test_every_row_is_an_example_or_bad(name: str, gold: bool, data: st.DataObje
 
 
 def test_the_column_of_gold_need_not_be_there_where_gold_is_not_asked_for():
-    rows = [Row({"review": "a"}, "row 0")]
+    rows = [DataRow({"review": "a"}, "row 0")]
     (example,) = examples(CLASSIFY, rows, BadRows(), columns={"text": "review", "label": "stars"}, gold=False)
     assert (example.texts, example.gold) == (("a",), None)
 
@@ -267,12 +267,12 @@ def test_real_files(task: str, name: str, count: int):
 def test_the_columns_of_training_are_looked_at_first_and_a_named_column_counts_alone():
     """What fine-tuning noted holds where the rows have it, and not where they have other names, or none was asked."""
     usual = {"text": "review", "label": "stars"}
-    rows = [Row({"review": "a", "stars": "x", "premise": "p", "hypothesis": "h", "text": "b"}, "row 0")]
+    rows = [DataRow({"review": "a", "stars": "x", "premise": "p", "hypothesis": "h", "text": "b"}, "row 0")]
     (own,) = examples(CLASSIFY, rows, BadRows(), usual=usual)
     assert (own.texts, own.gold) == (("a",), "x")
     (named,) = examples(CLASSIFY, rows, BadRows(), columns={"text": "text"}, usual=usual, gold=False)
     assert named.texts == ("b",)
-    (other,) = examples(CLASSIFY, [Row({"text": "b", "label": "y"}, "row 0")], BadRows(), usual=usual)
+    (other,) = examples(CLASSIFY, [DataRow({"text": "b", "label": "y"}, "row 0")], BadRows(), usual=usual)
     assert (other.texts, other.gold) == (("b",), "y")
 
 

@@ -18,7 +18,7 @@ from xmodular import (
 )
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.modeling.trainable import parameter_group
-from xmodular.options import read_config
+from xmodular.options import read_options_file
 from xmodular.tasks import TASKS, Example, load_saved, task_of
 from xmodular.training import finetune
 from xmodular.training.task_data import EncodedData, Rows, held_out
@@ -60,7 +60,7 @@ def test_a_run_of_which_nothing_is_said_and_the_same_again(corpus, base_run, tmp
             finetune(base_run.output_dir, rows[0], dev=rows[1], output_dir=tmp_path / "broken", save_every=20)
     again = finetune(base_run.output_dir, rows[0], dev=rows[1], output_dir=tmp_path / "broken", save_every=20)
     assert_same_state(again.model.state_dict(), run.model.state_dict())
-    kept = read_config(tmp_path / "whole" / "options.json")
+    kept = read_options_file(tmp_path / "whole" / "options.json")
     assert (kept["epochs"], kept["learning_rate"], kept["head_learning_rate"]) == (None, 4.8e-4, 2e-3)
     third = finetune(**{**kept, "output_dir": tmp_path / "third"})
     assert_same_state(third.model.state_dict(), run.model.state_dict())

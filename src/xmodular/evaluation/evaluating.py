@@ -17,7 +17,7 @@ from xmodular.evaluation.provenance import about, write_predictions
 from xmodular.evaluation.scoring import Scored, score_task
 from xmodular.evaluation.subjects import Subject, is_for_perplexity, subjects_of
 from xmodular.evaluation.tabulating import comparisons_of, details_of, rows_of
-from xmodular.evaluation.test_data import Finder, TestSet, check_labels
+from xmodular.evaluation.test_data import Finder, TestSet, check_known_labels
 from xmodular.evaluation.text_scoring import score_text
 from xmodular.evaluation.units import with_units
 from xmodular.files import written_beside
@@ -221,7 +221,7 @@ class _Evaluation:
             if (subject.run, labels) not in checked:
                 checked.add((subject.run, labels))
                 read = dict.fromkeys(job.reading.language for job in jobs)
-                check_labels([self.sets[code] for code in read], labels, subject.run)
+                check_known_labels([self.sets[code] for code in read], labels, subject.run)
 
     def _announce(self) -> None:
         """Say what is evaluated, and what is read by whom."""

@@ -221,7 +221,7 @@ def _language(path: Path) -> str:
     return path.name.split(".", 1)[0]
 
 
-def check_labels(sets: Sequence[TestSet], labels: Sequence[str], run: str) -> None:
+def check_known_labels(sets: Sequence[TestSet], labels: Sequence[str], run: str) -> None:
     """Say of each file which gold labels a model lacks. Rows with them are scored as what they are, wrong.
 
     Args:

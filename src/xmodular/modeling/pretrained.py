@@ -19,7 +19,7 @@ from xmodular.languages import resolve_all
 from xmodular.modeling.before_loading import WHERE, check_size, choose_languages, stored_fields
 from xmodular.modeling.multilingual import MultilingualModel
 from xmodular.modeling.pruning import prune_heads
-from xmodular.modeling.trainable import TRAINABLE, ParameterGroup, language_of, parameter_group
+from xmodular.modeling.trainable import TRAINABLE, ParameterGroup, language_of_weight, parameter_group
 from xmodular.outputs import own_tokenizers
 from xmodular.weight_names import ADAPTER, OWN_BIAS, OWN_WORDS, POSITION_IDS, PREFIX
 
@@ -152,7 +152,7 @@ class XmodPreTrainedModel(MultilingualModel):
             group = parameter_group(name)
             trains = group in groups
             if group in ("adapters", "vocabularies") and chosen is not None:
-                trains = trains and language_of(name) in chosen
+                trains = trains and language_of_weight(name) in chosen
             parameter.requires_grad_(trains)
         return self.trainable_groups()
 

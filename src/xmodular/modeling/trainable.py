@@ -54,7 +54,7 @@ def parameter_group(name: str) -> str:
     return "encoder"
 
 
-def language_of(name: str) -> str | None:
+def language_of_weight(name: str) -> str | None:
     """The language that a parameter belongs to, if it belongs to one."""
     found = LANGUAGE_IN_MODULE.search(name)
     return None if found is None else found[1]

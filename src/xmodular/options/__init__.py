@@ -24,7 +24,7 @@ from xmodular.options.keeping import (
 )
 from xmodular.options.predict import FillMaskOptions, PredictOptions
 from xmodular.options.pretrain import LanguageModelOptions, PretrainOptions, TrainingOptions
-from xmodular.options.yaml_file import read_config
+from xmodular.options.yaml_file import read_options_file
 
 # In the order of the help.
 VERBS: tuple[type[Options], ...] = (

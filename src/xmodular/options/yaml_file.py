@@ -11,7 +11,7 @@ from xmodular.errors import ConfigurationError, in_one_line, of_system
 _MOST_YAML, _MOST_VALUES = 2**18, 20_000  # bytes of a file of options, and values in it
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_options_file(path: Path) -> dict[str, Any]:
     """Read a YAML (or JSON) file of options.
 
     Raises:

@@ -17,7 +17,7 @@ model.load_language("name of this repository, or its folder")
 ```"""
 
 
-def card(pack: Pack) -> str:
+def pack_card(pack: Pack) -> str:
     """The text of a pack's model card."""
     import huggingface_hub
 

@@ -23,7 +23,7 @@ from xmodular.packs import manifest
 from xmodular.packs.fingerprints import DTYPES, Base
 from xmodular.packs.manifest import ADAPTER, CARD, EMBEDDINGS, FILES, MANIFEST, TOKENIZER
 from xmodular.packs.pack import Pack, of_manifest
-from xmodular.packs.pack_card import card
+from xmodular.packs.pack_card import pack_card
 from xmodular.weight_names import PACK_BIAS, PACK_WORDS
 
 
@@ -113,7 +113,7 @@ def write_pack(
         if len(text.encode()) > manifest.MAX_MANIFEST:
             raise PackError(f"Note and scores are too long: {MANIFEST} holds {manifest.MAX_MANIFEST:,} bytes.")
         (beside / MANIFEST).write_text(text, encoding="utf-8")
-        (beside / CARD).write_text(card(of_manifest(target, content)), encoding="utf-8")
+        (beside / CARD).write_text(pack_card(of_manifest(target, content)), encoding="utf-8")
         of_manifest(beside, content).check()
     return of_manifest(target, content)
 

@@ -23,7 +23,7 @@ _OURS = ("part-*.jsonl", "part-*.parquet", "bad-*.jsonl")
 _HEAD = 1 << 16  # bytes of a file that are hashed
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
+def file_fingerprint(path: Path) -> dict[str, Any]:
     """Size, time of change and a hash of the beginning of a file."""
     with open(path, "rb") as file:
         head = hashlib.sha256(file.read(_HEAD)).hexdigest()
@@ -31,7 +31,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"bytes": state.st_size, "changed": state.st_mtime_ns, "head": head}
 
 
-class Parts:
+class OutputParts:
     """The parts of one run.
 
     Args:
@@ -100,11 +100,11 @@ class Parts:
         """The files of rows that could not be read, in order."""
         return sorted(self.folder.glob("bad-*.jsonl"), key=lambda path: int(path.stem.partition("-")[2]))
 
-    def open(self) -> Part:
+    def open(self) -> OutputPart:
         """The next part, empty."""
-        return Part(self.folder, self.count)
+        return OutputPart(self.folder, self.count)
 
-    def close(self, part: Part, bad: Sequence[bytes]) -> None:
+    def close(self, part: OutputPart, bad: Sequence[bytes]) -> None:
         """Complete a part: first its bad rows, then its rows get their names."""
         name = f"bad-{part.number:05d}.jsonl"
         if bad:
@@ -122,7 +122,7 @@ class Parts:
         self.complete = True
 
 
-class Part:
+class OutputPart:
     """A part while it is written: it has its name only once it is finished."""
 
     def __init__(self, folder: Path, number: int) -> None:
@@ -137,7 +137,7 @@ class Part:
         self._file.writelines(lines)
         self.rows += len(lines)
 
-    def __enter__(self) -> Part:
+    def __enter__(self) -> OutputPart:
         return self
 
     def __exit__(self, *_: object) -> None:

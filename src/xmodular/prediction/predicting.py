@@ -21,9 +21,9 @@ from xmodular.options import PredictOptions, as_record
 from xmodular.outputs import check_apart
 from xmodular.prediction.parts import (
     JOURNAL,
-    Parts,
+    OutputParts,
     discard,
-    fingerprint,
+    file_fingerprint,
     lines_in,
     read_journal,
     strangers_in,
@@ -119,7 +119,7 @@ def _to_files(predictor: Predictor, options: PredictOptions, given: XmodPreTrain
     """Write rows part by part, from where a run before was killed."""
     output, whole = Path(options.output), _is_whole(options)
     run = _run(options, given, predictor)
-    parts = Parts(_beside(output) if whole else output, run, overwrite=options.overwrite)
+    parts = OutputParts(_beside(output) if whole else output, run, overwrite=options.overwrite)
     if parts.complete and not whole:
         raise ConfigurationError(f"{output} holds a finished run; --overwrite replaces it.")
     bad_rows = _bad_of(output) if whole else output
@@ -211,14 +211,14 @@ def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: 
     """All that decides what is written: a run goes on only where all of it is the same."""
     record = {name: value for name, value in as_record(options).items() if name not in _FREE}
     if (path := Path(options.input)).is_file():
-        record["input_file"] = fingerprint(path)
+        record["input_file"] = file_fingerprint(path)
     elif files := parquet_files(path):
-        record["input_files"] = {each.name: fingerprint(each) for each in files}
+        record["input_files"] = {each.name: file_fingerprint(each) for each in files}
     record["commit"] = getattr(predictor.model.config, "_commit_hash", None)
     for name, source in (("model", None if given is not None else options.model), ("tokenizer", options.tokenizer)):
         if source is not None and Path(source).is_dir():
             files = sorted({path for pattern in _MODEL_FILES for path in Path(source).glob(pattern)})
-            record[f"{name}_files"] = {path.name: fingerprint(path) for path in files}
+            record[f"{name}_files"] = {path.name: file_fingerprint(path) for path in files}
     if given is not None:
         record["weights"] = _hash(given)
     record["version"] = version("xmodular")
@@ -231,7 +231,7 @@ def _hash(model: XmodPreTrainedModel) -> str:
     return hashlib.sha256(settings.encode()).hexdigest()
 
 
-def _write_parts(work: Work, parts: Parts, predictor: Predictor, shard_rows: int | None) -> None:
+def _write_parts(work: Work, parts: OutputParts, predictor: Predictor, shard_rows: int | None) -> None:
     """Write what is missing."""
     done = work.start(parts.lines())
     parts.begin()
@@ -250,7 +250,7 @@ def _write_parts(work: Work, parts: Parts, predictor: Predictor, shard_rows: int
                 parts.close(part, bad)
 
 
-def _publish(parts: Parts, options: PredictOptions, work: Work, rows: int, bad_count: int) -> None:
+def _publish(parts: OutputParts, options: PredictOptions, work: Work, rows: int, bad_count: int) -> None:
     """Put the parts together in their place."""
     output = Path(options.output)
     bad_rows = _bad_of(output)
@@ -283,7 +283,7 @@ def _publish(parts: Parts, options: PredictOptions, work: Work, rows: int, bad_c
     discard(parts.folder)
 
 
-def _write_parquet(parts: Parts, targets: list[Path], options: PredictOptions, none: dict[str, Any]) -> None:
+def _write_parquet(parts: OutputParts, targets: list[Path], options: PredictOptions, none: dict[str, Any]) -> None:
     """Write the parts as Parquet; columns that come out of Parquet files are taken from there, with their types."""
     stored = None
     if files := parquet_files(options.input):

@@ -13,7 +13,7 @@ from xmodular.errors import ConfigurationError, InputError, speaking
 from xmodular.identify import THRESHOLD
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
-from xmodular.rows import BadRows, Row, memory_rows
+from xmodular.rows import BadRows, DataRow, memory_rows
 from xmodular.tasks import TASKS, Example, given_model, read_labels, room_of, task_of, to_run, tokenizer_of
 from xmodular.tasks.examples import columns_of_training
 from xmodular.tasks.examples import examples as to_examples
@@ -170,7 +170,7 @@ class Predictor:
         return self._stream(memory_rows(rows, BadRows(), texts=True), language, columns)
 
     def _stream(
-        self, rows: Iterable[Row], language: str | None, columns: Mapping[str, str] | None
+        self, rows: Iterable[DataRow], language: str | None, columns: Mapping[str, str] | None
     ) -> Iterator[dict[str, Any]]:
         bad = BadRows(skip=False)
         accepted: list[Example] = []

@@ -12,7 +12,7 @@ from xmodular.errors import DataError
 from xmodular.languages import names_of
 from xmodular.options import PredictOptions
 from xmodular.prediction.predictor import WINDOW_CHARACTERS, Predictor
-from xmodular.rows import BadRows, Row, columns_in, format_of, kind_of, language_of, read_rows
+from xmodular.rows import BadRows, DataRow, columns_in, format_of, kind_of, language_of, read_rows
 from xmodular.rows.writers import is_with_more, line_of, with_more
 from xmodular.tasks import Example
 from xmodular.tasks.examples import examples
@@ -50,7 +50,7 @@ class Work:
         self._options = options
         self._is_conll = format_of(options.output) == "conll"
         self._names: dict[str, str] = {}
-        self._row: Row | None = None  # the one at hand
+        self._row: DataRow | None = None  # the one at hand
         self._noted: list[_Noted] = []
         self._accepted = self._accept()
         self._next: Accepted | None = None
@@ -107,7 +107,7 @@ class Work:
     def tagged(self, row: Mapping[str, Any]) -> list[tuple[str, str]]:
         """The words of a row of the output, each with the tag that is predicted; none where there is no prediction."""
         columns = self._options.columns or {}
-        (example,) = examples(self._predictor.task, [Row(row, "")], BadRows(), columns=columns, gold=False)
+        (example,) = examples(self._predictor.task, [DataRow(row, "")], BadRows(), columns=columns, gold=False)
         return list(zip(example.texts[1:], row[self._names["tags"]] or (), strict=False))
 
     def none(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class Work:
         rows = read_rows(options.input, self.bad, format=format, knows=self._predictor.adapters.knows)
         self._say_default()
         head = self._head(rows)
-        columns = {name for row in head if isinstance(row, Row) for name in row.values}
+        columns = {name for row in head if isinstance(row, DataRow) for name in row.values}
         found = examples(
             self._predictor.task,
             self._at_hand(chain(head, rows)),
@@ -173,9 +173,9 @@ class Work:
             )
         return line_of(values)
 
-    def _head(self, rows: Iterator[Row]) -> list[Row | _Noted]:
+    def _head(self, rows: Iterator[DataRow]) -> list[DataRow | _Noted]:
         """The first rows, with the notes on bad ones in their places; fewer where they are long."""
-        head: list[Row | _Noted] = []
+        head: list[DataRow | _Noted] = []
         characters = 0
         for row in islice(rows, self._predictor.window):
             head += [*self.take_bad(), row]
@@ -184,9 +184,9 @@ class Work:
                 break
         return [*head, *self.take_bad()]
 
-    def _at_hand(self, rows: Iterable[Row | _Noted]) -> Iterator[Row]:
+    def _at_hand(self, rows: Iterable[DataRow | _Noted]) -> Iterator[DataRow]:
         for row in rows:
-            if isinstance(row, Row):
+            if isinstance(row, DataRow):
                 self._row = row
                 yield row
                 self._row = None

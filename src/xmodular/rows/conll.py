@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 from xmodular.rows.lines import decoded
-from xmodular.rows.row import BadRows, Row
+from xmodular.rows.row import BadRows, DataRow
 
 _MOST_WORDS = 2**20  # of one sentence: a file without blank lines is not to fill the memory
 _SPACES = re.compile("[ \t]+")
@@ -113,7 +113,7 @@ class _Layout:
         return ""
 
 
-def conll(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
+def conll(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
     """``{"words": [...], "tags": [...]}`` per sentence; sentences are separated by blank lines.
 
     The first column is the word, the last the tag, those between are lists too, ``column2`` and so on; with one column
@@ -221,7 +221,7 @@ def _runs(numbers: Sequence[int]) -> list[list[int]]:
     return runs
 
 
-def conllu(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
+def conllu(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
     """``{"words": [...], "tags": [...]}`` per sentence from the columns FORM and UPOS, with ``id`` where it has one.
 
     Multiword tokens, whose words follow, and empty nodes are left out. Where no word has a part of speech, there are no
@@ -279,7 +279,7 @@ def _ended(
     no_tag: str | None = None,
     *,
     unnamed: bool = False,
-) -> Iterator[Row]:
+) -> Iterator[DataRow]:
     """The row of a sentence that is complete; one without a line is none."""
     if sentence.problem:
         number, reason = sentence.problem
@@ -294,9 +294,9 @@ def _ended(
         between = dict(enumerate(map(list, zip(*sentence.between, strict=True)), start=2))
         if unnamed:
             columns = {1: sentence.words, **between, len(between) + 2: sentence.tags}
-            yield Row({f"column{number}": values for number, values in columns.items()}, here, language)
+            yield DataRow({f"column{number}": values for number, values in columns.items()}, here, language)
             return
         more = {f"column{number}": values for number, values in between.items()}
-        yield Row({**sentence.more, "words": sentence.words, **tags, **more}, here, language)
+        yield DataRow({**sentence.more, "words": sentence.words, **tags, **more}, here, language)
     elif sentence.start:
         bad.report(here, "the sentence has no words")

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 from xmodular.errors import DataError
 from xmodular.rows.lines import LONE_RETURN, TOO_LONG, lines
-from xmodular.rows.row import BadRows, Row, first_repeated, half_surrogate
+from xmodular.rows.row import BadRows, DataRow, first_repeated, half_surrogate
 
 _QUOTED = re.compile(b'"[^"]*("|$)')
 _SEPARATOR = re.compile(rb'"?sep=([,;\t])"?[,;\t]*\s*')  # a line that spreadsheets write before the header
 _LARGEST_FIELD = 2**24  # characters; also how far the other end of a quote is looked for
 
 
-def csv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
+def csv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
     """Records separated by commas; all values are texts, and None where a field is empty.
 
     Where the header has no comma, semicolons or tabs separate, as in spreadsheets of countries with decimal commas.
@@ -26,7 +26,7 @@ def csv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Itera
     return _rows(_Records(file, None), place, language, bad)
 
 
-def tsv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
+def tsv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
     """Records separated by tabs, quoted like CSV's or, as many programs write them, not quoted at all.
 
     A line is taken as it stands, quotes included, where its quotes are not in order, or where they would join it with
@@ -156,7 +156,7 @@ def header(file: Any, format: str) -> list[str]:
     return [] if record is None else list(dict.fromkeys(record.fields))
 
 
-def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
+def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
     header = records.read()
     if header is None:
         return  # an empty file
@@ -184,4 +184,4 @@ def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> 
             elif (column := half_surrogate(values)) is not None:
                 bad.report(here, f"{column!r} is not UTF-8")
             else:
-                yield Row(values, here, language)
+                yield DataRow(values, here, language)

@@ -10,12 +10,12 @@ from xmodular.hub import hub_source
 from xmodular.languages import filled
 from xmodular.rows.classes import class_readers
 from xmodular.rows.parquet import rows_of
-from xmodular.rows.row import BadRows, Row
+from xmodular.rows.row import BadRows, DataRow
 
 _Row = TypeVar("_Row")
 
 
-def hub_rows(source: str, bad: BadRows) -> Iterator[Row]:
+def hub_rows(source: str, bad: BadRows) -> Iterator[DataRow]:
     """The rows of ``hub:<data set>:<configuration>:<split>``; classes become their names.
 
     Args:

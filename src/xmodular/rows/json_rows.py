@@ -9,7 +9,7 @@ from typing import Any
 
 from xmodular.errors import DataError
 from xmodular.rows.lines import TOO_LONG, lines, not_utf8, whole, without_mark
-from xmodular.rows.row import BadRows, Row, half_surrogate
+from xmodular.rows.row import BadRows, DataRow, half_surrogate
 
 # JSON spells surrogates only like this, and only then must the values be looked through.
 _ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -21,7 +21,7 @@ class _Doubled(dict[str, Any]):
     """An object in which a name occurs twice, so that one value is lost."""
 
 
-def json_lines(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
+def json_lines(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
     """A row from each line that is not blank."""
     decode = json.JSONDecoder(object_pairs_hook=_object).decode
     for number, raw in lines(file):
@@ -43,7 +43,7 @@ def json_lines(file: Any, place: str, language: str | None, bad: BadRows) -> Ite
             yield from _row(values, here, language, bad, looked_through=_ESCAPE.search(raw) is None)
 
 
-def json_file(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
+def json_file(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
     """The rows of a whole JSON file: of a list of objects, or one per question of SQuAD's layout.
 
     Raises:
@@ -76,7 +76,7 @@ def json_file(file: Any, place: str, language: str | None, bad: BadRows) -> Iter
 
 def _article(
     article: dict[str, Any], place: str, language: str | None, bad: BadRows, looked_through: bool
-) -> Iterator[Row]:
+) -> Iterator[DataRow]:
     """A row per question, with the article's title and the paragraph's context."""
     title = {"title": article["title"]} if "title" in article else {}
     if isinstance(article, _Doubled):
@@ -101,7 +101,7 @@ def _article(
             yield from _row(question, f"{here}.qas[{index}]", language, bad, looked_through)
 
 
-def _row(values: Any, place: str, language: str | None, bad: BadRows, looked_through: bool) -> Iterator[Row]:
+def _row(values: Any, place: str, language: str | None, bad: BadRows, looked_through: bool) -> Iterator[DataRow]:
     if not isinstance(values, dict):
         bad.report(place, f"a row is a JSON object; this one is {_kind(values)}")
     elif isinstance(values, _Doubled):
@@ -109,7 +109,7 @@ def _row(values: Any, place: str, language: str | None, bad: BadRows, looked_thr
     elif not looked_through and (column := half_surrogate(values)) is not None:
         bad.report(place, f"{column!r} has half a surrogate pair, which is no character")
     else:
-        yield Row(values, place, language)
+        yield DataRow(values, place, language)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

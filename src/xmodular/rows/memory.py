@@ -15,7 +15,7 @@ import numpy as np
 from xmodular.errors import DataError, InputError
 from xmodular.rows.classes import class_readers
 from xmodular.rows.parquet import features_of, rows_of, values_of
-from xmodular.rows.row import BadRows, Row, first_repeated
+from xmodular.rows.row import BadRows, DataRow, first_repeated
 
 _ROWS_A_STEP = 256
 _PLAIN = (str, int, float, bool, type(None))
@@ -89,7 +89,7 @@ def hash_of_rows(source: InMemory) -> str:
     return digest.hexdigest()
 
 
-def memory_rows(rows: Any, bad: BadRows, place: str = "", *, texts: bool = False) -> Iterator[Row]:
+def memory_rows(rows: Any, bad: BadRows, place: str = "", *, texts: bool = False) -> Iterator[DataRow]:
     """The rows of a collection, in order.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 from xmodular.errors import DataError
 from xmodular.rows.classes import class_readers, named, without_class
 from xmodular.rows.opening import stored
-from xmodular.rows.row import BadRows, Row, first_repeated
+from xmodular.rows.row import BadRows, DataRow, first_repeated
 
 _ROWS_A_STEP = 256
 TEXT_TYPES = ("string", "large_string", "binary", "large_binary")
@@ -22,7 +22,7 @@ _MOST_UNPACKED = (2**26, 64)  # bytes of a row group, and so many times those of
 _MOST_INSIDE = (2**22, 2)  # values of a row group's lists, and so many a byte of the file
 
 
-def parquet_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
+def parquet_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
     """A row of Python values for each row; classes, as data sets on the Hub have them, become their names.
 
     Raises:
@@ -197,7 +197,7 @@ def values_of(batch: Any) -> Iterator[dict[str, Any] | str]:
 
 def rows_of(
     values: dict[str, Any] | str, place: str, language: str | None, bad: BadRows, readers: Any
-) -> Iterator[Row]:
+) -> Iterator[DataRow]:
     if isinstance(values, str):
         bad.report(place, values)
         return
@@ -207,7 +207,7 @@ def rows_of(
     except ValueError as error:
         bad.report(place, str(error))
     else:
-        yield Row(values, place, language, none)
+        yield DataRow(values, place, language, none)
 
 
 def features_of(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from xmodular.rows.lines import decoded
-from xmodular.rows.row import BadRows, Row
+from xmodular.rows.row import BadRows, DataRow
 
 
-def text_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[Row]:
+def text_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
     """``{"text": ...}`` from each line that is not blank."""
     for number, text, wrong in decoded(file):
         if wrong:
             bad.report(f"{place}:{number}", wrong)
         elif text.strip():
-            yield Row({"text": text}, f"{place}:{number}", language)
+            yield DataRow({"text": text}, f"{place}:{number}", language)

@@ -25,7 +25,7 @@ Knows = Callable[[str], bool]  # whether a model has a language of that name
 
 
 @dataclass(frozen=True)
-class Row:
+class DataRow:
     """One row of a file or data set.
 
     Attributes:

@@ -17,9 +17,9 @@ from xmodular.rows.memory import InMemory, memory_rows
 from xmodular.rows.opening import address, is_file, kind_of, name_of, opened
 from xmodular.rows.parquet import parquet_rows, parquet_schema
 from xmodular.rows.plain_text import text_rows
-from xmodular.rows.row import BadRows, Knows, Row, language_of
+from xmodular.rows.row import BadRows, DataRow, Knows, language_of
 
-_Reader = Callable[[Any, str, "str | None", BadRows], Iterator[Row]]
+_Reader = Callable[[Any, str, "str | None", BadRows], Iterator[DataRow]]
 _READERS: dict[str, _Reader] = {
     "jsonl": json_lines,
     "json": json_file,
@@ -64,7 +64,7 @@ def columns_in(source: str | Path) -> list[str]:
 
 def read_rows(
     source: str | Path | IO[Any], bad: BadRows, *, format: str | None = None, knows: Knows | None = None
-) -> Iterator[Row]:
+) -> Iterator[DataRow]:
     """The rows of a file or data set, in order. No more than a few are in memory at once, except of ``.json``.
 
     Every record is either yielded or reported to `bad`. A record is a line of JSON Lines that is not blank, an object
@@ -115,6 +115,6 @@ def read_rows(
 
 def _read(
     source: str | Path | IO[Any], place: str, language: str | None, reader: _Reader, bad: BadRows
-) -> Iterator[Row]:
+) -> Iterator[DataRow]:
     with opened(source, place) as file:
         yield from reader(file, place, language, bad)

@@ -13,7 +13,7 @@ from typing import Any
 from xmodular.configuration import XmodConfig
 from xmodular.console import console, progress
 from xmodular.errors import ConfigurationError, DataError
-from xmodular.rows import BadRows, Knows, Row, columns_of, half_surrogate, is_absent, read_rows
+from xmodular.rows import BadRows, DataRow, Knows, columns_of, half_surrogate, is_absent, read_rows
 from xmodular.tasks.label_counts import is_no_label
 from xmodular.tasks.registry import TASKS
 from xmodular.tasks.task import Example, Task
@@ -27,7 +27,7 @@ _MOST_ROWS, _MOST_TEXT = (2**19, 4), (2**27, 20)
 
 def examples(
     task: Task,
-    rows: Iterable[Row],
+    rows: Iterable[DataRow],
     bad: BadRows,
     *,
     columns: Mapping[str, str] = {},
@@ -146,7 +146,7 @@ def content_hash(examples: Iterable[Example]) -> str:
 
 def _examples(
     task: Task,
-    rows: Iterable[Row],
+    rows: Iterable[DataRow],
     bad: BadRows,
     columns: Mapping[str, str],
     usual: Mapping[str, str],
@@ -186,7 +186,9 @@ def _examples(
             yield example
 
 
-def _example(task: Task, row: Row, names: Mapping[str, tuple[str, ...]], language: str | None, gold: bool) -> Example:
+def _example(
+    task: Task, row: DataRow, names: Mapping[str, tuple[str, ...]], language: str | None, gold: bool
+) -> Example:
     """The example of a row.
 
     Raises:
@@ -227,7 +229,7 @@ def _gold_of(task: Task) -> str:
     return list(task.fields)[-1]
 
 
-def _no_columns(task: Task, row: Row, read: Mapping[str, Sequence[str]]) -> str:
+def _no_columns(task: Task, row: DataRow, read: Mapping[str, Sequence[str]]) -> str:
     """What to say of a row that has nothing of what the task reads: another name is meant, or another task."""
     if empty := [name for names in read.values() for name in names if name in row.values]:
         return f"{empty[0]!r} is empty (the row has {columns_of(row.values)})"

@@ -20,7 +20,7 @@ from xmodular.tasks.answer_match import exact_match, f1
 from xmodular.tasks.places import Places
 from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task
 from xmodular.tasks.text_fields import listed, text_of
-from xmodular.tasks.tokens import frame_of, ids_of, windows
+from xmodular.tasks.tokens import ids_of, special_tokens_of, windows
 
 _LONGEST = 64  # tokens of an answer
 _CANDIDATES = 20
@@ -99,7 +99,7 @@ def encode(
     smallest span of tokens that holds it; ``(0, 0)``, the first token of all, in a window that does not hold it whole.
     `Encoding.places` are the position of the first token of the context, and every token's characters in the context.
     """
-    frame, places = frame_of(tokenizer, 2), Places(tokenizer)
+    frame, places = special_tokens_of(tokenizer, 2), Places(tokenizer)
     free = room.max_length - frame.size
     questions = ids_of(tokenizer, [example.texts[0] for example in examples])
     contexts = places([example.texts[1] for example in examples])

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from xmodular.tasks.breakdown import Breakdown, breakdown
 from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task, label_id, softmax
 from xmodular.tasks.text_fields import listed, no_list, text_of
-from xmodular.tasks.tokens import frame_of, windows, words_of
+from xmodular.tasks.tokens import special_tokens_of, windows, words_of
 
 # The universal parts of speech, universaldependencies.org.
 UPOS = tuple("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split())  # noqa: SIM905
@@ -120,7 +120,7 @@ def encode(
     A word's label stands at its first token, in the one window where that has the most tokens on either side.
     `Encoding.places` are (word, position) pairs of the words that a window answers for.
     """
-    frame = frame_of(tokenizer, 1)
+    frame = special_tokens_of(tokenizer, 1)
     encodings = []
     label_ids = {name: index for index, name in enumerate(labels)}
     for index, (example, tokens) in enumerate(

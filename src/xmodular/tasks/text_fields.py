@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.rows import half_surrogate
 from xmodular.tasks.task import Encoding, Example, Room
-from xmodular.tasks.tokens import frame_of, ids_of, shares
+from xmodular.tasks.tokens import ids_of, shares, special_tokens_of
 
 # One text, or two.
 TEXT_FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -121,7 +121,7 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, rows: Sequence[tuple[str, .
         Each row's.
     """
     ids = iter(ids_of(tokenizer, [text for row in rows for text in row]))
-    one, two = frame_of(tokenizer, 1), frame_of(tokenizer, 2)
+    one, two = special_tokens_of(tokenizer, 1), special_tokens_of(tokenizer, 2)
     answer = []
     for row in rows:
         if len(row) == 1:

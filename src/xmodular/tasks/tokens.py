@@ -16,7 +16,7 @@ from xmodular.vocabulary import text_backend
 
 
 @dataclass(frozen=True)
-class Frame:
+class SpecialTokens:
     """The special tokens of a sequence: ``<s> A </s>`` for one text, ``<s> A </s></s> B </s>`` for two.
 
     BERT's are ``[CLS] A [SEP]`` and ``[CLS] A [SEP] B [SEP]``, in which ``B [SEP]`` has the type 1.
@@ -49,7 +49,7 @@ class Frame:
         return (*before, *one * first, *between, *other * second, *after)
 
 
-def frame_of(tokenizer: PreTrainedTokenizerFast, texts: int) -> Frame:
+def special_tokens_of(tokenizer: PreTrainedTokenizerFast, texts: int) -> SpecialTokens:
     """What the tokenizer puts around one text or two."""
     encoding = text_backend(tokenizer).encode("a", "a" if texts == 2 else None)
     ids, kinds, sides = encoding.ids, encoding.type_ids, encoding.sequence_ids
@@ -61,7 +61,9 @@ def frame_of(tokenizer: PreTrainedTokenizerFast, texts: int) -> Frame:
     between, other = more or [slice(0), slice(0)]
     told = "token_type_ids" in tokenizer.model_input_names and any(kinds)
     types = (kinds[before], kinds[one][:1], kinds[between], kinds[other][:1], kinds[after])
-    return Frame(tuple(ids[before]), tuple(ids[between]), tuple(ids[after]), tuple(map(tuple, types)) if told else ())
+    return SpecialTokens(
+        tuple(ids[before]), tuple(ids[between]), tuple(ids[after]), tuple(map(tuple, types)) if told else ()
+    )
 
 
 def ids_of(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:

@@ -19,7 +19,7 @@ from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataErro
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.modeling.lm import XmodLMHead
-from xmodular.modeling.trainable import TRAINABLE, language_of, parameter_group
+from xmodular.modeling.trainable import TRAINABLE, language_of_weight, parameter_group
 from xmodular.options import PretrainOptions
 from xmodular.tasks import load_saved, tokenizer_of
 from xmodular.text import LanguageBlocks
@@ -229,7 +229,9 @@ def with_new_head(encoder: XmodModel, shares: Tensor) -> XmodForMaskedLM:
 def moving_parts(model: XmodPreTrainedModel, options: PretrainOptions) -> list[str]:
     """What a run may move, by the names of a certificate's parts."""
     trained = {
-        language_of(name) or parameter_group(name) for name, each in model.named_parameters() if each.requires_grad
+        language_of_weight(name) or parameter_group(name)
+        for name, each in model.named_parameters()
+        if each.requires_grad
     }
     return sorted(trained | ({"lm head"} if options.head_steps else set()))
 

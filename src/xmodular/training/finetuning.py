@@ -43,7 +43,7 @@ from xmodular.training.checkpoints import remove_checkpoints, saving
 from xmodular.training.doubts import doubts, learned_nothing
 from xmodular.training.epochs import Passes
 from xmodular.training.fitting import Fit, fit
-from xmodular.training.model_card import card
+from xmodular.training.model_card import model_card
 from xmodular.training.optimising import training_arguments
 from xmodular.training.runs import Run, begin, print_trainable, save_run, sources_of_run
 from xmodular.training.seeds import each_seed
@@ -244,11 +244,11 @@ def _save(
     groups: Sequence[ParameterGroup],
     warnings: Sequence[str],
 ) -> None:
-    """Write the model with its card, and remove the checkpoints."""
+    """Write the model with its model card, and remove the checkpoints."""
     pairs = "hypothesis" in task_named(options.task).fields and len(rows.examples[0].texts) == 2
     dev_sources = None if dev is None else dev.sources
     with saving("The model", options.output_dir):
-        text = card(run, options, languages, rows.sources, dev_sources, groups, pairs=pairs, warnings=warnings)
+        text = model_card(run, options, languages, rows.sources, dev_sources, groups, pairs=pairs, warnings=warnings)
         write_text(options.output_dir / "README.md", text)
         save_run(run, options)
     remove_checkpoints(options.output_dir)

@@ -29,7 +29,7 @@ _VERSIONS = ("xmodular", "torch", "transformers")
 _Source = Mapping[str, Any]
 
 
-def card(
+def model_card(
     run: Run,
     options: FinetuneOptions,
     languages: Sequence[str],
