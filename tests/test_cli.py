@@ -53,8 +53,8 @@ def test_the_whole_road(corpus, tmp_path):
     ("arguments", "message"),
     [
         (("pretrain", "--text", "nowhere", "--output-dir", "out"), "Error: There is no text folder nowhere."),
-        (("pretrain", "--text", "nowhere"), "Error: Missing: output_dir (Where the model, its tokenizer"),
-        (("evaluate", "--model", ".", "--data", "x"), "Error: . holds no model: there is no config.json in it."),
+        (("pretrain", "--text", "nowhere"), "Error: Missing: output_dir (Folder for the model, its tokenizer"),
+        (("evaluate", "--model", ".", "--data", "x"), "Error: . contains no model: it has no config.json."),
     ],
 )
 def test_errors_are_one_message(arguments, message, tmp_path, monkeypatch):

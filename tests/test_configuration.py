@@ -199,7 +199,7 @@ UNKNOWN = [
     ("num_layers", "did you mean 'num_hidden_layers'?"),
     ("language", "did you mean 'languages'?"),
     ("num_label", "did you mean 'num_labels'?"),
-    ("max_length", "it is a setting of generation, which belongs in model.generation_config"),
+    ("max_length", "it is a generation setting, which belongs in model.generation_config"),
     ("frobnicate", "XmodConfig's documentation lists them"),
 ]
 
@@ -214,11 +214,11 @@ def test_an_unknown_name_is_refused_and_the_nearest_is_given(way: str, name: str
     }[way]
     with pytest.raises(ConfigurationError) as caught:
         make(**{name: 3})
-    assert f"{name} is no field: {hint}" in str(caught.value)
+    assert f"{name} is not a field: {hint}" in str(caught.value)
 
 
 def test_an_unknown_override_ends_pretraining_before_it_starts(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="hiden_size is no field: did you mean 'hidden_size'"):
+    with pytest.raises(ConfigurationError, match="hiden_size is not a field: did you mean 'hidden_size'"):
         pretrain(text=corpus / "text", output_dir=tmp_path / "run", overrides="hiden_size=32")
     assert not (tmp_path / "run").exists()
 
@@ -232,7 +232,7 @@ def test_an_unknown_name_stands_beside_the_other_problems() -> None:
 def test_an_unknown_name_is_refused_when_loading(tmp_path: Path, load: Any) -> None:
     register()
     tiny_config().save_pretrained(tmp_path)
-    with pytest.raises(ConfigurationError, match="hiden_size is no field: did you mean 'hidden_size'"):
+    with pytest.raises(ConfigurationError, match="hiden_size is not a field: did you mean 'hidden_size'"):
         load(tmp_path, hiden_size=3)
     again = load(tmp_path, hidden_size=64, num_labels=3, attn_implementation="eager", revision="main", token=None)
     assert (again.hidden_size, again.num_labels, again._attn_implementation) == (64, 3, "eager")
@@ -243,7 +243,9 @@ def test_an_unknown_name_is_refused_when_loading(tmp_path: Path, load: Any) -> N
 def test_a_model_is_not_loaded_with_an_unknown_name(tmp_path: Path, cls: Any) -> None:
     register()
     XmodForMaskedLM(tiny_config()).save_pretrained(tmp_path)
-    with pytest.raises(ConfigurationError, match="hiden_dropout_prob is no field: did you mean 'hidden_dropout_prob'"):
+    with pytest.raises(
+        ConfigurationError, match="hiden_dropout_prob is not a field: did you mean 'hidden_dropout_prob'"
+    ):
         cls.from_pretrained(tmp_path, hiden_dropout_prob=0.3)
     model = cls.from_pretrained(tmp_path, hidden_dropout_prob=0.3, dtype=torch.float32, low_cpu_mem_usage=True)
     assert model.config.hidden_dropout_prob == 0.3

@@ -177,7 +177,7 @@ def test_what_is_near_is_not_taken_but_named(name: str, hint: str) -> None:
 
 @pytest.mark.parametrize("name", ["", " ", "Klingon", "x-foo", "und", "mul", "xx", "Germanic tribes", "_rom", "123"])
 def test_what_is_no_language_of_the_model(name: str) -> None:
-    with pytest.raises(LanguageError, match="The languages there are: en_XX, id_ID"):
+    with pytest.raises(LanguageError, match="The languages are: en_XX, id_ID"):
         resolve(name, X81)
 
 
@@ -308,13 +308,13 @@ def test_a_fallback_is_reported_once_and_only_where_it_is_one(caplog: pytest.Log
         for _ in range(2):
             caplog.clear()
             assert resolve_all(["gsw", "en"], X81, fallback="relative") == ["de_DE", "en_XX"]
-            assert caplog.messages == ["gsw is not in the model: read as its nearest relative de_DE"]
+            assert caplog.messages == ["gsw is not in the model: using the adapter of its nearest relative, de_DE"]
 
 
 @pytest.mark.parametrize("name", ["ka", "eu", "ko", "tr", "hu", "el", "hy"])
 def test_a_family_alone_makes_no_relatives(name: str) -> None:
     codes = ("en_XX", "ru_RU", "hi_IN", "fa_IR", "fi_FI", "ar_AR", "sw_KE")
-    with pytest.raises(LanguageError, match=rf"'{name}' here, and none of its branch.*en_XX, ru_RU"):
+    with pytest.raises(LanguageError, match=rf"'{name}' here, and no closely related one.*en_XX, ru_RU"):
         resolve(name, codes, fallback="relative")
     assert relatives(name, codes) == []
 
@@ -325,7 +325,7 @@ def test_a_misspelled_name_has_no_fallback() -> None:
 
 
 def test_fallbacks_are_named() -> None:
-    with pytest.raises(LanguageError, match="fallback is None or 'relative'; not 'nearest'"):
+    with pytest.raises(LanguageError, match="fallback must be None or 'relative'; got 'nearest'"):
         resolve("de_DE", X81, fallback="nearest")
 
 
@@ -403,7 +403,7 @@ def test_a_code_that_modules_have_for_themselves_says_which_to_use(code: str, na
     problem = code_problem(code)
     assert problem is not None
     usable = f"{code}_XX"
-    assert f"such as {usable!r}; {code!r} will mean it" in problem
+    assert f"such as {usable!r}; {code!r} will then refer to it" in problem
     assert code_problem(usable) is None
     assert resolve(code, ["en_XX", usable]) == resolve(name, ["en_XX", usable]) == usable
     with pytest.raises(ConfigurationError, match=usable):

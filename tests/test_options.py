@@ -85,27 +85,27 @@ def test_saved_options_make_the_same_run(base_run):
     [
         ({"alpah": 0.3}, "Unknown option 'alpah' for PretrainOptions; did you mean 'alpha'"),
         ({"zzz": 1}, "Unknown option 'zzz' for PretrainOptions; the options are: output_dir, "),
-        ({}, r"Missing: output_dir, text \(Where the model"),
+        ({}, r"Missing: output_dir, text \(Folder for the model"),
         ({"max_steps": "many"}, "max_steps must be a whole number; got 'many'"),
         ({"max_steps": 1.5}, "max_steps must be a whole number; got 1.5"),
         ({"max_steps": True}, "max_steps must be a whole number; got True"),
         ({"alpha": "x"}, "alpha must be a number; got 'x'"),
         ({"alpha": 1.5}, "alpha must be between 0.0 and 1.0; got 1.5"),
         ({"resume": "yes"}, "resume must be true or false; got 'yes'"),
-        ({"languages": 3}, "languages is a list, or text with commas; not 3"),
-        ({"precision": "fp8"}, "precision is one of auto, fp32, bf16, fp16; not 'fp8'"),
-        ({"overrides": "hidden_size"}, "overrides is written key=value,key=value; not 'hidden_size'"),
+        ({"languages": 3}, "languages must be a list, or text with commas; got 3"),
+        ({"precision": "fp8"}, "precision must be one of auto, fp32, bf16, fp16; got 'fp8'"),
+        ({"overrides": "hidden_size"}, "overrides must have the form key=value,key=value; got 'hidden_size'"),
         ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
         ({"learning_rate": -1}, "learning_rate must be positive; got -1"),
         ({"learning_rate": "nan"}, "learning_rate must be positive; got nan"),
         ({"epochs": "nan"}, "must be positive"),
         ({"epochs": "inf"}, "must be positive"),
-        ({"warmup": -4}, "warmup must be a number from 0 up; got -4"),
-        ({"weight_decay": "nan"}, "weight_decay must be a number from 0 up; got nan"),
-        ({"max_grad_norm": -1}, "max_grad_norm must be a number from 0 up; got -1"),
+        ({"warmup": -4}, "warmup must be 0 or more; got -4"),
+        ({"weight_decay": "nan"}, "weight_decay must be 0 or more; got nan"),
+        ({"max_grad_norm": -1}, "max_grad_norm must be 0 or more; got -1"),
         ({"vocab_size": 3}, "vocab_size must be at least 8; got 3"),
         ({"max_steps": 0}, "there would be nothing to train"),
-        ({"resume": True, "overwrite": True}, "--resume and --overwrite exclude each other"),
+        ({"resume": True, "overwrite": True}, "--resume and --overwrite cannot be used together"),
     ],
 )
 def test_mistakes_are_named(values, message):
@@ -133,7 +133,7 @@ def test_columns_are_text_however_they_are_given(tmp_path):
 def test_lists_of_choices():
     options = build(EvaluateOptions, {"model": "m", "data": "d", "adapter": "right"})
     assert options.adapter == ("right",)
-    with pytest.raises(ConfigurationError, match="adapter is one of right, source, relative, none; not 'left'"):
+    with pytest.raises(ConfigurationError, match="adapter must be one of right, source, relative, none; got 'left'"):
         build(EvaluateOptions, {"model": "m", "data": "d", "adapter": "right,left"})
 
 
@@ -146,7 +146,7 @@ def test_config_files_that_are_none(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1\n")
     with pytest.raises(ConfigurationError, match="not valid YAML"):
         read_options_file(tmp_path / "broken.yaml")
-    with pytest.raises(ConfigurationError, match=r"overrides is .*hidden_size.*, which has a value that is no YAML"):
+    with pytest.raises(ConfigurationError, match=r"overrides is .*hidden_size.*, .* value that is not valid YAML"):
         build(PretrainOptions, {"text": "t", "output_dir": "o", "overrides": "hidden_size=["})
 
 
@@ -191,18 +191,18 @@ def test_an_option_that_takes_several_may_be_repeated_or_listed(finetuned, flags
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--language", "en", "--language", "de"), "--language takes one value; it is given 2: en, de."),
-        (("--language=en", "--language=de"), "--language takes one value; it is given 2: en, de."),
-        (("--language", "en", "de"), "--language takes one value; it is given 2: en, de."),
-        (("--model", "n"), "--model takes one value; it is given 2: m, n."),
-        (("--config", "a.yaml", "--config", "b.yaml"), "--config takes one value; it is given 2: a.yaml, b.yaml."),
-        (("--max-steps", "3", "--max-steps", "4"), "--max-steps takes one value; it is given 2: 3, 4."),
-        (("--overwrite", "--no-overwrite"), "--overwrite and --no-overwrite exclude each other."),
-        (("--columns", "text=x", "--columns", "text=y"), "columns has 'text' twice: x, y."),
+        (("--language", "en", "--language", "de"), "--language takes one value; got 2: en, de."),
+        (("--language=en", "--language=de"), "--language takes one value; got 2: en, de."),
+        (("--language", "en", "de"), "--language takes one value; got 2: en, de."),
+        (("--model", "n"), "--model takes one value; got 2: m, n."),
+        (("--config", "a.yaml", "--config", "b.yaml"), "--config takes one value; got 2: a.yaml, b.yaml."),
+        (("--max-steps", "3", "--max-steps", "4"), "--max-steps takes one value; got 2: 3, 4."),
+        (("--overwrite", "--no-overwrite"), "--overwrite and --no-overwrite cannot be used together."),
+        (("--columns", "text=x", "--columns", "text=y"), "columns gives 'text' twice: x, y."),
         (("--seeds", "1", "--seeds", "1"), "--seeds names a seed twice: 1, 1."),
-        (("--recipe", "--overwrite"), "--recipe needs a value; --overwrite follows it."),
-        (("--dev", "--train", "x"), "--dev needs a value; --train follows it."),
-        (("--dev", "--train=x"), "--dev needs a value; --train=x follows it."),
+        (("--recipe", "--overwrite"), "--recipe needs a value, but --overwrite follows."),
+        (("--dev", "--train", "x"), "--dev needs a value, but --train follows."),
+        (("--dev", "--train=x"), "--dev needs a value, but --train=x follows."),
         (("--dev",), "--dev needs a value."),
     ],
 )
@@ -221,7 +221,7 @@ def test_no_verb_takes_the_last_of_two_values(verb):
     for flags in ((ONE[verb], "a", ONE[verb], "b"), (ONE[verb], "a", "b")):
         run = invoke(*verb.split(), *flags)
         assert run.exit_code == 2
-        assert f"{ONE[verb]} takes one value; it is given 2: a, b." in run.stderr
+        assert f"{ONE[verb]} takes one value; got 2: a, b." in run.stderr
 
 
 def test_every_flag_of_every_verb_says_how_many_values_it_takes():
@@ -252,10 +252,10 @@ def test_arguments_of_a_verb_stay_its_own(monkeypatch):
 def test_a_name_twice_in_yaml_is_refused(tmp_path):
     path = tmp_path / "run.yaml"
     for text, message in (
-        ("train: a\ntrain: b\n", "'train' is there twice"),
+        ("train: a\ntrain: b\n", "'train' appears twice"),
         ("output-dir: a\noutput_dir: b\n", "output_dir is given twice, as 'a' and as 'b'"),
-        ("columns: {text: a, text: b}\n", "'text' is there twice"),
-        ('{"seed": 1, "seed": 2}', "'seed' is there twice"),
+        ("columns: {text: a, text: b}\n", "'text' appears twice"),
+        ('{"seed": 1, "seed": 2}', "'seed' appears twice"),
     ):
         path.write_text(text)
         with pytest.raises(ConfigurationError, match=message):
@@ -264,5 +264,5 @@ def test_a_name_twice_in_yaml_is_refused(tmp_path):
     assert read_options_file(path)["more"] == {"a": 1, "b": 3}  # YAML's own way to override
     with pytest.raises(ConfigurationError, match="output_dir is given twice"):
         build(PretrainOptions, {"text": "t", "output_dir": "a", "output-dir": "b"})
-    with pytest.raises(ConfigurationError, match="overrides has 'hidden_size' twice: 32, 64"):
+    with pytest.raises(ConfigurationError, match="overrides gives 'hidden_size' twice: 32, 64"):
         build(PretrainOptions, {"text": "t", "output_dir": "a", "overrides": "hidden_size=32,hidden_size=64"})

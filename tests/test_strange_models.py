@@ -201,7 +201,7 @@ def test_what_is_refused_is_named(topic_run: Run, tmp_path: Path) -> None:
     with pytest.raises(XmodularError, match=r"code of its own \(auto_map in tokenizer_config"):
         load_tokenizer(bad)
     edit(bad / "tokenizer_config.json", auto_map=None, tokenizer_class="RagTokenizer")
-    with pytest.raises(XmodularError, match=r"RagTokenizer.*no fast form"):
+    with pytest.raises(XmodularError, match=r"RagTokenizer.*no fast version"):
         load_tokenizer(bad)
     edit(bad / "tokenizer_config.json", tokenizer_class=None, fast_tokenizer_files=["tokenizer.9.json"])
     with pytest.raises(XmodularError, match=r"tokenizer\.9\.json"):

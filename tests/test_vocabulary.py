@@ -137,7 +137,7 @@ def test_the_hub_is_asked_once_for_a_name_of_one_word(monkeypatch: pytest.Monkey
 
 
 def test_what_can_be_no_name_on_the_hub_is_refused() -> None:
-    with pytest.raises(DataError, match=r"No tokenizer at =: .* the Hub does not give it \(Repo id must use"):
+    with pytest.raises(DataError, match=r"No tokenizer at =: .* the Hub cannot provide it \(Repo id must use"):
         load_tokenizer("=")
 
 

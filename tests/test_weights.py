@@ -109,7 +109,7 @@ def opened(source: Path | str) -> None:
 
 
 def test_no_weights(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no weights.*model\.safetensors"):
+    with pytest.raises(DataError, match=r"has no weights.*model\.safetensors"):
         opened(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="is a file"):
@@ -149,8 +149,8 @@ def test_damage_is_named(tmp_path: Path, form: str, damage: str) -> None:
         ('{"weight_map": {"a": "/etc/model.safetensors"}}', "same folder"),
         ('{"weight_map": {"a": "..\\\\model.safetensors"}}', "same folder"),
         ('{"weight_map": {"a": "pytorch_model.bin"}}', "same folder"),
-        ('{"weight_map": {"a": "absent.safetensors"}}', "not there"),
-        ('{"weight_map": {"elsewhere": "part.safetensors"}}', "does not hold it"),
+        ('{"weight_map": {"a": "absent.safetensors"}}', "does not exist"),
+        ('{"weight_map": {"elsewhere": "part.safetensors"}}', "but it is not"),
     ],
 )
 def test_an_index_that_lies(tmp_path: Path, content: str, message: str) -> None:
@@ -186,7 +186,7 @@ def test_no_code_runs(tmp_path: Path, name: str, as_torch: bool) -> None:
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"a": 3}, {3: torch.zeros(1)}])
 def test_a_file_of_other_things(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "pytorch_model.bin")
-    with pytest.raises(DataError, match="no table of names and tensors"):
+    with pytest.raises(DataError, match="does not map names to tensors"):
         opened(tmp_path)
 
 

@@ -39,28 +39,28 @@ def convert(
     head: str | None = None,
     tokenizer: bool = True,
 ) -> Converted:
-    """Convert a checkpoint from fairseq's format or to it.
+    """Convert a checkpoint from or to fairseq's format.
 
-    Nothing in the file runs, and every weight is accounted for: converted, ignored by name, or an error. The weights'
-    bytes stay as they are, so fairseq to here and back gives the same tensors.
+    No code in the file is run. Every weight is accounted for: converted, ignored by name, or an error. The weights'
+    bytes do not change, so converting from fairseq and back gives the same tensors.
 
     Args:
-        source: towards this library a fairseq checkpoint (``model.pt``) or a folder with one; else a model folder or
+        source: a fairseq checkpoint (``model.pt``) or a folder with one; with ``to="fairseq"``, a model folder or
             a name on the Hub.
-        output_dir: the folder to make.
+        output_dir: the folder to create.
         to: The format to convert to.
-        preset: Shape of a fairseq checkpoint that does not say its own, such as xmod-base.
+        preset: Shape of a fairseq checkpoint that does not record it, such as xmod-base.
         overwrite: Replace a model in `output_dir`.
-        revision: Branch, tag or commit of the source on the Hub; name@revision says the same of any name there.
-        head: Name of the classification head in fairseq; needed where there are several.
-        tokenizer: Convert the vocabulary too, where it lies beside the weights.
+        revision: Branch, tag or commit of the source on the Hub; the same as writing name@revision.
+        head: Name of the classification head in fairseq; required if there are several.
+        tokenizer: Also convert the vocabulary, if it is next to the weights.
 
     Returns:
-        What was converted, and what was not.
+        A report of what was converted and what was not.
 
     Raises:
         DataError: a file is missing or damaged, or weights are missing, unknown or of the wrong shape.
-        ConfigurationError: file, weights and preset contradict each other, or the other format cannot hold the model.
+        ConfigurationError: file, weights and preset contradict each other, or the target format cannot hold the model.
     """
 
 def diff(
@@ -74,7 +74,7 @@ def diff(
     """Compare two models or packs language by language, bit by bit.
 
     Two tensors are identical if dtype, shape and all bytes are. A bare encoder is compared with the encoder of a task
-    model, a language pack with its language in a model, and two packs with each other, whatever their codes.
+    model, a language pack with its language in a model, and two packs with each other, even if their codes differ.
 
     Args:
         a, b: model or pack: a folder or a name on the Hub; or a model object.
@@ -83,11 +83,11 @@ def diff(
         overwrite: Replace the comparison in `output`.
 
     Returns:
-        The certificate; its `ok` says whether all that is not allowed to differ is identical.
+        The certificate; its `ok` tells whether everything that may not differ is identical.
 
     Raises:
         ConfigurationError: there is neither model nor pack, or `allow` names no part.
-        DataError: weights are missing or damaged, or what is loaded is not what the files show: two tensors have one
+        DataError: weights are missing or damaged, or loading gives other weights than the files: two tensors have one
             name, or a shard, an adapter of PEFT or a distributed checkpoint adds to them.
         LanguageError: a pack is compared with a model that has no such language.
         PackError: a pack is damaged.
@@ -117,46 +117,46 @@ def evaluate(
     predictions: bool = False,
     overwrite: bool = False,
 ) -> Results:
-    """Score one model or several on test data in many languages, all languages mixed in the batches.
+    """Score one or more models on test data in many languages, with all languages mixed in the batches.
 
     Args:
         model: a fine-tuned model as an object, a folder or a name on the Hub; the folder of a run with several seeds;
-            a language model, for perplexities; or several of these with one task. The first is the baseline with
-            which others are compared.
+            a language model, for perplexities; or several of these with the same task. The first is the baseline with
+            which the others are compared.
         data: a file, or rows as for `finetune`, by language; rows with a column ``language``; or one or several of:
             folders or globs of ``<language>.<split>.<ext>`` files, of which those in the models' languages are read,
-            and with `fallback` those in their relatives too; files with a column ``language``; ``<language>=<file>``;
+            and with `fallback` those in related languages; files with a column ``language``; ``<language>=<file>``;
             ``hub:<data set>:<configuration>:<split>`` with ``{language}`` in it.
-        output_dir: Where results.json, results.md, report.html and the pictures go.
+        output_dir: Folder for results.json, results.md, report.html and the pictures.
         languages: Only these languages, comma-separated.
         adapter: right: the language's own adapter; source: the training language's for all (no switching);
             relative: that of the nearest relative; none: no adapter.
-        revision: Branch, tag or commit of the models on the Hub; name@revision says the same of any name there.
-        split: Which split of a folder to read.
-        columns: Names of columns, as text=review,label=stars; default: as in training, where the rows have them.
-        skip_bad_rows: Leave out rows that cannot be read, and count them.
-        source: The source language; default: the one the model was fine-tuned in.
-        fallback: relative: files in languages that the model lacks are read by the adapter of their nearest
-            relative.
+        revision: Branch, tag or commit of the models on the Hub; the same as writing name@revision.
+        split: The split to read from folders.
+        columns: Names of columns, as text=review,label=stars; default: as in training, if the rows have those
+            columns.
+        skip_bad_rows: Skip rows that cannot be read, and count them.
+        source: The source language; default: the language the model was fine-tuned in.
+        fallback: relative: a language that the model lacks uses the adapter of the most closely related language.
         tokenizer: Tokenizer folder; default: the model's.
-        max_length: Tokens a row, or a window of it, at most; default: as fine-tuned, or 512; of perplexity's blocks
+        max_length: Most tokens per row or window; default: as in fine-tuning, or 512; for perplexity: block size,
             128.
-        stride: Tokens that neighbouring windows of a long context (qa) or sentence (tag) share; default: as fine-
+        stride: Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: as fine-
             tuned, or a quarter of `max_length`.
-        packing: How perplexity's text becomes rows, as in pretraining.
-        batch_tokens: Tokens a forward pass, padding included.
+        packing: How text is packed into blocks for perplexity, as in pretraining.
+        batch_tokens: Tokens per forward pass, padding included.
         precision: keep the weights' precision, or run the model in fp32, bf16 or fp16.
-        answers: How answers (qa) are normalised before they are compared: mlqa, by language; squad, as English in
-            every language, which is how XTREME scores XQuAD and TyDi QA.
-        seed: Seed of perplexity's masks.
-        predictions: Also write every row's prediction, to predictions.jsonl in `output_dir`.
+        answers: How answers (qa) are normalised before comparison: mlqa, by the rules of each language; squad, by
+            those of English for all languages, as XTREME scores XQuAD and TyDi QA.
+        seed: Random seed of the masks for perplexity.
+        predictions: Also write the prediction for each row to predictions.jsonl in `output_dir`.
         overwrite: Replace the results in `output_dir`.
 
     Returns:
-        Rows of values with 95 % intervals, and differences with p-values, saved in `output_dir` if one is given.
+        Values with 95 % intervals, and differences with p-values, saved in `output_dir` if one is given.
 
     Raises:
-        ConfigurationError, DataError, LanguageError: before any work is lost.
+        ConfigurationError, DataError, LanguageError: for problems found before the work starts.
     """
 
 def extend(
@@ -204,69 +204,68 @@ def extend(
     overwrite: bool = False,
     resume: bool = False,
 ) -> Run:
-    """Add a language to a pretrained model and train it, on its text or on its sentences beside translations.
+    """Add a language to a pretrained model and train it, on text or on sentences with translations.
 
     Args:
-        model: a folder, a name on the Hub, or an object, which gets the language.
+        model: a folder, a name on the Hub, or an object, to which the language is added.
         language: the new language's code.
-        text: a file, or a folder with the language's files; None where there are translations, `parallel`.
-        parallel: In place of `text`: its sentences beside their translations, a .tsv, .csv, .jsonl or .parquet file
-            whose columns are named by languages. The adapter learns to give a sentence the states of its
-            translations. A tenth is held out, or a hundred, or `dev_fraction` if more; there are 300 steps at least
-            without `max_steps`.
-        output_dir: Where the model, its tokenizer and its metrics go.
-        revision: Branch, tag or commit of the model on the Hub; name@revision says the same of any name there.
-        init_from: Start from these languages' adapters: one, several (averaged), or with weights (de=2,nl=1);
+        text: a file, or a folder with the language's files; None with translations (`parallel`).
+        parallel: Instead of `text`: sentences with translations, a .tsv, .csv, .jsonl or .parquet file whose
+            columns are named by language. The adapter learns to give a sentence the states of its translations.
+            Held out: `dev_fraction` of the rows, but at least 100, or a tenth of a small file. Without `max_steps`,
+            there are at least 300 steps.
+        output_dir: Folder for the model, its tokenizer and its metrics.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        init_from: Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1);
             neutral: adds nothing at first; default: random.
-        new_vocabulary: Train it a vocabulary of its own, of so many pieces.
-        tokenizer: Give it this tokenizer for a vocabulary of its own.
-        start_rows: New pieces that the model does not know start as the mean of its pieces that spell them, or at
+        new_vocabulary: Train a vocabulary for this language, with this many pieces.
+        tokenizer: Use this tokenizer as the language's own vocabulary.
+        start_rows: pieces: embeddings of new pieces start as the mean of the known pieces that spell them; random:
             random.
-        byte_fallback: With `new_vocabulary`: spell unknown characters in bytes (256 pieces).
-        trainable: language: its adapter (and vocabulary); all: the whole model, which moves the other languages
-            too.
+        byte_fallback: With `new_vocabulary`: encode unknown characters as bytes (takes 256 pieces).
+        trainable: language: its adapter (and vocabulary); all: the whole model, which changes other languages too.
         licence: Licence of the language pack, as an SPDX identifier.
-        text_field: Field of JSON Lines, column of Parquet and data sets with the text.
-        max_line: Characters a line; longer ones are cut at a space.
-        dev_text: Folder of <language>.txt validation files; default: hold out lines.
-        dev_fraction: Share of lines held out for validation where there is no `dev_text`.
-        dev_blocks: Validation reads at most so many blocks of a language, at 4 bytes a token: the same lines for
-            any vocabulary.
-        block_size: Tokens a block (a training sequence), the leading <s> included.
-        packing: fill: blocks run across lines; documents: no block mixes documents; lines: a line has blocks of its
-            own.
-        mask_probability: Share of tokens to predict (mlm).
-        whole_words: Choose the tokens of a word together (mlm).
-        schedule: Learning rate after warm-up; polynomial is of degree 2, wsd falls at the end.
-        decay: Share of all steps in which `schedule` wsd falls.
-        eval_every: Validate every so many steps; always at the end.
-        save_every: Write a checkpoint every so many steps; none: no checkpoints.
-        keep_checkpoints: Keep so many checkpoints, the newest ones; 0 keeps all.
-        workers: Data loading processes.
-        cache_dir: Tokenised blocks are kept here; default: <output-dir>/blocks.
-        epochs: Passes over as many rows as there are; ignored with `max_steps`.
-        max_steps: Optimiser steps.
+        text_field: Name of the text field (JSON Lines) or text column (Parquet, data sets).
+        max_line: Most characters per line; longer lines are split at a space.
+        dev_text: Folder of <language>.txt validation files; default: lines are held out.
+        dev_fraction: Share of lines held out for validation, without `dev_text`.
+        dev_blocks: Most validation blocks per language, counted as 4 bytes per token: the same lines with any
+            vocabulary.
+        block_size: Tokens per block (training sequence), including the leading <s>.
+        packing: fill: blocks cross line ends; documents: no block mixes documents; lines: each line has its own
+            blocks.
+        mask_probability: Share of tokens to predict (mlm only).
+        whole_words: Mask whole words: all tokens of a word together (mlm only).
+        schedule: Learning rate after warm-up; polynomial has degree 2, wsd is constant and falls at the end.
+        decay: Share of all steps, at the end, in which `schedule` wsd falls.
+        eval_every: Steps between validations; there is always one at the end.
+        save_every: Steps between checkpoints; none: no checkpoints.
+        keep_checkpoints: How many checkpoints to keep, the newest ones; 0: all.
+        workers: Number of data loading processes.
+        cache_dir: Folder for tokenised blocks; default: <output-dir>/blocks.
+        epochs: Passes over the training data; ignored with `max_steps`.
+        max_steps: Number of optimiser steps.
         batch_size: Rows (blocks) per device and forward pass.
         accumulation: Forward passes per optimiser step.
-        learning_rate: Peak learning rate; linear warm-up, linear decay.
+        learning_rate: Peak learning rate, with linear warm-up and linear decay.
         warmup: Warm-up in steps, or as a share of all steps if below 1.
         weight_decay: AdamW's weight decay.
-        max_grad_norm: Gradient clipping by norm; 0: none.
-        precision: auto takes bf16 on a GPU that has it and fp32 elsewhere.
-        log_every: Log the loss every so many steps.
-        seed: Seed of everything that is drawn: initialisation, order, masks, dropout.
+        max_grad_norm: Largest gradient norm (clipping); 0: no clipping.
+        precision: auto: bf16 on a GPU that supports it, fp32 elsewhere.
+        log_every: Steps between two log entries of the loss.
+        seed: Random seed: initialisation, order of the data, masks, dropout.
         overwrite: Replace the run in `output_dir`, finished or not.
-        resume: Go on with the run in `output_dir` although options differ, or it is finished.
+        resume: Continue the run in `output_dir` even if options differ or it is finished.
 
     Returns:
-        The model with the language, saved in `output_dir` with its language pack (``pack``), the certificate of what
-        else moved (``certificate.json``), and ``metrics.json``: the held-out text's loss, perplexity and bits per
-        character under each adapter that was there, under the new one at its start, and after training; with
-        `parallel`, how many held-out sentences find their translation among all by cosine, and that cosine.
+        The model with the language, saved in `output_dir` with its language pack (``pack``), the certificate of the
+        other changes (``certificate.json``), and ``metrics.json``: the held-out text's loss, perplexity and bits per
+        character with each existing adapter, with the new one before training, and after training; with
+        `parallel`, the share of held-out sentences that find their translation among all by cosine, and that cosine.
 
     Raises:
-        ConfigurationError, DataError, LanguageError: before any work is lost.
-        TrainingError: a weight moved that should not have.
+        ConfigurationError, DataError, LanguageError: for problems found before the work starts.
+        TrainingError: a weight changed that should be frozen.
     """
 
 def fill_mask(
@@ -279,25 +278,25 @@ def fill_mask(
     fallback: Literal["relative"] | None = None,
     tokenizer: str | Path | None = None,
 ) -> list[Filling]:
-    """The likeliest pieces for every mask in a text.
+    """The most probable pieces for every mask in a text.
 
     Args:
         model: a masked language model, as an object, a folder or a name on the Hub.
-        text: with one or more ``<mask>``, or the tokenizer's own, such as ``[MASK]``; what else in it is spelled like a
-            special token is text.
-        language: Language of the text; its adapter reads it.
-        top_k: Candidates for every <mask>.
-        revision: Branch, tag or commit of the model on the Hub; name@revision says the same of any name there.
-        fallback: relative: a language that the model lacks is read by the adapter of its nearest relative.
+        text: a text with one or more ``<mask>``, or the tokenizer's own mask, such as ``[MASK]``; other names of
+            special tokens are ordinary text.
+        language: Language of the text, whose adapter is used.
+        top_k: Number of candidates per <mask>.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        fallback: relative: for a language that the model lacks, use the adapter of the most closely related one.
         tokenizer: Tokenizer folder; default: the model's.
 
     Returns:
-        `top_k` candidates for the first mask, then for the next; in a candidate's text the other masks stay.
+        `top_k` candidates for the first mask, then for the next; the other masks stay in a candidate's text.
 
     Raises:
-        ConfigurationError: the model is no masked language model.
+        ConfigurationError: the model is not a masked language model.
         InputError: there is no mask in the text, or the text is too long.
-        LanguageError: the model has no such language, nor, with `fallback`, a relative of it.
+        LanguageError: the model has neither the language nor, with `fallback`, a relative of it.
     """
 
 def finetune(
@@ -341,68 +340,69 @@ def finetune(
     overwrite: bool = False,
     resume: bool = False,
 ) -> Run:
-    """Train a task in one language.
+    """Fine-tune a model on a task in one language.
 
     Args:
         model: a pretrained model's folder or name on the Hub; or a model object with the task's head, which is
-            trained in place (its tokenizer is read from where it came from, or from the option `tokenizer`). With
-            several `seeds` each starts from a copy of the object. A head that is there goes on, each label keeping its
-            own row (see `fit_head`).
+            trained in place (its tokenizer is read from its folder, or from the option `tokenizer`). With
+            several `seeds`, each starts from a copy of the object. An existing head is kept, each label with its
+            row (see `fit_head`).
         train: the training file or data set, or several; or the rows themselves: mappings of columns, in a list or
             another iterable, a table of pandas, polars or Arrow, or a data set of ``datasets``. So may be `dev`.
-        language: Language whose adapter reads the training data; default: what its column `language` or the file's
-            name says.
-        task: classify: one or two texts and a label; regress: and a number; tag: a label a word; qa: the answer's
-            place in a context; choice: one of several.
-        output_dir: Where the model, its tokenizer and its metrics go.
-        revision: Branch, tag or commit of the model on the Hub; name@revision says the same of any name there.
-        recipe: Named preset of options, such as xnli; `xmodular recipes` lists them.
-        dev: Validation files, in the training language; the weights that do best on them are kept.
-        dev_fraction: Without `dev`: share of the training rows that are held out for validation, the same ones with
-            every seed.
-        patience: Stop after so many validations without a better one.
+        language: Language of the training data, whose adapter is used; default: from a column `language` or the
+            file name.
+        task: classify: one or two texts, a label; regress: the same, a number; tag: a label per word; qa: an answer
+            within a context; choice: one of several choices.
+        output_dir: Folder for the model, its tokenizer and its metrics.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        recipe: Use the options of a recipe, such as xnli; `xmodular recipes` lists them.
+        dev: Validation files, in the training language; the weights with the best score on them are kept.
+        dev_fraction: Without `dev`: share of the training rows to hold out for validation, the same rows for every
+            seed.
+        patience: Stop after this many validations without improvement.
         columns: Names of columns, as text=review,label=stars.
-        skip_bad_rows: Leave out rows that cannot be read, and count them.
-        trainable: What trains; shared: all but embeddings and adapters.
+        skip_bad_rows: Skip rows that cannot be read, and count them.
+        trainable: Parameters to train; shared: all but embeddings and adapters.
         tokenizer: Tokenizer folder; default: the model's.
-        max_length: Tokens a row, or a window of it, at most.
-        stride: Tokens that neighbouring windows of a long context (qa) or sentence (tag) share; default: a quarter
+        max_length: Most tokens per row, or per window of a long row.
+        stride: Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: a quarter
             of `max_length`.
-        epochs: Passes over the training files; ignored with `max_steps`; default: 5, or as many as make 200 steps.
-        learning_rate: Peak learning rate; default: 2e-5 for states 768 wide, more for narrower ones in proportion.
-        head_learning_rate: Peak learning rate of the task head; default: `learning_rate`; where that is not given
-            either, 50 times it (at most 2e-3) if the model comes without a head for the task.
+        epochs: Passes over the training files; ignored with `max_steps`; default: 5, or more to reach 200 steps.
+        learning_rate: Peak learning rate; default: 2e-5 at hidden size 768, proportionally more for smaller hidden
+            sizes.
+        head_learning_rate: Peak learning rate of the task head; default: `learning_rate`; if that is not given
+            either, 50 times its default (at most 2e-3) where the model has no head for the task yet.
         schedule: Learning rate after warm-up.
         adam_betas: AdamW's two decay rates.
         adam_epsilon: AdamW's epsilon.
         classifier_dropout: Dropout in the task head; default: the model's.
-        pooling: What the head of classify and regress reads: the first token's state, or the mean of all; default:
-            what the model says.
-        seeds: Train once for each of these seeds, in <output-dir>/seed-<seed>.
-        eval_every: Validate every so many steps; default: after each pass, or every 10 steps where passes are
-            shorter and neither `epochs` nor `max_steps` is given.
-        save_every: Write a checkpoint every so many steps; none: at validations only, if they are the best so far.
-        max_steps: Optimiser steps.
+        pooling: Input of the classify and regress heads: the first token's state, or the mean of all; default: what
+            the model says.
+        seeds: Train once with each of these seeds, in <output-dir>/seed-<seed>.
+        eval_every: Steps between validations; default: after each pass, or every 10 steps if passes are shorter and
+            neither `epochs` nor `max_steps` is given.
+        save_every: Steps between checkpoints; none: only at validations that are the best so far.
+        max_steps: Number of optimiser steps.
         batch_size: Rows (blocks) per device and forward pass.
         accumulation: Forward passes per optimiser step.
         warmup: Warm-up in steps, or as a share of all steps if below 1.
         weight_decay: AdamW's weight decay.
-        max_grad_norm: Gradient clipping by norm; 0: none.
-        precision: auto takes bf16 on a GPU that has it and fp32 elsewhere.
-        log_every: Log the loss every so many steps.
-        seed: Seed of everything that is drawn: initialisation, order, masks, dropout.
+        max_grad_norm: Largest gradient norm (clipping); 0: no clipping.
+        precision: auto: bf16 on a GPU that supports it, fp32 elsewhere.
+        log_every: Steps between two log entries of the loss.
+        seed: Random seed: initialisation, order of the data, masks, dropout.
         overwrite: Replace the run in `output_dir`, finished or not.
-        resume: Go on with the run in `output_dir` although options differ, or it is finished.
+        resume: Continue the run in `output_dir` even if options differ or it is finished.
 
     Returns:
         The model with its tokenizer, saved in `output_dir` with ``options.json``, ``metrics.json``, ``log.jsonl`` and a
-        model card. All its languages are there; ``config.task_language`` says which one it was trained in,
-        ``config.id2label`` its labels. With several `seeds`, the one that does best in validation, the first of them
-        without validation; all are saved in ``seed-<seed>``, and the metrics are their means and deviations.
+        model card. It has all its languages; ``config.task_language`` is the one it was trained in,
+        ``config.id2label`` its labels. With several `seeds`, the one with the best validation score, or the first
+        without validation; all are saved in ``seed-<seed>``, and the metrics are means and standard deviations.
 
     Raises:
-        ConfigurationError, DataError, LanguageError: before any work is lost.
-        TrainingError: the loss is no finite number any more, or a checkpoint cannot be written.
+        ConfigurationError, DataError, LanguageError: for problems found before the work starts.
+        TrainingError: the loss is no longer finite, or a checkpoint cannot be written.
     """
 
 def pack_install(
@@ -415,24 +415,24 @@ def pack_install(
     revision: str | None = None,
     force: bool = False,
 ) -> str:
-    """Put a language pack into a model; nothing else of the model moves.
+    """Install a language pack in a model; nothing else in the model changes.
 
     Args:
         pack: an object, a folder or a name on the Hub.
         model: an object, which is changed, and saved only if there is an `output_dir`; or a folder, which is changed
             in place unless there is an `output_dir`; or a name on the Hub.
-        output_dir: Where the model with the language goes; default: the model's own folder.
+        output_dir: Folder for the model with the language; default: the model's own folder.
         language: Install under this code; default: the pack's.
-        overwrite: Replace the language if the model has it, or a model in `output_dir`.
-        revision: Branch, tag or commit of the model on the Hub; name@revision says the same of any name there.
-        force: Install although the weights it was trained beside differ; shapes must fit.
+        overwrite: Replace the language if the model has it already, or a model in `output_dir`.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        force: Install even if the pack was trained with other shared weights; shapes must match.
 
     Returns:
         The language's code in the model.
 
     Raises:
-        ConfigurationError: there is no model, or the output is taken, or missing for a model on the Hub.
-        LanguageError: the code is impossible, or taken and `overwrite` is False.
+        ConfigurationError: there is no model, the output is in use, or it is missing for a model on the Hub.
+        LanguageError: the code is not valid, or is in use and `overwrite` is False.
         PackError: the pack is damaged or does not fit; every mismatch is listed.
     """
 
@@ -442,7 +442,7 @@ def pack_list(
     """List the language packs in a folder; damaged ones are listed as such.
 
     Args:
-        folder: a folder with packs in it, or a pack itself.
+        folder: a folder with packs, or a single pack.
 
     Raises:
         DataError: there is no such folder.
@@ -456,21 +456,21 @@ def pack_remove(
     overwrite: bool = False,
     revision: str | None = None,
 ) -> str:
-    """Take a language out of a model; nothing else of the model moves.
+    """Remove a language from a model; nothing else in the model changes.
 
     Args:
-        model: an object, a folder or a name on the Hub; where the result goes is as for `pack_install`.
+        model: an object, a folder or a name on the Hub; the result is saved as for `pack_install`.
         language: a language of the model.
-        output_dir: Where the model goes; default: the model's own folder.
+        output_dir: Folder for the model; default: the model's own folder.
         overwrite: Replace a model in `output_dir`.
-        revision: Branch, tag or commit of the model on the Hub; name@revision says the same of any name there.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
 
     Returns:
-        The code of the language that is gone.
+        The code of the removed language.
 
     Raises:
-        ConfigurationError: there is no model, or the output is taken, or missing for a model on the Hub.
-        LanguageError: the model has no such language, or no other.
+        ConfigurationError: there is no model, the output is in use, or it is missing for a model on the Hub.
+        LanguageError: the model does not have the language, or has no other.
     """
 
 def pack_save(
@@ -495,10 +495,10 @@ def pack_save(
         output_dir: The pack's folder.
         licence: Licence of the pack, as an SPDX identifier such as cc-by-4.0.
         overwrite: Replace the pack in `output_dir`.
-        revision: Branch, tag or commit of the model on the Hub; name@revision says the same of any name there.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
         precision: keep the weights' precision, or store them as fp32, bf16 or fp16.
-        note: Where the language's text came from, how it was trained: goes on the card.
-        results: A results.json; the language's rows go into the pack as its scores.
+        note: Note for the model card: where the text came from, how the adapter was trained.
+        results: A results.json, whose scores of the language are stored in the pack.
         push_to_hub: Also upload it to this repository, such as name/xmod-gsw.
         private: Make the repository private.
 
@@ -508,7 +508,7 @@ def pack_save(
     Raises:
         ConfigurationError: there is no model, or `results` has no rows of the language.
         LanguageError: the model has no such language.
-        PackError: the pack's folder is taken, or the Hub refuses.
+        PackError: the pack's folder is in use, or the Hub refuses the upload.
     """
 
 def pack_verify(
@@ -517,14 +517,14 @@ def pack_verify(
     model: XmodPreTrainedModel | str | Path | None = None,
     revision: str | None = None,
 ) -> Verification:
-    """Check a language pack: form, checksums and, with a model, whether it fits.
+    """Check a language pack: its format, checksums and, with a model, whether it fits that model.
 
     Args:
         pack, model: an object, a folder or a name on the Hub.
-        revision: Branch, tag or commit of the pack on the Hub; name@revision says the same of any name there.
+        revision: Branch, tag or commit of the pack on the Hub; the same as writing name@revision.
 
     Returns:
-        What was found; its `ok` says whether all is well.
+        The result; its `ok` tells whether there are no problems.
 
     Raises:
         ConfigurationError: there is no model.
@@ -558,38 +558,39 @@ def predict(
 
     Args:
         model: a fine-tuned model, as an object, a folder or a name on the Hub.
-        input: a file of rows, a .txt file with a text a line, a folder of Parquet files, "-" for JSON lines on standard
+        input: a file of rows, a .txt file (a text per line), a folder of Parquet files, "-" for JSON lines on standard
             input, or "hub:<data set>:<configuration>:<split>"; or the rows themselves, as for `finetune`. None where
-            the option `text` has the one text to read.
+            the option `text` has a single text instead.
         output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz or .zst), or .parquet; "-" for JSON lines on
-            standard output; with `shard_rows` a folder, of Parquet files where the input is Parquet.
-        text: One text to read, in place of `input`.
-        language: Language of the rows that name none.
-        revision: Branch, tag or commit of the model on the Hub; name@revision says the same of any name there.
+            standard output; with `shard_rows` a folder, with Parquet files if the input is Parquet.
+        text: A single text, instead of `input`.
+        language: Language of rows that do not name one.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
         probabilities: Also write the probabilities of all labels, tags or choices.
-        identify: Identify the language of rows for which none is known.
-        threshold: Identifications with less confidence leave the language unsure.
-        default_language: Language of rows that name none, with `identify` of unsure ones; default: the model's own,
-            with `identify` the one it was fine-tuned in.
-        fallback: relative: rows in languages that the model lacks are read by the adapter of their nearest
-            relative.
-        columns: Names of columns, as text=review,language=lang; default: as in training, where the rows have them.
-        skip_bad_rows: Put rows that cannot be read into <output>.bad.jsonl and go on.
-        shard_rows: Write part-00000.jsonl, ... (.parquet of Parquet) of so many rows into the folder `output`.
+        identify: Identify the language of rows that do not name one.
+        threshold: Least confidence of an identified language; below it, the default language is used.
+        default_language: Language of rows that do not name one (with `identify`: of uncertain rows); default: the
+            model's default language (with `identify`: the one it was fine-tuned in).
+        fallback: relative: rows in a language that the model lacks use the adapter of the most closely related
+            language.
+        columns: Names of columns, as text=review,language=lang; default: as in training, if the rows have those
+            columns.
+        skip_bad_rows: Write rows that cannot be read to <output>.bad.jsonl and continue.
+        shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
         tokenizer: Tokenizer folder; default: the model's.
-        max_length: Tokens a row, or a window of it, at most; default: as fine-tuned, or 512.
-        stride: Tokens that neighbouring windows of a long context (qa) or sentence (tag) share; default: as fine-
+        max_length: Most tokens per row or window; default: as in fine-tuning, or 512.
+        stride: Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: as fine-
             tuned, or a quarter of `max_length`.
-        batch_tokens: Tokens a forward pass, padding included.
+        batch_tokens: Tokens per forward pass, padding included.
         precision: keep the weights' precision, or run the model in fp32, bf16 or fp16.
-        window: Rows that are sorted by length together, and saved together.
-        overwrite: Replace `output`, and begin anew where a run was interrupted.
+        window: Number of rows that are sorted by length and saved together.
+        overwrite: Replace `output`, and start over if a run was interrupted.
 
     Returns:
-        How many rows there are and where.
+        The number of rows and their location.
 
     Raises:
-        ConfigurationError, DataError, LanguageError: before any work is lost; rows done so far are kept.
+        ConfigurationError, DataError, LanguageError: for invalid input; finished rows are kept.
     """
 
 def pretrain(
@@ -648,76 +649,78 @@ def pretrain(
     overwrite: bool = False,
     resume: bool = False,
 ) -> Run:
-    """Pretrain from scratch (text → tokenizer → blocks → masked LM), or go on with a model; batches mix languages.
+    """Pretrain from scratch (text → tokenizer → blocks → masked LM), or continue with a model; batches mix languages.
 
     Args:
         model: a folder or a name on the Hub, or a model object, which stays as it is: training goes on with it, and
             its shape, languages and tokenizer stay.
         text: folder of ``<language>.<anything>.txt``, ``.jsonl`` or ``.parquet`` files, or ``hub:<data set>``.
-        output_dir: Where the model, its tokenizer and its metrics go.
+        output_dir: Folder for the model, its tokenizer and its metrics.
         preset: Model shape: tiny, mini, small, base, large-prenorm, or a released checkpoint; default: small.
-        max_steps: Optimiser steps.
-        revision: Branch, tag or commit of the model on the Hub; name@revision says the same of any name there.
-        trainable: What trains; anything but all needs `model`.
-        head_steps: Train the masked-LM head alone for so many steps first; a `model` without a head gets a new one.
-        languages: Only these languages, comma-separated; default: all in the folder.
+        max_steps: Number of optimiser steps.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        trainable: Parameters to train; anything but all needs `model`.
+        head_steps: First train only the masked-LM head, for this many steps; a `model` without a head gets a new
+            one.
+        languages: Train on these languages only, comma-separated; default: all in the folder.
         dataset_config: Configuration of the data set; {language} is the language's code, {subtag} its first part.
         dataset_split: Split of the data set; {language} and {subtag} as above.
-        dataset_streaming: Read the data set from afar in every pass instead of downloading it.
-        dataset_rows: Read so many rows of each language; default: all.
-        tokenizer: Tokenizer folder or sentencepiece.bpe.model; default: that of `model`, else train one.
-        vocab_size: Size of the trained vocabulary, special tokens included; default: 32000.
-        byte_fallback: Spell unknown characters in bytes (256 pieces of the vocabulary).
-        overrides: Changes to the preset, as name=value,name=value; with `model`, its dropout may change.
-        alpha: Smoothing of language shares: q proportional to p^alpha.
-        alpha_end: Alpha of the last draw, on a line from `alpha`; default: the same.
-        mixing: tokens: a batch mixes languages; batch: one language a batch and process.
-        batch_tokens: Tokens per device and forward pass, in place of `batch_size`.
-        shared: One adapter for all languages: the dense model of the same active size.
-        objective: mlm: restore masked tokens; clm: predict each next token; default: what `model` was trained for,
-            else mlm.
-        fsdp: Shard weights, gradients and optimiser over the processes (torchrun).
-        report_to: tensorboard: losses also go to <output-dir>/tensorboard.
-        text_field: Field of JSON Lines, column of Parquet and data sets with the text.
-        max_line: Characters a line; longer ones are cut at a space.
-        dev_text: Folder of <language>.txt validation files; default: hold out lines.
-        dev_fraction: Share of lines held out for validation where there is no `dev_text`.
-        dev_blocks: Validation reads at most so many blocks of a language, at 4 bytes a token: the same lines for
-            any vocabulary.
-        block_size: Tokens a block (a training sequence), the leading <s> included.
-        packing: fill: blocks run across lines; documents: no block mixes documents; lines: a line has blocks of its
-            own.
-        mask_probability: Share of tokens to predict (mlm).
-        whole_words: Choose the tokens of a word together (mlm).
-        schedule: Learning rate after warm-up; polynomial is of degree 2, wsd falls at the end.
-        decay: Share of all steps in which `schedule` wsd falls.
-        eval_every: Validate every so many steps; always at the end.
-        save_every: Write a checkpoint every so many steps; none: no checkpoints.
-        keep_checkpoints: Keep so many checkpoints, the newest ones; 0 keeps all.
-        workers: Data loading processes.
-        cache_dir: Tokenised blocks are kept here; default: <output-dir>/blocks.
-        epochs: Passes over as many rows as there are; ignored with `max_steps`.
+        dataset_streaming: Stream the data set in every pass instead of downloading it.
+        dataset_rows: Rows to read per language; default: all.
+        tokenizer: Tokenizer folder or sentencepiece.bpe.model; default: the one of `model`, or a new one is
+            trained.
+        vocab_size: Size of a newly trained vocabulary, with special tokens; default: 32000.
+        byte_fallback: Encode unknown characters as bytes (takes 256 pieces of the vocabulary).
+        overrides: Changes to the preset, as name=value,name=value; with `model`, only dropout may change.
+        alpha: Smoothing: a language with share p of the text is sampled in proportion to p^alpha.
+        alpha_end: Value of alpha at the end of training, reached linearly; default: the same.
+        mixing: tokens: a batch mixes languages; batch: each batch of a process has one language.
+        batch_tokens: Tokens per device and forward pass, instead of `batch_size`.
+        shared: Use one adapter for all languages: a dense model of the same active size.
+        objective: mlm: predict masked tokens; clm: predict the next token; default: the objective of `model`, or
+            mlm.
+        fsdp: Shard weights, gradients and optimiser state over the processes (torchrun).
+        report_to: tensorboard: also log losses to <output-dir>/tensorboard.
+        text_field: Name of the text field (JSON Lines) or text column (Parquet, data sets).
+        max_line: Most characters per line; longer lines are split at a space.
+        dev_text: Folder of <language>.txt validation files; default: lines are held out.
+        dev_fraction: Share of lines held out for validation, without `dev_text`.
+        dev_blocks: Most validation blocks per language, counted as 4 bytes per token: the same lines with any
+            vocabulary.
+        block_size: Tokens per block (training sequence), including the leading <s>.
+        packing: fill: blocks cross line ends; documents: no block mixes documents; lines: each line has its own
+            blocks.
+        mask_probability: Share of tokens to predict (mlm only).
+        whole_words: Mask whole words: all tokens of a word together (mlm only).
+        schedule: Learning rate after warm-up; polynomial has degree 2, wsd is constant and falls at the end.
+        decay: Share of all steps, at the end, in which `schedule` wsd falls.
+        eval_every: Steps between validations; there is always one at the end.
+        save_every: Steps between checkpoints; none: no checkpoints.
+        keep_checkpoints: How many checkpoints to keep, the newest ones; 0: all.
+        workers: Number of data loading processes.
+        cache_dir: Folder for tokenised blocks; default: <output-dir>/blocks.
+        epochs: Passes over the training data; ignored with `max_steps`.
         batch_size: Rows (blocks) per device and forward pass.
         accumulation: Forward passes per optimiser step.
-        learning_rate: Peak learning rate; linear warm-up, linear decay.
+        learning_rate: Peak learning rate, with linear warm-up and linear decay.
         warmup: Warm-up in steps, or as a share of all steps if below 1.
         weight_decay: AdamW's weight decay.
-        max_grad_norm: Gradient clipping by norm; 0: none.
-        precision: auto takes bf16 on a GPU that has it and fp32 elsewhere.
-        log_every: Log the loss every so many steps.
-        seed: Seed of everything that is drawn: initialisation, order, masks, dropout.
+        max_grad_norm: Largest gradient norm (clipping); 0: no clipping.
+        precision: auto: bf16 on a GPU that supports it, fp32 elsewhere.
+        log_every: Steps between two log entries of the loss.
+        seed: Random seed: initialisation, order of the data, masks, dropout.
         overwrite: Replace the run in `output_dir`, finished or not.
-        resume: Go on with the run in `output_dir` although options differ, or it is finished.
+        resume: Continue the run in `output_dir` even if options differ or it is finished.
 
     Returns:
         The model with its tokenizer, saved in `output_dir` with ``options.json`` and ``metrics.json`` (training
         loss; validation loss and perplexity of each language). With the option `model` the metrics also have the
-        validation ``before`` training, and ``certificate.json`` says what moved.
+        validation ``before`` training, and ``certificate.json`` tells what changed.
 
     Raises:
-        ConfigurationError, DataError, LanguageError: before any work is lost.
-        TrainingError: the loss is no finite number any more, a checkpoint cannot be written, or a weight moved that
-            should not have.
+        ConfigurationError, DataError, LanguageError: for problems found before the work starts.
+        TrainingError: the loss is no longer finite, a checkpoint cannot be written, or a weight changed that
+            should be frozen.
     """
 
 def upcycle(
@@ -733,30 +736,30 @@ def upcycle(
     head: bool = True,
     seed: int = 0,
 ) -> Converted:
-    """Make an X-MOD of a dense encoder, with equal states and an adapter per language that adds nothing yet.
+    """Turn a dense encoder into an X-MOD model with equal states and an adapter per language that adds nothing yet.
 
     BERT, RoBERTa, XLM-RoBERTa, CamemBERT and RoBERTa-PreLayerNorm encoders, bare or with a head, become X-MODs whose
-    states at real tokens are those of the source in every language (sparse upcycling: Komatsuzaki et al. 2023). Of an
-    X-MOD, the shared weights and the adapters of languages that it has are kept.
+    states at real tokens equal the source's in every language (sparse upcycling: Komatsuzaki et al. 2023). For an
+    X-MOD source, the shared weights and the adapters of its languages are kept.
 
     Args:
         model: a folder or a name on the Hub.
-        languages: codes, tags or names of the languages that are to have an adapter, in the order of their ids.
-        output_dir: the folder to make.
-        pooling: What a classification head is to read: the first token's state, or the mean of all, as sentence
-            encoders are trained; default: mean where 1_Pooling/config.json says so, else first.
+        languages: codes, tags or names of the languages to add adapters for, in the order of their ids.
+        output_dir: the folder to create.
+        pooling: Input of a classification head: the first token's state, or the mean of all, as sentence encoders
+            are trained; default: mean if 1_Pooling/config.json says so, else first.
         overwrite: Replace a model in `output_dir`.
-        revision: Branch, tag or commit of the model on the Hub; name@revision says the same of any name there.
-        tokenizer: Folder or name of the tokenizer; default: the one beside the weights.
-        reduction: The encoder's width divided by the adapters'.
-        head: Bring the head along, where the model has one.
-        seed: Seed of the adapters' first matrices; the second are zero.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        tokenizer: Folder or name of the tokenizer; default: the one next to the weights.
+        reduction: Hidden size divided by the adapters' bottleneck size.
+        head: Convert the head too, if the model has one.
+        seed: Random seed of the adapters' down-projections; the up-projections are zero.
 
     Returns:
-        What was made.
+        A report of the conversion.
 
     Raises:
-        ConfigurationError: X-MOD cannot compute what the source does; the part that it lacks is named.
+        ConfigurationError: X-MOD cannot compute what the source computes; the message names the missing part.
         DataError: weights are missing, unknown or of the wrong shape, or the tokenizer is not the model's.
         LanguageError: a language is named twice, or ambiguous.
     """

@@ -1,6 +1,6 @@
-"""What can be seen of a command's files before torch is imported, which takes seconds: whether they are there at all.
+"""Checks whether a command's files exist before torch is imported, which takes seconds.
 
-The verbs look again, and more closely; messages are the same, so that nobody can tell who looked.
+The verbs check again, and more closely, with the same messages.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _FILES = ("text", "dev_text", "results")  # and folders
 
 
 def look(options: Any) -> None:
-    """Look for the files and folders that a verb's options name.
+    """Check that the files and folders named by a verb's options exist.
 
     Args:
         options: an instance of one of the classes in `options`.
 
     Raises:
-        ConfigurationError, DataError: one is not there, or the output cannot be made where it is to go.
+        ConfigurationError, DataError: one is missing, or the output cannot be created.
     """
     for name in _MODELS:
         for source in _listed(getattr(options, name, None)):
@@ -59,13 +59,13 @@ def _look_for_model(source: str) -> None:
     folder = Path(source)
     known = ("config.json", "pack.json", "seeds.json")
     if folder.is_file() or (folder.is_dir() and not any((folder / name).is_file() for name in known)):
-        raise ConfigurationError(f"{source} holds no model: there is no config.json in it.")
+        raise ConfigurationError(f"{source} contains no model: it has no config.json.")
 
 
 def _look_at_target(output: Path) -> None:
     """Raises ConfigurationError if a folder cannot be made, or nothing can be written in it."""
     there = next((each for each in (output, *output.absolute().parents) if os.path.lexists(each)), Path("/"))
     if not there.is_dir():
-        raise ConfigurationError(f"{output} cannot be made: {there} is a file, not a folder.")
+        raise ConfigurationError(f"{output} cannot be created: {there} is a file, not a folder.")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigurationError(f"{output} cannot be made or written to: permission denied in {there}.")
+        raise ConfigurationError(f"{output} cannot be created or written to: permission denied in {there}.")

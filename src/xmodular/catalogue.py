@@ -76,7 +76,7 @@ class Release:
         source: where it was first published: the fairseq archive, or the Hub.
         licence: SPDX identifier of the weights' licence; None if unknown.
         tokenizer: repository on the Hub that has its tokenizer.
-        fields: what its configuration sets beside the languages.
+        fields: the other fields of its configuration.
     """
 
     name: str
@@ -188,7 +188,7 @@ class Catalogue:
     releases: tuple[Release, ...]
 
     def table(self) -> Table:
-        """A line per checkpoint; a single checkpoint whole, with its languages."""
+        """One line per checkpoint; a single checkpoint in full, with its languages."""
         return _one(self.releases[0]) if len(self.releases) == 1 else _many(self.releases)
 
 
@@ -196,8 +196,8 @@ def models(name: str | None = None, *, language: str | None = None) -> Catalogue
     """The released checkpoints.
 
     Args:
-        name: only this one: its short name, or its name on the Hub or in fairseq.
-        language: only those that have this language, named as `xmodular.languages.resolve` takes it.
+        name: show only this checkpoint: its short name, or its name on the Hub or in fairseq.
+        language: only checkpoints with this language, named as for `xmodular.languages.resolve`.
 
     Raises:
         ConfigurationError: there is no such checkpoint.
@@ -212,7 +212,7 @@ def models(name: str | None = None, *, language: str | None = None) -> Catalogue
         if name not in names:
             near = difflib.get_close_matches(name, RELEASES, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ConfigurationError(f"there is no released checkpoint {name!r}: {hint}They are {', '.join(RELEASES)}.")
+            raise ConfigurationError(f"no checkpoint is called {name!r}: {hint}There are {', '.join(RELEASES)}.")
         releases = (names[name],)
     if language is not None:
         releases = _with_language(releases, language)
@@ -255,7 +255,7 @@ def _many(releases: tuple[Release, ...]) -> Table:
     from rich.table import Table
 
     table = Table(title="Released checkpoints", title_justify="left")
-    for heading in ("name", "languages", "updates", "layers x width", "parameters", "of one language", "licence"):
+    for heading in ("name", "languages", "updates", "layers x width", "parameters", "for one language", "licence"):
         table.add_column(heading, justify="left" if heading in ("name", "licence") else "right", no_wrap=True)
     for release in releases:
         table.add_row(
@@ -269,8 +269,8 @@ def _many(releases: tuple[Release, ...]) -> Table:
         )
     owners = dict.fromkeys(release.hub_id.split("/")[0] for release in releases)
     table.caption = (
-        f"On the Hub under {' and '.join(f'{owner}/' for owner in owners)}. One by name (xmodular models "
-        f"{releases[0].name}) with its languages, flags and source."
+        f"On the Hub under {' and '.join(f'{owner}/' for owner in owners)}. For details of one (xmodular models "
+        f"{releases[0].name}): its languages, flags and source."
     )
     table.caption_justify = "left"
     return table

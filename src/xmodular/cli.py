@@ -1,6 +1,6 @@
-"""The command line: a table of verbs, each a thin command over the function of that name.
+"""The command line: a table of verbs, each a thin command around the function of that name.
 
-Flags, types and help come from the verb's options; the function is imported when its command runs, so that help
+Flags, types and help come from the verb's options. A function is imported only when its command runs, so that help
 appears at once.
 """
 
@@ -37,9 +37,9 @@ from xmodular.options import (
     read_options_file,
 )
 
-# Verb, its options, where its function is, and an example for the help.
+# Each verb: its options, the module of its function, and an example for the help.
 _VERBS = tuple((options.verb, options, options.home, options.example) for options in VERBS)
-_GROUPS = {"pack": "Language packs: one language in a small folder, for every model of the same base."}
+_GROUPS = {"pack": "Language packs: one language in a small folder, for all models with the same base."}
 
 
 def _show_fillings(fillings: Any) -> int:
@@ -68,7 +68,7 @@ _UsageError: Any = typer.BadParameter.__bases__[0]  # of click, which typer may 
 
 
 class _Group(TyperGroup):
-    """Commands, whose names are spelled right or answered with the nearest."""
+    """A group of commands; unknown names are answered with similar ones."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0].startswith("-") and args[0] not in ("--help", "--version"):
@@ -78,7 +78,7 @@ class _Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.commands:
             near = difflib.get_close_matches(args[0].casefold(), self.commands, n=2, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(self.commands)}."
+            hint = f"did you mean {' or '.join(near)}?" if near else f"the commands are {', '.join(self.commands)}."
             _fail(ConfigurationError(f"There is no command {args[0]!r:.60}; {hint}"))
         return super().resolve_command(ctx, args)
 
@@ -101,16 +101,16 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def _main(
-    version: bool = typer.Option(False, "--version", is_eager=True, callback=_show_version, help="Print the version."),
+    version: bool = typer.Option(False, "--version", is_eager=True, callback=_show_version, help="Show the version."),
 ) -> None:
-    """Keeps the verbs as subcommands, and lets any stream take any text."""
+    """Keeps the verbs as subcommands, and makes the streams accept any text."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # one that is not UTF-8 shows what it lacks as \\u0448
             stream.reconfigure(errors="backslashreplace")
 
 
 class _Verb(TyperCommand):
-    """A command whose flags are gathered before they are parsed, and whose help cuts no word in narrow windows."""
+    """A command that gathers its flags before parsing, and whose help does not break words in narrow windows."""
 
     options: type[Options]
 
@@ -139,9 +139,9 @@ class _Verb(TyperCommand):
             _fail(ConfigurationError(self._said(error.format_message(), args)))
 
     def _said(self, message: str, args: Sequence[str]) -> str:
-        """What the parser says, with the value that it says it of."""
+        """The parser's message, with the value that it is about."""
         if extra := re.search(r"unexpected extra argument\S* \((.*)\)", message, re.DOTALL):
-            return f"{extra[1]!r:.80} stands behind no option: values are given as --name value."
+            return f"{extra[1]!r:.80} does not belong to an option: give values as --name value."
         if flag := re.match("Invalid value for '(--[a-z-]+)'", message):
             value = next((word[len(flag[1]) + 1 :] for word in args if word.startswith(f"{flag[1]}=")), "")
             kind = kinds_of(self.options)[flag[1][2:].replace("-", "_")]
@@ -150,7 +150,7 @@ class _Verb(TyperCommand):
 
 
 def _fail(error: XmodularError) -> NoReturn:
-    """End with what is wrong, in one line: its parts stand one after another."""
+    """End with the error message on one line, with its parts joined."""
     lines = [line.strip().removeprefix("- ") for line in str(error).splitlines() if line.strip()]
     parts = "; ".join(line.rstrip(".") for line in lines[1:])
     typer.secho(f"Error: {' '.join([*lines[:1], *([f'{parts}.'] if parts else [])])}", err=True, fg="red")
@@ -158,7 +158,7 @@ def _fail(error: XmodularError) -> NoReturn:
 
 
 def _stop(options: Any) -> NoReturn:
-    """End after Ctrl-C with what there is, and how to go on."""
+    """End after Ctrl-C with a message that says how to continue."""
     said = "nothing was changed."
     if isinstance(options, TrainingOptions):
         folder = options.output_dir
@@ -166,16 +166,18 @@ def _stop(options: Any) -> NoReturn:
         again = "the same command without --overwrite" if options.overwrite else "the same command"
         if found:
             newest = max(found, key=lambda path: path.stat().st_mtime)
-            said = f"{again} goes on from the last checkpoint, {newest}."
+            said = f"{again} continues from the last checkpoint, {newest}."
         else:
-            said = "there is no checkpoint yet (--save-every), so the same command starts at the first step."
+            said = "there is no checkpoint yet (--save-every), so the same command starts from the beginning."
     elif isinstance(options, PredictOptions) and options.output != "-":
         folder = Path(options.output if options.shard_rows is not None else f"{options.output}.parts")
         folder = folder if folder.is_dir() else Path(f"{options.output}.parts")
         if any(folder.glob("part-*.jsonl")):
-            said = f"the same command goes on after the rows that are done, which are in {folder}."
+            said = f"the same command continues after the finished rows, which are in {folder}."
     elif isinstance(options, DemoOptions) and options.model is not None:
-        said = f"the same command{' without --overwrite' if options.overwrite else ''} goes on in {options.output_dir}."
+        said = (
+            f"the same command{' without --overwrite' if options.overwrite else ''} continues in {options.output_dir}."
+        )
     elif isinstance(options, DemoOptions):
         again = "the same command" if options.overwrite else "the same command with --overwrite"
         said = f"{again} starts over in {options.output_dir}."
@@ -202,7 +204,7 @@ def _command(options: type[Options]) -> Any:
         except OSError as error:
             if (said := of_system(error)) is None:
                 raise
-            with contextlib.suppress(OSError, ValueError):  # what is left in it must not fail again at the end
+            with contextlib.suppress(OSError, ValueError):  # the rest of its buffer must not fail again at the end
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             _fail(StorageError(said))
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What long work says on the terminal: messages and progress bars, on stderr, from the first process only."""
+"""Messages and progress bars on the terminal: on stderr, from the first process only."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from xmodular.errors import visible
 
 
 class Terminal(Console):
-    """Shows messages and tables; what they name (paths, data, parts of models) does not act on the terminal."""
+    """Shows messages and tables; control characters in paths and data are escaped."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The parts of what is shown, control characters in their texts spelled out."""
+        """The segments to show, with control characters escaped."""
         for part in super().render(renderable, options):
             yield part if part.control else part._replace(text=visible(part.text))
 
 
 def terminal(**more: bool | int | None) -> Terminal:
-    """A console on which what has brackets or colons in it is no markup and no emoji."""
+    """A console that does not interpret brackets as markup or colons as emoji."""
     return Terminal(markup=False, emoji=False, highlight=False, **more)  # type: ignore[arg-type]
 
 
@@ -32,12 +32,12 @@ console = terminal(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def compact(value: float) -> str:
-    """A number with one decimal place; one that is very large by its power of ten."""
+    """A number with one decimal place; very large ones in scientific notation."""
     return f"{value:.1f}" if abs(value) < 1e6 else f"{value:.2e}"
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things in words, as "1 row" or "1,200 rows"."""
+    """A count with its noun, such as "1 row" or "1,200 rows"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
@@ -52,7 +52,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], lef
 
 
 def progress_bar() -> Progress:
-    """A progress display in this project's form, not yet started."""
+    """A progress display in this project's style, not yet started."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -76,7 +76,7 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[float], 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' own bars and reports, where we say ourselves what there is to say."""
+    """Silence transformers' own progress bars and reports."""
     from transformers.utils import logging
 
     verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""The errors that users meet. Each is also a `ValueError`, and each message names the value and the way out."""
+"""The errors shown to users. Each is also a `ValueError`; each message names the value and what to do."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# What a terminal acts on instead of showing it: control characters, separators of lines, and what turns the order of
-# letters round. Marks that the writing of Persian, Arabic or Hindi needs are not among them.
+# Characters that control a terminal: control characters, line separators, and those that change the direction of
+# text. Marks that Persian, Arabic or Hindi need are not among them.
 _ACTS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
 _TIDIED = 300  # characters of what a library says
 
 
 def visible(text: str) -> str:
-    """A text in which what a terminal would act on is spelled out, as ``\\x1b``; tabs and line ends stay."""
+    """A text with control characters escaped, as in ``\\x1b``; tabs and line ends stay."""
     return _ACTS.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
@@ -27,7 +27,7 @@ class XmodularError(Exception):
     """Base class of every error that xmodular raises for its users."""
 
     def __str__(self) -> str:
-        """The message, in which nothing acts on a terminal: it may name files and hold data."""
+        """The message with control characters escaped: it may contain file names and data."""
         return visible(super().__str__())
 
 
@@ -52,23 +52,23 @@ class PackError(XmodularError, ValueError):
 
 
 class DataError(XmodularError, ValueError):
-    """A file or a row cannot be read as what it should be."""
+    """A file or a row does not have the expected content."""
 
 
 class NoTextError(DataError):
-    """There is not one line of text where some should be."""
+    """There is no text where some is needed."""
 
 
 class TrainingError(XmodularError, ValueError):
-    """A run cannot go on: its loss is no number, or its checkpoint cannot be written."""
+    """A run cannot continue: its loss is not a number, or its checkpoint cannot be written."""
 
 
 class StorageError(DataError):
-    """The system does not let a file be read or written: no permission, no room, another kind of file."""
+    """A file cannot be read or written: permission denied, disk full, or not a regular file."""
 
 
 def in_one_line(error: BaseException) -> str:
-    """What an error of a library says, in one line of some length."""
+    """The message of a library's error on one line, cut to a readable length."""
     said = " ".join(str(error).split())
     return said[:_TIDIED] or type(error).__name__
 
@@ -82,7 +82,7 @@ def listed(lines: Sequence[str], most: int | None = None) -> str:
 
 
 def of_system(error: BaseException) -> str | None:
-    """What a failure to read or write says, in a sentence; None of any other error."""
+    """The message of a failed read or write as a sentence; None for any other error."""
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, BrokenPipeError):
         return None  # who reads has enough
@@ -99,12 +99,12 @@ def of_system(error: BaseException) -> str | None:
     else:
         return None
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{said.rstrip('.')}. There is no room left where this is written: make room, and start again."
+        return f"{said.rstrip('.')}. The disk is full: free some space, and start again."
     return f"{said.rstrip('.')}."
 
 
 def speaking(function: Callable[P, T]) -> Callable[P, T]:
-    """A public function out of which a failure to read or write comes as a `StorageError`."""
+    """A decorator for public functions: failed reads and writes are raised as `StorageError`."""
 
     @functools.wraps(function)
     def spoken(*args: P.args, **kwargs: P.kwargs) -> T:

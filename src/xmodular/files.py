@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and what is in them."""
+"""Write files and folders atomically: they appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MASK = threading.Lock()  # two threads at once would leave the process with the
 
 @contextmanager
 def working_in(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder in a folder, on the same disk, for what is not complete yet; it goes at the end."""
+    """Yield an empty temporary folder inside a folder, on the same disk; it is removed at the end."""
     work = folder / NEW
     remove(work)
     work.mkdir()
@@ -34,14 +34,14 @@ def working_in(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def written_beside(target: Path, *, gone: Iterable[str] = ()) -> Iterator[Path]:
-    """Yield a fresh folder on the same disk; on success, what lies in it replaces what has its name in `target`.
+    """Yield a new folder on the same disk; on success, its files replace those of the same name in `target`.
 
-    All is replaced once the new files are complete: if that is interrupted by whatever, whoever holds `target` next
+    Files are replaced once all new ones are complete. If that is interrupted, the next process that holds `target`
     finishes it.
 
     Args:
-        target: the folder to fill; made if it is not there. Its other files stay.
-        gone: names of files that go unless they are written.
+        target: the folder to fill, created if needed. Its other files stay.
+        gone: names of files to remove unless they are written.
 
     Raises:
         ConfigurationError: another process writes to `target`.
@@ -63,7 +63,7 @@ def written_beside(target: Path, *, gone: Iterable[str] = ()) -> Iterator[Path]:
 
 @contextmanager
 def written_file(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path`, with its suffix; on success the file that was written there becomes `path`.
+    """Yield a temporary path next to `path`, with its suffix; on success, the file written there becomes `path`.
 
     Raises:
         ConfigurationError: another process writes to `path`.
@@ -88,23 +88,23 @@ def is_missing_folder(source: str | Path) -> bool:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, beside and then renamed."""
+    """Write `content` as indented JSON, atomically."""
     write_text(path, json_text(content, indent=2))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, beside and then renamed."""
+    """Write a text in UTF-8, atomically."""
     with written_file(path) as new:
         new.write_text(text, encoding="utf-8")
 
 
 def json_text(content: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
-    """`content` as JSON with a line end; null stands for NaN and infinite numbers, for which JSON has no form.
+    """`content` as JSON with a line end; NaN and infinite numbers, which JSON does not have, become null.
 
     Args:
         content: what to write.
-        indent: spaces a level; None writes one line.
-        default: makes what JSON has no form for into what it has one for, as for `json.dumps`.
+        indent: spaces per level; None writes a single line.
+        default: converts other objects to something JSON has, as for `json.dumps`.
     """
     text = json.dumps(content, ensure_ascii=False, default=default)
     plain = json.loads(text, parse_constant=lambda name: None)
@@ -113,12 +113,12 @@ def json_text(content: Any, *, indent: int | None = None, default: Callable[[Any
 
 @contextmanager
 def folder_beside(target: Path, check: Callable[[], None] = lambda: None, *, wait: bool = False) -> Iterator[Path]:
-    """Yield a fresh folder on the same disk; on success it becomes `target`, whole, in place of what was there.
+    """Yield a new folder on the same disk; on success it becomes `target` as a whole, replacing what was there.
 
     Args:
-        target: the folder to make; what is there stays as it is until the new one is complete.
-        check: raises where that may not be replaced; called again before it is.
-        wait: until nobody else writes to `target`, instead of an error.
+        target: the folder to create; an existing one stays unchanged until the new one is complete.
+        check: raises an error if the existing folder must not be replaced; called again just before replacing it.
+        wait: wait until no other process writes to `target`, instead of an error.
 
     Raises:
         ConfigurationError: another process writes to `target`.
@@ -138,7 +138,7 @@ def folder_beside(target: Path, check: Callable[[], None] = lambda: None, *, wai
 
 
 def put(new: Path, target: Path) -> None:
-    """Put a complete folder in the place of another, which goes: in one moment where the system can."""
+    """Replace a folder by a complete new one, atomically if the system supports it."""
     if not target.exists():
         os.replace(new, target)
     elif not _exchange(new, target):
@@ -164,7 +164,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, read a piece at a time."""
+    """The SHA-256 of a file, read in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -173,7 +173,7 @@ def sha256_of(path: Path) -> str:
 
 
 def let_read(paths: Iterable[Path]) -> None:
-    """Give files the permissions that any new file has here; the library of their format keeps them from others."""
+    """Give files the usual permissions of new files; the safetensors library makes them private."""
     with _MASK:
         mask = os.umask(0o077)  # it is only told when it is set
         os.umask(mask)

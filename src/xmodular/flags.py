@@ -39,10 +39,10 @@ def takes_of(options: type[Options]) -> dict[str, Literal["one", "several", "non
 
 
 def gathered(words: Sequence[str], options: type[Options]) -> list[str]:
-    """The words of a command line, in which every flag stands once.
+    """The words of a command line, with every flag only once.
 
-    Values of a flag that takes several may follow each other (as a shell writes what ``*.jsonl`` stands for), or stand
-    behind a flag each; they are joined with commas. Words behind another flag's value, or behind that of any flag of a
+    Values of a flag that takes several may follow each other (as when a shell expands ``*.jsonl``), or
+    each have a flag; they are joined with commas. Words after another flag's value, or after that of any flag of a
     verb with arguments of its own, stay where they are.
 
     Raises:
@@ -75,12 +75,12 @@ def gathered(words: Sequence[str], options: type[Options]) -> list[str]:
         elif is_joined or (waiting and waiting[0].partition("=")[0] not in takes):
             given.setdefault(flag, []).append(value if is_joined else waiting.pop(0))
         else:  # the parser would take the next flag for the value
-            raise ConfigurationError(f"{flag} needs a value{f'; {waiting[0]} follows it' if waiting else ''}.")
+            raise ConfigurationError(f"{flag} needs a value{f', but {waiting[0]} follows' if waiting else ''}.")
     for flag, values in given.items():
         if len(values) > 1 and takes[flag] == "one":
-            raise ConfigurationError(f"{flag} takes one value; it is given {len(values)}: {', '.join(values):.200}.")
+            raise ConfigurationError(f"{flag} takes one value; got {len(values)}: {', '.join(values):.200}.")
         if f"--no-{flag[2:]}" in given:
-            raise ConfigurationError(f"{flag} and --no-{flag[2:]} exclude each other.")
+            raise ConfigurationError(f"{flag} and --no-{flag[2:]} cannot be used together.")
     return [*(f"{flag}={','.join(values)}" for flag, values in given.items() if values), *rest]
 
 
@@ -88,19 +88,19 @@ _LOOKS_LIKE_A_FLAG = re.compile("--?[A-Za-z]")
 
 
 def no_flag(word: str, flags: Iterable[str]) -> ConfigurationError:
-    """The error for a flag that is none, with those that are spelled like it or begin with it."""
+    """The error for an unknown flag, with flags that have a similar name or begin with it."""
     name = word.partition("=")[0].strip("-").replace("_", "-").casefold()
     known = [flag for flag in flags if not flag.startswith("--no-")]
     near = sorted((flag for flag in known if flag[2:].startswith(name)), key=len)
     near = near or [f"--{each}" for each in difflib.get_close_matches(name, [flag[2:] for flag in known], cutoff=0.5)]
-    hint = f"did you mean {' or '.join(near[:3])}?" if near else "--help lists those that there are."
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else "--help lists the options."
     return ConfigurationError(f"There is no option {word.partition('=')[0]:.60}; {hint}")
 
 
 def parameters_of(options: type[Options]) -> list[inspect.Parameter]:
     """One optional parameter per option, in the order of the help, as typer reads them, and that of the file."""
     kinds = kinds_of(options)
-    config = typer.Option(None, "--config", help="YAML file of options; flags override it.")
+    config = typer.Option(None, "--config", help="YAML file with options; flags override it.")
     parameters = [
         _parameter(field.name, _flag_type(kinds[field.name]), _declaration(field, kinds[field.name], heading or None))
         for heading, group in options.groups().items()

@@ -1,9 +1,9 @@
 """Which of a model's languages a text is in, offline.
 
 The work is done by py3langid (naive Bayes over byte n-grams; Lui & Baldwin 2012, "langid.py: An Off-the-shelf Language
-Identification Tool"), whose model of 139 languages is inside its wheel. Here texts are brought into the form in which
-a model reads them, its labels become a model's codes, Chinese is told apart by its characters, and the probabilities
-become a language and a confidence. Why this tool, and its accuracy: docs/decisions/0006-language-identification.md.
+Identification Tool"), whose model of 139 languages is part of its package. Here, texts are normalised as a model
+reads them, its labels become a model's codes, Chinese scripts are distinguished by their characters, and
+probabilities become a language and a confidence. Why py3langid: docs/decisions/0006-language-identification.md.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _UNSEEN = 0.1  # characters that either script has before one is read
 
 @dataclass(frozen=True)
 class Identified:
-    """What is known of a text's language.
+    """The identified language of a text.
 
     Attributes:
-        language: a code of the model; None where the text says nothing: no letters, or too few of them.
-        confidence: probability of that language, from 0 to 1, among all that the identifier tells apart, also those
-            that the model does not have. A text in none of the model's languages therefore has a low one.
+        language: a code of the model; None if the text has no letters, or too few of them.
+        confidence: probability of that language, from 0 to 1, among all languages the identifier knows, including those
+            that the model does not have. A text in none of the model's languages therefore gets a low confidence.
     """
 
     language: str | None
@@ -62,14 +62,14 @@ _NOTHING = Identified(None, 0.0)
 
 
 class Identifier:
-    """Tells in which of some languages texts are.
+    """Identifies which of some languages a text is in.
 
     Args:
         languages: codes of a model, such as `de_DE`.
 
     Attributes:
-        known: the codes that it can tell, in the given order.
-        unknown: the others: their language has no label, or an earlier code has the same language and script.
+        known: the codes that it can identify, in the given order.
+        unknown: the other codes: their language has no label, or an earlier code has the same language and script.
 
     Raises:
         LanguageError: if there are no languages, or `languages` is a string.
@@ -80,7 +80,7 @@ class Identifier:
             raise LanguageError(f"languages is the string {languages!r:.80}: give a list of codes, such as ['de_DE'].")
         codes = tuple(dict.fromkeys(languages))
         if not codes:
-            raise LanguageError("an identifier needs at least one language to choose from; none is given.")
+            raise LanguageError("an identifier needs at least one language to choose from.")
         self._tool = _load()
         labels = self._tool.labels
         tags: dict[str, str] = {}  # code of a BCP-47 tag; of several the first
@@ -105,16 +105,16 @@ class Identifier:
         self.unknown = tuple(code for code in codes if code not in told)
 
     def __call__(self, texts: Sequence[str]) -> list[Identified]:
-        """The languages of texts, in their order. Of a long text the first 1,000 characters count.
+        """The languages of texts, in order. Of a long text, the first 1,000 characters are used.
 
-        A text is taken as models with XLM-R's vocabulary read it: in NFKC (full-width letters are letters), without
-        invisible characters. Tags of mark-up do not count.
+        Texts are normalised as for models with XLM-R's vocabulary: NFKC (full-width letters become letters), without
+        invisible characters. Markup tags are ignored.
 
         Args:
             texts: any strings.
 
         Raises:
-            InputError: if `texts` is one string or a table, or holds something else than strings.
+            InputError: if `texts` is one string or a table, or contains anything but strings.
         """
         if isinstance(texts, str):
             raise InputError(f"texts is the string {texts!r:.80}: give a list of texts.")
@@ -124,7 +124,7 @@ class Identifier:
 
     def _identify(self, text: str, place: int) -> Identified:
         if not isinstance(text, str):
-            raise InputError(f"texts[{place}] is {text!r:.80}, a {type(text).__name__}: a string is needed.")
+            raise InputError(f"texts[{place}] is {text!r:.80}, a {type(text).__name__}; it must be a string.")
         text = _as_read(text[: 2 * _READ])[:_READ]
         if not any(map(str.isalpha, text)):
             return _NOTHING

@@ -37,27 +37,31 @@ class Condition:
 # In the order of columns.
 CONDITIONS = {
     "right": Condition(
-        "own adapter", "every language is read by its own adapter", "c1", "circle", asked="the language's own adapter"
+        "own adapter", "every language is read with its own adapter", "c1", "circle", asked="the language's own adapter"
     ),
     "relative": Condition(
         "relative's adapter",
-        "every language is read by the adapter of its nearest relative",
+        "every language is read with the adapter of its nearest relative",
         "c3",
         "square",
         asked="that of the nearest relative",
     ),
     "source": Condition(
         "source adapter",
-        "every language is read by the source language's adapter: no switching",
+        "every language is read with the source language's adapter",
         "c2",
         "circle",
         asked="the training language's for all (no switching)",
     ),
-    "none": Condition("no adapter", "the adapters' bottlenecks add nothing", "c4", "diamond", asked="no adapter"),
+    "none": Condition("no adapter", "no adapter: the bottlenecks are turned off", "c4", "diamond", asked="no adapter"),
     "majority": Condition(
-        "majority", "always the file's commonest answer; no model", "c7", "tick", guess="always the commonest answer"
+        "majority",
+        "always the most frequent answer in the file; no model",
+        "c7",
+        "tick",
+        guess="always the commonest answer",
     ),
-    "uniform": Condition("blind draw", "an answer drawn at random; no model", "c8", "tick", guess="a blind draw"),
+    "uniform": Condition("blind draw", "a random answer; no model", "c8", "tick", guess="a blind draw"),
 }
 GUESSES = tuple(name for name, condition in CONDITIONS.items() if condition.guess)
 OWN = ("right", "relative")  # what stands for a language's own adapter, the first that there is

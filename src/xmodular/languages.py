@@ -1,8 +1,8 @@
-"""From the usual names of a language to the code under which a model has it.
+"""Resolve names of languages to a model's codes.
 
 X-MOD's codes look like locales (`de_DE`, `en_XX`, `zh_TW`); users write "de", "deu", "de-DE", "German" or "Deutsch".
-Tags and names are langcodes' and language_data's (IANA, ISO 639, CLDR); this module adds what is peculiar to X-MOD's
-codes, and which languages are relatives (``relatives.txt``).
+Tags and names come from langcodes and language_data (IANA, ISO 639, CLDR); this module adds what is special to X-MOD
+codes, and which languages are related (``relatives.txt``).
 """
 
 from __future__ import annotations
@@ -55,49 +55,49 @@ class _Meaning(NamedTuple):
 
 
 def resolve(name: str, languages: Iterable[str], *, fallback: str | None = None) -> str:
-    """The code in `languages` that `name` means.
+    """The code in `languages` that `name` refers to.
 
     Args:
         name: a code of the model, a BCP-47 or ISO 639 tag, or an English or native name; with fairseq's `_rom` or
-            `_zaw` behind it, it means the language's own code, unless `languages` has one with that mark.
+            `_zaw` at its end, it means the language's plain code, unless `languages` has one with that suffix.
         languages: the codes to choose from.
-        fallback: "relative" takes the nearest relative where the language itself is not there, and logs a warning that
+        fallback: "relative" takes the most closely related language if the language itself is missing; a warning
             says so.
 
     Returns:
         One of `languages`.
 
     Raises:
-        LanguageError: if none fits, or several do; it lists the near ones and all there are.
+        LanguageError: if none matches, or several do; it lists similar codes and all codes.
     """
     if fallback is not None and fallback not in _FALLBACKS:
-        raise LanguageError(f"fallback is None or {' or '.join(map(repr, _FALLBACKS))}; not {fallback!r}.")
+        raise LanguageError(f"fallback must be None or {' or '.join(map(repr, _FALLBACKS))}; got {fallback!r}.")
     codes = tuple(languages)
     if not isinstance(name, str):
-        raise LanguageError(f"a language is named by a string such as 'de_DE', not by {name!r:.80}.")
+        raise LanguageError(f"a language must be a string such as 'de_DE'; got {name!r:.80}.")
     if name in codes:
         return name
     if len(name) > _LONGEST or not name.isprintable():
-        raise LanguageError(f"{name[:_LONGEST]!r}{'...' * (len(name) > _LONGEST)} is no name of a language.")
+        raise LanguageError(f"{name[:_LONGEST]!r}{'...' * (len(name) > _LONGEST)} is not the name of a language.")
     meant = _meant(name, codes)
     if len(meant) == 1:
         return meant[0]
-    there = f"The languages there are: {', '.join(codes)}."
+    there = f"The languages are: {', '.join(codes)}."
     if meant:
         raise AmbiguousLanguageError(f"the language {name!r} is ambiguous: it could be {' or '.join(meant)}. {there}")
     if fallback is not None and _known(name):
         if not (nearest := _relatives(name, codes)[:1]):
             raise LanguageError(
-                f"there is no language {name!r} here, and none of its branch, which a fallback would take "
-                f"(the same family alone is not enough). {there}"
+                f"there is no language {name!r} here, and no closely related one to fall back on "
+                f"(the same family is not enough). {there}"
             )
-        _LOGGER.warning("%s is not in the model: read as its nearest relative %s", name, nearest[0])
+        _LOGGER.warning("%s is not in the model: using the adapter of its nearest relative, %s", name, nearest[0])
         return nearest[0]
     raise LanguageError(f"there is no language {name!r} here: {_hint(name, codes)}{there}")
 
 
 def resolve_or_none(name: str, languages: Iterable[str]) -> str | None:
-    """As `resolve`; None where none fits, or several do."""
+    """As `resolve`, but None if no code matches, or several do."""
     try:
         return resolve(name, languages)
     except LanguageError:
@@ -105,7 +105,7 @@ def resolve_or_none(name: str, languages: Iterable[str]) -> str | None:
 
 
 def resolve_all(names: Sequence[str], languages: Iterable[str], *, fallback: str | None = None) -> list[str]:
-    """The codes that several names mean, in their order.
+    """The codes of several names, in order.
 
     Args:
         names: as for `resolve`.
@@ -113,7 +113,7 @@ def resolve_all(names: Sequence[str], languages: Iterable[str], *, fallback: str
         fallback: as for `resolve`.
 
     Raises:
-        LanguageError: if a name is unknown or ambiguous, or if two names mean the same code.
+        LanguageError: if a name is unknown or ambiguous, or two names mean the same code.
     """
     if isinstance(names, str):
         raise LanguageError(f"languages is the string {names!r}: give a list of names, such as [{names!r}].")
@@ -127,17 +127,17 @@ def resolve_all(names: Sequence[str], languages: Iterable[str], *, fallback: str
             raise LanguageError(f"{name!r} means {code}, which is named twice in {list(names)}.")
         resolved.append(code)
     if not resolved:
-        raise LanguageError(f"no language is named. The languages there are: {', '.join(codes)}.")
+        raise LanguageError(f"no language is given. The languages are: {', '.join(codes)}.")
     return resolved
 
 
 def code_problem(code: object) -> str | None:
-    """What is wrong with a language's code, if anything."""
+    """The problem with a language code, if any."""
     if not isinstance(code, str) or not _CODE.fullmatch(code):
         return f"{code!r:.80}: a code is a letter followed by at most 63 letters, digits, '_' or '-', such as 'de_DE'."
     if _is_reserved(code):
         usable = f"{code}_XX"
-        means = f"; {code!r} will mean it" if _meant(code, (usable,)) else ""
+        means = f"; {code!r} will then refer to it" if _meant(code, (usable,)) else ""
         return f"{code!r}, which is the name of another part of a model: add a region, such as {usable!r}{means}."
     return None
 
@@ -151,45 +151,45 @@ def _is_reserved(code: str) -> bool:
 
 
 def relatives(name: str, languages: Iterable[str]) -> list[str]:
-    """The codes of languages related to the one that `name` means, the nearest first, itself left out.
+    """The codes of languages related to the one that `name` means, the closest first, without itself.
 
     The same language in another region comes first; then a language of the same innermost group of the family tree in
     ``relatives.txt`` that is written in the same script (Croatian for Serbian in Latin letters); then the same language
-    in another script, then who shares the deepest group. Ties go to the same script, then to the smaller distance of
-    CLDR, then to the earlier code.
-    Languages that share a family and no branch of it are no relatives.
+    in another script, then languages that share the deepest group. Ties go to the same script, then to the smaller CLDR
+    distance, then to the earlier code.
+    Languages that share a family but no branch of it do not count as related.
 
     Args:
         name: as for `resolve`.
         languages: the codes to choose from.
 
     Returns:
-        Some of `languages`; none if the language is unknown or alone.
+        Some of `languages`; none if the language is unknown or has no relatives there.
     """
     return list(_relatives(name, tuple(languages)))
 
 
 def english_name(code: str) -> str:
-    """The English name of a code's language, with its script where that is not the language's usual one.
+    """The English name of a code's language, with its script if that is not the language's usual one.
 
     Args:
         code: such as `de_DE` ("German") or `zh_TW` ("Chinese (Traditional)").
 
     Returns:
-        The name; the code itself where it means no language.
+        The name; the code itself if it is not the code of a language.
     """
     return names_of(code)["english"] or code
 
 
 def filled(text: str, code: str) -> str:
-    """A text in which ``{language}`` stands for a language's code and ``{subtag}`` for its first part."""
+    """A text with ``{language}`` replaced by a language's code and ``{subtag}`` by the code's first part."""
     return text.replace("{language}", code).replace("{subtag}", re.split("[_-]", code)[0])
 
 
 def names_of(code: str) -> dict[str, str | None]:
-    """What a code's language is called: `english`, `native` and `bcp47`, None where it means no language.
+    """The names of a code's language: `english`, `native` and `bcp47`; None if it is not the code of a language.
 
-    A region that only tells models apart (`de_DE` is German) is left out; a script that is not the usual one stays.
+    A region that only belongs to X-MOD's code (`de_DE` is German) is left out; an unusual script stays.
     """
     meaning = _meaning(code, code=True)
     if meaning is None:
@@ -269,7 +269,7 @@ def _valid(tag: str) -> bool:
 
 
 def _find(name: str) -> str | None:
-    """The tag of a language's name in any language, with a script or country behind it at will.
+    """The tag of a language's name in any language, optionally followed by a script or country.
 
     Only whole names count: language_data would also take a name that merely begins with a language's.
     """
@@ -360,7 +360,7 @@ def _hint(name: str, codes: tuple[str, ...]) -> str:
     related = _relatives(name, codes)
     own = [code for code in related if wanted and _in_common(wanted, _meaning(code, code=True)) == _SAME_LANGUAGE]
     if related and not own:
-        return f"its nearest relatives are {', '.join(related[:3])}. "
+        return f"the most closely related languages are {', '.join(related[:3])}. "
     names: dict[str, str] = {}
     for code in codes:
         called = names_of(code)

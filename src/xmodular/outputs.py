@@ -1,7 +1,7 @@
-"""Where output goes: one process at a time, never over a source, and only over what our own runs wrote.
+"""Guards of output folders: one process at a time, never over a source, and only over output of our own runs.
 
-What is being written has names that begin with ``.xmodular-``. A process that is killed leaves some of them behind; the
-next one that holds the same output puts it in order (`held`).
+Temporary names begin with ``.xmodular-``. A process that is killed leaves some of them behind; the next process that
+locks the same output cleans up (`held`).
 """
 
 from __future__ import annotations
@@ -45,30 +45,30 @@ _HELD: dict[Path, int] = {}  # places, and the threads that hold them
 
 
 def beside(name: str, place: Path) -> Path:
-    """What stands beside an output while it is written."""
+    """The temporary paths next to an output while it is written."""
     return place.with_name(f"{name}-{place.name}")
 
 
 @contextmanager
 def held(output: str | Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep other processes and threads from an output; what a killed process left of it is put in order first.
+    """Lock an output against other processes and threads; first clean up what a killed process left there.
 
-    The lock is a file beside the output, or in it where only there one may write. It goes when the process ends, by
-    whatever. Of a run of several processes the first one holds it for all.
+    The lock is a file next to the output, or inside it if only that folder is writable. It is released when the process
+    ends in any way. In a run with several processes, the first one holds the lock for all.
 
     Args:
-        output: a file or folder; it need not be there.
-        wait: until it is free, instead of an error.
+        output: a file or folder; it need not exist.
+        wait: wait until it is free, instead of an error.
 
     Raises:
-        ConfigurationError: another process, or thread, holds it, or its folder cannot be made, or it is the root.
+        ConfigurationError: another process or thread holds it, its folder cannot be created, or it is the root.
     """
     place = Path(os.path.realpath(output))
     if _HELD.get(place) == threading.get_ident() or os.environ.get("RANK", "0") != "0":
         yield
         return
     if not place.name:
-        raise ConfigurationError(f"{output} is the root of all folders: name one in it.")
+        raise ConfigurationError(f"{output} is the root folder: name a folder inside it.")
     made = [each for each in place.parents if not each.exists()]
     _make(place.parent, output)
     release = _lock(place, output, wait)
@@ -96,7 +96,7 @@ def _make(folder: Path, output: str | Path) -> None:
             return
         except OSError as error:
             why = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror or error
-            wrong = ConfigurationError(f"{output} cannot be made: {why}.")
+            wrong = ConfigurationError(f"{output} cannot be created: {why}.")
             there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
             # Who held the output before may just have removed a folder that was made for the lock alone.
             if not isinstance(error, (FileExistsError, FileNotFoundError)) or not there.is_dir():
@@ -105,7 +105,7 @@ def _make(folder: Path, output: str | Path) -> None:
 
 
 def is_covered(path: Path) -> bool:
-    """Whether this thread holds a folder that the path is in."""
+    """Whether this thread holds the lock of a folder that contains the path."""
     place = Path(os.path.realpath(path))
     return any(_HELD.get(each) == threading.get_ident() for each in place.parents)
 
@@ -120,7 +120,7 @@ def _lock(place: Path, output: str | Path, wait: bool) -> Callable[[], None]:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             raise ConfigurationError(
-                f"Another run is writing to {output}: wait until it has ended, or name another output."
+                f"Another run is writing to {output}: wait until it has finished, or choose another output."
             ) from None
         except (OSError, NotImplementedError):  # not to be written to, or on a disk without locks
             continue
@@ -157,7 +157,7 @@ def _recover_inner(place: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder of ours, if it is there."""
+    """Remove a file or folder of ours, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     elif os.path.lexists(path):
@@ -165,17 +165,17 @@ def remove(path: Path) -> None:
 
 
 def finish(folder: Path) -> None:
-    """Move complete files into their folder, and remove what is left of the way there."""
+    """Move complete files into their folder, and remove the temporary ones."""
     move_ready(folder)
     os.replace(folder / READY, folder / NEW)
     remove(folder / NEW)
 
 
 def move_ready(folder: Path) -> None:
-    """Move complete files into their folder, from which those named in ``gone.json`` go; what says so comes last.
+    """Move complete files into their folder and remove those named in ``gone.json``, which itself is removed last.
 
-    A configuration for the time in between comes first, then weights: a folder is searched for ``model.safetensors``
-    before all others, so once that is new, older shards do not count.
+    A temporary configuration comes first, then weights: loading looks for ``model.safetensors``
+    before all other files, so once that is new, older shards are ignored.
     """
     ready = folder / READY
     if (ready / _CONFIG).is_file():
@@ -188,7 +188,7 @@ def move_ready(folder: Path) -> None:
 
 
 def is_weights(name: str) -> bool:
-    """Whether a file of that name holds a model's weights, or says where they are."""
+    """Whether a file of that name contains a model's weights or their index."""
     return WEIGHTS.fullmatch(name) is not None
 
 
@@ -196,15 +196,15 @@ def is_weights(name: str) -> bool:
 
 
 def check_apart(output: Path, sources: Iterable[object], *, names: Callable[[str], bool] = lambda name: True) -> None:
-    """Make sure that nothing which is read would be replaced.
+    """Check that no file that is read would be replaced.
 
     Args:
         output: a file, or a folder.
-        sources: files and folders that are read; others (names on the Hub, objects, None) are passed over.
-        names: which names in the folder the output replaces; all unless given.
+        sources: files and folders that are read; others (names on the Hub, objects, None) are ignored.
+        names: the names in the folder that the output replaces; default: all.
 
     Raises:
-        ConfigurationError: the output is a source, by whatever path, or would replace one that it holds.
+        ConfigurationError: the output is a source (by any path), or would replace one inside it.
     """
     place = Path(os.path.realpath(output))
     for source in sources:
@@ -212,11 +212,11 @@ def check_apart(output: Path, sources: Iterable[object], *, names: Callable[[str
             continue
         read = Path(os.path.realpath(source))
         if read == place or (place.exists() and read.samefile(place)):
-            raise ConfigurationError(f"{output} is the source {source} itself: name another output.")
+            raise ConfigurationError(f"{output} is the source {source} itself: choose another output.")
         for each in (read, *((Path(os.path.realpath(path)) for path in read.iterdir()) if read.is_dir() else ())):
             if each == place or (place in each.parents and names(each.relative_to(place).parts[0])):
                 raise ConfigurationError(
-                    f"{output} holds the source {source}, which would be replaced: name another output."
+                    f"{output} contains the source {source}, which would be replaced: choose another output."
                 )
 
 
@@ -229,18 +229,18 @@ def check_replaceable(
     overwrite: bool,
     error: type[XmodularError] = ConfigurationError,
 ) -> None:
-    """Make sure that a folder may be made, in place of what is there.
+    """Check that a folder may be created, in place of what is there.
 
     Args:
         output: the folder.
-        what: what it is to hold, as "a model".
-        is_ours: whether a folder holds such a thing that our own runs wrote.
-        names: which of the names in it are of such a thing.
+        what: what it will contain, such as "a model".
+        is_ours: tells whether a folder contains such a thing written by our own runs.
+        names: tells which of the names in a folder belong to such a thing.
         overwrite: whether it may be replaced.
-        error: what to raise.
+        error: the class of error to raise.
 
     Raises:
-        XmodularError: it is a file; or there is something in it and it is not to be replaced, or not known.
+        XmodularError: it is a file, or it is not empty and must not be replaced, or contains unknown files.
     """
     if not output.exists():
         return
@@ -250,22 +250,22 @@ def check_replaceable(
     if not there:
         return
     if not overwrite:
-        raise error(f"{output} is there already. Choose another folder, or --overwrite it.")
+        raise error(f"{output} already exists. Choose another folder, or use --overwrite.")
     if not is_ours(output):
-        raise error(f"{output} is not replaced: it holds no {what.split(' ', 1)[1]} that xmodular wrote.")
+        raise error(f"{output} is not replaced: it contains no {what.split(' ', 1)[1]} that xmodular wrote.")
     if strange := [name for name in there if not names(name)]:
         shown = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
         raise error(
-            f"{output} is not replaced: {shown} {'is' if len(strange) == 1 else 'are'} no part of {what}. Move "
+            f"{output} is not replaced: {shown} {'is' if len(strange) == 1 else 'are'} not part of {what}. Move "
             f"{'it' if len(strange) == 1 else 'them'} away, or choose another folder."
         )
 
 
 def check_model_folder(output: Path, *, overwrite: bool, sources: Iterable[object]) -> None:
-    """Make sure that a model may be written to a folder, whole, in place of one that is there.
+    """Check that a model may be written to a folder, in place of an existing one.
 
     Raises:
-        ConfigurationError: the folder holds a source, a file that is no part of a model, or, unless `overwrite`,
+        ConfigurationError: the folder contains a source, a file that is not part of a model, or, without `overwrite`,
             anything.
     """
     sources = list(sources)
@@ -276,30 +276,30 @@ def check_model_folder(output: Path, *, overwrite: bool, sources: Iterable[objec
     def known(name: str) -> bool:
         if name in _OF_MODELS or name in own or is_weights(name):
             return True
-        # What lies beside a model comes along; the same bytes are not lost.
+        # Files next to a model are copied too; identical bytes are not lost.
         return any(_same(output / name, folder / name) for folder in beside_sources)
 
     check_replaceable(output, "a model", _is_model, known, overwrite=overwrite)
 
 
 def check_results_folder(output: Path, *, overwrite: bool, sources: Iterable[object]) -> None:
-    """Make sure that results may be written into a folder, whose other files stay.
+    """Check that results may be written into a folder, whose other files stay.
 
     Raises:
-        ConfigurationError: a source is one of these files; or some are there and `overwrite` is False, or are not ours.
+        ConfigurationError: a source is one of these files; or some exist and `overwrite` is False, or are not ours.
     """
     check_apart(output, (each for each in sources if not _is_folder(each)), names=RESULTS.__contains__)
     there = [name for name in RESULTS if (output / name).exists()]
     if there and not overwrite:
-        raise ConfigurationError(f"{output} has {there[-1]} already. Choose another folder, or --overwrite it.")
+        raise ConfigurationError(f"{output} already has {there[-1]}. Choose another folder, or use --overwrite.")
     if there and "rows" not in table_in(output / "results.json"):
         raise ConfigurationError(
-            f"{output} is not written to: its {there[-1]} would be replaced, and xmodular did not write it."
+            f"{output} is not written to: its {there[-1]} was not written by xmodular and would be replaced."
         )
 
 
 def is_of_run(name: str) -> bool:
-    """Whether a training run replaces what has that name in its folder."""
+    """Whether a training run replaces a file of that name in its folder."""
     return name in _OF_MODELS or is_weights(name) or name in ("checkpoints", "head", "seeds.json")
 
 
@@ -309,13 +309,13 @@ def is_run(folder: Path) -> bool:
 
 
 def own_tokenizers(folder: Path) -> set[str]:
-    """Names of the files with tokenizers of single languages, as the model's configuration has them."""
+    """Names of the tokenizer files of single languages, according to the model's configuration."""
     vocabularies = table_in(folder / _CONFIG).get("vocabularies")
     return {f"tokenizer.{code}.json" for code in vocabularies} if isinstance(vocabularies, dict) else set()
 
 
 def table_in(path: Path) -> dict[str, Any]:
-    """The table in a JSON file; empty if there is none."""
+    """The table in a JSON file; empty if the file does not exist."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

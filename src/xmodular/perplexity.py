@@ -1,15 +1,15 @@
-"""Perplexity of a text: how well a model restores masked tokens, or predicts each next one.
+"""Perplexity of a text: how well a model predicts masked tokens, or the next token.
 
-A model's mean loss at predicted tokens, in nats, stands for all that it could predict. To it comes what no token tells,
-``<unk>`` above all: its UTF-8 bytes at 8 bits each, so that a vocabulary does not gain by what it does not know. From
+A model's mean loss at predicted tokens, in nats, is extrapolated to all predictable tokens. Text lost in the tokens
+(mainly ``<unk>``) is added with 8 bits per UTF-8 byte, so that a vocabulary does not gain by what it lacks. From
 the sum of both over a text,
 
     perplexity = exp(nats / tokens)        bits per character = nats / ln 2 / characters
 
-with the characters of the text as it was read. For a causal model that is the length of the text as the model would
-code it. For a masked one it is a pseudo-measure, as every token is predicted with most of its neighbours on both sides
-in sight; it compares models with different vocabularies on the same text, and nothing else. A perplexity is one of
-tokens, and compares models with the same vocabulary.
+with the characters of the text as read. For a causal model, this is the length of the text encoded with
+the model. For a masked model it is a pseudo-measure, as every token is predicted with most of its neighbours on both
+sides visible; it only compares models with different vocabularies on the same text. Perplexity is per
+token, and compares models with the same vocabulary.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _MOST_LOGITS = 2**27  # of a causal model's forward pass: 512 MiB in fp32
 def to_predict(
     text: MeasuredText, collator: MaskedLMCollator | CausalLMCollator
 ) -> tuple[np.ndarray, list[np.ndarray | None]]:
-    """What a model is to predict of a text: a function of the collator's seed and of the text's tokens.
+    """The tokens of a text to predict, determined by the collator's seed and the text's tokens.
 
     Args:
         text: the text.
-        collator: suits the model.
+        collator: a collator that suits the model.
 
     Returns:
-        Numbers of the blocks in which something is predicted; of each of these (block_size,) bool, which tokens, or
-        None of a causal model, which predicts all.
+        Numbers of the blocks with tokens to predict; for each of these, (block_size,) bool, which tokens, or
+        None for a causal model, which predicts all.
     """
     if isinstance(collator, CausalLMCollator):
         return np.arange(len(text.blocks)), [None] * len(text.blocks)
@@ -63,21 +63,21 @@ def block_statistics(
     batch_size: int = 32,
     advance: Callable[[int], None] = lambda blocks: None,
 ) -> np.ndarray:
-    """Loss of predicted tokens, block by block.
+    """The loss of predicted tokens, block by block.
 
-    What becomes of the chosen tokens is a function of the collator's seed and the block's draw, not of `lang_ids` or
-    batch size, so that runs with other adapters compare like with like.
+    The masking of the chosen tokens depends on the collator's seed and the block's draw, not on `lang_ids` or
+    batch size, so that runs with other adapters are comparable.
 
     Args:
         model: masked or causal language model.
-        blocks: (tokens,) ids each, all of one length.
-        lang_ids: each block's language, as the model's id.
-        draws: each block's number.
-        collator: makes the batches, to suit the model.
-        chosen: (tokens,) bool each, the tokens to predict (some at least); None of a causal model, which predicts all.
-        unk_id: id of ``<unk>``, which is never predicted exactly: it does not say what was there.
-        batch_size: blocks a forward pass; languages are mixed. A causal model with many logits takes fewer.
-        advance: told how many blocks were done, again and again.
+        blocks: (tokens,) ids each, all of the same length.
+        lang_ids: the model's language id for each block.
+        draws: the number of each block.
+        collator: makes the batches; it must suit the model.
+        chosen: (tokens,) bool each, the tokens to predict (at least one); None for a causal model, which predicts all.
+        unk_id: id of ``<unk>``, which never counts as predicted exactly, because the original text is unknown.
+        batch_size: blocks per forward pass; languages are mixed. A causal model with many logits uses fewer.
+        advance: called with the number of blocks done since the last call.
 
     Returns:
         (blocks, 3) sums: negative log-likelihood (nats), tokens predicted exactly, predicted tokens.
@@ -122,17 +122,17 @@ def _logits(model: nn.Module, batch: dict[str, Tensor], rows: Tensor, columns: T
 
 
 def text_statistics(text: MeasuredText, blocks: np.ndarray, predicted: np.ndarray, *, causal: bool) -> np.ndarray:
-    """What the measures of a text are made of, block by block.
+    """The sums for the measures of a text, block by block.
 
     Args:
         text: the text.
-        blocks: numbers of the blocks in which something was predicted.
-        predicted: (these, 3) sums, as `block_statistics` has them.
-        causal: whether the model is: it predicts ``<unk>`` and line ends too.
+        blocks: numbers of the blocks with predicted tokens.
+        predicted: (these blocks, 3) sums, from `block_statistics`.
+        causal: whether the model is causal, and so predicts ``<unk>`` and line ends too.
 
     Returns:
-        (blocks, 7) sums: the three; tokens that the model could predict; tokens that it never does; characters; bytes
-        that no token tells.
+        (blocks, 7) sums: these three; predictable tokens; tokens that are never predicted; characters; bytes
+        that no token represents.
     """
     sums = np.zeros((len(text.blocks), 7))
     sums[blocks, :3] = predicted
@@ -143,7 +143,7 @@ def text_statistics(text: MeasuredText, blocks: np.ndarray, predicted: np.ndarra
 
 
 def loss_a_token(sums: np.ndarray) -> np.ndarray:
-    """Nats a token (...), from (..., 7) sums, as `text_statistics` has them; NaN where nothing was predicted."""
+    """Nats per token (...), from (..., 7) sums of `text_statistics`; NaN if nothing was predicted."""
     losses, _, predicted, known, unknown, _, untold = np.moveaxis(sums, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         told = np.where(known > 0, losses / predicted * known, 0.0)  # what was predicted stands for all that could be
@@ -151,7 +151,7 @@ def loss_a_token(sums: np.ndarray) -> np.ndarray:
 
 
 def perplexity_metrics(sums: np.ndarray) -> dict[str, np.ndarray]:
-    """Perplexity, bits per character and accuracy, from (..., 7) sums, as `text_statistics` has them."""
+    """Perplexity, bits per character and accuracy, from (..., 7) sums of `text_statistics`."""
     _, right, predicted, known, unknown, characters, _ = np.moveaxis(sums, -1, 0)
     tokens, loss = np.maximum(known + unknown, 1), loss_a_token(sums)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

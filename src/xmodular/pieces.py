@@ -1,8 +1,8 @@
-"""What the pieces of a vocabulary spell, whichever way a tokenizer writes them.
+"""The text that the pieces of a vocabulary spell, in any tokenizer's notation.
 
-SentencePiece marks with ``▁`` a piece that follows a space, WordPiece with ``##`` one that continues a word, and
-byte-level BPE writes bytes as characters, the space before a word as ``Ġ``. So pieces of one vocabulary are found again
-in another, and a new one starts from the embeddings of a known one.
+SentencePiece marks a piece after a space with ``▁``, WordPiece marks one that continues a word with ``##``, and
+byte-level BPE writes bytes as characters and the space before a word as ``Ġ``. This module finds the pieces of one
+vocabulary in another, so that a new vocabulary can start from known embeddings.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _BYTES = {character: byte for byte, character in _CHARACTERS.items()}
 
 
 class Spelled(NamedTuple):
-    """What a piece spells.
+    """The text of a piece.
 
     Attributes:
         begins: whether it is marked as the beginning of a word.
-        text: without marks; bytes that are no whole character are lone surrogates (PEP 383).
+        text: without marks; bytes that are not a complete character are lone surrogates (PEP 383).
     """
 
     begins: bool
@@ -42,11 +42,11 @@ class Spelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Notation:
-    """The way in which a tokenizer writes its pieces.
+    """The notation in which a tokenizer writes its pieces.
 
     Attributes:
         of_bytes: whether a character stands for a byte.
-        continues: what marks a piece that continues a word; None where what follows a space is marked.
+        continues: the mark of a piece that continues a word; None if pieces after a space are marked.
     """
 
     of_bytes: bool
@@ -54,12 +54,12 @@ class Notation:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Notation:
-        """That of a tokenizer."""
+        """The notation of a tokenizer."""
         prefix = getattr(tokenizer.model, "continuing_subword_prefix", None)
         return cls("ByteLevel" in set(_types(tokenizer)), prefix or None)
 
     def read(self, piece: str) -> Spelled:
-        """What a piece spells."""
+        """The text of a piece."""
         if self.of_bytes and all(character in _BYTES for character in piece):
             text = bytes(_BYTES[character] for character in piece).decode("utf-8", "surrogateescape")
             return Spelled(text.startswith(" "), text.removeprefix(" "))
@@ -70,7 +70,7 @@ class Notation:
         return Spelled(piece.startswith(_SPACE), piece.removeprefix(_SPACE))
 
     def write(self, spelled: Spelled) -> str:
-        """The piece that spells it; whether the vocabulary has it or not."""
+        """The piece that spells a text, whether or not the vocabulary has it."""
         begins, text = spelled
         if self.of_bytes:
             spaced = (" " if begins else "") + text
@@ -95,11 +95,11 @@ def start_rows(
     method: str = "pieces",
     seed: int = 0,
 ) -> tuple[Tensor, Tensor, dict[str, int]]:
-    """Word embeddings for a new vocabulary, started from those of a known one.
+    """Word embeddings for a new vocabulary, initialised from those of a known one.
 
-    Pieces that both have are copied, as in SwissBERT (Vamvas et al. 2023), also where they are marked in another way
-    (``▁a``, ``Ġa``, WordPiece's ``a``), and special tokens by what they are for. Of the rest, "pieces" takes the mean
-    of the known pieces that spell the new one, as far as there are any; "random", and what is left, is drawn from a
+    Pieces that both have are copied, as in SwissBERT (Vamvas et al. 2023), even if they are marked differently
+    (``▁a``, ``Ġa``, WordPiece's ``a``); special tokens are matched by their role. For the rest, "pieces" takes the mean
+    of the known pieces that spell the new one, if there are any; "random", and what remains, is drawn from a
     normal distribution with each dimension's mean and standard deviation over the known rows.
 
     Args:
@@ -108,7 +108,7 @@ def start_rows(
         words: *Shape: (known pieces at least, hidden)*, its embeddings.
         bias: *Shape: (known pieces at least,)*, the output bias of its pieces.
         method: "pieces" or "random".
-        seed: of what is drawn.
+        seed: random seed.
 
     Returns:
         *(pieces, hidden)* and *(pieces,)*, in `words`' dtype, and how many pieces were "copied", "composed", "random".
@@ -117,7 +117,7 @@ def start_rows(
         ConfigurationError: there is no such method.
     """
     if method not in ("pieces", "random"):
-        raise ConfigurationError(f"start_rows is 'pieces' or 'random'; not {method!r}.")
+        raise ConfigurationError(f"start_rows must be 'pieces' or 'random'; got {method!r}.")
     source = words.detach().float().cpu()[: len(known)]
     source_bias = bias.detach().float().cpu()[: len(known)]
     spell = _Speller(tokenizer, known)

@@ -1,4 +1,4 @@
-"""Recipes for fine-tuning: named presets of the options, each with where it comes from, and the table that shows them.
+"""Recipes for fine-tuning: named presets of the options, each with its source, and the table that shows them.
 
 A recipe sets what its source says and leaves the rest at the defaults. Nothing here imports torch.
 """
@@ -25,9 +25,9 @@ _PLAIN = {
     "max_grad_norm": 1.0,
     "accumulation": 1,
 }
-_ALL_TRAIN = "The source trains all weights of a dense model; here adapters and embeddings stay, so that it transfers."
+_ALL_TRAIN = "The source trains all weights of a dense model; here adapters and embeddings are frozen, for transfer."
 _EMBEDDINGS_TRAIN = "Only the adapters are frozen, embeddings train."
-_FIVE_SEEDS = "The source reports mean and deviation of five seeds: --seeds. "
+_FIVE_SEEDS = "The source reports mean and standard deviation of five seeds: use --seeds. "
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Recipe:
     Attributes:
         name: its name.
         task: the task it is for.
-        values: option values that differ from the defaults, or that the source insists on.
-        data: what its source trains on, and tests on.
+        values: option values that differ from the defaults, or that the source states.
+        data: the training and test data of its source.
         source: paper or script.
-        note: what else there is to know.
+        note: anything else to know.
     """
 
     name: str
@@ -111,7 +111,7 @@ RECIPES: dict[str, Recipe] = {
             "qa",
             "SQuAD 1.1, XQuAD and MLQA",
             "train_qa.sh",
-            "There a window starts every 128 tokens; here neighbouring windows have 128 tokens in common. ",
+            "There, a window starts every 128 tokens; here, neighbouring windows share 128 tokens. ",
             learning_rate=3e-5,
             epochs=3.0,
             max_length=384,
@@ -182,22 +182,22 @@ def recipe(name: str) -> Recipe:
     """A recipe by its name.
 
     Raises:
-        ConfigurationError: there is none of that name; it lists them.
+        ConfigurationError: there is no such recipe; the message lists them.
     """
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigurationError(f"there is no recipe {name!r}: {hint}They are {', '.join(RECIPES)}.")
+        raise ConfigurationError(f"there is no recipe {name!r}: {hint}The recipes are {', '.join(RECIPES)}.")
     return RECIPES[name]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Some recipes, to be shown.
+    """Recipes to show.
 
     Attributes:
         recipes: the recipes.
-        alone: whether one is shown with all its values.
+        alone: whether a single recipe is shown with all its values.
     """
 
     recipes: tuple[Recipe, ...]
@@ -215,7 +215,7 @@ def recipes(name: str | None = None) -> Shown:
         name: show this one with all its values.
 
     Raises:
-        ConfigurationError: there is none of that name.
+        ConfigurationError: there is no such recipe.
     """
     return Shown(tuple(RECIPES.values()) if name is None else (recipe(name),), name is not None)
 
@@ -234,9 +234,7 @@ def _many(shown: tuple[Recipe, ...]) -> Table:
             *(each.name, each.task, f"{values['learning_rate']:g}", f"{values['epochs']:g}", str(batch)),
             *(str(values["max_length"]), each.data, each.source),
         )
-    table.caption = (
-        "One by name, with all that it sets: xmodular recipes xnli. In use: xmodular finetune --recipe xnli."
-    )
+    table.caption = "All options of one recipe: xmodular recipes xnli. To use it: xmodular finetune --recipe xnli."
     table.caption_justify = "left"
     return table
 

@@ -26,10 +26,10 @@ from xmodular.weights import open_weights
 
 
 def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
-    """The model, if it is an object, and what to call it.
+    """The model, if it is an object, and its name in messages.
 
     Raises:
-        InputError: it is neither that nor the name of one.
+        InputError: it is neither a model nor the name of one.
     """
     if isinstance(model, XmodPreTrainedModel):
         return model, home_of(model) or "model object"
@@ -37,12 +37,12 @@ def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrained
         return None, str(model)
     kind = type(model).__name__
     if hasattr(model, "merge_and_unload"):  # of PEFT
-        raise InputError(f"The model is a {kind} of PEFT: give model.merge_and_unload(), its adapters in the weights.")
+        raise InputError(f"The model is a {kind} of PEFT: merge its adapters with model.merge_and_unload() first.")
     if isinstance(inside := getattr(model, "_orig_mod", getattr(model, "module", None)), XmodPreTrainedModel):
         raise InputError(f"The model is a {kind} around a {type(inside).__name__}: give that model itself.")
     if isinstance(model, PreTrainedModel):
         raise InputError(f"The model is a {kind}, which has no adapters: xmodular.upcycle makes it modular.")
-    raise InputError(f"A model is an X-MOD model, a folder or a name on the Hub; this is a {kind}.")
+    raise InputError(f"A model must be an X-MOD model, a folder or a name on the Hub; this is a {kind}.")
 
 
 def home_of(model: XmodPreTrainedModel) -> str | None:
@@ -56,7 +56,7 @@ def set_home(model: XmodPreTrainedModel, source: str | Path) -> None:
 
 
 def hash_of(model: XmodPreTrainedModel) -> str:
-    """The SHA-256 of a model object's weights: a run goes on only with those that it began with."""
+    """The SHA-256 of a model object's weights: a run can only continue with the weights it started with."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
@@ -65,20 +65,20 @@ def hash_of(model: XmodPreTrainedModel) -> str:
 
 
 def load_saved(source: str | Path, precision: WeightPrecision = "keep", **fields: Any) -> XmodPreTrainedModel:
-    """A model as it was saved: its class is the one that its configuration names.
+    """Load a model as it was saved, with the class named in its configuration.
 
     Args:
         source: model folder or Hub repository.
-        precision: of the weights; "keep" takes that of the files.
-        fields: of the configuration, in place of those that were saved, where no weight depends on them.
+        precision: precision of the weights; "keep" uses that of the files.
+        fields: fields of the configuration to change; only fields that no weight depends on.
 
     Raises:
         ConfigurationError: there is no X-MOD model, it names no class with a head, or weights are missing from its
-            file, those of the head included.
+            file, including those of the head.
     """
     names = read_config(source).architectures or []
     if not isinstance(names, list) or len(names) != 1 or names[0] not in xmodular.modeling.__all__:
-        raise ConfigurationError(f"{source} names no X-MOD model class in its config.json; it has {names}.")
+        raise ConfigurationError(f"{source} does not name an X-MOD model class in its config.json; it has {names}.")
     if precision != "keep":
         fields["dtype"] = PRECISIONS[precision]
     return load_architecture(names[0], source, **fields)[0]
@@ -96,14 +96,14 @@ def load_architecture(
         more: as for transformers' `PreTrainedModel.from_pretrained`.
 
     Raises:
-        ConfigurationError: weights are missing, or of other shapes than the configuration asks for.
+        ConfigurationError: weights are missing, or have other shapes than in the configuration.
         DataError: the files cannot be loaded.
     """
     if Path(source).is_dir():
         with open_weights(source) as weights:
             wrong = [name for name in weights.names if not weights.dtype(name).is_floating_point]
         if wrong := [name for name in wrong if not name.endswith(POSITION_IDS)]:
-            raise DataError(f"The model at {source} has weights that are no floats, among them {wrong[0]}.")
+            raise DataError(f"The model at {source} has weights that are not floating-point, among them {wrong[0]}.")
     name, where = hub_source(source)
     try:
         with quiet_transformers():
@@ -128,12 +128,12 @@ def load_architecture(
 
 
 def to_run(model: XmodPreTrainedModel | str | Path, precision: WeightPrecision = "keep") -> XmodPreTrainedModel:
-    """A model to run and not to train.
+    """A model for inference.
 
     Args:
-        model: a folder or a name on the Hub, which goes to the GPU where there is one; or an object, which stays on its
-            device, and as it is: for another precision it is copied.
-        precision: of the weights, and so of the computation; "keep" takes that which they have.
+        model: a folder or a name on the Hub, which is put on the GPU if there is one; or an object, which stays on its
+            device and is not changed: for another precision it is copied.
+        precision: precision of the weights, and so of the computation; "keep" does not change it.
 
     Raises:
         ConfigurationError: there is no such precision; or as `load_saved`.
@@ -155,33 +155,33 @@ def tokenizer_of(
     """The tokenizer at `source`, or the one saved with the model.
 
     Args:
-        language: a code of the model; one with a vocabulary of its own has its own tokenizer, whatever `source` says.
+        language: a code of the model; for one with its own vocabulary, its own tokenizer is used and `source` ignored.
 
     Raises:
-        DataError: there is none, or it has more pieces than the model has embeddings.
+        DataError: there is no tokenizer, or it has more pieces than the model has embeddings.
     """
     if language is not None and language in model.config.vocabularies:
         own = model.tokenizers.get(language)
         if own is None:
-            raise DataError(f"{language} has a vocabulary of its own, but tokenizer.{language}.json is not there.")
+            raise DataError(f"{language} has its own vocabulary, but tokenizer.{language}.json is missing.")
         return suited(from_json(own, model.config.vocabularies[language]), model.config)
     where = source or home_of(model)
     if not where:
-        raise DataError("This model comes from no folder, so its tokenizer is unknown: say where with `tokenizer`.")
+        raise DataError("This model was not loaded from a folder, so its tokenizer is unknown: pass `tokenizer`.")
     if source is None and not is_with_tokenizer(where):
         raise DataError(
-            f"There is no tokenizer with the model in {where}: --tokenizer names one, such as the folder or the name "
-            "on the Hub of the model that this one was made from."
+            f"There is no tokenizer with the model in {where}: give a --tokenizer, such as the folder or the name "
+            "on the Hub of the model that this one was trained from."
         )
     tokenizer = load_tokenizer(where)
     if len(tokenizer) > model.config.vocab_size:
         raise DataError(
             f"The tokenizer at {where} has {len(tokenizer)} pieces, the model {model.config.vocab_size}: "
-            "they do not belong together."
+            "they do not match."
         )
     return suited(tokenizer, model.config)
 
 
 def longest(model: XmodPreTrainedModel, asked: int) -> int:
-    """The most tokens a row may have: what is asked for, or what the model has positions for."""
+    """The maximum number of tokens per row: as requested, or as the model's positions allow."""
     return min(asked, positions_of(model.config))

@@ -1,7 +1,7 @@
-"""A stranger's tokenizer, checked before anything is tokenized: its rules must not blow a text up, nor take for ever.
+"""Check an untrusted tokenizer before use: its rules must not make a text explode in length or run forever.
 
-Packs bring a `tokenizer.json`, models that and others. The library runs the rules on added tokens as soon as it reads
-the file, so they are looked at before that.
+Packs contain a `tokenizer.json`, models that and others. The library applies the rules to added tokens when it reads
+the file, so they are checked before that.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _NO_MODEL = {"type": "WordLevel", "vocab": {"x": 0}, "unk_token": "x"}
 
 
 def problem(text: str, rows: int) -> str | None:
-    """Why a `tokenizer.json` is none for a table of `rows` word embeddings; None if it is one.
+    """Why a `tokenizer.json` does not suit a table of `rows` word embeddings; None if it does.
 
     Args:
         text: the file's content.
@@ -82,7 +82,7 @@ def problem(text: str, rows: int) -> str | None:
 
 
 def rules_problem(content: Any) -> str | None:
-    """Why the rules in a `tokenizer.json` must not run, whatever pieces it has; None if they may.
+    """Why the rules in a `tokenizer.json` must not run; None if they may.
 
     Args:
         content: of the file, as JSON is read.
@@ -90,12 +90,12 @@ def rules_problem(content: Any) -> str | None:
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         return "it is not a tokenizer with a vocabulary"
     if len(content.get("added_tokens") or ()) > _MOST_ADDED:
-        return f"it has {len(content['added_tokens']):,} added tokens; at most {_MOST_ADDED:,} are read"
+        return f"it has {len(content['added_tokens']):,} added tokens; at most {_MOST_ADDED:,} are allowed"
     for name, value in content["model"].items():
         if name.endswith(("_prefix", "_suffix")) and len(str(value or "")) > _MOST_AFFIX:
-            return f"its {name} has {len(str(value)):,} characters; at most {_MOST_AFFIX} are read"
+            return f"its {name} has {len(str(value)):,} characters; at most {_MOST_AFFIX} are allowed"
         if name == "max_input_chars_per_word" and not (type(value) is int and 0 <= value <= _MOST_LETTERS):
-            return f"its {name} is {ascii(value)[:40]}; at most {_MOST_LETTERS:,} are read"
+            return f"its {name} is {ascii(value)[:40]}; at most {_MOST_LETTERS:,} are allowed"
     alone = {**content, "model": _NO_MODEL, "added_tokens": [], "truncation": None, "padding": None}
     alone["post_processor"] = None  # it may name ids that this model does not have
     return _template(content.get("post_processor")) or _guarded(
@@ -104,7 +104,7 @@ def rules_problem(content: Any) -> str | None:
 
 
 def running_problem(tokenizer: Tokenizer) -> str | None:
-    """Why the rules of a tokenizer that is loaded must not run on a text; None if they may."""
+    """Why the rules of a loaded tokenizer must not run on a text; None if they may."""
     for found in _normalizers(steps(tokenizer.normalizer, "normalizers")):
         return f"its normalizer {found}"
     for found in _pre_tokenizers(steps(tokenizer.pre_tokenizer, "pretokenizers")):
@@ -119,7 +119,7 @@ def _guarded(check: Callable[[], str | None]) -> str | None:
     try:
         return check()
     except BaseException as error:
-        # What the library is not prepared for ends in a panic, which is no Exception.
+        # Unexpected content ends in a panic of the library, which is not an Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         return f"the tokenizers library cannot use it: {error!s:.200}"
@@ -139,12 +139,12 @@ def _loaded(tokenizer: Tokenizer, rows: int) -> str | None:
         if (wrong := _outside(encoding.ids, rows)) is not None:
             return f"it puts the id {wrong} around a text; the embeddings have {rows} rows"
         if len(encoding.ids) > _MOST_IDS:
-            return f"it makes {len(encoding.ids):,} ids of one letter; at most {_MOST_IDS} are read"
+            return f"it makes {len(encoding.ids):,} ids from one letter; at most {_MOST_IDS} are allowed"
     return None
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
-    """The tokens that begin a text, fill up, end a text, are unknown and mask: XLM-R's, or BERT's where it has more."""
+    """The tokens for beginning, padding, end, unknown and mask: XLM-R's, or BERT's if it has more of those."""
     return max(_NAMES, key=lambda names: sum(tokenizer.token_to_id(name) is not None for name in names))
 
 
@@ -154,7 +154,7 @@ def _outside(ids: list[Any], rows: int) -> str | None:
 
 
 def steps(component: Any, inside: str) -> list[dict[str, Any]]:
-    """What a part of a tokenizer does, one after another."""
+    """The steps of a part of a tokenizer, in order."""
     return [] if component is None else list(_flat(json.loads(component.__getstate__()), inside))
 
 
@@ -175,13 +175,13 @@ def _normalizers(steps: list[dict[str, Any]]) -> Iterator[str]:
     for step in steps:
         inserted = {"Replace": "content", "Prepend": "prepend"}.get(step["type"])
         if inserted and len(step[inserted]) > _MOST_INSERTED:
-            yield f"puts in {len(step[inserted]):,} characters at once; at most {_MOST_INSERTED} are read"
+            yield f"inserts {len(step[inserted]):,} characters at once; at most {_MOST_INSERTED} are allowed"
         if step["type"] == "Replace":
             growth *= _growth(step)
         if step["type"] == "Precompiled" and (longest := _longest(step["precompiled_charsmap"])) > _MOST_BYTES:
-            yield f"replaces characters by up to {longest:,} bytes; at most {_MOST_BYTES} are read"
+            yield f"replaces characters by up to {longest:,} bytes; at most {_MOST_BYTES} are allowed"
     if growth > _MOST_GROWTH:
-        yield f"can make a text {growth:,} times as long; at most {_MOST_GROWTH} times is read"
+        yield f"can make a text {growth:,} times as long; at most {_MOST_GROWTH} times is allowed"
 
 
 def _pre_tokenizers(steps: list[dict[str, Any]]) -> Iterator[str]:
@@ -193,13 +193,13 @@ def _pre_tokenizers(steps: list[dict[str, Any]]) -> Iterator[str]:
 def _decoders(steps: list[dict[str, Any]]) -> Iterator[str]:
     """What is wrong with the steps that make a text of pieces."""
     if len(steps) > _MOST_STEPS:
-        yield f"has {len(steps):,} steps; at most {_MOST_STEPS} are read"
+        yield f"has {len(steps):,} steps; at most {_MOST_STEPS} are allowed"
     yield from _expressions(steps)
     for step in steps:
         if step["type"] == "Replace" and len(step["content"]) > _MOST_INSERTED:
-            yield f"puts in {len(step['content']):,} characters at once; at most {_MOST_INSERTED} are read"
+            yield f"inserts {len(step['content']):,} characters at once; at most {_MOST_INSERTED} are allowed"
     if (growth := math.prod(_growth(step) for step in steps if step["type"] == "Replace")) > _MOST_GROWTH:
-        yield f"can make a text {growth:,} times as long; at most {_MOST_GROWTH} times is read"
+        yield f"can make a text {growth:,} times as long; at most {_MOST_GROWTH} times is allowed"
 
 
 def _template(processor: Any) -> str | None:
@@ -218,8 +218,8 @@ def _template(processor: Any) -> str | None:
             ids = [len((known.get(name) or {}).get("ids") or ()) for name in named] if isinstance(known, dict) else []
             most, often = max(most, sum(ids) + len(texts)), max(often, len(texts) - len(set(texts)))
     if most > _MOST_IDS:
-        return f"it makes {most:,} ids of one letter; at most {_MOST_IDS} are read"
-    return f"its template has a text {often + 1} times; each is read once" if often else None
+        return f"it makes {most:,} ids from one letter; at most {_MOST_IDS} are allowed"
+    return f"its template uses a text {often + 1} times; once is allowed" if often else None
 
 
 def _expressions(steps: list[dict[str, Any]]) -> Iterator[str]:
@@ -228,18 +228,18 @@ def _expressions(steps: list[dict[str, Any]]) -> Iterator[str]:
         pattern = step.get("pattern")
         expression = pattern.get("Regex") if isinstance(pattern, dict) else None
         if expression and "(" in expression and expression not in _KNOWN:
-            yield f"has the expression {ascii(expression)[:60]}; those that are read have no groups"
+            yield f"has the expression {ascii(expression)[:60]}; groups are not allowed"
 
 
 def _counts(steps: list[dict[str, Any]], known: tuple[str, ...]) -> Iterator[str]:
     types = [step["type"] for step in steps]
     for name in types:
         if name not in known:
-            yield f"has a step {ascii(name)[:40]}; those that are read are {', '.join(known)}"
+            yield f"has a step {ascii(name)[:40]}; the allowed steps are {', '.join(known)}"
         elif name in _ONCE and types.count(name) > 1:
-            yield f"has {name} {types.count(name)} times; once is read"
+            yield f"has {name} {types.count(name)} times; once is allowed"
     if len(types) > _MOST_STEPS:
-        yield f"has {len(types):,} steps; at most {_MOST_STEPS} are read"
+        yield f"has {len(types):,} steps; at most {_MOST_STEPS} are allowed"
 
 
 def _growth(step: dict[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """The tensors of a saved model, read one by one.
 
-A model's folder holds one file of weights or several (shards) with an index, as safetensors or in PyTorch's own
-format. Whoever reads them here sees names and tensors, and memory holds what is asked for: all formats are mapped,
+A model's folder has one weights file or several (shards) with an index, as safetensors or in PyTorch's own
+format. Here they are read as names and tensors, and only what is requested is in memory: all formats are mapped,
 not loaded.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from xmodular.errors import DataError, StorageError, in_one_line, of_system
 from xmodular.hub import on_hub, refusal
 
-# Where weights lie, in the order in which a folder is searched.
+# Files of weights, in the order in which they are looked for.
 _FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -39,7 +39,7 @@ class Weights:
     Attributes:
         source: the folder or repository they come from.
         names: of all tensors.
-        metadata: what the index of the shards says besides; nothing where there is none.
+        metadata: other entries of the index of the shards; empty without an index.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Weights:
             DataError: there is no tensor of that name, or it cannot be read.
         """
         if name not in self._readers:
-            raise DataError(f"{self.source} has no weight {name!r}; it has {len(self)}, the first is {self.names[:1]}.")
+            raise DataError(f"{self.source} has no weight {name!r}; it has {len(self)}; the first is {self.names[:1]}.")
         try:
             return self._readers[name]()
         except (SafetensorError, RuntimeError, OSError) as error:
@@ -85,14 +85,14 @@ def open_weights(
     """The weights of a saved model, open for reading one by one.
 
     Args:
-        source: model folder, or repository on the Hub. In both ``model.safetensors`` is taken first, then its shards,
-            then ``pytorch_model.bin``, then its shards. Files of PyTorch are read without running code in them.
+        source: model folder, or repository on the Hub. In both, ``model.safetensors`` is preferred, then its shards,
+            then ``pytorch_model.bin``, then its shards. PyTorch files are read without running code in them.
         revision: branch, tag or commit on the Hub.
-        token: access token of the Hub; None takes the saved one.
+        token: access token for the Hub; None uses the saved one.
 
     Raises:
         DataError: there are no weights, a file is damaged, an index names a file that is not there or lies outside the
-            folder, or a shard holds what the index does not place there: it would be loaded all the same.
+            folder, or a shard has weights that the index does not list there, which would be loaded all the same.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -106,7 +106,7 @@ def open_weights(
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The files in a model's folder that its weights are read from, an index and its shards; none where there are none.
+    """The files that a model's weights are read from, an index and its shards; empty if there are none.
 
     Raises:
         DataError: an index is damaged, or names a file that lies outside the folder.
@@ -116,14 +116,14 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def size_of_weights(source: Any, **where: Any) -> int | None:
-    """Bytes of the files that a model's weights are read from; None where there are none.
+    """Total size in bytes of the files that a model's weights are read from; None if there are none.
 
     Args:
         source: model folder, or repository on the Hub, from which they are fetched.
         where: as for transformers' `cached_file`.
 
     Raises:
-        DataError: an index is damaged, or a file of PyTorch is packed.
+        DataError: an index is damaged, or a PyTorch file is compressed.
     """
     from transformers.utils import cached_file
 
@@ -155,34 +155,34 @@ def _check_unpacked(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
         if any(record.compress_type or record.compress_size != record.file_size for record in records):
-            raise DataError(f"{path} has packed records, which torch.save never writes.")
+            raise DataError(f"{path} has compressed records, which torch.save never writes.")
 
 
 def _readers(folder: Path, stack: ExitStack) -> tuple[dict[str, Callable[[], Tensor]], dict[str, Any]]:
     if foreign := next((path.name for path in folder.iterdir() if _DISTRIBUTED.fullmatch(path.name)), None):
         raise DataError(
-            f"{folder} holds {foreign}, a part of a distributed checkpoint, which would be loaded in place of "
-            f"{_FILES[0]}: move it elsewhere, or save the model anew."
+            f"{folder} holds {foreign}, a part of a distributed checkpoint, which would be loaded instead of "
+            f"{_FILES[0]}: move it elsewhere, or save the model again."
         )
     name = next((name for name in _FILES if (folder / name).is_file()), None)
     if name is None:
-        raise DataError(f"{folder} holds no weights: none of {', '.join(_FILES)} is there.")
+        raise DataError(f"{folder} has no weights: none of {', '.join(_FILES)} exists.")
     if not name.endswith(".index.json"):
         return _open(folder / name, stack), {}
     places, metadata = _read_index(folder / name)
     shards = {}
     for file in dict.fromkeys(places.values()):
         if not (folder / file).is_file():
-            raise DataError(f"{folder / name} names the file {file}, which is not there.")
+            raise DataError(f"{folder / name} names the file {file}, which does not exist.")
         shards[file] = _open(folder / file, stack)
     for weight, file in places.items():
         if weight not in shards[file]:
-            raise DataError(f"{folder / name} says that {weight!r} is in {file}, which does not hold it.")
+            raise DataError(f"{folder / name} says that {weight!r} is in {file}, but it is not.")
     for file, found in shards.items():
         if other := next((weight for weight in found if places.get(weight) != file), None):
             raise DataError(
-                f"{folder / file} holds {other!r}, which {name} does not place there: it would be loaded all the "
-                "same. Save the model anew."
+                f"{folder / file} has {other!r}, which {name} does not list there, but which would be loaded all the "
+                "same. Save the model again."
             )
     return {weight: shards[file][weight] for weight, file in places.items()}, metadata
 
@@ -198,9 +198,9 @@ def _read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         content = json.loads(path.read_text(encoding="utf-8"))
         places, metadata = content["weight_map"], content.get("metadata") or {}
         if not isinstance(metadata, dict):
-            raise ValueError("its metadata is no table")
+            raise ValueError("its metadata is not a table")
         if not isinstance(places, dict) or not places:
-            raise ValueError("its weight_map is no table of names and files, or an empty one")
+            raise ValueError("its weight_map is not a table of names and files, or is empty")
     except OSError as error:
         raise StorageError(f"The weights cannot be read: {of_system(error)}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -223,17 +223,17 @@ def _open(path: Path, stack: ExitStack) -> dict[str, Callable[[], Tensor]]:
             file = stack.enter_context(safe_open(path, framework="pt", device="cpu"))
             names = file.keys()
         except (SafetensorError, OSError) as error:
-            raise DataError(f"{path} is damaged, or no safetensors file: {in_one_line(error)}") from error
+            raise DataError(f"{path} is damaged or not a safetensors file: {in_one_line(error)}") from error
         return {name: lambda name=name: file.get_tensor(name) for name in names}  # type: ignore[misc]
     _check_unpacked(path)
     try:
         # Files from before torch 1.6 are no zip archives and cannot be mapped.
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # unpickling damaged bytes can end in any of them
-        raise DataError(f"{path} is damaged, or holds more than tensors: {in_one_line(error)}") from error
+        raise DataError(f"{path} is damaged or contains more than tensors: {in_one_line(error)}") from error
     wrong = [name for name, value in content.items() if not isinstance(value, Tensor)] if _is_state(content) else None
     if wrong is None or wrong:
-        raise DataError(f"{path} is no table of names and tensors{f': {wrong[0]!r} is none' if wrong else ''}.")
+        raise DataError(f"{path} does not map names to tensors{f': {wrong[0]!r} is no tensor' if wrong else ''}.")
     return {name: lambda tensor=tensor: tensor for name, tensor in content.items()}  # type: ignore[misc]
 
 
@@ -262,5 +262,5 @@ def _fetch(repository: str, revision: str | None, token: str | bool | None) -> P
             return path.parent
     except (OSError, EntryNotFoundError, HFValidationError) as error:
         cause = error
-    said = refusal(repository, cause) if cause is not None else "there is none"
-    raise DataError(f"No weights at {repository}, neither as a folder nor on the Hub: {said}.") from cause
+    said = refusal(repository, cause) if cause is not None else "none found"
+    raise DataError(f"No weights found for {repository}, neither as a folder nor on the Hub: {said}.") from cause

@@ -257,7 +257,7 @@ def test_a_fine_tuned_classifier_goes_to_fairseq_and_back(flags: dict[str, Any],
     assert "encoder._ema" in state
     assert not any(name.startswith("encoder.lm_head.") for name in state)
     assert written.weights == len(model.state_dict()) - 1  # the token type has no counterpart
-    assert "the model has no language-model head; fairseq makes a new one" in written.derived
+    assert "the model has no language-model head; fairseq creates a new one" in written.derived
     args = torch.load(tmp_path / "fairseq" / "model.pt", weights_only=True)["cfg"]["model"]
     logits = model(torch.tensor([ROWS[2]]), lang_ids=model.lang_ids("sw")).logits[0]
     expected = class_logits(state, args, ROWS[2], "topic", "sw_KE")
@@ -496,22 +496,22 @@ def test_the_source_may_be_a_folder(tmp_path: Path) -> None:
 
 def test_nothing_is_replaced_unasked_and_never_the_source(tmp_path: Path) -> None:
     _args, _state, path = tiny(tmp_path / "in" / "model.pt")
-    with pytest.raises(ConfigurationError, match="holds the source"):
+    with pytest.raises(ConfigurationError, match="contains the source"):
         convert(path, output_dir=tmp_path / "in", overwrite=True)
-    with pytest.raises(ConfigurationError, match="holds the source"):
+    with pytest.raises(ConfigurationError, match="contains the source"):
         convert(path, output_dir=tmp_path, overwrite=True)
     (tmp_path / "letters").mkdir()
     convert(path, output_dir=tmp_path / "letters")  # an empty folder
     with pytest.raises(ConfigurationError, match="--overwrite"):
         convert(path, output_dir=tmp_path / "letters")
     (tmp_path / "letters" / "thesis.txt").touch()
-    with pytest.raises(ConfigurationError, match=r"thesis\.txt is no part of a model"):
+    with pytest.raises(ConfigurationError, match=r"thesis\.txt is not part of a model"):
         convert(path, output_dir=tmp_path / "letters", overwrite=True)
     (tmp_path / "letters" / "thesis.txt").unlink()
     convert(path, output_dir=tmp_path / "letters", overwrite=True)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "diary.txt").touch()
-    with pytest.raises(ConfigurationError, match="holds no model"):
+    with pytest.raises(ConfigurationError, match="contains no model"):
         convert(path, output_dir=tmp_path / "home", overwrite=True)
     with pytest.raises(ConfigurationError, match="is a file"):
         convert(path, output_dir=tmp_path / "home" / "diary.txt", overwrite=True)
@@ -595,9 +595,9 @@ def test_pruned_heads_and_false_options(tmp_path: Path) -> None:
         convert(tmp_path / "ours", output_dir=tmp_path / "fairseq", to="fairseq")
     with pytest.raises(ConfigurationError, match=r"(?s)--head is 'mnli', but the model has no"):
         convert(tmp_path / "ours", output_dir=tmp_path / "fairseq", to="fairseq", head="mnli")
-    with pytest.raises(ConfigurationError, match="--preset is for checkpoints of fairseq"):
+    with pytest.raises(ConfigurationError, match="--preset is only for fairseq checkpoints"):
         convert(tmp_path / "ours", output_dir=tmp_path / "fairseq", to="fairseq", preset="tiny")
-    with pytest.raises(ConfigurationError, match="holds no model"):
+    with pytest.raises(ConfigurationError, match="contains no model"):
         convert(tmp_path, output_dir=tmp_path / "fairseq" / "x", to="fairseq")
 
 

@@ -225,7 +225,7 @@ def test_archives_that_torch_does_not_write(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"hello", b"\x80\x02K\x01.", bytes(1000)])
 def test_other_files_are_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(content)
-    with pytest.raises(DataError, match=r"model\.pt is damaged, or no file of torch\.save"):
+    with pytest.raises(DataError, match=r"model\.pt is damaged or not a file of torch\.save"):
         load(tmp_path / "model.pt")
     with pytest.raises(DataError, match=r"no file .*other\.pt"):
         load(tmp_path / "other.pt")

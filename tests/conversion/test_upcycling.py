@@ -359,7 +359,7 @@ def test_sentence_encoders_say_what_a_classifier_is_to_read(content: Any, poolin
 
 def test_a_trained_classifier_goes_on_reading_the_first_token(tmp_path: Path) -> None:
     dense("Bert", "ForSequenceClassification").save_pretrained(tmp_path / "dense")
-    with pytest.raises(ConfigurationError, match=r"trained to read 'first'.*--no-head"):
+    with pytest.raises(ConfigurationError, match=r"trained with 'first'.*--no-head"):
         upcycle(tmp_path / "dense", ["de"], output_dir=tmp_path / "modular", pooling="mean")
     (tmp_path / "dense" / "1_Pooling").mkdir()
     (tmp_path / "dense" / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}', encoding="utf-8")

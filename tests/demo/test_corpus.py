@@ -337,7 +337,7 @@ def test_written_again_it_is_the_same_and_leaves_other_files(folder: Path, tmp_p
         path.write_text("mine", encoding="utf-8")
     (target / "text" / "de_DE.demo.txt").write_text("of another corpus", encoding="utf-8")
     sizes = {"sentences_per_language": 400, "task_train": 120, "task_test": 60, "languages": ("en", "Swahili")}
-    with pytest.raises(ConfigurationError, match=r"de_DE\.demo\.txt is there already, of another corpus"):
+    with pytest.raises(ConfigurationError, match=r"de_DE\.demo\.txt already exists, from another corpus"):
         write_corpus(target, **sizes)
     write_corpus(target, **sizes, overwrite=True)
     write_corpus(target, **sizes)  # the same once more
@@ -379,10 +379,10 @@ GOOD = "slot day exclusive\nall: a | b\n\nframe go\nall: {day} x"
         (GOOD + "\nen: y", "twice|'en'"),
         (GOOD.replace("all: {day} x", "en: {day} x\nde es fr id tr ru sw: x"), "English has"),
         (GOOD.replace("all: a | b", "all: a | b\nde.acc: a"), "options"),
-        (GOOD.replace("a | b", "a | a"), "two things in one way"),
+        (GOOD.replace("a | b", "a | a"), "two meanings with the same text"),
         (GOOD.replace("exclusive", "often"), "kind 'often'"),
         (GOOD.replace("all: a", "xx: a"), "xx: a"),
-        ("verb go\nall: x", "begins with"),
+        ("verb go\nall: x", "must begin with"),
     ],
 )
 def test_grammars_are_checked(text: str, message: str) -> None:

@@ -112,7 +112,7 @@ def test_the_road_leaves_every_result(asked: dict[str, Any], kind: str, tmp_path
     assert all(row["label"] in TOPICS and row["right"] in TOPICS for row in rows)
     said = " ".join(capsys.readouterr().err.split())
     assert "on 12 rows of the test sets in 2 languages" in said
-    assert "The adapters of de_DE, sw_KE add nothing before they are trained" in said
+    assert "The adapters of de_DE, sw_KE add nothing until they are trained" in said
 
 
 @pytest.mark.usefixtures("unpainted")
@@ -127,11 +127,11 @@ def test_a_broken_demo_goes_on(asked: dict[str, Any], tmp_path: Path, monkeypatc
         with pytest.raises(KeyboardInterrupt):
             embedded_demo.run(**asked)
     for name, value in (("seed", 1), ("epochs", 2)):
-        with pytest.raises(ConfigurationError, match=f"unfinished demo, in which {name} differed"):
+        with pytest.raises(ConfigurationError, match=f"unfinished demo with another {name}"):
             embedded_demo.run(**{**asked, name: value})
     before = (tmp_path / "sets" / "de_DE.test.jsonl").read_bytes()
     topics(tmp_path / "sets" / "de_DE.test.jsonl", "de_DE", 4)
-    with pytest.raises(ConfigurationError, match="test set of de_DE differed"):
+    with pytest.raises(ConfigurationError, match="another test set of de_DE"):
         embedded_demo.run(**asked)
     (tmp_path / "sets" / "de_DE.test.jsonl").write_bytes(before)
 
@@ -141,7 +141,7 @@ def test_a_broken_demo_goes_on(asked: dict[str, Any], tmp_path: Path, monkeypatc
         results = embedded_demo.run(**asked)
     assert results.rows == whole.rows
 
-    with pytest.raises(ConfigurationError, match="holds a finished demo"):
+    with pytest.raises(ConfigurationError, match="contains a finished demo"):
         embedded_demo.run(**asked)
 
     # What starts anew, and is broken off, takes nothing of what is overwritten for its own.
@@ -157,7 +157,7 @@ def test_what_is_there_is_not_replaced(asked: dict[str, Any], tmp_path: Path) ->
     other = tmp_path / "demo" / "modular"
     other.mkdir(parents=True)
     (other / "mine.txt").write_text("mine")
-    with pytest.raises(ConfigurationError, match="modular is there already"):
+    with pytest.raises(ConfigurationError, match="modular already exists"):
         embedded_demo.run(**asked)
     with pytest.raises(ConfigurationError, match=r"modular is not replaced"):
         embedded_demo.run(**asked, overwrite=True)
@@ -246,7 +246,7 @@ def test_languages_are_those_that_are_named(asked: dict[str, Any], tmp_path: Pat
         ({"languages": "de,sw"}, LanguageError, r"'en_XX' is not among --languages de,sw"),
         ({"language": "Qwertyish"}, LanguageError, "'Qwertyish' means no language"),
         ({"add": "de", "languages": "en,de"}, LanguageError, "de_DE is among --languages"),
-        ({"add": "en"}, LanguageError, "--add en: the training rows are in it"),
+        ({"add": "en"}, LanguageError, "--add en: the training rows are in this language"),
         ({"add": "fi"}, DataError, "no column is in fi"),
         ({"train": "{}/unnamed.jsonl"}, DataError, "the row's language is unknown"),
         ({"data": "hub:some/set:{{language}}:test"}, ConfigurationError, "needs --languages"),
@@ -298,4 +298,4 @@ def test_ctrl_c_says_how_to_go_on(asked: dict[str, Any], monkeypatch: pytest.Mon
     flags = [word for name in ("model", "train", "data") for word in (f"--{name}", asked[name])]
     done = CliRunner().invoke(app, ["demo", *flags, "--output-dir", str(asked["output_dir"])])
     assert done.exit_code == 130
-    assert "the same command goes on" in done.output
+    assert "the same command continues" in done.output

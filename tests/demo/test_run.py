@@ -34,5 +34,5 @@ def test_the_demo_leaves_every_result(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "demo" / "demo.json").read_text())["steps"] == 4
     assert "results.md" in capsys.readouterr().err  # it says what it wrote
 
-    with pytest.raises(ConfigurationError, match="holds a finished run"):
+    with pytest.raises(ConfigurationError, match="contains a finished run"):
         embedded_demo.run(tmp_path / "demo", pretrain_steps=4)

@@ -81,7 +81,7 @@ def test_results_go_out_and_come_back(results, tmp_path):
     results.to_json(tmp_path / "r.json")
     assert Results.from_json(tmp_path / "r.json") == results
     (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(DataError, match=r"bad.json holds no results"):
+    with pytest.raises(DataError, match=r"bad.json does not contain results"):
         Results.from_json(tmp_path / "bad.json")
     text = results.markdown()
     assert "### classify: accuracy" in text
@@ -193,9 +193,9 @@ def test_a_relative_reads_what_the_model_lacks(strong, corpus, tmp_path, capsys,
             accuracy(strong, tmp_path / "gsw.test.jsonl", "en_XX")
         )
     said = capsys.readouterr().err
-    assert "gsw.test.jsonl is read by the adapter of de_DE, the nearest relative" in said
+    assert "gsw.test.jsonl uses the adapter of de_DE, its nearest relative" in said
     assert "Left out, not among the model's languages: ta_IN" in said
-    assert "gsw is not in the model: read as its nearest relative de_DE" in caplog.messages
+    assert "gsw is not in the model: using the adapter of its nearest relative, de_DE" in caplog.messages
     assert "| language | rows | own adapter | relative's adapter | source adapter |" in results.markdown()
     assert Results.from_json(tmp_path / "out" / "results.json") == results
 
@@ -229,7 +229,7 @@ def test_errors(topic_run, base_run, corpus, tmp_path):
     (tmp_path / "sw_KE.test.jsonl").write_text('{"text": "mto", "label": "unheard"}\n')
     with pytest.raises(DataError, match=r"sw_KE.test.jsonl: none of its labels .* It has unheard; .* has common, rare"):
         evaluate(topic_run.model, tmp_path)
-    with pytest.raises(ConfigurationError, match="does not say which language it was trained in; --source does"):
+    with pytest.raises(ConfigurationError, match="does not record its training language: give it with --source"):
         evaluate(base_run.model, corpus / "text", adapter=("source",))
     (tmp_path / "de.txt").write_bytes(b"gut\n" + "schön wär's\n".encode("latin1") * 9)
     with pytest.raises(DataError, match=r"9 of 10 lines of de_DE cannot be read \(9 are not UTF-8\), in .*de\.txt"):

@@ -111,7 +111,7 @@ def test_a_matrix_of_languages(make_model, feelings, tmp_path):
     means = [results.value("de_DE", run=run).value for run in ("sw", "sw again")]
     assert matrix.values[1][2] == pytest.approx(statistics.fmean(means))
     assert (tmp_path / "out" / "matrix.png").is_file()
-    assert "Trained in (line), tested in (column)" in results.markdown()
+    assert "Trained in (row), tested in (column)" in results.markdown()
     assert results.value("en_XX", "source", run="sw").reader == "sw_KE"
     assert results.gap(run="sw") == pytest.approx(
         results.value("sw_KE", run="sw").value
@@ -166,7 +166,7 @@ def test_a_label_that_a_later_model_lacks_is_wrong_for_that_one_alone(make_model
     results = evaluate(models, feelings)
     assert results.value("de_DE", "uniform", run="two").value == pytest.approx(1 / 3)
     said = " ".join(capsys.readouterr().err.split())
-    assert said.count("10 of 30 rows have labels that two lacks, which are scored as never predicted: sad") == 3
+    assert said.count("10 of 30 rows have labels that two does not know, and count as wrong: sad") == 3
     assert "one lacks" not in said
     (feelings / "sw_KE.test.jsonl").write_text('{"text": "mto", "label": "sad"}\n')
     small = make_model("small", languages=["en_XX", "de_DE"], id2label={0: "calm", 1: "glad"})
@@ -187,7 +187,7 @@ def test_languages_that_one_model_lacks_or_calls_otherwise(make_model, feelings,
 
 def test_models_that_do_not_go_together(make_model, feelings):
     one = make_model("one")
-    with pytest.raises(ConfigurationError, match=r"have one task; these have several: .*XmodForTokenClassification"):
+    with pytest.raises(ConfigurationError, match=r"need the same task; these differ: .*XmodForTokenClassification"):
         evaluate([one, make_model("tags", cls="XmodForTokenClassification")], feelings)
     with pytest.raises(ConfigurationError, match="named twice"):
         evaluate([one, one], feelings)

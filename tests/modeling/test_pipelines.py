@@ -94,7 +94,7 @@ def test_a_wrapped_model_speaks_the_language_too(wrap: Any, words: PreTrainedTok
 
 
 def test_long_text_is_cut_where_the_positions_end(words: PreTrainedTokenizerFast) -> None:
-    """Also with a tokenizer that knows no length, which stays as it is."""
+    """Also with a tokenizer that knows no length, which is not changed."""
     assert words.model_max_length > 1e9
     long = " ".join([TEXT] * 60)
     tagger = pipeline(

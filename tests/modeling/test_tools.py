@@ -200,7 +200,7 @@ def test_with_a_prefix_languages_at_padding_are_not_read() -> None:
 
 def test_a_prefix_of_fixed_size_is_refused() -> None:
     model = tiny_model(XmodModel, "sdpa")
-    with pytest.raises(InputError, match="StaticCache of a fixed size"):
+    with pytest.raises(InputError, match="StaticCache of fixed size"):
         model(**ragged_batch(), past_key_values=StaticCache(config=model.config, max_cache_len=20))
 
 

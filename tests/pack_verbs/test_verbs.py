@@ -91,7 +91,7 @@ def test_install_into_another_folder(folder: Path, pack: Path, tmp_path: Path) -
     assert contents(tmp_path / "new").keys() == {name for name in files if "/" not in name}
     for name in ("tokenizer.json", "metrics.json", "options.json"):
         assert (tmp_path / "new" / name).read_bytes() == files[name]
-    with pytest.raises(ConfigurationError, match="there already"):
+    with pytest.raises(ConfigurationError, match="already exists"):
         pack_install(pack, folder, language="swb", output_dir=tmp_path / "new")
     pack_install(pack, folder, language="swb", output_dir=tmp_path / "new", overwrite=True)
     assert load_saved(tmp_path / "new").languages[-1] == "swb"
@@ -99,7 +99,7 @@ def test_install_into_another_folder(folder: Path, pack: Path, tmp_path: Path) -
     assert load_saved(tmp_path / "two").languages == ("en_XX", "sw_KE")
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
-    with pytest.raises(ConfigurationError, match="holds no model"):
+    with pytest.raises(ConfigurationError, match="contains no model"):
         pack_remove(folder, "de", output_dir=tmp_path / "thesis", overwrite=True)
 
 
@@ -234,9 +234,9 @@ def test_what_is_asked_is_checked_before_models_load(
         pack_remove("facebook/xmod-base", "de")
     with pytest.raises(ConfigurationError, match="--push-to-hub"):
         pack_save(folder, "sw", output_dir=tmp_path / "x", private=True)
-    with pytest.raises(PackError, match="no name of a repository"):
+    with pytest.raises(PackError, match="not the name of a repository"):
         pack_save(folder, "sw", output_dir=tmp_path / "x", push_to_hub="x")
-    with pytest.raises(PackError, match="there already"):
+    with pytest.raises(PackError, match="already exists"):
         pack_save(folder, "sw", output_dir=pack)
     with pytest.raises(DataError, match=r"results\.json"):
         pack_save(folder, "sw", output_dir=tmp_path / "x", results=tmp_path / "results.json")

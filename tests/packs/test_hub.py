@@ -49,7 +49,7 @@ def test_push(calls: list[tuple[str, dict[str, Any]]], tmp_path: Path) -> None:
 def test_nothing_damaged_or_misnamed_is_pushed(calls: list[tuple[str, dict[str, Any]]], tmp_path: Path) -> None:
     pack = read_pack(write(tmp_path / "pack", samples()["own"]))
     for name in ("xmod-own", "", "a/b/c", "../x", "a b/c", "-a/b"):
-        with pytest.raises(PackError, match="no name of a repository"):
+        with pytest.raises(PackError, match="not the name of a repository"):
             push_pack(pack, name)
     (tmp_path / "pack" / "tokenizer.json").write_text("{}")
     with pytest.raises(PackError, match=r"tokenizer\.json"):
@@ -150,8 +150,8 @@ def test_fetch(hub: Hub) -> None:
 @pytest.mark.parametrize(
     ("size", "words", "asked"),
     [
-        ({"pack.json": 1 << 40}, "1,048,576 bytes at most", 0),
-        ({"pack.json": None}, "1,048,576 bytes at most", 0),
+        ({"pack.json": 1 << 40}, "at most 1,048,576 bytes", 0),
+        ({"pack.json": None}, "at most 1,048,576 bytes", 0),
         ({"adapter.safetensors": 1 << 40}, "adapter.safetensors: the Hub has 1099511627776 bytes", 1),
         ({"tokenizer.json": None}, "tokenizer.json: the Hub has no bytes", 1),
     ],
@@ -190,7 +190,7 @@ def test_a_repository_that_changes_meanwhile(hub: Hub) -> None:
 @pytest.mark.parametrize("error", [OSError("offline"), HFValidationError("bad"), RuntimeError("gone")])
 def test_what_the_hub_does_not_give(error: Exception, hub: Hub) -> None:
     hub.offline = error
-    with pytest.raises(PackError, match=f"me/xmod-own, and the Hub does not give it: {error}") as caught:
+    with pytest.raises(PackError, match=f"me/xmod-own, and the Hub cannot provide it: {error}") as caught:
         read_pack("me/xmod-own")
     assert caught.value.__cause__ is error
     write(hub.folder, samples()["own"])  # fetched before
@@ -204,6 +204,6 @@ def test_a_download_that_breaks_off(hub: Hub, monkeypatch: pytest.MonkeyPatch) -
         raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    with pytest.raises(PackError, match="does not give the language pack me/xmod-own: gone") as caught:
+    with pytest.raises(PackError, match="language pack me/xmod-own cannot be downloaded: gone") as caught:
         read_pack("me/xmod-own")
     assert caught.value.__cause__ is error

@@ -91,8 +91,8 @@ def test_what_is_put_around_a_text() -> None:
 
     assert found(post_processor=template("<s> $A <s>")) is None
     assert "id 77" in (found(post_processor=template("<s> $A", 77)) or "")
-    assert "ids of one letter" in (found(post_processor=template("<s> " * 500 + "$A")) or "")
-    assert "ids of one letter" in (found(post_processor=template(" ".join(["$A"] * 500))) or "")
+    assert "ids from one letter" in (found(post_processor=template("<s> " * 500 + "$A")) or "")
+    assert "ids from one letter" in (found(post_processor=template(" ".join(["$A"] * 500))) or "")
     padding = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 1, "pad_type_id": 0, "pad_token": "<pad>"}
     assert found(padding={"strategy": {"Fixed": 10**12}, **padding}) is None  # whoever tokenizes pads as he likes
 

@@ -103,10 +103,10 @@ def test_conll_of_plain_text_has_its_words(folders: dict[str, Path], tmp_path: P
 
 
 def test_conll_is_for_tags_and_words_without_tabs(folders: dict[str, Path], topic: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"out\.conll: CoNLL holds words with tags, .* model for classify"):
+    with pytest.raises(ConfigurationError, match=r"out\.conll: CoNLL is for words with tags, .* model for classify"):
         predict(topic, [{"text": "a"}], tmp_path / "out.conll")
     rows = [{"words": ["a", "b\tc"]}, {"words": ["d"]}]
-    with pytest.raises(DataError, match=r"'b\\tc' has a tab or a line end"):
+    with pytest.raises(DataError, match=r"'b\\tc' contains a tab or a line end"):
         predict(folders["XmodForTokenClassification"], rows, tmp_path / "out.conll", language="de")
     done = predict(
         *(folders["XmodForTokenClassification"], rows, tmp_path / "out.conll"),

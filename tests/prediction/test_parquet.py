@@ -120,12 +120,12 @@ def test_shards_in_and_out(topic: Path, tmp_path: Path) -> None:
     predict(topic, tmp_path / "out", tmp_path / "one.parquet")
     assert same(pq.read_table(tmp_path / "one.parquet"), whole)
     assert evaluate(topic, {"de": tmp_path / "out"}).rows
-    with pytest.raises(ConfigurationError, match="out is there already; --overwrite"):
+    with pytest.raises(ConfigurationError, match="out already exists; --overwrite"):
         predict(topic, tmp_path / "shards", tmp_path / "out", shard_rows=100)
     predict(topic, tmp_path / "shards", tmp_path / "out", shard_rows=100, overwrite=True)
     assert len(list((tmp_path / "out").glob("part-*.parquet"))) == 2
     (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(ConfigurationError, match=r"also holds thesis\.tex"):
+    with pytest.raises(ConfigurationError, match=r"also contains thesis\.tex"):
         predict(topic, tmp_path / "shards", tmp_path / "out", shard_rows=10, overwrite=True)
     with pytest.raises(ConfigurationError, match="is in the folder of the input"):
         predict(topic, tmp_path / "shards", tmp_path / "shards" / "out.parquet")
@@ -180,7 +180,7 @@ def test_shards_that_differ_are_read_and_their_types_found_anew(topic: Path, tmp
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert [(row["text"], row["n"], row["m"]) for row in rows] == [("a", 1, None), ("b", None, "x")]
     (tmp_path / "none").mkdir()
-    with pytest.raises(DataError, match="is a folder, without Parquet files"):
+    with pytest.raises(DataError, match="is a folder without Parquet files"):
         predict(topic, tmp_path / "none", tmp_path / "new.parquet", language="de")
 
 

@@ -129,7 +129,7 @@ def test_languages_are_identified(topic: Path) -> None:
 def test_identification_needs_somebody_to_read_what_stays_unsure(topic: Path) -> None:
     model = load_saved(topic)
     model.config.task_language = None
-    with pytest.raises(ConfigurationError, match="--default-language says which adapter reads them"):
+    with pytest.raises(ConfigurationError, match="choose the adapter for them with --default-language"):
         Predictor(model, identify=True)
 
 
@@ -147,7 +147,7 @@ def test_a_vocabulary_of_its_own_is_read_with_its_own_tokenizer(
 
 
 def test_what_has_no_task_is_named(folders: dict[str, Path]) -> None:
-    with pytest.raises(ConfigurationError, match=r"XmodForMaskedLM without the head of a task.*fill-mask"):
+    with pytest.raises(ConfigurationError, match=r"XmodForMaskedLM without a task head.*fill-mask"):
         Predictor(folders["XmodForMaskedLM"])
     with pytest.raises(InputError, match="give a list of rows"):
         Predictor(folders["regress"])("text")
@@ -195,7 +195,7 @@ def test_outputs_that_are_no_numbers_are_no_predictions(
 
 def test_a_folder_of_seeds_asks_for_one(tmp_path: Path) -> None:
     (tmp_path / "seeds.json").write_text("{}")
-    with pytest.raises(ConfigurationError, match=r"a model for each seed: name one of them, as .*/seed-0"):
+    with pytest.raises(ConfigurationError, match=r"a model for each seed: choose one, such as .*/seed-0"):
         Predictor(tmp_path)
 
 

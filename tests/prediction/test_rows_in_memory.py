@@ -126,7 +126,7 @@ def test_data_by_language_may_be_rows(topic: Path, tmp_path: Path) -> None:
         (pandas.Series(["a text"]), "a row is a mapping"),
         (("one", "two"), "one|tuple of two"),
         (b"text", "one text"),
-        (7, "holds no rows"),
+        (7, "is not a collection of rows"),
     ],
 )
 def test_verbs_refuse_what_they_would_misread(topic: Path, tmp_path: Path, rows: Any, message: str) -> None:
@@ -137,7 +137,7 @@ def test_verbs_refuse_what_they_would_misread(topic: Path, tmp_path: Path, rows:
 
 
 def test_rows_in_memory_without_text_name_their_columns(topic: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"<input> row 0: the task classify reads 'text'.*'review'"):
+    with pytest.raises(DataError, match=r"<input> row 0: the task classify needs 'text'.*'review'"):
         predict(topic, pandas.DataFrame({"review": ["a"]}), tmp_path / "out.jsonl", default_language="en")
     found = predict(
         topic, [{"text": "a"}, {"text": None}], tmp_path / "out.csv", default_language="en", skip_bad_rows=True
@@ -169,5 +169,5 @@ def test_a_run_goes_on_with_the_same_rows(topic: Path, tmp_path: Path, monkeypat
 
 def test_perplexity_reads_files_only(folders: dict[str, Path]) -> None:
     for data in ([{"text": "a"}], {"en": [{"text": "a"}]}):
-        with pytest.raises(DataError, match="rows in memory; perplexity reads files of text"):
+        with pytest.raises(DataError, match="rows in memory; perplexity needs text files"):
             evaluate(folders["XmodForMaskedLM"], data)

@@ -117,7 +117,7 @@ def test_columns_of_the_same_name_are_kept(topic: Path, tmp_path: Path, capsys: 
 
 def test_a_late_column_of_a_predictions_name_is_no_loss(topic: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "de.jsonl", [{"text": "a"}, {"text": "b"}, {"text": "c", "label": "mine"}])
-    with pytest.raises(DataError, match=r"de\.jsonl:3: it has a column 'label', which is the prediction's name"):
+    with pytest.raises(DataError, match=r"de\.jsonl:3: it has a column 'label', the prediction's name"):
         predict(topic, source, tmp_path / "out.jsonl", window=2)
     done = predict(topic, source, tmp_path / "out.jsonl", window=2, skip_bad_rows=True)
     assert (done.rows, done.bad) == (2, 1)
@@ -157,7 +157,7 @@ def test_shards(topic: Path, source: Path, tmp_path: Path) -> None:
     found = [row for path in parts for row in lines(path)]
     assert [row["label"] for row in found] == [row["label"] for row in lines(tmp_path / "whole.jsonl")]
     assert json.loads((tmp_path / "shards" / "predict.json").read_text())["complete"] is True
-    with pytest.raises(ConfigurationError, match="holds a finished run; --overwrite replaces it"):
+    with pytest.raises(ConfigurationError, match="contains a finished run; --overwrite replaces it"):
         predict(topic, source, tmp_path / "shards", window=3, shard_rows=7, **LANG)
     (tmp_path / "shards" / "README").write_text("mine")
     predict(topic, source, tmp_path / "shards", window=3, shard_rows=16, overwrite=True, **LANG)
@@ -232,13 +232,13 @@ def test_model_objects_are_told_apart_by_their_weights(topic: Path, interrupted:
 
 def test_nothing_is_replaced_unasked(topic: Path, source: Path, tmp_path: Path) -> None:
     (tmp_path / "out.jsonl").write_text("mine")
-    with pytest.raises(ConfigurationError, match=r"out\.jsonl is there already; --overwrite"):
+    with pytest.raises(ConfigurationError, match=r"out\.jsonl already exists; --overwrite"):
         predict(topic, source, tmp_path / "out.jsonl", **LANG)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.tex").write_text("mine")
-    with pytest.raises(ConfigurationError, match="holds no run of predict"):
+    with pytest.raises(ConfigurationError, match="is not a run of predict"):
         predict(topic, source, tmp_path / "folder", shard_rows=4, overwrite=True, **LANG)
-    with pytest.raises(ConfigurationError, match=r"none of \.jsonl, \.csv"):
+    with pytest.raises(ConfigurationError, match=r"must end in \.jsonl, \.csv"):
         predict(topic, source, tmp_path / "out.txt", **LANG)
     with pytest.raises(DataError, match="There is no input"):
         predict(topic, tmp_path / "nowhere.jsonl", tmp_path / "new.jsonl", **LANG)
@@ -298,7 +298,7 @@ def test_a_files_name_is_a_language_only_where_the_model_has_it(
     own.set_default_language("sw")
     assert read("mt.test.jsonl", own, tokenizer=topic) == ("sw_KE", "sw_KE")
     said = " ".join(capsys.readouterr().err.replace("\n", " ").split())
-    assert "'mt' is not one of the model's languages. Rows that name none are read by the adapter of sw_KE" in said
+    assert "'mt' is not one of the model's languages. Rows that name none use the adapter of sw_KE" in said
     assert read("train.jsonl", own, tokenizer=topic) == read("sw.jsonl", own, tokenizer=topic) == ("sw_KE", "sw_KE")
     assert "model's default" not in capsys.readouterr().err
 
@@ -358,10 +358,10 @@ def test_killed_about_the_last_rename(
 def test_strangers_stay(topic: Path, source: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "part-00000.jsonl").write_text("mine")
-    with pytest.raises(ConfigurationError, match="holds no run of predict"):
+    with pytest.raises(ConfigurationError, match="is not a run of predict"):
         predict(topic, source, tmp_path / "folder", shard_rows=4, **LANG)
     (tmp_path / "out.jsonl.bad.jsonl").write_text("mine")
-    with pytest.raises(ConfigurationError, match=r"out\.jsonl\.bad\.jsonl is there already; --overwrite"):
+    with pytest.raises(ConfigurationError, match=r"out\.jsonl\.bad\.jsonl already exists; --overwrite"):
         predict(topic, source, tmp_path / "out.jsonl", **LANG)
     assert (tmp_path / "folder" / "part-00000.jsonl").read_text() == "mine"
     assert (tmp_path / "out.jsonl.bad.jsonl").read_text() == "mine"
@@ -401,7 +401,7 @@ def test_another_standard_input_is_not_mixed_in(
     with pytest.raises(DataError, match="<stdin>:8: not JSON"):
         predict(topic, "-", tmp_path / "piped.jsonl", **more)
     given(content.replace(b"doctor", b"dactor"))
-    with pytest.raises(DataError, match=r"At <stdin>:1, the input has not the row that was number 1 of those done"):
+    with pytest.raises(DataError, match=r"At <stdin>:1, the input differs from row 1 of the finished rows"):
         predict(topic, "-", tmp_path / "piped.jsonl", skip_bad_rows=True, **more)
     given(content)
     assert predict(topic, "-", tmp_path / "piped.jsonl", skip_bad_rows=True, **more).rows == 8

@@ -19,7 +19,7 @@ def made_up(
     metrics: tuple[str, ...] = ("accuracy", "macro-F1"),
     seeds: tuple[int, ...] = (),
 ) -> Results:
-    """Results with every way to read, drawn at random.
+    """Results with every way to read, drawn random.
 
     Args:
         runs: their training languages by name.

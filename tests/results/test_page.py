@@ -145,7 +145,7 @@ def test_of_many_labels_the_commonest_confusions_are_shown(tmp_path):
 @pytest.mark.parametrize(
     ("value", "half", "said"),
     [
-        (0.26, 0.05, "No better than guessing: always the commonest answer reaches 25.0 %."),
+        (0.26, 0.05, "No better than guessing: always the most frequent answer reaches 25.0 %."),
         (0.20, 0.01, "No better than guessing"),
         (0.30, 0.02, "Hardly better than guessing: always"),
         (0.60, 0.05, ""),
@@ -198,7 +198,7 @@ def test_colours_are_explained(tmp_path):
     text = " ".join(reader.text)
     assert "better" in text
     assert "worse" in text
-    assert "no difference that is sure" in text
+    assert "not significant" in text
 
 
 def test_differences_fill_their_axis(tmp_path):

@@ -84,7 +84,7 @@ def test_the_first_format_is_read(tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 3, "rows": [], "source": null}', '{"rows": [{}]}'])
 def test_what_is_none(text, tmp_path):
     (tmp_path / "r.json").write_text(text)
-    with pytest.raises(DataError, match=r"r\.json holds no results"):
+    with pytest.raises(DataError, match=r"r\.json does not contain results"):
         Results.from_json(tmp_path / "r.json")
 
 

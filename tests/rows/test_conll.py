@@ -65,7 +65,7 @@ def test_numbers_of_words_are_not_taken_for_words(tmp_path: Path):
         "column4": ["-", "-"],
     }
     assert second == {"column1": ["1"], "column2": ["Yes"], "column3": ["O"], "column4": ["-"]}
-    with pytest.raises(DataError, match=r"a.conll:2: the task tag reads 'words', .* has 'column1', 'column2'"):
+    with pytest.raises(DataError, match=r"a.conll:2: the task tag needs 'words', .* has 'column1', 'column2'"):
         load(TASKS["tag"], path)
     named = load(TASKS["tag"], path, columns={"words": "column2", "tags": "column3"})
     assert [(example.texts[1:], example.gold) for example in named] == [
@@ -169,7 +169,7 @@ def test_conll_2012_names_no_word(tmp_path: Path):
     path = tmp_path / "a.conll"
     path.write_text(f"#begin document (bc/cctv/00/cctv_0000); part 000\n{rows}\n{rows}\n#end document\n")
     assert [row["column4"] for row in values(path)] == [["In", "it"]] * 2
-    with pytest.raises(DataError, match="reads 'words'"):
+    with pytest.raises(DataError, match="needs 'words'"):
         load(TASKS["tag"], path)
     assert load(TASKS["tag"], path, columns={"words": "column4", "tags": "column5"})[0].gold == ("IN", "PRP")
 
@@ -179,7 +179,7 @@ def test_carriage_returns_alone_are_refused(tmp_path: Path, name: str):
     path = tmp_path / name
     word = "1\tAda\t_\tPROPN" + "\t_" * 6 if name == "a.conllu" else "Ada\tB-PER"
     path.write_bytes(f"# id = 1\r{word}\r\r# id = 2\r{word}\r".encode())
-    with pytest.raises(DataError, match=r":1: a carriage return stands alone in it; lines end in"):
+    with pytest.raises(DataError, match=r":1: it contains a single carriage return; lines must end in"):
         list(read_rows(path, BadRows()))
     path.write_bytes(f"# id = 1\r\n{word}\r\n\r\n# id = 2\r\n{word}\r\n".encode())
     assert [row["words"] for row in values(path)] == [["Ada"], ["Ada"]]
@@ -246,7 +246,7 @@ def test_conllu_has_parts_of_speech(tmp_path: Path):
         ("a.conll", "Ada\t\n", 3, "the tag is empty"),
         ("a.conll", "\tO\n", 3, "the word is empty"),
         ("a.conll", "\t\n", 3, "the word is empty"),
-        ("a.conll", "x\tO\ncaf\xe9\tO\nx", 4, "not UTF-8 .byte 0xe9 is the line's number 4"),
+        ("a.conll", "x\tO\ncaf\xe9\tO\nx", 4, "not UTF-8 .byte 0xe9 at position 4 of the line"),
         ("a.conllu", "1\tAda\tPROPN\n", 3, "CoNLL-U has 10 columns, separated by tabs; this line has 3"),
         ("a.conllu", "1-2\tAda" + "\t_" * 8, 3, "the sentence has no words"),
         ("a.conllu", "1\t \t_\tX" + "\t_" * 6, 3, "the word is empty"),
@@ -301,5 +301,5 @@ def test_sentences_without_a_blank_line_between_them_are_not_joined(tmp_path: Pa
     rows, noted = read(path)
     assert len(rows) == 1
     assert [(place, reason) for place, reason in noted] == [
-        (f"{path}:4", "word 1 follows word 3; a blank line must stand between sentences")
+        (f"{path}:4", "word 1 follows word 3; sentences must be separated by a blank line")
     ]

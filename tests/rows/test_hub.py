@@ -94,13 +94,13 @@ def test_errors_say_what_there_is(folder: Path, tmp_path: Path):
         with pytest.raises(DataError, match=reason):
             list(read_rows(source, BadRows(skip=True), **options))
 
-    fails(f"hub:{folder}:en", r"has several splits; name one: hub:.*:en:train, hub:.*:en:test")
+    fails(f"hub:{folder}:en", r"has several splits; choose one: hub:.*:en:train, hub:.*:en:test")
     fails(f"hub:{folder}:fr", r"cannot be opened: .*fr")
     fails(f"hub:{folder}", r"cannot be opened: .*en.*sw")
     fails(f"hub:{folder}:en:dev", r"cannot be opened: .*dev")
     fails(f"hub:{tmp_path / 'absent'}", r"absent cannot be opened")
-    fails("hub:", "named hub:<data set>:<configuration>:<split>")
-    fails("hub:a:b:c:d", "named hub:<data set>:<configuration>:<split>")
+    fails("hub:", "named as hub:<data set>:<configuration>:<split>")
+    fails("hub:a:b:c:d", "named as hub:<data set>:<configuration>:<split>")
     fails(f"hub:{folder}:en:test", "own format", format="jsonl")
     table = pyarrow.table({"text": pyarrow.array([b"\xff"], pyarrow.binary()).view(pyarrow.string())})
     parquet.write_table(table, folder / "sw" / "test.parquet")

@@ -32,12 +32,12 @@ def test_each_wrong_line_is_reported_and_spoils_no_other(tmp_path: Path):
     good = b'{"text": "good"}'
     wrong = {
         b"{broken": r"not JSON \(Expecting property name .* at column 2\)",
-        b'["text"]': "a row is a JSON object; this one is a list",
+        b'["text"]': "a row must be a JSON object; this one is a list",
         b"3": "this one is a number",
         b"null": "this one is null",
-        b'{"text": "caf\xe9"}': r"not UTF-8 \(byte 0xe9 is the line's number 14\)",
-        b'{"ok": 1, "text": "half \\uD800"}': "'text' has half a surrogate pair, which is no character",
-        b'{"a": [{"b": "\\udc00"}]}': "'a' has half a surrogate pair",
+        b'{"text": "caf\xe9"}': r"not UTF-8 \(byte 0xe9 at position 14 of the line\)",
+        b'{"ok": 1, "text": "half \\uD800"}': "'text' has an unpaired surrogate, which is not a character",
+        b'{"a": [{"b": "\\udc00"}]}': "'a' has an unpaired surrogate",
         b"[" * 100_000: "JSON nested too deeply to be read",
         b'{"a": ' * 100_000: "JSON nested too deeply to be read",
         b'{"n": ' + b"9" * 5000 + b"}": r"not JSON \(Exceeds the limit",
@@ -119,11 +119,11 @@ def test_one_row_per_question_of_squad(tmp_path: Path):
     ("content", "reason"),
     [
         (b'[{"a": 1},\n{"a": 2]', r"a.json:2: not JSON \(.* at column 8\)"),
-        (b'{"a": 1}\n{"a": 2}', "a.json:2: not JSON .* One object a line is JSON Lines: name such a file .jsonl"),
+        (b'{"a": 1}\n{"a": 2}', "a.json:2: not JSON .* A file with one object per line is JSON Lines: name it .jsonl"),
         (b'[{"a": 1},\n{"a": "\xff"}]', r"a.json:2: not UTF-8 \(byte 0xff\)"),
         (b"[" * 100_000, "a.json: JSON nested too deeply"),
-        (b'{"rows": [], "x": 1}', "a.json is a list of objects, .* SQuAD's .*; this one is an object with rows, x"),
-        (b'"text"', "this one is a text"),
+        (b'{"rows": [], "x": 1}', "a.json must be a list of objects, .* SQuAD's .*; it is an object with rows, x"),
+        (b'"text"', "it is a text"),
         (b"", "a.json:1: not JSON"),
     ],
 )

@@ -270,8 +270,8 @@ REFUSED = {
     "dictionary of columns": ({"text": ["a", "b"], "label": ["x", "y"]}, "is a dictionary of columns"),
     "dictionary of data sets": (datasets.DatasetDict({"train": data_set([{"text": "a"}])}), r"data sets \(train\)"),
     "pair": (("a", "b"), "is a tuple of two texts"),
-    "number": (7, "which holds no rows"),
-    "None": (None, "which holds no rows"),
+    "number": (7, "which is not a collection of rows"),
+    "None": (None, "which is not a collection of rows"),
     "array of one": (np.array("a"), "is an array of one value"),
     "another library's lazy table": (Lazy(), "a table of an unknown kind"),
     "rows of bytes": ([b"abc"], "is b'abc'"),
@@ -282,11 +282,11 @@ REFUSED = {
     "rows of sets": ([{"a"}], "row 0 is {'a'}"),
     "rows of triples": ([("a", "b", "c")], "a pair"),
     "columns without names": ([{0: "a"}], "has a column named 0"),
-    "pandas without names": (pandas.DataFrame([["a", "b"]]), "a column's name must be a text; here is 0"),
-    "pandas with a column twice": (pandas.concat([FRAME, FRAME], axis=1), "the column 'text' is there twice"),
+    "pandas without names": (pandas.DataFrame([["a", "b"]]), "a column's name must be a text; one is 0"),
+    "pandas with a column twice": (pandas.concat([FRAME, FRAME], axis=1), "the column 'text' appears twice"),
     "pyarrow with a column twice": (
         pyarrow.table([pyarrow.array(["a"]), pyarrow.array(["b"])], names=["text", "text"]),
-        "the column 'text' is there twice",
+        "the column 'text' appears twice",
     ),
 }
 

@@ -97,7 +97,7 @@ def test_files_that_are_wrong_as_a_whole(tmp_path: Path):
         list(read_rows(path, BadRows(skip=True)))
     table = pyarrow.Table.from_arrays([pyarrow.array([1]), pyarrow.array([2])], names=["a", "a"])
     parquet.write_table(table, path)
-    with pytest.raises(DataError, match=r"a.parquet: the column 'a' is there twice"):
+    with pytest.raises(DataError, match=r"a.parquet: the column 'a' appears twice"):
         list(read_rows(path, BadRows(skip=True)))
     write(path, {"text": ["x" * 50] * 1000})
     content = bytearray(path.read_bytes())

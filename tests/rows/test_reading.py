@@ -78,10 +78,10 @@ def test_what_cannot_be_read_is_said_before_the_first_row(tmp_path: Path):
             read_rows(source, BadRows(skip=True), **options)
 
     fails(tmp_path / "absent.jsonl", "There is no file .*absent.jsonl")
-    fails(tmp_path, "is a folder, without Parquet files; name a file in it")
+    fails(tmp_path, "is a folder without Parquet files; name a file in it")
     (tmp_path / "a.xlsx").touch()
-    fails(tmp_path / "a.xlsx", r"a.xlsx has none of the suffixes .*: \.jsonl, \.json, \.csv, .*\.conllu\.gz")
-    fails(tmp_path / "a.xlsx", "There is no format 'xlsx'; there are jsonl, json, csv", format="xlsx")
+    fails(tmp_path / "a.xlsx", r"a.xlsx has an unknown suffix.* \.jsonl, \.json, \.csv, .*\.conllu\.gz")
+    fails(tmp_path / "a.xlsx", "There is no format 'xlsx'; the formats are jsonl, json, csv", format="xlsx")
     assert values(tmp_path / "a.xlsx", format="csv") == []
 
 

@@ -34,11 +34,11 @@ def test_each_wrong_record_is_reported_and_spoils_no_other(tmp_path: Path, suffi
     if suffix == "csv":
         assert [row.values for row in rows] == [*good, {"a": 'x"y', "b": None}]
         assert noted == [
-            (f"{path}:3", "1 field where the header has 2 columns"),
-            (f"{path}:5", "3 fields where the header has 2 columns"),
+            (f"{path}:3", "1 field, but the header has 2 columns"),
+            (f"{path}:5", "3 fields, but the header has 2 columns"),
             (f"{path}:7", "'b' is not UTF-8"),
-            (f"{path}:9", "its quotes are not in order (',' expected after '\"', in lines 9 to 11)"),
-            (f"{path}:13", "1 field where the header has 2 columns"),
+            (f"{path}:9", "its quotes are not balanced (',' expected after '\"', in lines 9 to 11)"),
+            (f"{path}:13", "1 field, but the header has 2 columns"),
         ]
     else:
         more = [{"a": "y", "b": "2"}, {"a": "9", "b": "10"}, {"a": 'x"y', "b": None}]
@@ -83,9 +83,9 @@ def test_long_fields(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"a,b,a\n1,2,3\n", "a.csv:1: the first line names the columns, but the column 'a' is there twice"),
+        (b"a,b,a\n1,2,3\n", "a.csv:1: the first line names the columns, but the column 'a' appears twice"),
         (b"a,\xff\n1,2\n", "the first line names the columns, but it is not UTF-8"),
-        (b'a,"b\n1,2\n', "the first line names the columns, but its quotes are not in order"),
+        (b'a,"b\n1,2\n', "the first line names the columns, but its quotes are not balanced"),
     ],
 )
 def test_a_wrong_header_is_an_error(tmp_path: Path, content: bytes, reason: str):
@@ -155,7 +155,7 @@ def test_utf_16_is_named(tmp_path: Path, suffix: str, encoding: str):
 def test_carriage_returns_that_end_no_line(tmp_path: Path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"a,b\r1,2\r")
-    with pytest.raises(DataError, match="but a carriage return stands alone in it; lines end in"):
+    with pytest.raises(DataError, match="but it contains a single carriage return; lines must end in"):
         values(path)
 
 

@@ -73,7 +73,9 @@ def test_it_is_not_compared_with_another_on_the_same_head(known, topic_run, corp
     model = load_saved(topic_run.output_dir)
     model.config.finetuning_task = "rarity"
     model.save_pretrained(tmp_path / "rarity")
-    with pytest.raises(ConfigurationError, match=r"have one task; .*topic: .*\(classify\); .*rarity: .*\(rarity\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"need the same task; .*topic: .*\(classify\); .*rarity: .*\(rarity\)"
+    ):
         evaluate([topic_run.output_dir, tmp_path / "rarity"], corpus / "topic")
 
 

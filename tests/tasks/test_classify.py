@@ -60,10 +60,13 @@ def test_the_tokenizers_own_settings_do_not_count(scripts_tokenizer):
     ("row", "reason"),
     [
         ({"txt": "a", "label": "x"}, "there is no 'text', nor a 'premise' with a 'hypothesis'"),
-        ({"text": " ", "label": "x"}, "'text' must be a text that is not empty"),
-        ({"text": 7, "label": "x"}, "'text' must be a text that is not empty; it is 7"),
-        ({"premise": "a", "label": "x"}, "there is no 'hypothesis', or it is empty; --columns hypothesis="),
-        ({"hypothesis": "a"}, "there is no 'premise', or it is empty; --columns premise="),
+        ({"text": " ", "label": "x"}, "'text' must be a non-empty text"),
+        ({"text": 7, "label": "x"}, "'text' must be a non-empty text; it is 7"),
+        (
+            {"premise": "a", "label": "x"},
+            "there is no 'hypothesis', or it is empty; name its column with --columns hypothesis=",
+        ),
+        ({"hypothesis": "a"}, "there is no 'premise', or it is empty; name its column with --columns premise="),
         ({"text": "a", "label": 0.5}, "'label' must be a name or a whole number; it is 0.5"),
         ({"text": "a", "label": ""}, "'label' must be a name or a whole number; it is ''"),
     ],

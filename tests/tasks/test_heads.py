@@ -78,10 +78,10 @@ def test_what_becomes_of_labels_is_said(tmp_path, capsys):
     fitted(model, TASKS["classify"], ["a", "b", "c"], tmp_path)
     assert not said(capsys)
     fitted(model, TASKS["classify"], ["a", "b", "d"], tmp_path)
-    line = "Labels that the model goes on with: a, b; new and untrained: d; not in the training data, so dropped: c."
+    line = "Labels kept from the model: a, b; new and untrained: d; dropped, as not in the training data: c."
     assert said(capsys) == f"{line} {line}"
     fitted(model, TASKS["classify"], ["x", "y"], tmp_path)
-    assert "None of the model's labels (a, b, c) is in the training data: its last layer starts anew" in said(capsys)
+    assert "None of the model's labels (a, b, c) is in the training data: its last layer is initialised" in said(capsys)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -99,7 +99,7 @@ def test_labels_without_names(name, given, tmp_path, capsys):
             assert read_labels(other) == labels
             if was is not None:
                 assert all(map(alike, logits_by_label(other).values(), was))
-    assert "starts anew" not in said(capsys)
+    assert "is newly initialised" not in said(capsys)
     names = list("xyz"[:count])
     found = fitted(model, TASKS[name], names, tmp_path)
     assert said(capsys).count("The labels of the model's head have no names (LABEL_0, LABEL_1") == 2
@@ -109,7 +109,9 @@ def test_labels_without_names(name, given, tmp_path, capsys):
             assert not any(alike(row, old) for row in logits_by_label(other).values() for old in was)
     more = [*names, "another"]
     assert read_labels(load_model(tmp_path, TASKS[name], more)) == more
-    with pytest.raises(ConfigurationError, match=f"head for {count} labels, the training data have {count + 1}: x, "):
+    with pytest.raises(
+        ConfigurationError, match=f"head for {count} labels, but the training data have {count + 1}: x, "
+    ):
         fitted(model, TASKS[name], more, tmp_path)
 
 
@@ -119,7 +121,7 @@ def test_a_number_is_no_label(tmp_path, capsys):
     for other in fitted(number, TASKS["classify"], ["score", "x"], tmp_path):
         assert other.config.problem_type == "single_label_classification"
         assert not any(alike(row, each) for each in logits_by_label(other).values())
-    assert said(capsys).count("trained for another kind of task: its last layer starts anew") == 2
+    assert said(capsys).count("trained for another kind of task: its last layer is newly initialised") == 2
     labels = tiny_model(XmodForSequenceClassification, id2label={0: "score", 1: "x"})
     for other in fitted(labels, TASKS["regress"], ["score"], tmp_path):
         assert other.config.problem_type == "regression"

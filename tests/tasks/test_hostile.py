@@ -123,7 +123,7 @@ def test_very_long_texts(unit: str, scripts_tokenizer: Any) -> None:
 
 
 def test_too_little_room() -> None:
-    with pytest.raises(ConfigurationError, match="max_length is 5: a sequence has 6 tokens at least"):
+    with pytest.raises(ConfigurationError, match="max_length is 5: a sequence needs at least 6 tokens"):
         Room(5)
     with pytest.raises(ConfigurationError, match="stride is -1"):
         Room(50, -1)

@@ -38,15 +38,15 @@ def test_texts_stay_texts():
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ("the house", r"'words' must be a list; it is 'the house' \(where a table has lists, they are JSON"),
-        ("['the', 'house']", r"'words' must be a list; it is .* they are JSON"),
+        ("the house", r"'words' must be a list; it is 'the house' \(in tables, lists are JSON"),
+        ("['the', 'house']", r"'words' must be a list; it is .* lists are JSON"),
         ('["the"', r"'words' must be a list"),
         ('{"a": 1}', r"'words' must be a list"),
         ("[" * 100_000, r"'words' must be a list"),
         ("[" + "9" * 10_000 + "]", r"'words' must be a list"),
         ("[]", r"'words' is empty"),
-        ("[null]", r"'words' has None in it"),
-        ('["\\ud800"]', r"has half a surrogate pair in it"),
+        ("[null]", r"'words' contains None"),
+        ('["\\ud800"]', r"contains an unpaired surrogate"),
     ],
 )
 def test_what_is_no_list_says_why(words, reason):
@@ -62,5 +62,5 @@ def test_one_bad_row_spoils_no_other(tmp_path):
     assert [each.texts for each in examples(TAG, read_rows(path, bad), bad)] == [("a b", "a", "b"), ("c", "c")]
     assert [place for place, _ in noted] == [f"{path}:3", f"{path}:4"]
     assert "'words' must be a list; it is 'a b'" in noted[0][1]
-    assert "which is to say what is right" in noted[1][1]
+    assert "the field for the gold" in noted[1][1]
     assert len(load(TAG, path, skip_bad_rows=True)) == 2

@@ -75,7 +75,9 @@ def test_columns_that_are_named_count_and_not_others(name: str, row: dict, colum
 
 def test_a_text_and_a_pair_in_one_row_are_not_chosen_from():
     row = DataRow({"text": "a", "sentence1": "b", "sentence2": "c"}, "row 1")
-    with pytest.raises(DataError, match="row 1: there is a 'text', and a 'premise' with a 'hypothesis' too: --columns"):
+    with pytest.raises(
+        DataError, match="row 1: there are both a 'text' and a 'premise' with a 'hypothesis': choose with --columns"
+    ):
         list(examples(CLASSIFY, [row], BadRows(), gold=False))
 
 
@@ -95,27 +97,30 @@ def test_a_mapped_column_that_is_not_there_is_an_error_at_the_first_row(tmp_path
     ("line", "reason"),
     [
         ("{broken", "not JSON"),
-        ("[1, 2]", "a row is a JSON object"),
+        ("[1, 2]", "a row must be a JSON object"),
         (
             '{"txt": "a", "label": "x"}',
-            "reads 'text', .* has 'txt', 'label': --columns text=...,label=... .*--task",
+            "needs 'text', .* has 'txt', 'label': name the columns with --columns text=...,label=.* --task",
         ),
         (  # BoolQ's rows, which are for this task
             '{"question": "a", "passage": "b", "label": "x"}',
-            r"reads no such rows, .*finetune --task qa does, or --columns text=...,label=\.\.\. says",
+            r"does not fit 'question.*finetune --task qa, .* with --columns text=...,label=\.\.\.",
         ),
         ('{"text": null, "label": "x"}', r"'text' is empty \(the row has 'text' \(null\), 'label'\)"),
-        ("{}", "and the row has none: --columns"),
-        ('{"text": " ", "label": "x"}', "'text' must be a text that is not empty"),
-        ('{"text": ["a"], "label": "x"}', "'text' must be a text"),
-        ('{"text": 5, "label": "x"}', "'text' must be a text"),
-        ('{"text": "\\ud800", "label": "x"}', "'text' has half a surrogate pair"),
+        ("{}", "but the row has none: name the columns with --columns"),
+        ('{"text": " ", "label": "x"}', "'text' must be a non-empty text"),
+        ('{"text": ["a"], "label": "x"}', "'text' must be a non-empty text"),
+        ('{"text": 5, "label": "x"}', "'text' must be a non-empty text"),
+        ('{"text": "\\ud800", "label": "x"}', "'text' has an unpaired surrogate"),
         ('{"premise": "a", "label": "x"}', "there is no 'hypothesis', or it is empty"),
         (
             '{"text": "a", "label": null}',
-            r"'label' is empty, which .* right; --columns label=... .*\(the row has 'text', 'label' \(null\)\)",
+            r"'label' is empty, the field .* with --columns label=... .*\(the row has 'text', 'label' \(null\)\)",
         ),
-        ('{"text": "a"}', r"there is no column 'label' or 'gold_label', which is to say .*\(the row has 'text'\)"),
+        (
+            '{"text": "a"}',
+            r"there is no column 'label' or 'gold_label', the field for the gold.*\(the row has 'text'\)",
+        ),
         ('{"text": "a", "label": 0.5}', "'label' must be a name or a whole number; it is 0.5"),
         ('{"text": "a", "label": NaN}', "'label' must be a name or a whole number; it is nan"),
         ('{"text": "a", "label": "x", "language": 5}', "'language' must be a code or a name; it is 5"),
@@ -188,7 +193,7 @@ def test_gold_is_not_looked_at_where_it_is_not_asked_for(name: str, gold: object
         assert example.texts == next(examples(task, [DataRow(ROW_OF[name], "row 0")], BadRows(), gold=False)).texts
     bad = BadRows(skip=True)
     assert not list(examples(task, [DataRow(ROW_OF[name], "row 0")], bad))
-    assert "which is to say what is right" in bad.summary()
+    assert "the field for the gold" in bad.summary()
 
 
 ODD = st.one_of(

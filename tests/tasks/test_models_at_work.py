@@ -103,7 +103,7 @@ def test_batches_of_choices_are_alike():
     assert batch["input_ids"].tolist() == [[[0, 2, 1, 1], [0, 5, 2, 1]], [[0, 6, 7, 2], [0, 2, 1, 1]]]
     assert batch["attention_mask"].tolist() == [[[1, 1, 0, 0], [1, 1, 1, 0]], [[1, 1, 1, 1], [1, 1, 0, 0]]]
     assert batch["lang_ids"].tolist() == [2, 0]
-    with pytest.raises(InputError, match=r"equally many choices; these have \[2, 3\]"):
+    with pytest.raises(InputError, match=r"the same number of choices; these have \[2, 3\]"):
         collate([Encoding(0, ((0, 2),) * 2), Encoding(1, ((0, 2),) * 3)], [0, 0], 1)
 
 
@@ -220,7 +220,7 @@ def test_what_is_named_runs_on_the_gpu_and_what_is_given_stays(tmp_path, monkeyp
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path, base_run):
-    with pytest.raises(ConfigurationError, match=r"holds no model: there is no config.json"):
+    with pytest.raises(ConfigurationError, match=r"contains no model: it has no config.json"):
         load_saved(tmp_path)
     with pytest.raises(DataError, match=r"neither tokenizer.json nor"):
         tokenizer_of(base_run.model, tmp_path)

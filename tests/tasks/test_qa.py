@@ -170,30 +170,30 @@ def test_rows():
     assert QA.parse({**base, "answers": ["and", "Ada"]})[1] == (("and", 13), ("Ada", 0))
     assert QA.parse(base)[1] is None
     for nothing in ([], {"text": [], "answer_start": []}):
-        with pytest.raises(ValueError, match="'answers' is empty, as SQuAD 2 has questions without one"):
+        with pytest.raises(ValueError, match="'answers' is empty, as in SQuAD 2; here every question needs"):
             QA.parse({**base, "answers": nothing})
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"question": "", "context": "b"}, "'question' must be a text that is not empty"),
-        ({"question": "a", "context": 3}, "'context' must be a text that is not empty; it is 3"),
+        ({"question": "", "context": "b"}, "'question' must be a non-empty text"),
+        ({"question": "a", "context": 3}, "'context' must be a non-empty text; it is 3"),
         (
             {"answers": [{"text": "x", "answer_start": 1}]},
-            "the answer 'x' is not at character 1 of the context; there is 'o'",
+            "the answer 'x' is not at character 1 of the context, but 'o'",
         ),
         (
             {"answers": [{"text": "house", "answer_start": -5}]},
-            "'answer_start' must be a whole number from 0; it is -5",
+            "'answer_start' must be a whole number, 0 or more; it is -5",
         ),
         (
             {"answers": [{"text": "house", "answer_start": "0"}]},
-            "'answer_start' must be a whole number from 0; it is '0'",
+            "'answer_start' must be a whole number, 0 or more; it is '0'",
         ),
-        ({"answers": [{"text": " ", "answer_start": 0}]}, "an answer must be a text that is not empty"),
-        ({"answers": [{"answer_start": 0}]}, "an answer has a 'text'"),
-        ({"answers": {"text": ["house"], "answer_start": []}}, r"1 answers and not as many places for them: \[\]"),
+        ({"answers": [{"text": " ", "answer_start": 0}]}, "an answer must be a non-empty text"),
+        ({"answers": [{"answer_start": 0}]}, "an answer needs a 'text'"),
+        ({"answers": {"text": ["house"], "answer_start": []}}, r"1 answers, but another number of positions: \[\]"),
         ({"answers": "boat"}, "the answer 'boat' is not in the context"),
         ({"answers": 3}, "'answers' must be a list or a text; it is 3"),
     ],

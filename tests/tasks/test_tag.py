@@ -45,16 +45,16 @@ def test_rows():
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"tags": ["O"]}, "there are no 'words', and no 'text' to be split"),
-        ({"words": ["a", "b"], "tags": [3, -100]}, "'tags' has -100 in it, which stands for no tag"),
+        ({"tags": ["O"]}, "there are no 'words', and no 'text' to split"),
+        ({"words": ["a", "b"], "tags": [3, -100]}, "'tags' contains -100, which means no tag"),
         ({"words": []}, "'words' is empty"),
         ({"words": "Ada"}, "'words' must be a list; it is 'Ada'"),
-        ({"words": ["Ada", ""]}, "'words' has an empty one in it"),
-        ({"words": ["Ada", None]}, "'words' has None in it"),
-        ({"words": ["Ada"], "tags": ["O", "O"]}, "1 words and 2 tags"),
-        ({"words": ["Ada"], "tags": [" "]}, "'tags' has an empty one in it"),
-        ({"words": ["Ada"], "tags": [0.5]}, "'tags' has 0.5 in it"),
-        ({"text": "\n"}, "'text' must be a text that is not empty"),
+        ({"words": ["Ada", ""]}, "'words' contains an empty one"),
+        ({"words": ["Ada", None]}, "'words' contains None"),
+        ({"words": ["Ada"], "tags": ["O", "O"]}, "1 words but 2 tags"),
+        ({"words": ["Ada"], "tags": [" "]}, "'tags' contains an empty one"),
+        ({"words": ["Ada"], "tags": [0.5]}, "'tags' contains 0.5"),
+        ({"text": "\n"}, "'text' must be a non-empty text"),
     ],
 )
 def test_a_wrong_row_says_why(row, reason):
@@ -67,7 +67,7 @@ def test_white_space_around_a_tag_makes_no_other_tag():
 
 
 def test_tags_of_a_text_that_is_not_split():
-    with pytest.raises(ValueError, match="tags belong to 'words', a list"):
+    with pytest.raises(ValueError, match="tags need 'words', a list"):
         TAG.parse({"text": "a b", "tags": ["O", "O"]})
 
 
@@ -249,7 +249,7 @@ def test_a_text_is_split_by_script(text, words):
     ("text", "script"), [("ผมรักประเทศไทย", "Thai"), ("a ဘာသာ", "Burmese"), ("ភាសាខ្មែរ", "Khmer"), ("ພາສາລາວ", "Lao")]
 )
 def test_a_text_that_cannot_be_split_is_refused(text, script):
-    with pytest.raises(ValueError, match=f"'text' has {script} letters in it .* give 'words', a list"):
+    with pytest.raises(ValueError, match=f"'text' has {script} letters .* give 'words', a list"):
         TAG.parse({"text": text})
     assert TAG.parse({"words": [text]}) == ((text, text), None)
 

@@ -93,7 +93,7 @@ def test_utf_16_of_any_script_with_its_mark_is_named(tmp_path: Path):
 def test_a_packed_file_under_the_name_of_a_plain_one_is_named(tmp_path: Path):
     path = tmp_path / "de.txt"
     path.write_bytes(gzip.compress("Grüße\n".encode()))
-    with pytest.raises(DataError, match=r"de.txt is packed by gzip: let its name end in .gz"):
+    with pytest.raises(DataError, match=r"de.txt is compressed with gzip: rename it to end in .gz"):
         documents(path)
 
 

@@ -176,5 +176,5 @@ def test_find_text_errors(tmp_path: Path):
     with pytest.raises(LanguageError, match="French"):
         find_text(tmp_path, ("French",))
     (tmp_path / "readme.txt").write_text("x\n")
-    with pytest.raises(DataError, match=r"readme.txt: a text file is named <language>"):
+    with pytest.raises(DataError, match=r"readme.txt: text files must be named <language>"):
         find_text(tmp_path)

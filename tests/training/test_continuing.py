@@ -76,9 +76,9 @@ def test_a_broken_run_goes_on_with_more_steps_on_the_longer_schedule(verbs, verb
     verbs[verb](output_dir=folder, max_steps=12, resume=True)
     assert rates == pytest.approx({step: linear(step, 12) for step in range(4, 13)})
     said = " ".join(capsys.readouterr().err.split())
-    assert "max_steps was 6, is 12" in said
-    assert f"learning rate goes on at {linear(4, 12):.3g}, as the present options have it after step 3" in said
-    assert f"of the checkpoint it would be {linear(4, 6):.3g}." in said
+    assert "max_steps was 6, now 12" in said
+    assert f"learning rate continues at {linear(4, 12):.3g}, as in the present options after step 3" in said
+    assert f"of the checkpoint, it would be {linear(4, 6):.3g}." in said
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "extend"])
@@ -89,7 +89,7 @@ def test_a_finished_run_goes_on_without_a_step_at_rate_0(verbs, verb, rates, tmp
     verbs[verb](output_dir=tmp_path / "run", max_steps=12, resume=True)
     assert rates == pytest.approx({step: linear(step, 12) for step in range(7, 13)})
     said = " ".join(capsys.readouterr().err.split())
-    assert f"goes on at {linear(7, 12):.3g}, as the present options have it after step 6; by those" in said
+    assert f"continues at {linear(7, 12):.3g}, as in the present options after step 6; under those" in said
     assert "it would be 0." in said
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     logged = {line["step"]: line["learning_rate"] for line in lines if "learning_rate" in line}
@@ -122,5 +122,5 @@ def test_tokens_read_are_told_only_where_the_options_drew_them_all(verbs, tmp_pa
         "tokens_read" not in verbs["pretrain"](output_dir=tmp_path / "run", max_steps=6, alpha=1.0, resume=True).metrics
     )
     broken_off(verbs["pretrain"], tmp_path / "same", monkeypatch, alpha=1.0, resume=True)
-    assert "goes on at" not in capsys.readouterr().err
+    assert "continues at" not in capsys.readouterr().err
     assert "tokens_read" not in verbs["pretrain"](output_dir=tmp_path / "same", max_steps=6, alpha=1.0).metrics

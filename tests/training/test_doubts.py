@@ -90,11 +90,11 @@ def test_doubts_about_labels(labels, expected):
         (["O O"], []),
         (
             ["O I-X I-X O", "B-X I-Y", "B-X O I-X"],
-            ["3 spans begin with I- where IOB2 has B- (the first at rows.jsonl"],
+            ["3 spans begin with I- instead of B- as in IOB2 (the first at rows.jsonl"],
         ),
         (["S-X O B-X I-X E-X", "B-Y E-Y S-X"], ["BIOES"]),
-        (["S-X O B-X I-X E-X", "B-Y O", "B-X"], ["BIOES", "2 tags do not fit"]),
-        (["U-X B-X L-X", "I-X L-X", "B-X L-Y", "B-X U-X"], ["BIOES", "3 tags do not fit"]),
+        (["S-X O B-X I-X E-X", "B-Y O", "B-X"], ["BIOES", "2 tags do not match"]),
+        (["U-X B-X L-X", "I-X L-X", "B-X L-Y", "B-X U-X"], ["BIOES", "3 tags do not match"]),
         (["B-X I-X O B-Y", "domain=en"], ["neither O nor begin with B- or I-: domain=en (the first at rows.jsonl:1)"]),
         (["B-X B-x"], ["'B-X', 'B-x'"]),
         ([" ".join(f"lemma{n}" for n in range(60)), "lemma1 lemma2"], ["There are 60 tags for 62 words"]),
@@ -115,7 +115,7 @@ def test_doubts_about_tags(sentences, expected):
 def test_validation_rows_that_are_training_rows():
     train = labelled_rows(*FINE)
     assert not doubts(train, labelled_rows(*["c"] * 20))
-    assert "20 of 20 validation rows are training rows too" in doubts(train, train[::-1])[0]
+    assert "20 of 20 validation rows are also training rows" in doubts(train, train[::-1])[0]
     assert "2 of 20 validation rows" in doubts(train, [*train[:2], *labelled_rows(*["c"] * 18)])[0]
     assert content_hash(train) == content_hash(train[::-1]) != content_hash(train[1:])
 
@@ -190,7 +190,7 @@ def test_classes_and_choices_without_a_label(base_run, tmp_path, capsys):
     finetune(base_run.output_dir, choices, task="choice", output_dir=tmp_path / "b", **options)
     assert "1 of 3 rows have no label" in said(capsys)
     null = write(tmp_path / "null.jsonl", [{"text": "a", "label": "x"}, {"text": "b", "label": None}])
-    with pytest.raises(DataError, match="which is to say what is right"):
+    with pytest.raises(DataError, match="the field for the gold"):
         finetune(base_run.output_dir, null, language="en", output_dir=tmp_path / "d")
 
 
@@ -230,7 +230,7 @@ def test_nothing_learned_shows_in_the_training_loss(task, examples, guess):
     def say(loss):
         return learned_nothing(TASKS[task], examples, None, [], {"train_loss": loss}, options_of(max_steps=7))
 
-    assert f"the training loss is {guess:.3f} at the end, and guessing would give {guess:.3f}" in say(guess)
+    assert f"the final training loss is {guess:.3f}, and guessing would give {guess:.3f}" in say(guess)
     assert "Raise --learning-rate (it was 2e-05) or --max-steps (7)." in say(guess)
     assert say(0.9 * guess) is None
 
@@ -251,21 +251,21 @@ def test_a_run_says_it_all_and_keeps_it(base_run, tmp_path, capsys):
     line, card = said(capsys), (tmp_path / "run" / "README.md").read_text()
     assert "Training rows: a 4, b 4 Validation rows: " in line
     warnings = [
-        "8 of 8 validation rows are training rows too",
-        "1 of 8 training rows are cut to 32 tokens.",
-        "1 of 8 validation rows are cut to 32 tokens.",
-        "Validation shows nothing learned",
+        "8 of 8 validation rows are also training rows",
+        "1 of 8 training rows are truncated to 32 tokens.",
+        "1 of 8 validation rows are truncated to 32 tokens.",
+        "Validation shows no learning",
     ]
     for sentence in warnings:
         assert line.count(sentence) == card.count(sentence) == 1
     results = evaluate(tmp_path / "run", {"en": dev, "sw": write(tmp_path / "sw.jsonl", rows[:3])})
     first, second = (each["warning"] for each in results.about["warnings"])
-    assert first == f"{dev} has the rows that run was trained on: it says nothing about new text."
-    assert second == "run: 1 of 11 rows are cut to 32 tokens (--max-length)."
+    assert first == f"{dev} has training rows of run: its scores say nothing about new text."
+    assert second == "run: 1 of 11 rows are truncated to 32 tokens (--max-length)."
     line = said(capsys)
-    assert line.count("was trained on") == line.count("rows are cut to 32 tokens") == 1
+    assert line.count("has training rows of") == line.count("rows are truncated to 32 tokens") == 1
     predict(tmp_path / "run", train, tmp_path / "out.jsonl")
-    assert "1 row was cut to 32 tokens (--max-length)." in said(capsys)
+    assert "1 row was truncated to 32 tokens (--max-length)." in said(capsys)
     predictor = Predictor(tmp_path / "run")
     predictor([row["text"] for row in rows], "en")
     assert predictor.cut == 1
@@ -275,13 +275,13 @@ def test_weights_chosen_by_the_test_rows(base_run, tmp_path, capsys):
     rows = [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(6)]
     train, dev = write(tmp_path / "a.jsonl", rows[:3]), write(tmp_path / "b.jsonl", rows[3:])
     run = finetune(base_run.output_dir, train, dev=dev, language="en", output_dir=tmp_path / "run", max_steps=1)
-    assert "training rows too" not in said(capsys)
+    assert "also training rows" not in said(capsys)
     evaluate(run.output_dir, {"en": dev})
-    assert "by which run's weights were chosen: new text may do worse." in said(capsys)
+    assert "contains the validation rows of run: scores on new text may be lower." in said(capsys)
     again = finetune(run.output_dir, dev, language="en", output_dir=tmp_path / "again", max_steps=1)
     for file in (train, dev):  # what it was trained on before counts too
         evaluate(again.model, {"en": file})
-        assert "again was trained on" in said(capsys)
+        assert "has training rows of again" in said(capsys)
     evaluate(again.model, {"en": write(tmp_path / "c.jsonl", rows[2:4])})
     assert "again" not in said(capsys).split("Saved")[0].replace("Evaluating again", "").split("again: No better")[0]
 
@@ -299,7 +299,7 @@ def test_files_with_the_same_rows_are_named(base_run, tmp_path, capsys):
         for name, part in (("a.jsonl", rows), ("b.jsonl", rows[::-1]), ("c.jsonl", rows[:3]))
     ]
     finetune(base_run.output_dir, train, language="en", output_dir=tmp_path / "run", max_steps=1)
-    line = f"These have the same rows, which count each time: {train[0]}, {train[1]}."
+    line = f"These have the same rows, which are used repeatedly: {train[0]}, {train[1]}."
     card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
     for text in (said(capsys), card):
         assert "".join(line.split()) in "".join(text.split())  # wherever lines break

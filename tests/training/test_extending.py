@@ -206,19 +206,19 @@ def test_a_model_object_gets_the_language(base_run, text, tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "part"),
     [
-        ({"language": "de"}, LanguageError, "de_DE already"),
+        ({"language": "de"}, LanguageError, "already has the language de_DE"),
         ({"language": "a b"}, LanguageError, "'a b'"),
         ({"init_from": "klingon"}, LanguageError, "klingon"),
         ({"init_from": "de=x"}, ConfigurationError, "de=x"),
         ({"init_from": "de=1,en"}, ConfigurationError, "de=1,en"),
         ({"init_from": "de=1,de=2"}, ConfigurationError, "twice"),
         ({"text": "nowhere"}, DataError, "nowhere"),
-        ({"new_vocabulary": 100, "tokenizer": "x"}, ConfigurationError, "one of them"),
+        ({"new_vocabulary": 100, "tokenizer": "x"}, ConfigurationError, "uses an existing one"),
         ({"tokenizer": "nowhere"}, DataError, "nowhere"),
         ({"start_rows": "magic"}, ConfigurationError, "magic"),
-        ({"text": __file__}, DataError, "test_extending.py is no text"),
-        ({"dev_text": __file__}, DataError, "test_extending.py is no text"),
-        ({"dev_fraction": 0.0}, DataError, "no held-out text of gsw"),
+        ({"text": __file__}, DataError, "test_extending.py is not a text"),
+        ({"dev_text": __file__}, DataError, "test_extending.py is not a text"),
+        ({"dev_fraction": 0.0}, DataError, "no held-out text in gsw"),
         ({"new_vocabulary": 3}, ConfigurationError, "at least 8"),
     ],
 )
@@ -313,6 +313,6 @@ def test_a_model_is_not_written_over_by_its_own_run(base_run, corpus, text, tmp_
     train = corpus / "topic" / "en_XX.train.jsonl"
     with pytest.raises(ConfigurationError, match=r"is the source .* itself"):
         finetune(folder, train, language="en", output_dir=folder, overwrite=overwrite)
-    with pytest.raises(ConfigurationError, match="holds a model"):
+    with pytest.raises(ConfigurationError, match="contains a model"):
         finetune(base_run.output_dir, train, language="en", output_dir=folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -134,7 +134,7 @@ def test_other_options_and_other_data_are_named(files, corpus, base_run, tmp_pat
     with pytest.raises(Stopped):
         finetune(**options)
     monkeypatch.undo()
-    with pytest.raises(ConfigurationError, match=r"other options: eval_every was 2, is 1\. Choose another"):
+    with pytest.raises(ConfigurationError, match=r"other options: eval_every was 2, now 1\. Choose another"):
         finetune(**{**options, "eval_every": 1})
     text = train.read_text()
     train.write_text(text.replace("river", "house"))
@@ -146,9 +146,9 @@ def test_other_options_and_other_data_are_named(files, corpus, base_run, tmp_pat
         finetune(model, **{name: value for name, value in options.items() if name != "model"})
     assert last_checkpoint(tmp_path / "run") is not None
     finetune(**options)
-    with pytest.raises(ConfigurationError, match=r"holds a finished run\. Choose another folder"):
+    with pytest.raises(ConfigurationError, match=r"contains a finished run\. Choose another folder"):
         finetune(**options)
-    with pytest.raises(ConfigurationError, match=r"a finished run, whose checkpoints are gone"):
+    with pytest.raises(ConfigurationError, match=r"a finished run, whose checkpoints were removed"):
         finetune(**options, resume=True)
 
 
@@ -190,6 +190,6 @@ def test_weights_that_are_no_numbers_are_not_saved(files, tmp_path, monkeypatch)
         return loss
 
     monkeypatch.setattr(RoutedTrainer, "training_step", spoilt)
-    with pytest.raises(TrainingError, match=r"After the last step, 5, a weight is no finite number"):
+    with pytest.raises(TrainingError, match=r"After the last step, 5, a weight is not finite"):
         finetune(output_dir=tmp_path / "run", **{**files, **SHORT, "dev": (), "eval_every": None, "save_every": None})
     assert not (tmp_path / "run" / "config.json").exists()

@@ -21,7 +21,7 @@ def steps_of(size: int, rows: int, batches: int, ranks: int, **more) -> list[lis
 def test_a_pass_has_each_row_once(size, rows, batches, ranks, seed):
     at_once = batches * ranks
     if size < at_once:
-        with pytest.raises(ConfigurationError, match=f"{size} training rows, and a step has {at_once} batches"):
+        with pytest.raises(ConfigurationError, match=f"{size} training rows, but a step has {at_once} batches"):
             Passes(size, rows, batches, epochs=1, ranks=ranks)
         return
     passes = Passes(size, rows, batches, epochs=2, seed=seed, ranks=ranks)

@@ -198,14 +198,14 @@ def test_errors_come_before_work(corpus, base_run, tmp_path):
         pretrain(tmp_path / "absent", output_dir=tmp_path / "x")
     with pytest.raises(LanguageError, match="Tamil"):
         pretrain(corpus / "text", output_dir=tmp_path / "x", languages=("Tamil",))
-    with pytest.raises(ConfigurationError, match="holds a finished run"):
+    with pytest.raises(ConfigurationError, match="contains a finished run"):
         pretrain(corpus / "text", output_dir=base_run.output_dir)
     with pytest.raises(ConfigurationError, match="there is no preset 'tinny'"):
         pretrain(corpus / "text", output_dir=tmp_path / "y", tokenizer=base_run.output_dir, preset="tinny")
     if not torch.cuda.is_available():
         with pytest.raises(ConfigurationError, match="fp16 needs a GPU"):
             pretrain(corpus / "text", output_dir=tmp_path / "z", precision="fp16")
-    with pytest.raises(ConfigurationError, match="--fsdp shards over several processes"):
+    with pytest.raises(ConfigurationError, match="--fsdp needs several processes"):
         pretrain(corpus / "text", output_dir=tmp_path / "f", fsdp=True)
     if importlib.util.find_spec("tensorboard") is None:
         with pytest.raises(ConfigurationError, match="needs TensorBoard"):
@@ -213,14 +213,14 @@ def test_errors_come_before_work(corpus, base_run, tmp_path):
     for source in ("nowhere", "./nowhere", "a/b/nowhere"):
         with pytest.raises(DataError, match=f"No tokenizer at {source}: there is no such folder"):
             pretrain(corpus / "text", output_dir=tmp_path / "x", tokenizer=source)
-    with pytest.raises(ConfigurationError, match=r"--overrides cannot set is_decoder, languages: the text"):
+    with pytest.raises(ConfigurationError, match=r"--overrides cannot set is_decoder, languages: text"):
         pretrain(corpus / "text", output_dir=tmp_path / "x", overrides={"languages": ["en"], "is_decoder": True})
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev" / "de.txt").write_text("das Haus\n")
-    with pytest.raises(DataError, match=r"has validation text for de, and for none of the languages of .* \(de_DE, en"):
+    with pytest.raises(DataError, match=r"has validation text for de, but for none of the languages of .* \(de_DE, en"):
         pretrain(corpus / "text", output_dir=tmp_path / "x", dev_text=tmp_path / "dev")
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match=r"file/run cannot be made: Not a directory"):
+    with pytest.raises(ConfigurationError, match=r"file/run cannot be created: Not a directory"):
         pretrain(corpus / "text", output_dir=tmp_path / "file" / "run")
     assert not (tmp_path / "x").exists()
 

@@ -180,7 +180,7 @@ def test_resume_goes_on_all_the_same_and_says_so(stopped, steps, capsys, verb):
     next(change for known, change, _ in CHANGES if known == verb)()
     folder = run(verb, resume=True)
     assert steps == [2, 3]
-    assert "Going on although it differs" in capsys.readouterr().err
+    assert "Continuing despite a difference" in capsys.readouterr().err
     assert "tokens_read" not in json.loads((folder / "metrics.json").read_text())
 
 
@@ -188,7 +188,7 @@ def test_the_pieces_of_a_tokenizer_that_the_run_trained_are_kept_too(stopped, st
     more = {"tokenizer": None, "vocab_size": 200}
     folder = stopped("pretrain", **more)
     swap_pieces(folder)
-    with pytest.raises(ConfigurationError, match=r"made before has changed \(the tokenizer\)"):
+    with pytest.raises(ConfigurationError, match=r"created by the unfinished run have changed \(the tokenizer\)"):
         run("pretrain", **more)
     swap_pieces(folder)
     run("pretrain", **more)
@@ -260,7 +260,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_word(stopped, steps, capsys)
     steps.clear()
     run("pretrain", save_every=1)
     said = " ".join(capsys.readouterr().err.split())
-    assert "checkpoint-3 is damaged (optimizer.pt is not as it was written) and is passed over" in said
+    assert "checkpoint-3 is damaged (optimizer.pt has changed since it was written) and is skipped" in said
     assert steps == [2, 3]
     assert (folder / "log.jsonl").read_text() == (unbroken / "log.jsonl").read_text()
     mine, theirs = (load_file(each / "model.safetensors") for each in (folder, unbroken))

@@ -65,9 +65,9 @@ def test_a_group_goes_on_with_the_seeds_that_are_missing(files, tmp_path, monkey
     group = finetune(**options)
     assert trained == [1, 2, 2, 3]
     assert group.metrics["seeds"] == [1, 2, 3]
-    with pytest.raises(ConfigurationError, match=r"group holds the runs of several seeds\. Choose another folder"):
+    with pytest.raises(ConfigurationError, match=r"group contains the runs of several seeds\. Choose another folder"):
         finetune(**options)
-    with pytest.raises(ConfigurationError, match=r"holds the runs of several seeds"):
+    with pytest.raises(ConfigurationError, match=r"contains the runs of several seeds"):
         finetune(**{**options, "seeds": ()})
     trained.clear()
     more = finetune(**{**options, "seeds": (1, 2, 3, 4), "resume": True})

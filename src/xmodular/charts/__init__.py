@@ -1,4 +1,4 @@
-"""Charts and tables as pieces of a page that needs nothing else, and as pictures. It knows nothing of models."""
+"""Charts and tables as parts of a self-contained page, and as pictures. It does not depend on models."""
 
 from xmodular.charts.page import COLOURS, Cell, card, document, facts, panels, section, table
 from xmodular.charts.pictures import bar_picture, heat_picture

@@ -1,4 +1,4 @@
-"""A page in one file: style and script inside, nothing fetched."""
+"""A page in one file: style and script are inside, nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: what it says.
-        note: more of the same, small.
-        key: by what the table is sorted; a number, or text; the text unless said.
-        strong: whether it stands out.
+        text: its text.
+        note: additional text in small print.
+        key: the sort key, a number or text; default: the text.
+        strong: whether it is emphasised.
     """
 
     text: str
@@ -56,18 +56,18 @@ def section(title: str, body: str, *, lead: str = "") -> str:
     Args:
         title: text.
         body: HTML.
-        lead: a sentence that says how to read it; text.
+        lead: a sentence on how to read it; text.
     """
     said = f'<p class="lead">{escape(lead)}</p>' if lead else ""
     return f"<section><h2>{escape(title)}</h2>{said}{body}</section>"
 
 
 def panels(parts: Mapping[str, str], *, always_named: bool = False) -> str:
-    """Parts of which one is shown at a time, by buttons; without script, all below each other.
+    """Tabs that show one part at a time; without JavaScript, all parts are shown.
 
     Args:
         parts: HTML by name.
-        always_named: whether a part without others is named too.
+        always_named: whether a single part gets a heading too.
     """
     if len(parts) == 1:
         ((name, body),) = parts.items()
@@ -82,7 +82,7 @@ def panels(parts: Mapping[str, str], *, always_named: bool = False) -> str:
 def card(
     title: str, note: str, figure: str, caption: str, more: Sequence[tuple[str, str]], *, warning: str = ""
 ) -> str:
-    """A box with one large figure, a warning beside it if there is one, and a few small figures."""
+    """A box with one large figure, a warning if there is one, and a few small figures."""
     small = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in more)
     warned = f'<p class="warning">{escape(warning)}</p>' if warning else ""
     return (
@@ -92,7 +92,7 @@ def card(
 
 
 def table(heading: Sequence[str], lines: Sequence[Sequence[Cell]], foot: Sequence[Cell] = ()) -> str:
-    """A table that is sorted by a click on a column's head; the first column holds names, the others numbers."""
+    """A table that can be sorted by clicking a column heading; the first column holds names, the others numbers."""
     heads = "".join(f'<th scope="col"><button type="button">{escape(name)}</button></th>' for name in heading)
     body = "".join(f"<tr>{_cells(line)}</tr>" for line in lines)
     last = f"<tfoot><tr>{_cells(foot)}</tr></tfoot>" if foot else ""
@@ -116,7 +116,7 @@ def _cells(line: Sequence[Cell]) -> str:
 
 
 def facts(content: Any) -> str:
-    """Names and values, nested at will, as HTML: mappings as lists, lists of mappings as tables."""
+    """Nested names and values as HTML: mappings as lists, lists of mappings as tables."""
     if isinstance(content, Mapping):
         entries = "".join(
             f"<div><dt>{escape(str(name))}</dt><dd>{facts(value)}</dd></div>" for name, value in content.items()

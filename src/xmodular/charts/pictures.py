@@ -32,7 +32,7 @@ def _picture(path: Path, title: str, width: float, height: float) -> Iterator[tu
     from matplotlib.figure import Figure
 
     if path.suffix not in _SUFFIXES:
-        raise ConfigurationError(f"A picture ends in {', '.join(_SUFFIXES)}; not {path.name!r}.")
+        raise ConfigurationError(f"A picture must end in {', '.join(_SUFFIXES)}; got {path.name!r}.")
     with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
@@ -55,12 +55,12 @@ def bar_picture(
     """Grouped bars with intervals.
 
     Args:
-        path: the picture; its suffix (.png, .svg, .pdf) decides the format.
+        path: the picture file; its suffix (.png, .svg, .pdf) decides the format.
         title: over it.
         groups: names of the groups.
-        series: name to colour and a value per group, None where there is none.
-        axis: what the values are.
-        limits: ends of the axis of values; logarithmic unless given.
+        series: name to colour and one value per group, which may be None.
+        axis: name of the value axis.
+        limits: limits of the value axis; without them it is logarithmic.
     """
     bars = len(groups) * len(series)
     width = min(max(6.0, 2 + bars * (0.22 if bars < 60 else 0.1)), 40.0)
@@ -109,8 +109,8 @@ def heat_picture(
         title: over it.
         lines, columns: names.
         values: by line and column; None leaves a cell empty.
-        texts: what stands in the cells.
-        axes_names: what lines and columns are.
+        texts: the texts of the cells.
+        axes_names: names of the two axes.
     """
     import numpy as np
 

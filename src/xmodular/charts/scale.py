@@ -1,4 +1,4 @@
-"""From values to places on an axis."""
+"""Map values to positions on an axis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Scale:
     Attributes:
         low, high: its ends.
         ticks: values to mark.
-        logarithmic: whether equal steps are equal factors; both ends are positive then.
+        logarithmic: whether the scale is logarithmic; both ends are positive then.
     """
 
     low: float
@@ -24,11 +24,11 @@ class Scale:
 
     @classmethod
     def of(cls, values: Iterable[float], *, low: float | None = None, high: float | None = None) -> Scale:
-        """A linear axis that holds the values, with round ends and at most seven marks.
+        """A linear axis that covers the values, with round ends and at most seven marks.
 
         Args:
-            values: what it is to hold; others than finite ones do not count.
-            low, high: ends that it has at least.
+            values: the values to cover; values that are not finite are ignored.
+            low, high: a range that it covers in any case.
         """
         there = [value for value in (*values, low, high) if value is not None and math.isfinite(value)] or [0.0, 1.0]
         least, most = min(there), max(there)
@@ -41,7 +41,7 @@ class Scale:
 
     @classmethod
     def log(cls, values: Iterable[float]) -> Scale:
-        """A logarithmic axis that holds the positive values, from a power of ten to one, with at most seven marks."""
+        """A logarithmic axis that covers the positive values, between powers of ten, with at most seven marks."""
         there = [value for value in values if math.isfinite(value) and value > 0] or [1.0, 10.0]
         first, last = math.floor(math.log10(min(there))), math.ceil(math.log10(max(there)))
         last = max(last, first + 1)
@@ -50,7 +50,7 @@ class Scale:
         return cls(ticks[0], 10.0**last, ticks, True)
 
     def at(self, value: float) -> float:
-        """The place of a value in per cent of the axis; what lies outside stands at its end."""
+        """The position of a value in per cent of the axis; values outside are put at its ends."""
         if math.isnan(value):
             return 0.0
         if self.logarithmic:

@@ -1,4 +1,4 @@
-"""Charts as HTML with inline SVG: places are in per cent, so that they fit any width with letters of one size."""
+"""Charts as HTML with inline SVG: positions are in per cent, so charts fit any width with the same font size."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Bar:
     """A bar from the origin to a value, with a whisker for its interval.
 
     Attributes:
-        colour: name of a colour of the page, such as "c1".
-        value, low, high: where it ends, and its interval.
-        text: what is said of it.
+        colour: name of one of the page's colours, such as "c1".
+        value, low, high: its end, and its interval.
+        text: its description.
     """
 
     colour: str
@@ -36,9 +36,9 @@ class Mark:
     """A small mark at a value.
 
     Attributes:
-        colour, value, text: as of a `Bar`.
-        shape: of the mark.
-        low, high: its interval, if it is to be drawn.
+        colour, value, text: as for a `Bar`.
+        shape: its shape.
+        low, high: its interval, if any.
     """
 
     colour: str
@@ -54,10 +54,10 @@ class Line:
     """A line of a chart.
 
     Attributes:
-        label: what stands before it.
-        note: more of the same, small.
-        bars, marks: what is drawn.
-        text: what stands behind it.
+        label: the text before it.
+        note: additional text in small print.
+        bars, marks: the things to draw.
+        text: the text after it.
     """
 
     label: str
@@ -72,10 +72,10 @@ class Heat:
     """A table of coloured cells.
 
     Attributes:
-        corner: what stands over the lines' names.
-        columns, lines: names, each with a note.
-        shares: by line and column, in [0, 1] from pale to strong; None leaves a cell empty.
-        texts: what stands in the cells.
+        corner: the heading of the column of names.
+        columns, lines: the names, each with a note.
+        shares: by line and column, in [0, 1], from pale to dark; None leaves a cell empty.
+        texts: the texts of the cells.
         marked: cells (line, column) with a frame.
     """
 
@@ -88,13 +88,13 @@ class Heat:
 
 
 def chart(lines: Sequence[Line], scale: Scale, tick: Callable[[float], str], *, origin: float | None = None) -> str:
-    """Lines with bars and marks under a common axis.
+    """Lines with bars and marks on a common axis.
 
     Args:
         lines: from top to bottom.
-        scale: of the axis.
-        tick: how its marks are written.
-        origin: where bars begin, which is drawn as a line; the axis' low end unless said.
+        scale: the scale of the axis.
+        tick: formats its tick labels.
+        origin: where bars begin, drawn as a line; default: the low end of the axis.
     """
     start = scale.at(scale.low if origin is None else origin)
     last = len(scale.ticks) - 1
@@ -162,7 +162,7 @@ def _mark(mark: Mark, place: float, y: float) -> str:
 
 
 def legend(entries: Mapping[str, Sample]) -> str:
-    """What bars and marks mean: name to colour and shape."""
+    """The legend of bars and marks: name to colour and shape."""
     shown = []
     for name, (colour, shape) in entries.items():
         if shape == "bar":
@@ -174,12 +174,12 @@ def legend(entries: Mapping[str, Sample]) -> str:
 
 
 def ramp(low: str, high: str) -> str:
-    """What the colours of a `heat` mean: what the palest and the strongest one stand for."""
+    """The legend of a `heat`: the meaning of the palest and the darkest colour."""
     return f'<div class="legend"><span>{escape(low)}<i class="ramp" aria-hidden="true"></i>{escape(high)}</span></div>'
 
 
 def heat(content: Heat) -> str:
-    """A table of coloured cells, to be scrolled sideways where it is wide."""
+    """A table of coloured cells, with horizontal scrolling if it is wide."""
     columns = "".join(
         f'<th scope="col" title="{escape(note)}"><span>{escape(name)}</span></th>' for name, note in content.columns
     )

@@ -1,4 +1,4 @@
-"""The certificate itself: what became of every part, as data, JSON and a table."""
+"""The certificate: the outcome for every part, as data, JSON and a table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONFIGURATION = "configuration"
 
 @dataclass(frozen=True)
 class Change:
-    """A tensor, or a language's own tokenizer, that is not the same on both sides: its name, and what is different."""
+    """A tensor or a language's own tokenizer that differs between the sides: its name, and the difference."""
 
     name: str
     reason: str
@@ -31,15 +31,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Part:
-    """What became of the embeddings, the encoder, a head, or a language.
+    """The outcome for one part: the embeddings, the encoder, a head, or a language.
 
     Attributes:
         name: one of `PARTS`, or a language's code.
         status: "identical", "changed", "added" (only b has it) or "removed" (only a has it).
-        tensors: how many it has, counting those of either side; the tokenizer of a language's own vocabulary counts as
+        tensors: number of tensors on either side; the tokenizer of a language's own vocabulary counts as
             one.
-        tensors_changed: how many are not identical.
-        parameters: numbers in b's tensors, in a's where b lacks them.
+        tensors_changed: number of tensors that are not identical.
+        parameters: number of values in b's tensors, or in a's if b lacks them.
         difference: the largest absolute difference of two values; infinite where a NaN or an infinity is on one side
             only; None where no two values stand against each other.
         changes: the first few of the tensors that are not identical.
@@ -56,13 +56,13 @@ class Part:
 
 @dataclass(frozen=True)
 class FieldChange:
-    """A field of the configuration or the tokenizer that is not the same on both sides.
+    """A field of the configuration or the tokenizer that differs between the sides.
 
     Attributes:
         field: its name.
         a, b: its values; None where a side lacks it.
-        part: "configuration", or the part or language that it belongs to, which may be allowed to differ instead; None
-            where it decides no output.
+        part: "configuration", or the part or language it belongs to, which may be allowed to differ instead; None
+            if it does not affect outputs.
     """
 
     field: str
@@ -73,12 +73,12 @@ class FieldChange:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is identical in two models or packs, and what is not.
+    """The parts that are identical in two models or packs, and those that are not.
 
     Attributes:
-        a, b: what was compared.
+        a, b: the two sides.
         parts: the parts that either side has, languages last.
-        configuration: the fields that differ, bookkeeping apart; those of the tokenizer that languages share begin
+        configuration: the fields that differ, except bookkeeping; those of the shared tokenizer begin
             with "tokenizer".
         allow: names of the parts that may differ.
     """
@@ -91,12 +91,12 @@ class Certificate:
 
     @property
     def identical(self) -> set[str]:
-        """Names of the parts that are the same, bit by bit."""
+        """Names of the parts that are identical, bit by bit."""
         return self._with("identical")
 
     @property
     def changed(self) -> set[str]:
-        """Names of the parts that both sides have, but not the same."""
+        """Names of the parts that both sides have and that differ."""
         return self._with("changed")
 
     @property
@@ -111,23 +111,23 @@ class Certificate:
 
     @property
     def ok(self) -> bool:
-        """Whether all parts but the allowed ones are identical, and the configuration as far as it decides outputs."""
+        """Whether all parts except the allowed ones, and all fields that affect outputs, are identical."""
         return not self.moved and not self.decisive
 
     @property
     def moved(self) -> set[str]:
-        """Names of the parts whose weights or tokenizers are not identical and not allowed to differ."""
+        """Names of the parts whose weights or tokenizers differ although they may not."""
         return {part.name for part in self.parts} - self.identical - set(self.allow)
 
     @property
     def decisive(self) -> tuple[FieldChange, ...]:
-        """The differences by which equal weights and ids give other outputs, but for those that are allowed."""
+        """The differences that change outputs for equal weights and ids, except the allowed ones."""
         if CONFIGURATION in self.allow:
             return ()
         return tuple(each for each in self.configuration if each.part is not None and each.part not in self.allow)
 
     def table(self) -> Table:
-        """A line for every part; the configuration below."""
+        """A table with a row for every part and the configuration below."""
         counts = [f"{len(self._with(status))} {status}" for status in ("identical", "changed", "added", "removed")]
         table = Table(
             title=Text(f"{self.a} -> {self.b}\n{', '.join(count for count in counts if not count.startswith('0 '))}"),
@@ -155,7 +155,7 @@ class Certificate:
             table.caption = Text("\n".join(["Configuration:", *lines]))
             if self.decisive:
                 fields = ", ".join(change.field for change in self.decisive)
-                table.caption.append(f"\nBy these the same weights compute something else: {fields}", style="bold")
+                table.caption.append(f"\nWith these, the same weights compute something else: {fields}", style="bold")
         return table
 
     def to_json(self, path: Path | str) -> None:
@@ -171,7 +171,7 @@ class Certificate:
         """Read a certificate.
 
         Raises:
-            DataError: the file holds none.
+            DataError: the file is not a certificate.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -183,7 +183,7 @@ class Certificate:
             configuration = tuple(FieldChange(**change) for change in content["configuration"])
             return cls(content["a"], content["b"], tuple(parts), configuration, tuple(content["allow"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} holds no certificate of xmodular: {error!r}") from error
+            raise DataError(f"{path} is not a certificate of xmodular: {error!r}") from error
 
     def _with(self, status: str) -> set[str]:
         return {part.name for part in self.parts if part.status == status}

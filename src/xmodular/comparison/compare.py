@@ -1,4 +1,4 @@
-"""The comparison: every tensor of both sides, by name, in its part."""
+"""The comparison: every tensor of both sides, by name and part."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def diff(options: DiffOptions, a: Source, b: Source) -> Certificate:
     """Compare two models or packs language by language, bit by bit.
 
     Two tensors are identical if dtype, shape and all bytes are. A bare encoder is compared with the encoder of a task
-    model, a language pack with its language in a model, and two packs with each other, whatever their codes.
+    model, a language pack with its language in a model, and two packs with each other, even if their codes differ.
 
     Args:
         a, b: model or pack: a folder or a name on the Hub; or a model object.
         allow: the parts that may differ: languages in any spelling, or names of `PARTS`.
 
     Returns:
-        The certificate; its `ok` says whether all that is not allowed to differ is identical.
+        The certificate; its `ok` tells whether everything that may not differ is identical.
 
     Raises:
         ConfigurationError: there is neither model nor pack, or `allow` names no part.
-        DataError: weights are missing or damaged, or what is loaded is not what the files show: two tensors have one
+        DataError: weights are missing or damaged, or loading gives other weights than the files: two tensors have one
             name, or a shard, an adapter of PEFT or a distributed checkpoint adds to them.
         LanguageError: a pack is compared with a model that has no such language.
         PackError: a pack is damaged.
@@ -70,11 +70,11 @@ def diff(options: DiffOptions, a: Source, b: Source) -> Certificate:
 def _check_output(output: Path, options: DiffOptions) -> None:
     """Raises ConfigurationError where the comparison cannot go."""
     if output.is_dir():
-        raise ConfigurationError(f"{output} is a folder; the comparison goes to a JSON file.")
+        raise ConfigurationError(f"{output} is a folder; --output must be a JSON file.")
     if output.exists() and not options.overwrite:
-        raise ConfigurationError(f"{output} is there already; --overwrite replaces it.")
+        raise ConfigurationError(f"{output} already exists; --overwrite replaces it.")
     if output.exists() and "parts" not in table_in(output):
-        raise ConfigurationError(f"{output} is not replaced: it holds no comparison that xmodular wrote.")
+        raise ConfigurationError(f"{output} is not replaced: it is not a comparison written by xmodular.")
 
 
 def _compared(options: DiffOptions, a: Source, b: Source) -> Certificate:
@@ -135,7 +135,7 @@ def _compare(a: Side, b: Side) -> Iterator[Part]:
         tally.only_b += code not in a.tokenizers
         if a.tokenizers.get(code) != b.tokenizers.get(code):
             there = [name for name, side in (("a", a), ("b", b)) if code in side.tokenizers]
-            text = "another content" if len(there) == 2 else f"only in {there[0]}"
+            text = "different content" if len(there) == 2 else f"only in {there[0]}"
             tally.changes.append(Change(f"tokenizer.{code}.json", text))
     names = dict.fromkeys([*a.readers, *b.readers])
     with progress("Comparing", len(names)) as advance:
@@ -165,7 +165,7 @@ def compare_tensors(a: Tensor, b: Tensor) -> tuple[str | None, float | None]:
     """How two tensors differ, and by how much.
 
     Returns:
-        What is different, None if no bit is; and the largest absolute difference of two values, infinite where a NaN
+        What differs, None if no bit does; and the largest absolute difference of two values, infinite where a NaN
         or an infinity is on one side only, None where no two values stand against each other.
     """
     if same_bits(a, b):

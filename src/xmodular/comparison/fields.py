@@ -1,7 +1,7 @@
-"""What configurations and tokenizers say, compared field by field.
+"""Configurations and tokenizers, compared field by field.
 
-All fields decide outputs but those that are listed here as harmless, so that one that nobody thought of is a difference
-rather than none. `docs/guides/diff.md` has the same lists.
+All fields count as deciding outputs except those listed here as harmless, so an unforeseen field counts as a
+difference. `docs/guides/diff.md` has the same lists.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ _ARCHITECTURES = "architectures"
 
 
 def fields_of(config: XmodConfig, written: Mapping[str, Any], dtype: str, architecture: Any) -> dict[str, Any]:
-    """The fields of a configuration by way of JSON, so that one in memory equals the one in a file.
+    """The fields of a configuration as JSON values, so that one in memory equals the one in a file.
 
     Args:
         config: the configuration.
-        written: what stands in its file, nothing where there is none. Some of it, such as `attn_implementation`,
-            decides how a model is loaded and is in no configuration afterwards.
-        dtype: what the weights are loaded as.
+        written: the content of its file, empty without one. Some entries, such as `attn_implementation`,
+            decide how a model is loaded and are not part of the configuration afterwards.
+        dtype: the dtype in which the weights are loaded.
         architecture: the class of the model.
     """
     fields = {**written, **config.to_dict(), "dtype": dtype, _ARCHITECTURES: architecture}
@@ -68,13 +68,13 @@ def fields_of(config: XmodConfig, written: Mapping[str, Any], dtype: str, archit
 
 
 def generation_of(generation: GenerationConfig) -> dict[str, Any]:
-    """What decides how a causal model writes."""
+    """The settings that decide how a causal model generates."""
     fields = json.loads(generation.to_json_string(use_diff=True))
     return {name: value for name, value in fields.items() if name not in ("transformers_version", "_from_model_config")}
 
 
 def reading_of(tokenizer: PreTrainedTokenizerFast, config: XmodConfig) -> dict[str, Any]:
-    """All that decides which ids a text gets beside the model of that configuration, by name."""
+    """Everything that decides the ids of a text for a model of that configuration, by name."""
     tokenizer = suited(tokenizer, config)
     found = {name: value for name, value in vars(tokenizer).items() if name not in _HARMLESS_OF_TOKENIZERS}
     if tokenizer.model_max_length > (positions := positions_of(config)):
@@ -88,7 +88,7 @@ def reading_of(tokenizer: PreTrainedTokenizerFast, config: XmodConfig) -> dict[s
 
 
 def compare_fields(a: Mapping[str, Any], b: Mapping[str, Any], differing: Set[str]) -> Iterator[FieldChange]:
-    """The fields that are not the same, each with the part that it belongs to.
+    """The fields that differ, each with the part it belongs to.
 
     Args:
         a, b: fields of both sides, see `fields_of`.

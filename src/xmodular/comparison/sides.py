@@ -1,4 +1,4 @@
-"""The two sides of a comparison: a model's folder, a model object or a language pack, all as names and tensors."""
+"""The two sides of a comparison: model folders, model objects or language packs, all as names and tensors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Reader = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two that are compared.
+    """One of the two sides of a comparison.
 
     Attributes:
         languages: codes; of a model, in the order of their ids.
@@ -62,9 +62,9 @@ class Side:
         fields: of the configuration, see `fields_of`.
         config: a model's configuration.
         pack: the language's code, if this is a pack.
-        predicts: whether there is a language-model head, or a pack's part of one.
+        predicts: whether it has a language-model head, or a pack's part of one.
         tokenizers: hash of a language's own tokenizer, by code.
-        shared: where the tokenizer of the other languages lies, if that is known.
+        shared: location of the tokenizer of the other languages, if known.
     """
 
     languages: tuple[str, ...]
@@ -77,7 +77,7 @@ class Side:
     shared: str | None = None
 
     def reader(self, name: str) -> Reader | None:
-        """What reads the tensor of that name, or the one it is shared with; None if there is neither."""
+        """The function that reads the tensor of that name, or the one it is tied to; None if there is neither."""
         if name not in self.readers and self.predicts:
             name = _SECOND_NAMES.get(name, name)
         return self.readers.get(name)
@@ -85,11 +85,11 @@ class Side:
 
 @contextmanager
 def open_side(source: Source) -> Iterator[Side]:
-    """A model or a pack, open for reading.
+    """Open a model or a pack for reading.
 
     Raises:
         ConfigurationError: there is neither.
-        DataError: a model's weights are missing or damaged, or others than those in its files would be loaded.
+        DataError: a model's weights are missing or damaged, or other weights than those in its files would be loaded.
         PackError: a pack is damaged.
     """
     if isinstance(source, XmodPreTrainedModel):
@@ -120,7 +120,7 @@ def open_side(source: Source) -> Iterator[Side]:
         return
     if _file(source, "adapter_config.json") is not None:
         raise DataError(
-            f"{source} holds adapter_config.json, an adapter of PEFT that is loaded into the model and changes what it "
+            f"{source} contains adapter_config.json, a PEFT adapter that is loaded into the model and changes what it "
             "computes: compare the model without it, or merge it into the weights first."
         )
     with open_weights(source) as weights:
@@ -146,8 +146,8 @@ def _dtype(config: XmodConfig, weights: Weights) -> str:
     names = sorted(str(each).removeprefix("torch.") for each in found if each.is_floating_point)
     if len(names) > 1:
         raise DataError(
-            f"{weights.source} has weights in {' and '.join(names)}, and no dtype in its config.json: which of them "
-            "the model is loaded in is left to the order of the files. Save the model anew."
+            f"{weights.source} has weights in {' and '.join(names)}, and no dtype in its config.json: the dtype "
+            "it is loaded in depends on the order of the files. Save the model again."
         )
     return ", ".join(names)
 
@@ -166,7 +166,7 @@ def matched(a: Side, b: Side) -> tuple[Side, Side]:
     """Both sides; if one is a pack, with its language only, under the same code.
 
     Raises:
-        LanguageError: a pack stands against a model that has no such language.
+        LanguageError: a pack is compared with a model that does not have its language.
     """
     if a.pack is None and b.pack is None:
         return a, b
@@ -185,7 +185,7 @@ def part_of(name: str, *, biases: bool) -> str:
 
     Args:
         biases: whether the output biases of a language's own vocabulary count as the language's. Where a side has no
-            language-model head they are a part of the head, which goes or comes as a whole.
+            language-model head, they are part of the head, which is added or removed as a whole.
     """
     found = LANGUAGE.search(name)
     if name.startswith(OWN_BIAS) and not biases:
@@ -223,8 +223,8 @@ def _model_side(readers: dict[str, Reader], fields: dict[str, Any], config: Xmod
             plain = pattern.sub(norm, plain)
         if plain in names:
             raise DataError(
-                f"{names[plain]!r} and {name!r} are the same weight, and one of them would be loaded without a word: "
-                "save the model anew."
+                f"{names[plain]!r} and {name!r} are the same weight, and only one of them would be loaded, silently: "
+                "save the model again."
             )
         names[plain] = name
         found = LANGUAGE.search(plain)

@@ -53,13 +53,13 @@ def problems(config: Any) -> Iterator[str]:
             yield f"{name} is {value!r:.40}: it must be a positive integer, at most {most:,}."
     for name in ("initializer_range", "layer_norm_eps"):
         if not _is_number(value := getattr(config, name)):
-            yield f"{name} is {value!r:.40}: it must be a number from 0 up."
+            yield f"{name} is {value!r:.40}: it must be 0 or more."
     for name in _SWITCHES:
         if not isinstance(value := getattr(config, name), bool):
             yield f"{name} is {value!r:.40}: it must be True or False."
     chunk = config.chunk_size_feed_forward
     if not is_integer(chunk) or chunk < 0:
-        yield f"chunk_size_feed_forward is {chunk!r:.40}: it must be an integer from 0 (all at once) up."
+        yield f"chunk_size_feed_forward is {chunk!r:.40}: it must be an integer, 0 (all at once) or more."
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
         value = getattr(config, name)
         if not _is_number(value, 1) and not (name == "classifier_dropout" and value is None):
@@ -95,7 +95,7 @@ def _size_problems(config: Any, *, check_pruning: bool) -> Iterator[str]:
     if config.hidden_size % config.num_attention_heads:
         yield (
             f"hidden_size is {config.hidden_size}, which num_attention_heads ({config.num_attention_heads}) does not "
-            "divide: choose a multiple."
+            "divide evenly: choose a multiple."
         )
     factor = config.adapter_reduction_factor
     if not _is_number(factor, math.inf) or not factor:
@@ -115,7 +115,7 @@ def _size_problems(config: Any, *, check_pruning: bool) -> Iterator[str]:
         )
     elif config.max_position_embeddings < pad + 2:
         yield (
-            f"max_position_embeddings is {config.max_position_embeddings}: positions start at pad_token_id + 1, so "
+            f"max_position_embeddings is {config.max_position_embeddings}; positions start at pad_token_id + 1, so "
             f"at least {pad + 2} rows are needed."
         )
     for layer, heads in (config.pruned_heads or {}).items() if check_pruning else ():
@@ -123,7 +123,7 @@ def _size_problems(config: Any, *, check_pruning: bool) -> Iterator[str]:
         if not 0 <= layer < config.num_hidden_layers or wrong or len(heads) >= config.num_attention_heads:
             yield (
                 f"pruned_heads has {layer!s:.40}: {heads!r:.80}: layers are 0 to {config.num_hidden_layers - 1}, "
-                f"heads 0 to {config.num_attention_heads - 1}, and one head at least must stay."
+                f"heads 0 to {config.num_attention_heads - 1}, and at least one head must remain."
             )
 
 
@@ -136,9 +136,9 @@ def _language_problems(config: Any) -> Iterator[str]:
         yield f"languages is {languages!r:.40}: it must be a list of codes, such as ['en_XX']."
         return
     if not languages:
-        yield "languages is empty: give one code at least, such as ['en_XX']."
+        yield "languages is empty: give at least one code, such as ['en_XX']."
     if len(languages) > _MOST_LANGUAGES:
-        yield f"languages has {len(languages):,} codes: at most {_MOST_LANGUAGES:,} are read."
+        yield f"languages has {len(languages):,} codes: at most {_MOST_LANGUAGES:,} are supported."
         return
     for code in languages:
         if problem := code_problem(code):
@@ -152,7 +152,7 @@ def _language_problems(config: Any) -> Iterator[str]:
         elif not is_integer(rows) or not 1 <= rows <= _MOST:
             yield f"vocabularies has {rows!r:.40} for {code!r}: it must be a positive integer, at most {_MOST:,}."
     if duplicates := sorted(code for code, count in Counter(map(str, languages)).items() if count > 1):
-        yield f"languages has duplicates: {_listed(duplicates)}. Each code may stand once."
+        yield f"languages has duplicates: {_listed(duplicates)}. Each code may appear only once."
     if config.default_language is not None and config.default_language not in languages:
         yield (
             f"default_language is {config.default_language!r:.40}{_near(config.default_language, languages)}, which is "

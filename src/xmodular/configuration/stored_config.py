@@ -16,7 +16,7 @@ from xmodular.hub import hub_source, on_hub, refusal
 
 
 def numbers_in(config: XmodConfig) -> int:
-    """About how many numbers a model of a configuration has, from below."""
+    """A lower bound for the number of parameters of a model with a configuration."""
     hidden, layers = config.hidden_size, config.num_hidden_layers
     rows = config.vocab_size * (1 if config.tie_word_embeddings else 2) + sum(config.vocabularies.values())
     rows += config.max_position_embeddings + config.type_vocab_size + (config.num_labels or 0)
@@ -36,8 +36,8 @@ def read_config(source: str | Path) -> XmodConfig:
     check_kind(source, content)
     if (other := content.get("transformers_weights")) is not None:
         raise ConfigurationError(
-            f"{source} has transformers_weights in its config.json ({other!r:.80}), so that other files than "
-            "model.safetensors would be loaded: take the field out, or rename the file."
+            f"{source} has transformers_weights in its config.json ({other!r:.80}), so files other than "
+            "model.safetensors would be loaded: remove the field, or rename the file."
         )
     try:
         return XmodConfig.from_dict(content)
@@ -48,7 +48,7 @@ def read_config(source: str | Path) -> XmodConfig:
 
 
 def check_kind(source: Any, content: Mapping[str, Any]) -> None:
-    """Check that a ``config.json`` is an X-MOD's, or says nothing of its kind.
+    """Check that a ``config.json`` is that of an X-MOD model, or does not name a model type.
 
     Raises:
         ConfigurationError: it says that the model is another architecture's.
@@ -61,7 +61,7 @@ def check_kind(source: Any, content: Mapping[str, Any]) -> None:
 
 
 def config_content(source: str | Path) -> dict[str, Any]:
-    """The content of a model's ``config.json``, of whatever kind; code that it names (``auto_map``) never runs.
+    """The content of a model's ``config.json``, of any model type; code that it names (``auto_map``) never runs.
 
     Args:
         source: model folder or Hub repository.
@@ -71,7 +71,7 @@ def config_content(source: str | Path) -> dict[str, Any]:
     """
     path = Path(source)
     if path.exists() and not (path / "config.json").is_file():
-        raise ConfigurationError(f"{source} holds no model: there is no config.json in it.")
+        raise ConfigurationError(f"{source} contains no model: it has no config.json.")
     if is_missing_folder(source):
         raise ConfigurationError(f"There is no folder {source}.")
     if not path.exists() and len(path.parts) == 1:
@@ -91,5 +91,5 @@ def config_content(source: str | Path) -> dict[str, Any]:
     except Exception as error:  # the base class has many, of its own too
         raise ConfigurationError(f"{source} has a config.json that cannot be read: {error!s:.200}") from error
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{source} has a config.json that is no table of names and values.")
+        raise ConfigurationError(f"{source} has a config.json that is not a table of names and values.")
     return content

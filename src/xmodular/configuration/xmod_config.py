@@ -69,15 +69,15 @@ class XmodConfig(PretrainedConfig):
             released models do; or "mean", the mean of the states of all real tokens, as sentence encoders are trained.
         pre_norm: LayerNorm before each block instead of after it, and one after the last layer.
         adapter_reduction_factor: `hidden_size` divided by the width of the adapters' bottleneck.
-        adapter_layer_norm: a new LayerNorm before the adapters, shared by the languages.
+        adapter_layer_norm: an extra LayerNorm before the adapters, shared by the languages.
         adapter_reuse_layer_norm: without `adapter_layer_norm`, apply the layer's own output LayerNorm there.
         ln_before_adapter: whether the adapters' residual starts after that LayerNorm (True) or before it.
         languages: language codes, one adapter each; the position of a code is its language id.
         default_language: the language of inputs that come without `lang_ids`.
-        layout: what the layers see: "packed", real tokens alone as (tokens, hidden); or "grid", all tokens as
+        layout: the input of the layers: "packed", real tokens only, as (tokens, hidden); or "grid", all tokens, as
             (batch, sequence, hidden), for hooks and tools that expect that. The results are the same.
-        vocabularies: languages with a vocabulary of their own, and the rows of their word embeddings; such a language
-            has its own tokenizer too.
+        vocabularies: languages with their own vocabulary, and the rows of their word embeddings; such a language
+            also has its own tokenizer.
         pruned_heads: attention heads that have been removed, by layer; written by `prune_heads`.
         finetuning_task, task_language: what the model was fine-tuned for, and the language that it was trained in.
         task_max_length, task_stride: how much it read at once then: tokens a sequence, and those that windows share.
@@ -86,11 +86,11 @@ class XmodConfig(PretrainedConfig):
 
     The last seven are notes that fine-tuning and conversion leave: None, and in no file, unless they did.
     The released checkpoints, such as [facebook/xmod-base](https://huggingface.co/facebook/xmod-base), have presets.
-    (Where no such link stands here, transformers prints errors when it documents its own classes.)
+    (Without such a link, transformers prints errors when it documents its own classes.)
 
-    Other keywords of transformers' configurations (``num_labels``, ``id2label``, ``attn_implementation`` ...) are taken
-    too. What stands in a configuration file, or in a dictionary with ``model_type`` as `to_dict` gives, may have any
-    names: files of other versions load.
+    Other keywords of transformers' configurations (``num_labels``, ``id2label``, ``attn_implementation`` ...) are also
+    accepted. A configuration file, or a dictionary with ``model_type`` as `to_dict` returns, may have fields of any
+    name, so files of other versions load.
 
     Raises:
         ConfigurationError: if the values do not fit together, or a name is unknown; every problem is named in one
@@ -145,11 +145,11 @@ class XmodConfig(PretrainedConfig):
         labels = kwargs.get("num_labels")
         if labels is not None and (not is_integer(labels) or not 0 <= labels <= MOST_LABELS):  # each gets a name
             raise ConfigurationError(
-                f"XmodConfig cannot be made: num_labels is {labels!r:.40}; at most {MOST_LABELS:,} labels are read."
+                f"Invalid XmodConfig: num_labels is {labels!r:.40}; at most {MOST_LABELS:,} labels are allowed."
             )
         if layers := kwargs.get("per_layer_config"):
             raise ConfigurationError(
-                f"XmodConfig cannot be made: per_layer_config is {layers!r:.40}; all layers of an X-MOD are alike."
+                f"Invalid XmodConfig: per_layer_config is {layers!r:.40}; all layers of an X-MOD model are alike."
             )
         is_record = kwargs.pop("model_type", None) is not None
         unknown = [] if is_record else [name for name in kwargs if not _is_taken(name)]
@@ -175,7 +175,7 @@ class XmodConfig(PretrainedConfig):
         Args:
             name: a release ("xmod-base", "xmod-large-prenorm", "xmod-base-13-125k", "swissbert", ...: with its
                 languages) or a shape for training from scratch ("tiny", "mini", "small", "base", "large-prenorm").
-            overrides: fields to set otherwise.
+            overrides: fields to change.
 
         Raises:
             ConfigurationError: if there is no such preset.
@@ -192,20 +192,20 @@ class XmodConfig(PretrainedConfig):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[Any], *args: Any, **kwargs: Any) -> Any:
-        """The configuration of a model folder or Hub repository; `kwargs` as for `from_dict`, and where it is."""
+        """The configuration of a model folder or Hub repository; `kwargs` as for `from_dict`, and its location."""
         return super().from_pretrained(pretrained_model_name_or_path, *args, _own=True, **kwargs)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """The configuration that a dictionary describes, whatever else is in it.
+        """The configuration described by a dictionary, which may have other entries too.
 
         Args:
             config_dict: fields, as in ``config.json``.
-            kwargs: fields to set otherwise; ``return_unused_kwargs=True`` gives back those that are no fields.
+            kwargs: fields to change; ``return_unused_kwargs=True`` returns those that are not fields.
 
         Raises:
-            ConfigurationError: as for the class; or a name in `kwargs` is unknown. Where other names are expected (for
-                a model, or by ``AutoConfig``), this is one that is nearly a field's.
+            ConfigurationError: as for the class; or a name in `kwargs` is unknown. If other names are expected (for
+                a model, or by ``AutoConfig``), only names close to a field's are errors.
         """
         asked = kwargs.pop("return_unused_kwargs", False)
         lenient = asked or "_from_auto" in kwargs
@@ -238,7 +238,7 @@ class XmodConfig(PretrainedConfig):
         return int(self.hidden_size // self.adapter_reduction_factor)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as a dictionary; a callable `hidden_act` stands there by its name."""
+        """All fields as a dictionary; a callable `hidden_act` is represented by its name."""
         fields = super().to_dict()
         if callable(fields.get("hidden_act")):
             fields["hidden_act"] = getattr(self.hidden_act, "__name__", type(self.hidden_act).__name__)
@@ -276,11 +276,9 @@ def _unknown_names(unknown: Iterable[str], names: Sequence[str]) -> Iterable[str
     for name in unknown:
         near = _nearest(name, names)
         if name in _OF_GENERATION:
-            hint = "it is a setting of generation, which belongs in model.generation_config."
+            hint = "it is a generation setting, which belongs in model.generation_config."
         elif near is not None:
             hint = f"did you mean {near!r}?"
         else:
-            hint = (
-                "XmodConfig's documentation lists them; anything else can be set on the configuration once it is made."
-            )
-        yield f"{name} is no field: {hint}"
+            hint = "XmodConfig's documentation lists them; other attributes can be set on the finished configuration."
+        yield f"{name} is not a field: {hint}"

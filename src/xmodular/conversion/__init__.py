@@ -1,4 +1,4 @@
-"""Checkpoints from other formats and to them, and modular models of dense encoders."""
+"""Convert checkpoints from and to other formats, and dense encoders to modular models."""
 
 from xmodular.conversion.fairseq import Converted, convert
 from xmodular.conversion.upcycling import upcycle

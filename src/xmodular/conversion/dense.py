@@ -1,7 +1,7 @@
-"""From a dense encoder to a modular one that computes the same (sparse upcycling, Komatsuzaki et al. 2023).
+"""Convert a dense encoder to a modular one that computes the same (sparse upcycling, Komatsuzaki et al. 2023).
 
-An X-MOD layer is x + f(x), then a LayerNorm, as BERT's is, with the language's adapter between the two. Where the
-adapter's second matrix is zero, it adds nothing, provided that its residual is the state before any LayerNorm of the
+An X-MOD layer is x + f(x), then a LayerNorm, as in BERT, with the language's adapter between the two. If the
+adapter's up-projection is zero, it adds nothing, provided that its residual is the state before any LayerNorm of the
 adapter: with `ln_before_adapter=True` the state would be normalised twice, which is not the same.
 """
 
@@ -48,7 +48,7 @@ _KEPT = (
     "label2id",
     "problem_type",
 )
-_WITHOUT_HEAD = "--no-head (head=False) takes the encoder alone"
+_WITHOUT_HEAD = "--no-head (head=False) converts the encoder alone"
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class Dense:
 
 
 def recognise(source: str, content: Mapping[str, Any], *, head: bool) -> Dense:
-    """What a config.json says, if X-MOD can hold it exactly.
+    """The dense encoder of a config.json, if X-MOD can represent it exactly.
 
     Args:
         source: where it lies.
         content: of the file.
-        head: whether the head comes along.
+        head: whether to convert the head.
 
     Raises:
         ConfigurationError: another architecture, or a part that X-MOD does not have.
@@ -83,23 +83,23 @@ def recognise(source: str, content: Mapping[str, Any], *, head: bool) -> Dense:
     if kind not in FAMILIES:
         why = f": {UNFIT[kind]}" if kind in UNFIT else ""
         raise ConfigurationError(
-            f"{source} is a {kind} model, which X-MOD cannot hold exactly{why}. It can: {SUPPORTED}."
+            f"{source} is a {kind} model, which X-MOD cannot represent exactly{why}. Supported: {SUPPORTED}."
         )
     family = FAMILIES[kind]
     names = content.get("architectures") or list(family.classes)[:1]
     name = names[0] if isinstance(names, list) and len(names) == 1 else None
     if head and name not in family.classes:
         raise ConfigurationError(
-            f"{source} names the class {names!r} in config.json, and X-MOD has no head for that: it has those of "
+            f"{source} names the class {names!r} in config.json, for which X-MOD has no head. It has the heads of "
             f"{', '.join(family.classes)}; {_WITHOUT_HEAD}."
         )
     architecture = family.classes[str(name)] if head else "XmodModel"
     labels = content.get("num_labels")
     if isinstance(labels, int) and labels > MOST_LABELS:  # each gets a name
-        raise ConfigurationError(f"{source} has num_labels {labels!r:.40}; at most {MOST_LABELS:,} labels are read.")
+        raise ConfigurationError(f"{source} has num_labels {labels!r:.40}; at most {MOST_LABELS:,} labels are allowed.")
     config = AutoConfig.for_model(**content)
     if content.get("pruned_heads"):
-        raise ConfigurationError(f"{source} has pruned attention heads, which are not converted.")
+        raise ConfigurationError(f"{source} has pruned attention heads, which cannot be converted.")
     if architecture in ("XmodForMaskedLM", "XmodForCausalLM") and not _is_gelu(config):
         raise ConfigurationError(
             f"{source} has the activation {config.hidden_act!r} in its language-model head, where X-MOD has gelu; "
@@ -118,7 +118,7 @@ def to_config(
     """The configuration here.
 
     Raises:
-        ConfigurationError: the tokenizer's padding is not that from which the encoder counts its positions.
+        ConfigurationError: the tokenizer's padding id is not the one from which the encoder counts its positions.
     """
     theirs = dense.config
     fields = {name: getattr(theirs, name) for name in _KEPT if getattr(theirs, name, None) is not None}
@@ -134,8 +134,8 @@ def to_config(
         positions += pad + 1  # rows before the table, since positions here count from there
     elif pad != theirs.pad_token_id:
         raise ConfigurationError(
-            f"{dense.source} counts positions from pad_token_id {theirs.pad_token_id}, but its tokenizer pads with "
-            f"{pad}: they do not belong together."
+            f"{dense.source} counts positions from pad_token_id {theirs.pad_token_id}, but its tokenizer's padding is "
+            f"{pad}: they do not match."
         )
     config = XmodConfig(
         **{
@@ -156,15 +156,15 @@ def to_config(
 
 
 def fill(model: XmodPreTrainedModel, dense: Dense, stored: Weights) -> dict[str, str]:
-    """Puts the source's weights into a new model; its adapters stay.
+    """Load the source's weights into a new model; its adapters stay as they are.
 
     Args:
-        model: of the class and configuration that the source asks for.
+        model: the new model, with the class and configuration for the source.
         dense: the source.
         stored: its weights.
 
     Returns:
-        The weights of the source that stay behind, with the reason.
+        The weights of the source that were left out, with the reason.
 
     Raises:
         DataError: a weight is missing, unknown or of the wrong shape.
@@ -187,7 +187,7 @@ def fill(model: XmodPreTrainedModel, dense: Dense, stored: Weights) -> dict[str,
             tensor = _shifted(stored[name], ours, place, model.config, dense.family)
             if tensor.shape != place.shape or not tensor.is_floating_point():
                 shape = f"{tuple(tensor.shape)} of {tensor.dtype}"
-                wrong.append(f"{name} has shape {shape}; its config.json asks for {tuple(place.shape)}, floats")
+                wrong.append(f"{name} has shape {shape}; its config.json requires {tuple(place.shape)}, floats")
             else:
                 place.copy_(tensor)
     needed = (PREFIX + name if architecture == "XmodModel" else name for name in places)

@@ -1,4 +1,4 @@
-"""fairseq's vocabulary: `dict.txt` and the SentencePiece model beside a checkpoint.
+"""fairseq's vocabulary: `dict.txt` and the SentencePiece model next to a checkpoint.
 
 A line of `dict.txt` is a piece and a count. fairseq puts ``<s> <pad> </s> <unk>`` before the first line and ``<mask>``
 after the last, so ids are those of XLM-R's layout.
@@ -28,14 +28,14 @@ def read_tokenizer(folder: Path, vocab_size: int) -> PreTrainedTokenizerFast | N
     """The tokenizer of a fairseq checkpoint.
 
     Args:
-        folder: where the checkpoint lies.
+        folder: folder of the checkpoint.
         vocab_size: rows of its word embeddings.
 
     Returns:
         A tokenizer with the checkpoint's ids; None where there is no SentencePiece model.
 
     Raises:
-        DataError: the SentencePiece model is none, or it, `dict.txt` and the word embeddings do not belong together.
+        DataError: the SentencePiece model is invalid, or does not match `dict.txt` and the word embeddings.
     """
     path = folder / SENTENCEPIECE
     if not path.is_file():
@@ -75,19 +75,19 @@ def _compare(dictionary: Path, model: Path, pieces: Sequence[str]) -> None:
     try:
         lines = dictionary.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise DataError(f"{dictionary} is no UTF-8 text: {error}. {_WAY_OUT}") from error
+        raise DataError(f"{dictionary} is not UTF-8 text: {error}. {_WAY_OUT}") from error
     for number in range(max(len(lines), len(pieces))):
         line = lines[number].rstrip("\r").removesuffix(" #fairseq:overwrite") if number < len(lines) else None
         piece = pieces[number] if number < len(pieces) else None
         if line is None or piece is None or line.rpartition(" ")[0] != piece:
             raise DataError(
-                f"{dictionary}, line {number + 1}, is {line!r}; {model.name} has {piece!r} there (None: it ends). "
-                f"They do not belong together. {_WAY_OUT}"
+                f"{dictionary}, line {number + 1}, is {line!r}; but {model.name} has {piece!r} there (None: the end). "
+                f"They do not match. {_WAY_OUT}"
             )
 
 
 def keep_tokenizer(tokenizer: PreTrainedTokenizerFast, source: Path, target: Path, config: XmodConfig) -> None:
-    """Save a tokenizer in a model folder, with the files it came from beside it for the way back."""
+    """Save a tokenizer in a model folder, with its original files for converting back."""
     with quiet_transformers():
         save_tokenizer(tokenizer, target, config)
     for name in (SENTENCEPIECE, DICTIONARY):
@@ -96,7 +96,7 @@ def keep_tokenizer(tokenizer: PreTrainedTokenizerFast, source: Path, target: Pat
 
 
 def write_dictionary(source: Path, target: Path, vocab_size: int) -> list[str]:
-    """Write the vocabulary of a model folder as fairseq has it.
+    """Write the vocabulary of a model folder in fairseq's format.
 
     Args:
         source: model folder.

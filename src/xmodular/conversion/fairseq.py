@@ -1,4 +1,4 @@
-"""Convert X-MOD checkpoints from fairseq's format and to it, without fairseq."""
+"""Convert X-MOD checkpoints from and to fairseq's format, without fairseq."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ __all__ = ["Converted", "convert"]
 
 @verb(ConvertOptions, "source", holds="output_dir")
 def convert(options: ConvertOptions) -> Converted:
-    """Convert a checkpoint from fairseq's format or to it.
+    """Convert a checkpoint from or to fairseq's format.
 
-    Nothing in the file runs, and every weight is accounted for: converted, ignored by name, or an error. The weights'
-    bytes stay as they are, so fairseq to here and back gives the same tensors.
+    No code in the file is run. Every weight is accounted for: converted, ignored by name, or an error. The weights'
+    bytes do not change, so converting from fairseq and back gives the same tensors.
 
     Args:
-        source: towards this library a fairseq checkpoint (``model.pt``) or a folder with one; else a model folder or
+        source: a fairseq checkpoint (``model.pt``) or a folder with one; with ``to="fairseq"``, a model folder or
             a name on the Hub.
-        output_dir: the folder to make.
+        output_dir: the folder to create.
 
     Returns:
-        What was converted, and what was not.
+        A report of what was converted and what was not.
 
     Raises:
         DataError: a file is missing or damaged, or weights are missing, unknown or of the wrong shape.
-        ConfigurationError: file, weights and preset contradict each other, or the other format cannot hold the model.
+        ConfigurationError: file, weights and preset contradict each other, or the target format cannot hold the model.
     """
     converted = from_fairseq(options) if options.to == "xmodular" else write_fairseq(options)
     say(

@@ -1,7 +1,7 @@
-"""The dense encoders that X-MOD can hold: what each family calls its weights, and which classes it has.
+"""The dense encoders that X-MOD can represent: the weight names and model classes of each family.
 
-An X-MOD layer whose adapters add nothing is a BERT layer, post-norm or pre-norm, so these encoders fit exactly. Names
-of weights below the model's prefix are the same here and there but for the rows of `Family.renamed`.
+An X-MOD layer whose adapters add nothing is a BERT layer, post-norm or pre-norm, so these encoders fit exactly. Weight
+names after the model's prefix are the same, except for those in `Family.renamed`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ class Family:
     """One architecture of transformers.
 
     Attributes:
-        prefix: of the encoder's weights in models with a head.
-        classes: its model classes, and those here that hold the same.
-        renamed: patterns of its names and what stands here, the first that matches counts; heads are told apart by
+        prefix: prefix of the encoder's weights in models with a head.
+        classes: its model classes, and the corresponding ones here.
+        renamed: patterns of its names and their replacements here; the first match counts; heads are distinguished by
             `heads`.
         heads: for single classes here, more rows of that kind.
-        counts_padding: whether positions are columns, from 0, padding included (BERT), and not counted from
-            `pad_token_id + 1` over what is no padding (RoBERTa).
-        pre_norm: whether a LayerNorm stands before each block.
+        counts_padding: whether positions count columns from 0, padding included (BERT), instead of counting from
+            `pad_token_id + 1` over non-padding tokens (RoBERTa).
+        pre_norm: whether there is a LayerNorm before each block.
     """
 
     prefix: str
@@ -83,33 +83,33 @@ SUPPORTED = "BERT, RoBERTa, XLM-RoBERTa, CamemBERT and RoBERTa-PreLayerNorm enco
 # Encoders that are asked for, and what of theirs an X-MOD layer cannot compute.
 UNFIT: Mapping[str, str] = {
     "albert": "its layers share their weights, and its embeddings are narrower than its states",
-    "deberta": "its attention treats content and position apart",
-    "deberta-v2": "its attention treats content and position apart",
+    "deberta": "its attention treats content and position separately",
+    "deberta-v2": "its attention treats content and position separately",
     "electra": "its embeddings may be narrower than its states",
     "eurobert": "its positions are rotary and its feed-forward layers are gated",
     "gte": "its positions are rotary and its feed-forward layers are gated",
     "modernbert": "its positions are rotary and its feed-forward layers are gated",
-    "mpnet": "its attention adds a bias by distance",
+    "mpnet": "its attention adds a relative position bias",
     "new": "its positions are rotary and its feed-forward layers are gated",
     "nomic_bert": "its positions are rotary and its feed-forward layers are gated",
-    "xlm": "its layers are in another order",
+    "xlm": "its layers have another order of operations",
     "xlm-roberta-xl": "it has no LayerNorm after its embeddings",
 }
 
 # Weights that need no counterpart, and why.
 LEFT: Mapping[str, str] = {
     r"(.*\.)?embeddings\.position_ids": "counted anew",
-    r"(.*\.)?embeddings\.token_type_ids": "zeros, made anew",
-    r"cls\.seq_relationship\..*": "the head that tells whether two sentences follow each other",
+    r"(.*\.)?embeddings\.token_type_ids": "zeros, created again",
+    r"cls\.seq_relationship\..*": "the next-sentence prediction head",
 }
 _OLD = ((re.compile(r"LayerNorm\.gamma$"), "LayerNorm.weight"), (re.compile(r"LayerNorm\.beta$"), "LayerNorm.bias"))
 
 
 def our_name(name: str, family: Family, architecture: str) -> str:
-    """What a weight of the family is called here, in the class `architecture`, encoder prefix included.
+    """The name of a weight of the family here, in the class `architecture`, with the encoder prefix.
 
     Args:
-        name: its name in the source's file; bare encoders are written with the prefix and without.
+        name: its name in the source's file; bare encoders are saved with or without the prefix.
     """
     for old, plain in _OLD:
         name = old.sub(plain, name)
@@ -124,12 +124,12 @@ def our_name(name: str, family: Family, architecture: str) -> str:
 
 
 def why_left(name: str, ours: str, architecture: str) -> str | None:
-    """Why a weight that the model here has no place for may stay behind; None if it may not."""
+    """Why a weight without a counterpart in the model may be left out; None if it may not."""
     for pattern, reason in LEFT.items():
         if re.fullmatch(pattern, name):
             return reason
     if ours.startswith(PREFIX + POOLER):
         return "the pooler, which this head does not use"
     if architecture == "XmodModel" and ours.startswith((LM_HEAD, *TASK_HEADS)):
-        return "a head, which was not asked for"
+        return "a head, which was not requested"
     return None

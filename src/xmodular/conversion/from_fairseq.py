@@ -1,4 +1,4 @@
-"""From a checkpoint of fairseq's to a model folder, without building a model."""
+"""Convert a fairseq checkpoint to a model folder, without building a model."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def from_fairseq(options: ConvertOptions) -> Converted:
     config.dtype = _widest(entries)
     tokenizer = read_tokenizer(path.parent, config.vocab_size) if options.tokenizer else None
     if tokenizer is None:
-        why = "there is no sentencepiece.bpe.model beside the checkpoint" if options.tokenizer else "as asked"
+        why = "there is no sentencepiece.bpe.model next to the checkpoint" if options.tokenizer else "as requested"
         derived.append(f"no tokenizer: {why}")
     left |= {
-        name if isinstance(name, str) else shown(name): "a part of the training's state"
+        name if isinstance(name, str) else shown(name): "part of the training state"
         for name, part in content.items()
         if name not in ("model", "args", "cfg") and part is not None
     }
@@ -79,10 +79,10 @@ def _find(source: Path) -> Path:
     found = sorted(source.glob("*.pt"))
     if not found:
         hint = ": it is a model folder; --to fairseq converts it" if (source / "config.json").is_file() else ""
-        raise DataError(f"{source} holds no checkpoint of fairseq, which ends in .pt{hint}.")
+        raise DataError(f"{source} has no fairseq checkpoint, a file that ends in .pt{hint}.")
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise DataError(f"{source} holds no model.pt; name one of the .pt files in it: {names}.")
+        raise DataError(f"{source} has no model.pt; choose one of its .pt files: {names}.")
     return found[0]
 
 
@@ -151,7 +151,7 @@ def _sizes(path: Path, state: Mapping[str, StoredTensor]) -> Sizes:
         if "language" in values:
             languages.setdefault(values["language"])
     if not languages:
-        raise DataError(f"{path} has no language adapters ({stack}.layers.N.adapter_modules): it is no X-MOD model.")
+        raise DataError(f"{path} has no language adapters ({stack}.layers.N.adapter_modules), so it is not X-MOD.")
     first = f"{stack}.layers.0"
     rows, hidden = _shape(path, state, f"{stack}.embed_tokens.weight", 2)
     fields = {
@@ -186,7 +186,7 @@ def _checked(
         if tensor is None:
             wrong.append(f"{weight.fairseq} is missing")
         elif tensor.shape != weight.shape:
-            wrong.append(f"{weight.fairseq} has shape {tensor.shape}, the others ask for {weight.shape}")
+            wrong.append(f"{weight.fairseq} has shape {tensor.shape}, the others require {weight.shape}")
         else:
             entries[weight.ours] = tensor
     wrong += [f"{name} belongs to no part of the model" for name in state if name not in needed]

@@ -17,12 +17,12 @@ class Converted:
     """What was converted.
 
     Attributes:
-        output_dir: where it is.
+        output_dir: folder of the converted model.
         architecture: the model's class here.
         config: its configuration here.
         weights: number of weights.
-        ignored: names that were left behind, with the reason.
-        derived: what the source left open, and where it was taken from.
+        ignored: names of weights that were left out, with the reason.
+        derived: settings that the source does not specify, and where they were taken from.
         files: names of the files that were written.
     """
 
@@ -36,9 +36,9 @@ class Converted:
 
 
 def say(converted: Converted, headline: str) -> None:
-    """Prints what was converted, what was derived, and what was left behind."""
+    """Print what was converted, derived and left out."""
     console.print(headline)
     for line in converted.derived:
         console.print(f"  derived: {line}")
     for name, reason in converted.ignored.items():
-        console.print(f"  left behind: {name} ({reason})")
+        console.print(f"  left out: {name} ({reason})")

@@ -1,10 +1,10 @@
-"""A pickle read as data: nothing that it names is imported, nothing in it is called.
+"""Read a pickle as data: nothing that it names is imported, nothing in it is called.
 
 A pickle is a program for a small stack machine (https://docs.python.org/3/library/pickletools.html), which names
-functions and calls them. Here it runs on a machine of our own, in which every name leads to a stand-in that keeps what
-it is given, but for those few that make up tensors. No step takes more time or memory than its own bytes allow:
-containers are passed on by reference, and nothing is hashed, compared or printed whole but text and small numbers.
-(A few hundred bytes can describe a tuple of tuples with 2^50 leaves; its hash would never be done.)
+functions and calls them. Here it runs on a machine of our own, in which every name becomes a stand-in that stores its
+arguments, except the few names that tensors need. No step takes more time or memory than its own bytes allow:
+containers are passed by reference, and only text and small numbers are hashed, compared or printed in full.
+(A few hundred bytes can describe a tuple of tuples with 2^50 leaves; hashing it would never finish.)
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Name:
 
 @dataclass(eq=False, slots=True, repr=False)
 class StandIn:
-    """An object of a class, or the result of a function, that the pickle names: it keeps what it is given.
+    """Stands for an object of a class, or the result of a function, that the pickle names, and stores its arguments.
 
     Attributes:
         kind: the name in the file, such as "argparse.Namespace".
@@ -70,29 +70,29 @@ class StandIn:
 
 
 def shown(value: Any) -> str:
-    """A value from a pickle as short text: text and numbers themselves, of all others only what they are."""
+    """A value from a pickle as short text: text and numbers as they are, for all others only their type."""
     return reprlib.repr(value) if isinstance(value, str | int | float | None) else f"<{kind_of(value)}>"
 
 
 def kind_of(value: Any) -> str:
-    """What a value from a pickle is, in short: its type, or the class that the file names."""
+    """The type of a value from a pickle, or the class that the file names."""
     return f"{value.kind:.80}" if isinstance(value, StandIn | _Name) else type(value).__name__
 
 
 def read_pickle(stream: BinaryIO, file: mmap.mmap) -> tuple[Any, dict[str, Storage]]:
-    """Read one pickle; the stream stays behind it.
+    """Read one pickle; the stream is left at its end.
 
     Args:
-        stream: where the pickle starts.
-        file: the whole file, where the storages lie.
+        stream: a stream at the start of the pickle.
+        file: the whole file, which contains the storages.
 
     Returns:
         What was pickled: lists, tuples, tables (by text and numbers below 2^61), text, bytes, numbers, `StoredTensor`
         for tensors and `StandIn` for all else; and the storages by their keys.
 
     Raises:
-        UnpicklingError: the pickle has what is never in a checkpoint.
-        Exception: damaged bytes can end in any.
+        UnpicklingError: the pickle has something that is never in a checkpoint.
+        Exception: damaged bytes can raise any exception.
     """
     machine, start = _Machine(file), stream.tell()
     for opcode, argument, place in pickletools.genops(stream):
@@ -159,7 +159,7 @@ class _Machine:
         """The last few of the stack."""
         items = self.stack[-count:]
         if len(items) < count:
-            raise pickle.UnpicklingError("it takes more from its stack than there is")
+            raise pickle.UnpicklingError("it takes more from its stack than it contains")
         del self.stack[-count:]
         return items
 
@@ -212,7 +212,7 @@ class _Machine:
         elif name == "STACK_GLOBAL":
             module, of = self._popped(2)
             if not isinstance(module, str) or not isinstance(of, str):
-                raise pickle.UnpicklingError("it has a name that is no text")
+                raise pickle.UnpicklingError("it has a name that is not text")
             self.stack.append(_Name(f"{module}.{of}"))
         elif name in ("REDUCE", "NEWOBJ", "NEWOBJ_EX"):
             callee, args, *_ = self._popped(3 if name == "NEWOBJ_EX" else 2)
@@ -237,11 +237,11 @@ class _Machine:
 
     def _storage(self, pid: Any) -> Storage:
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage" or pid[5:] not in ((), (None,)):
-            raise pickle.UnpicklingError("it refers to something that is no storage")
+            raise pickle.UnpicklingError("it refers to something that is not a storage")
         kind, key, numel = pid[1], pid[2], pid[4]
         dtype = _DTYPES.get(kind.kind.removeprefix("torch.")) if isinstance(kind, _Name) else None
         if dtype is None or not isinstance(key, str) or type(numel) is not int or numel < 0:
-            raise pickle.UnpicklingError(f"the storage {shown(key)} has no size, or a type of numbers that is unknown")
+            raise pickle.UnpicklingError(f"the storage {shown(key)} has no size, or an unknown type of numbers")
         storage = self.storages.setdefault(key, Storage(self._file, dtype, numel))
         if (storage.dtype, storage.numel) != (dtype, numel):
             raise pickle.UnpicklingError(f"the storage {shown(key)} has two types or sizes")

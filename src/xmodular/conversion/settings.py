@@ -1,4 +1,4 @@
-"""The configuration: what fairseq's checkpoints say about their model, and what its loader wants to be told.
+"""The configuration: read from fairseq's checkpoints, and written for its loader.
 
 Sources for the fields: fairseq's `models/xmod/model.py` and the architectures of `models/roberta/model.py`.
 """
@@ -66,10 +66,10 @@ _REST: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the weights themselves tell.
+    """The settings that follow from the weights themselves.
 
     Attributes:
-        fields: of the configuration, certain.
+        fields: fields of the configuration that are certain.
         languages: those with adapters, in the order of the file.
         bottleneck: width of the adapters.
     """
@@ -80,7 +80,7 @@ class Sizes:
 
 
 def model_settings(content: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The section of a checkpoint that describes the model; None where it has none.
+    """The section of a checkpoint that describes the model; None if it has none.
 
     Older files have one namespace ``args``, newer ones a ``cfg`` with a section ``model``.
     """
@@ -122,20 +122,20 @@ def to_config(
 ) -> tuple[XmodConfig, list[str]]:
     """The configuration of a fairseq checkpoint.
 
-    What the file says comes first, then the preset, then what is usual; the sizes of the weights are certain, and
-    what says otherwise is refused.
+    The file takes precedence, then the preset, then the usual values; the sizes of the weights are certain, and
+    contradictions are errors.
 
     Args:
-        settings: what the file says, from `model_settings`.
-        sizes: what its weights say.
+        settings: the file's settings, from `model_settings`.
+        sizes: the sizes of its weights.
         preset: name of a shape or a released checkpoint; None for none.
         head: whether a classification head is converted.
 
     Returns:
-        The configuration, and lines that say which fields the file left open and where they come from.
+        The configuration, and lines that name the fields missing from the file and where their values come from.
 
     Raises:
-        ConfigurationError: two of the sources contradict each other, or the model computes what ours cannot.
+        ConfigurationError: two of the sources contradict each other, or the model computes something ours cannot.
     """
     told = dict(settings or {})
     problems: list[str] = []
@@ -200,7 +200,7 @@ def _fill(fields: dict[str, Any], preset: str | None, sizes: Sizes, derived: lis
         if name in fields:
             continue
         if guess is None:
-            problems.append(f"{name} is unknown at hidden size {hidden}: the file does not say; name a preset.")
+            problems.append(f"{name} is unknown at hidden size {hidden}: the file does not say; give a --preset.")
         else:
             fields[name] = guess
             derived.append(f"{name}={guess} (from the weights)")
@@ -267,7 +267,7 @@ def _integer_factor(config: XmodConfig) -> int | None:
 
 
 def problems(config: XmodConfig) -> list[str]:
-    """What fairseq's format cannot hold of a configuration, one line each."""
+    """The parts of a configuration that fairseq's format cannot represent, one line each."""
     found = []
     for name, value in {
         "is_decoder": False,
@@ -282,7 +282,7 @@ def problems(config: XmodConfig) -> list[str]:
         "eos_token_id": 2,
     }.items():
         if getattr(config, name) != value:
-            found.append(f"{name} is {getattr(config, name)!r}; fairseq has {value!r} only.")
+            found.append(f"{name} is {getattr(config, name)!r}; fairseq has only {value!r}.")
     if config.pruned_heads:
         found.append(f"attention heads are pruned in the layers {sorted(config.pruned_heads)}.")
     if own := config.vocabularies:
@@ -292,5 +292,5 @@ def problems(config: XmodConfig) -> list[str]:
             f"the adapters are {config.bottleneck_size} wide; fairseq divides {config.hidden_size} by whole numbers."
         )
     if bad := [code for code in config.languages if any(suffix in code for suffix in SHARED_SUFFIXES)]:
-        found.append(f"fairseq cuts {' and '.join(SHARED_SUFFIXES)} out of language names, which {', '.join(bad)} has.")
+        found.append(f"fairseq drops {' and '.join(SHARED_SUFFIXES)} from language names, which {', '.join(bad)} has.")
     return found

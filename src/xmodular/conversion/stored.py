@@ -1,4 +1,4 @@
-"""Tensors in a file of `torch.save`: descriptions that read their bytes from the mapped file when asked."""
+"""Tensors in a file of `torch.save`: descriptions that read their bytes from the mapped file on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_DIMENSIONS = 64  # torch's own limit
 
 @dataclass(eq=False)
 class Storage:
-    """A block of numbers in the file; where it lies is known once the file's table is read."""
+    """A block of numbers in the file; its position is known once the file's table is read."""
 
     file: mmap.mmap
     dtype: torch.dtype
@@ -22,7 +22,7 @@ class Storage:
     start: int | None = None
 
     def read(self) -> Tensor:
-        """All its numbers."""
+        """All numbers of the storage."""
         if not self.numel or self.start is None:
             return torch.empty(0, dtype=self.dtype)
         if self.start % self.dtype.itemsize:  # files that are no archives do not align
@@ -45,7 +45,7 @@ class StoredTensor:
         if sizes != strides or sizes > _MOST_DIMENSIONS:
             raise pickle.UnpicklingError(f"a tensor has a shape of {sizes} sizes and {strides} strides")
         if any(type(number) is not int or number < 0 for number in (self.offset, *self.shape, *self.stride)):
-            raise pickle.UnpicklingError("a tensor has a shape, strides or an offset that are no natural numbers")
+            raise pickle.UnpicklingError("a tensor has a shape, strides or an offset that are not natural numbers")
         count, last = 1, self.offset
         for size, step in zip(self.shape, self.stride, strict=True):
             count *= size
@@ -57,11 +57,11 @@ class StoredTensor:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of its numbers."""
+        """The dtype of its numbers."""
         return self.storage.dtype
 
     def same_place(self, other: StoredTensor) -> bool:
-        """Whether both are the same elements of the same storage."""
+        """Whether both refer to the same elements of the same storage."""
         mine, its = ((t.offset, t.shape, t.stride) for t in (self, other))
         return self.storage is other.storage and mine == its
 

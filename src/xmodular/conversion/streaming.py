@@ -1,4 +1,4 @@
-"""Write safetensors files one tensor at a time, so that memory holds one and not the model.
+"""Write safetensors files one tensor at a time, so that only one is in memory.
 
 The format: eight bytes with the header's length, a JSON header with dtype, shape and place of every tensor, and the
 tensors' bytes without gaps (https://github.com/huggingface/safetensors#format).
@@ -22,7 +22,7 @@ DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torc
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor to write; `read` is called when its turn comes."""
+    """One tensor to write; `read` is called just before it is written."""
 
     name: str
     dtype: torch.dtype

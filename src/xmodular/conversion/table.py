@@ -1,4 +1,4 @@
-"""The table of weights: what fairseq and this library call them, and their shapes.
+"""The table of weights: their names in fairseq and in this library, and their shapes.
 
 One row per weight; ``{layer}``, ``{language}`` and ``{head}`` stand for any number, code or name. Reading and writing
 both go by these rows. Rows follow the order of fairseq's state dict (its `fairseq/models/xmod`).
@@ -76,9 +76,9 @@ RULES = (*EMBEDDINGS, *LAYER, *ADAPTER_NORM, *ADAPTER, *LAST_NORM, *LM_HEAD, *HE
 
 # fairseq's names without a counterpart here, and why none is needed.
 IGNORED = {
-    rf"{re.escape(_STACK)}\.version": "the version of fairseq's layout; written anew on the way back",
+    rf"{re.escape(_STACK)}\.version": "the version of fairseq's layout; written again when converting back",
     rf"{re.escape(_STACK)}\.embed_positions\._float_tensor": "a placeholder without content",
-    r"encoder\._ema(\..*)?": "what another training method leaves, or the sign of a missing language-model head",
+    r"encoder\._ema(\..*)?": "left by another training method, or the sign of a missing language-model head",
     r"encoder\.regression_head\..*": "the head of another training method",
 }
 VERSION = f"{_STACK}.version"
@@ -115,7 +115,7 @@ _TO_FAIRSEQ = {rule.ours: rule for rule in RULES}
 
 @dataclass(frozen=True)
 class Parts:
-    """A name taken apart: the row it belongs to, and what its placeholders stand for."""
+    """A parsed name: its row in the table, and the values of its placeholders."""
 
     rule: Rule
     values: dict[str, str]
@@ -140,18 +140,18 @@ def modern(name: str) -> str:
 
 
 def fairseq_parts(name: str) -> Parts | None:
-    """What a fairseq name in its newest spelling means; None if no row has it."""
+    """A fairseq name in its newest spelling, parsed; None if no row matches."""
     return _take_apart(name, _TO_OURS)
 
 
 def to_ours(name: str) -> str | None:
-    """The name here of a weight of fairseq's, in any of its spellings; None if no row has it."""
+    """The name here of a fairseq weight, in any of its spellings; None if no row matches."""
     parts = fairseq_parts(modern(name))
     return parts.rule.ours.format(**parts.values) if parts else None
 
 
 def to_fairseq(name: str, head: str = DEFAULT_HEAD) -> str | None:
-    """The name in fairseq of a weight here; None if no row has it.
+    """The name in fairseq of a weight here; None if no row matches.
 
     Args:
         name: name of the weight.
@@ -162,7 +162,7 @@ def to_fairseq(name: str, head: str = DEFAULT_HEAD) -> str | None:
 
 
 def ignored(name: str) -> str | None:
-    """Why a fairseq name in its newest spelling needs no counterpart; None if it does."""
+    """Why a fairseq name in its newest spelling needs no counterpart; None if it needs one."""
     return next((reason for pattern, reason in IGNORED.items() if re.fullmatch(pattern, name)), None)
 
 

@@ -1,4 +1,4 @@
-"""From a model folder to a checkpoint of fairseq's."""
+"""Convert a model folder to a fairseq checkpoint."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_fairseq(options: ConvertOptions) -> Converted:
     check = partial(check_model_folder, options.output_dir, overwrite=options.overwrite, sources=[source])
     check()
     if options.preset is not None:
-        raise ConfigurationError("--preset is for checkpoints of fairseq; a model folder says its own shape.")
+        raise ConfigurationError("--preset is only for fairseq checkpoints; a model folder records its own shape.")
     config = read_config(options.source)
     architecture = _architecture(config, options.source)
     unheld = problems(config)
@@ -55,9 +55,9 @@ def write_fairseq(options: ConvertOptions) -> Converted:
             if options.tokenizer and source.is_dir():
                 files = write_dictionary(source, folder, config.vocab_size)
             if not files:
-                derived.append("no dict.txt: the source has no tokenizer files, or they were not asked for")
+                derived.append("no dict.txt: the source has no tokenizer files, or they were not requested")
             if source.is_dir() and (source / "tokenizer.json").is_file() and "sentencepiece.bpe.model" not in files:
-                left["tokenizer.json"] = "fairseq reads sentencepiece.bpe.model, which is not there"
+                left["tokenizer.json"] = "fairseq reads sentencepiece.bpe.model, which does not exist"
             content = {
                 "args": None,
                 "cfg": _sections(config, head),
@@ -113,7 +113,7 @@ def _foreign(
         if name not in stored:
             wrong.append(f"{name} is missing")
         elif stored.shape(name) != weight.shape:
-            wrong.append(f"{name} has shape {stored.shape(name)}, its config.json asks for {weight.shape}")
+            wrong.append(f"{name} has shape {stored.shape(name)}, its config.json requires {weight.shape}")
         else:
             state[weight.fairseq] = stored[name]
             if state[weight.fairseq].dtype not in DTYPES:
@@ -126,10 +126,10 @@ def _foreign(
         left[TYPES] = "zeros"
     elif TYPES in stored:
         state[positions] = state[positions] + stored[TYPES].to(state[positions].dtype)
-        derived.append("the row of token type 0 is added to the positions")
+        derived.append("the embedding of token type 0 is added to the position embeddings")
     if not lm_head:
         state[NO_LM_HEAD] = torch.zeros(0)
-        derived.append("the model has no language-model head; fairseq makes a new one")
+        derived.append("the model has no language-model head; fairseq creates a new one")
     state[VERSION] = torch.tensor([VERSION_NOW], dtype=state[words].dtype)
     state.move_to_end(VERSION, last=False)
     return state, derived, left

@@ -1,7 +1,7 @@
-"""Files of `torch.save`, read as data: nothing that the file names is imported, nothing in it is called.
+"""Read files of `torch.save` as data: nothing that the file names is imported, nothing in it is called.
 
-The pickle inside is read by `pickles`; tensors become descriptions (`StoredTensor`) that read their bytes from the
-mapped file when asked. Sizes are checked against the file before anything is read, so a false size costs no memory,
+`pickles` reads the pickle inside; tensors become descriptions (`StoredTensor`) that read their bytes from the
+mapped file on demand. Sizes are checked against the file before anything is read, so a false size costs no memory,
 and the archive's checksums are checked, so a flipped bit is found.
 """
 
@@ -28,14 +28,14 @@ def load(path: Path) -> Any:
     """Read a file of `torch.save` without running anything in it.
 
     Args:
-        path: an archive (torch 1.6 and later) or the older form.
+        path: an archive (torch 1.6 and later) or a file in the older format.
 
     Returns:
         What was saved: plain containers and values, `StoredTensor` for tensors, `StandIn` for objects of all other
         classes.
 
     Raises:
-        DataError: the file is not there, damaged, cut off, or no such file.
+        DataError: the file does not exist, is damaged or truncated, or is not a file of `torch.save`.
     """
     if not path.is_file():
         raise DataError(f"There is no file {path}.")
@@ -46,7 +46,7 @@ def load(path: Path) -> Any:
             return _load_archive(opened, file) if file[:4] == b"PK\x03\x04" else _load_old(file)
     except Exception as error:  # damaged bytes can end in any of them
         reason = str(error) or type(error).__name__
-        raise DataError(f"{path} is damaged, or no file of torch.save: {reason:.300}") from error
+        raise DataError(f"{path} is damaged or not a file of torch.save: {reason:.300}") from error
 
 
 def _load_archive(opened: BinaryIO, file: mmap.mmap) -> Any:
@@ -76,7 +76,7 @@ def _records(opened: BinaryIO, file: mmap.mmap) -> dict[str, tuple[int, int]]:
     with zipfile.ZipFile(opened) as archive:
         found = archive.infolist()
     if sum(info.compress_size for info in found) > len(file):
-        raise ValueError("its records claim more bytes than it has")
+        raise ValueError("its records claim more bytes than the file has")
     records: dict[str, tuple[int, int]] = {}
     with memoryview(file) as content, progress("Checking the file", len(found)) as advance:
         for info in found:
@@ -104,19 +104,19 @@ def _load_old(file: mmap.mmap) -> Any:
     """The form before torch 1.6: pickles one after the other, then the storages. It has no checksums."""
     stream = cast(BinaryIO, file)
     if read_pickle(stream, file)[0] != _MAGIC or read_pickle(stream, file)[0] != _PROTOCOL:
-        raise ValueError("it is neither an archive nor of the older form")
+        raise ValueError("it is neither an archive nor in the older format")
     read_pickle(stream, file)  # sizes of types on the machine that wrote it
     content, storages = read_pickle(stream, file)
     keys = read_pickle(stream, file)[0]
     known = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
     if not known or set(keys) != storages.keys() or len(keys) != len(storages):
-        raise ValueError("its list of storages does not fit its tensors")
+        raise ValueError("its list of storages does not match its tensors")
     place = file.tell()
     for key in keys:
         storage = storages[key]
         size = storage.numel * storage.dtype.itemsize
         if file[place : place + 8] != storage.numel.to_bytes(8, "little") or place + 8 + size > len(file):
-            raise ValueError(f"the storage {shown(key)} is cut off or of another size")
+            raise ValueError(f"the storage {shown(key)} is truncated or has another size")
         storage.start = place + 8
         place += 8 + size
     if place != len(file):

@@ -1,4 +1,4 @@
-"""Make a modular model of a trained encoder: the same states in every language, and an adapter for each to train."""
+"""Turn a trained encoder into a modular model: the same states in every language, and an adapter for each to train."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ from xmodular.weights import open_weights
 
 @verb(UpcycleOptions, "model", "languages", holds="output_dir")
 def upcycle(made: UpcycleOptions) -> Converted:
-    """Make an X-MOD of a dense encoder, with equal states and an adapter per language that adds nothing yet.
+    """Turn a dense encoder into an X-MOD model with equal states and an adapter per language that adds nothing yet.
 
     BERT, RoBERTa, XLM-RoBERTa, CamemBERT and RoBERTa-PreLayerNorm encoders, bare or with a head, become X-MODs whose
-    states at real tokens are those of the source in every language (sparse upcycling: Komatsuzaki et al. 2023). Of an
-    X-MOD, the shared weights and the adapters of languages that it has are kept.
+    states at real tokens equal the source's in every language (sparse upcycling: Komatsuzaki et al. 2023). For an
+    X-MOD source, the shared weights and the adapters of its languages are kept.
 
     Args:
         model: a folder or a name on the Hub.
-        languages: codes, tags or names of the languages that are to have an adapter, in the order of their ids.
-        output_dir: the folder to make.
+        languages: codes, tags or names of the languages to add adapters for, in the order of their ids.
+        output_dir: the folder to create.
 
     Returns:
-        What was made.
+        A report of the conversion.
 
     Raises:
-        ConfigurationError: X-MOD cannot compute what the source does; the part that it lacks is named.
+        ConfigurationError: X-MOD cannot compute what the source computes; the message names the missing part.
         DataError: weights are missing, unknown or of the wrong shape, or the tokenizer is not the model's.
         LanguageError: a language is named twice, or ambiguous.
     """
@@ -69,13 +69,13 @@ def upcycle(made: UpcycleOptions) -> Converted:
     _set_pooling(modular, made)
     rows = modular.config.vocab_size
     if tokenizer is not None and len(tokenizer) > rows:
-        raise DataError(f"The tokenizer has {len(tokenizer)} pieces, {made.model} {rows} embeddings: not of one model.")
+        raise DataError(f"The tokenizer has {len(tokenizer)} pieces, {made.model} {rows} embeddings: no match.")
     with folder_beside(made.output_dir, check) as folder, quiet_transformers():
         if tokenizer is not None:
             save_tokenizer(tokenizer, folder, modular.config)
         modular.save_pretrained(folder)
         files = tuple(sorted(each.name for each in folder.iterdir()))
-    notes = () if tokenizer is not None else ("no tokenizer: there is none beside the weights",)
+    notes = () if tokenizer is not None else ("no tokenizer: there is none next to the weights",)
     name, count = type(modular).__name__, len(modular.state_dict())
     converted = Converted(made.output_dir, name, modular.config, count, left, notes, files)
     say(converted, f"Made a {name} with adapters for {', '.join(codes)} in {made.output_dir}")
@@ -88,24 +88,24 @@ def _codes(names: Sequence[str], there: Sequence[str]) -> list[str]:
     for name in names:
         code = code_for(name, there)
         if wrong := code_problem(code):
-            raise LanguageError(f"a language cannot be called {wrong}")
+            raise LanguageError(f"not a valid language code: {wrong}")
         if code in codes:
             raise LanguageError(f"{name!r} means {code}, which is named twice in {', '.join(names)}.")
         codes.append(code)
     if not codes:
-        raise LanguageError("no language is named: --languages de,sw gives each an adapter.")
+        raise LanguageError("no language is given: name some with --languages de,sw.")
     return codes
 
 
 def code_for(name: str, there: Sequence[str] = ()) -> str:
-    """The code that a language gets: the source's own, else that of X-MOD's first releases, else the name or its tag.
+    """The code for a language: the source's own, else that of X-MOD's first releases, else the name or its tag.
 
     Args:
         name: a code, tag or name of it.
-        there: the languages of a source that is modular.
+        there: the languages of a modular source.
 
     Raises:
-        AmbiguousLanguageError: it means several.
+        AmbiguousLanguageError: the name fits several languages.
     """
     first = [release for release in RELEASES.values() if release.fairseq_name is not None]
     known = list(dict.fromkeys(code for release in first for code in release.languages))
@@ -122,7 +122,7 @@ def _config_of(source: str) -> dict[str, Any]:
     """The content of the source's config.json; nothing in it runs.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is no such task.
     """
     content = config_content(source)
     if not content:
@@ -161,7 +161,7 @@ def _of_dense(
 
 
 def _set_pooling(model: XmodPreTrainedModel, options: UpcycleOptions) -> None:
-    """Say what a classification head is to read; one that is there goes on reading what it was trained on.
+    """Set the input of a classification head; an existing head keeps the input that it was trained with.
 
     Raises:
         ConfigurationError: it was trained on something else.
@@ -170,8 +170,8 @@ def _set_pooling(model: XmodPreTrainedModel, options: UpcycleOptions) -> None:
     if isinstance(model, XmodForSequenceClassification):
         if options.pooling not in (None, there):
             raise ConfigurationError(
-                f"--pooling {options.pooling}: the classification head of {options.model} was trained to read "
-                f"{there!r}; --no-head leaves it behind."
+                f"--pooling {options.pooling}: the classification head of {options.model} was trained with "
+                f"{there!r}; --no-head leaves the head out."
             )
     elif options.pooling is not None:
         model.config.classifier_pooling = options.pooling
@@ -202,7 +202,9 @@ def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrained
     kept = [code for code in codes if code in config.languages] or list(config.languages[:1])
     name = (config.architectures or ["XmodModel"])[0] if options.head else "XmodModel"
     if name not in xmodular.modeling.__all__:
-        raise ConfigurationError(f"{options.model} names no X-MOD model class in its config.json; it has {name!r:.80}.")
+        raise ConfigurationError(
+            f"{options.model} does not name an X-MOD class in its config.json; it has {name!r:.80}."
+        )
     with open_weights(options.model):  # says what is wrong with the files
         pass
     with quiet_transformers(), torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -1,1 +1,1 @@
-"""The embedded demonstration: a small multilingual corpus from grammars, and the whole road walked on it."""
+"""The embedded demo: a small multilingual corpus from grammars, and all steps of the library on it."""

@@ -1,7 +1,7 @@
-"""The whole road, offline, in minutes: text → pretrained model → English tasks → a language added → all languages.
+"""The demo, offline, in minutes: text → pretrained model → English tasks → a language added → all languages.
 
-It runs on the corpus inside the package: sentences from compact grammars, so its figures show how the parts work
-together and say nothing about real text. With a model, the road is walked on that instead (see `encoder`).
+It uses the corpus inside the package: sentences from compact grammars, so its figures show how the parts work
+together and say nothing about real text. With a model, it runs on that instead (see `encoder`).
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ _ROWS = dict.fromkeys(("train", "dev", "data"), sources_of)
 def run(options: DemoOptions) -> Results:
     """Pretrain a small model in seven languages, fine-tune it in English, add the eighth, evaluate and predict in all.
 
-    It takes two to four minutes on two quiet cores. With the option `model`, that encoder is made modular, fine-tuned
-    and evaluated on sets of the user's own instead; the same call goes on with a demo of it that was broken off.
+    It takes two to four minutes on two idle cores. With the option `model`, that encoder is made modular, fine-tuned
+    and evaluated on the user's own data instead; the same call resumes an interrupted demo.
 
     Args:
-        output_dir: where everything goes.
+        output_dir: folder for all output.
 
     Returns:
-        How well each language's masked words are guessed: with its own adapter, with the English one, and without.
-        With a `model`, the task's scores in each language, read in these three ways.
+        The scores of masked words in each language: with its own adapter, with the English one, and without.
+        With a `model`, the task's scores in each language, under these three conditions.
 
     Raises:
-        ConfigurationError, DataError, LanguageError: before any work is lost.
+        ConfigurationError, DataError, LanguageError: for problems found before the work starts.
     """
     return _run(options) if options.model is None else walk(options)
 
@@ -68,7 +68,7 @@ def _run(made: DemoOptions) -> Results:
         seconds[title] = round(time.monotonic() - started, 1)
         console.rule(f"{len(seconds)}  {title}", align="left")
 
-    console.print("This takes two to four minutes on two quiet cores, and longer on busy ones.")
+    console.print("This takes two to four minutes on two idle cores, and longer on busy ones.")
     step("write the corpus")
     corpus = write_corpus(folder / "corpus", seed=made.seed, overwrite=made.overwrite)
     console.print(f"Sentences from grammars in {corpus}")
@@ -79,7 +79,7 @@ def _run(made: DemoOptions) -> Results:
     step(f"fine-tune in {SOURCE} only: topics, names, questions")
     _finetune(made, corpus)
 
-    step(f"add {ADDED}: its adapter learns from text, all else stays, and its pack goes into the fine-tuned models")
+    step(f"add {ADDED}: train only its adapter on text, and install its pack in the fine-tuned models")
     _add(made, corpus)
 
     step(f"masked words in every language: read with its own adapter, with {SOURCE}'s, and without")
@@ -183,9 +183,9 @@ def _evaluate_tasks(made: DemoOptions, corpus: Path) -> None:
             overwrite=made.overwrite,
         )
     console.print(
-        "What carries over from English is what the languages have in common, above all the names. This model is too "
-        "small, and has read too little, to find out by itself which words are translations of each other. So the "
-        "tasks come out much the same with any adapter, and these tables have one column for it; --adapter "
+        "What transfers from English is what the languages have in common, above all the names. This model is too "
+        "small, and was trained on too little text, to learn which words are translations of each other. So the "
+        "tasks have similar scores with any adapter, and these tables have one column; --adapter "
         "right,source,none of `xmodular evaluate` shows the others."
     )
 
@@ -195,7 +195,7 @@ def _say_written(folder: Path, seconds: float) -> None:
     for path in sorted(folder.glob("**/*")):
         if path.is_file() and not {"blocks", "corpus"} & set(path.relative_to(folder).parts):
             console.print(f"{path}  ({path.stat().st_size / 1e6:.2f} MB)")
-    console.print(f"{seconds / 60:.1f} minutes in all. To read first: {folder / 'base-id' / 'eval' / 'report.html'}")
+    console.print(f"{seconds / 60:.1f} minutes in total. Start with {folder / 'base-id' / 'eval' / 'report.html'}")
 
 
 def _say_whose_adapter(words: Results) -> None:
@@ -210,7 +210,7 @@ def _say_whose_adapter(words: Results) -> None:
         best += own is not None and all(each is None or own.value > each.value for each in rest)
     console.print(
         f"In {best} of {len(others)} languages, most words are guessed right with the language's own adapter: it has "
-        "learned the language's words and their order, all else in the model is shared."
+        "learned the language's words and their order; everything else is shared."
     )
 
 

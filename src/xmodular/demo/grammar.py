@@ -2,8 +2,8 @@
 
 A file (`grammars/<topic>.txt`, and `grammars/shared.txt` for all topics) is made of blocks with a blank line between:
 
-    slot result exclusive            a set of words; its options stand for the same meanings in every language
-    en: won | lost                   one line a language; `de es: …` serves several, `all: …` every one
+    slot result exclusive            a set of words; its options have the same meanings in every language
+    en: won | lost                   one line per language; `de es: …` is for several, `all: …` for all
     en.inf: win | lose               another form of the same options: {result.inf}
     ru.g: f | m | n                  the grammatical gender of each option: form "g"
     en: in [*]                       a pattern for all of `en.name: Madrid | Oslo | …`; [ ] marks the name in it
@@ -13,7 +13,7 @@ A file (`grammars/<topic>.txt`, and `grammars/shared.txt` for all topics) is mad
     ask L T                          a question for one of these slots, answered by the frame above it
     en: {W} did {P} {result.inf} {event} {L?} {T?} ?
 
-    wrap person                      what may go round a frame: {body} is the frame
+    wrap person                      what may surround a frame: {body} is the frame
 
 Kinds of slots: `exclusive` options rule each other out; of `kinds`, the first is the general word for the others.
 In templates {x?} may be left out, {x.form} is a form, {x:a/b} chooses by the gender of x's option (m/f/n) or, where it
@@ -39,10 +39,10 @@ _SPACE = re.compile(r" +(?![^{]*\})")
 
 @dataclass(frozen=True)
 class Slot:
-    """Words that stand for the same meanings in every language.
+    """Words with the same meanings in every language.
 
     Attributes:
-        name: how templates call it.
+        name: its name in templates.
         kind: "", "exclusive" or "kinds" (see above).
         forms: (language, form) to the options in this form; "" is the plain form.
         groups: (options, weight): an option is drawn from a group drawn by weight; in an exclusive slot options rule
@@ -60,12 +60,12 @@ class Slot:
         return sum(weight for _, weight in self.groups)
 
     def option(self, language: str, form: str, index: int) -> str:
-        """The text of an option; the plain form where there is no such form."""
+        """The text of an option; the plain form if there is no such form."""
         options = self.forms.get((language, form)) or self.forms[language, ""]
         return options[index]
 
     def rivals(self, index: int) -> list[int]:
-        """The options that `index` rules out; none unless the slot is exclusive."""
+        """The options that `index` excludes; none unless the slot is exclusive."""
         if self.kind != "exclusive":
             return []
         return [other for group, _ in self.groups if index in group for other in group if other != index]
@@ -164,7 +164,7 @@ def _rows(lines: list[str], place: str) -> dict[tuple[str, str], str]:
             )
         for code in names:
             if (_CODES[code], form) in rows:
-                raise DataError(f"{place}: {key!r} is there twice.")
+                raise DataError(f"{place}: {key!r} appears twice.")
             rows[_CODES[code], form] = text
     return rows
 
@@ -183,7 +183,7 @@ def _slot(name: str, kind: str, lines: list[str], place: str) -> Slot:
     for (language, form), texts in forms.items():
         # Two meanings must not look alike, or a held-out sentence could be read in training.
         if form == "" and len(set(texts)) < len(texts):
-            raise DataError(f"{place}: slot {name} says two things in one way in {language}: {texts}.")
+            raise DataError(f"{place}: slot {name} has two meanings with the same text in {language}: {texts}.")
     if kind not in ("", "exclusive", "kinds"):
         raise DataError(f"{place}: slot {name} is of kind {kind!r}; kinds are 'exclusive' and 'kinds'.")
     return Slot(name, kind, forms, ((range(sizes.pop()), 1.0),))
@@ -212,10 +212,10 @@ def parse(text: str, name: str) -> Grammar:
 
     Args:
         text: blocks as above.
-        name: what messages call it.
+        name: its name in messages.
 
     Raises:
-        DataError: a line that does not fit, a language without a line, options or slots that are not parallel.
+        DataError: an invalid line, a language without a line, or options or slots that are not parallel.
     """
     grammar = Grammar({}, {}, {})
     for block in re.split(r"\n\s*\n|\n(?=ask )", text):
@@ -235,5 +235,5 @@ def parse(text: str, name: str) -> Grammar:
         elif kind == "wrap":
             grammar.wraps[rest] = _templates(lines[1:], place)
         else:
-            raise DataError(f"{place}: a block begins with slot, frame, ask or wrap.")
+            raise DataError(f"{place}: a block must begin with slot, frame, ask or wrap.")
     return grammar

@@ -1,4 +1,4 @@
-"""What a sentence of the embedded corpus says, apart from any language: drawn, compared, asked about, and split.
+"""The meanings of the embedded corpus, independent of language: drawn, compared, asked about, and split.
 
 A meaning is a frame with an option for each of its slots. The slots that all topics share have one capital letter:
 P a person, S a person who says so, O an organisation of the topic, Q one that reports, L a place (C: a city),
@@ -29,13 +29,13 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class Meaning:
-    """A sentence in no language.
+    """The meaning of a sentence, in no particular language.
 
     Attributes:
         topic: one of TOPICS.
         frame: name of a frame of the topic.
-        values: the slots that are filled, sorted by name, and the option of each.
-        wrap: "" or the name of what goes round the frame.
+        values: the filled slots, sorted by name, with their options.
+        wrap: "" or the name of what surrounds the frame.
     """
 
     topic: str
@@ -45,7 +45,7 @@ class Meaning:
 
     @cached_property
     def number(self) -> int:
-        """48 bits that name this meaning, the same in every language and on every machine."""
+        """48 bits that identify this meaning, the same in every language and on every machine."""
         key = f"{self.topic} {self.frame} {self.values} {self.wrap}"
         return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest(), "big")
 
@@ -56,7 +56,7 @@ class Meaning:
 
     @property
     def split(self) -> str:
-        """The one part of the data in which this meaning may stand: 6 of 10 train, 2 dev, 2 test."""
+        """The part of the data for this meaning: 6 of 10 in train, 2 in dev, 2 in test."""
         part = self.number % 10
         return "train" if part < 6 else "dev" if part < 8 else "test"
 
@@ -100,7 +100,7 @@ def _persons(name: str, shared: Grammar) -> Slot:
 
 @cache
 def slots_of(topic: str) -> dict[str, Slot]:
-    """All slots that the frames of a topic may name."""
+    """All slots that the frames of a topic may use."""
     shared, own = load("shared"), load(topic)
     basic = shared.slots
     shares = {"weekday": 0.35, "month": 0.25, "year": 0.25, "lastyear": 0.08, "yesterday": 0.07}
@@ -128,12 +128,12 @@ def frame_of(meaning: Meaning) -> Frame:
 
 
 def pick(rng: random.Random, items: Sequence[_Item]) -> _Item:
-    """One of `items`; built on `random()`, whose sequence Python promises to keep."""
+    """One of `items`; uses `random()`, whose sequence Python guarantees."""
     return items[int(rng.random() * len(items))]
 
 
 def shuffled(rng: random.Random, items: Sequence[_Item]) -> list[_Item]:
-    """`items` in random order; built on `random()` as `pick` is."""
+    """`items` in random order; uses `random()`, as `pick` does."""
     rest, order = list(items), []
     while rest:
         order.append(rest.pop(int(rng.random() * len(rest))))
@@ -171,9 +171,9 @@ def draw(rng: random.Random, topic: str, *, wraps: bool = True) -> Meaning:
 
 
 def draw_pair(rng: random.Random, topic: str, label: str) -> tuple[Meaning, Meaning]:
-    """A premise and a hypothesis, read as statements about the same event.
+    """A premise and a hypothesis, to be read as statements about the same event.
 
-    The hypothesis is drawn first, and in the same way for every label, so that nothing in it tells the label; the
+    The hypothesis is drawn first, in the same way for every label, so that it does not reveal the label; the
     premise is then made to say more (entailment), less (neutral) or something else (contradiction).
     """
     slots = slots_of(topic)
@@ -213,9 +213,9 @@ def draw_pair(rng: random.Random, topic: str, label: str) -> tuple[Meaning, Mean
 
 
 def draw_question(rng: random.Random, meaning: Meaning) -> tuple[Question, str, dict[str, int]] | None:
-    """A question about a meaning, the slot that answers it, and the options that the question itself names.
+    """A question about a meaning, the slot of its answer, and the options that the question itself names.
 
-    None if nothing in this meaning can be asked for.
+    None if there is nothing to ask about this meaning.
     """
     values = dict(meaning.values)
     frame = frame_of(meaning)

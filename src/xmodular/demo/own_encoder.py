@@ -1,6 +1,6 @@
-"""The same road on an encoder and sets of the user's own: dense → modular → fine-tuned → evaluated in every language.
+"""The demo on the user's own encoder and data: dense → modular → fine-tuned → evaluated in every language.
 
-Each step is a verb's, with its defaults. What is done is noted in ``demo.json``, so that a broken demo goes on.
+Each step runs a verb with its defaults. Finished steps are recorded in ``demo.json``, so that a demo can be resumed.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ _LONGEST = 128  # tokens of a row whose states are compared
 
 
 def walk(options: DemoOptions) -> Results:
-    """Make an encoder modular, fine-tune it in one language, evaluate it in all; add a language if one is named.
+    """Make an encoder modular, fine-tune it in one language, and evaluate it in all; optionally add a language.
 
     Args:
-        options: with a model.
+        options: options with a model.
 
     Returns:
         The scores in every language of the test sets: with its own adapter, with the training language's, and without.
 
     Raises:
-        ConfigurationError, DataError, LanguageError: before any work is lost.
+        ConfigurationError, DataError, LanguageError: for problems found before the work starts.
     """
     assert options.model is not None
     folder, task = options.output_dir, task_named(options.task)
     if not is_with_tokenizer(options.model):
         raise ConfigurationError(
-            f"{options.model} has no tokenizer beside its weights, which every step reads texts with: put it there."
+            f"{options.model} has no tokenizer next to its weights, but every step needs one: put it there."
         )
     there = _own_languages(options.model)
     codes, sets = _languages_and_sets(options, task, there)
@@ -71,7 +71,7 @@ def walk(options: DemoOptions) -> Results:
 
     with record.step("make the encoder modular"):
         if record.is_done:
-            console.print(f"Done before, in {folder / _MODULAR}")
+            console.print(f"Already done, in {folder / _MODULAR}")
         else:
             # In place of nothing, or of what this demo, or one that is to be replaced, made.
             upcycle(options.model, codes, output_dir=folder / _MODULAR, head=False, seed=options.seed, overwrite=True)
@@ -92,10 +92,10 @@ def walk(options: DemoOptions) -> Results:
             )
 
     if options.add is not None:
-        with record.step(f"add {options.add}: its adapter learns from translations, all else stays"):
+        with record.step(f"add {options.add}: train its adapter on translations, and nothing else"):
             _add(options, options.add)
 
-    with record.step("evaluate in every language: own adapter, the training language's, and none"):
+    with record.step("evaluate in every language: with its own adapter, the training language's, and none"):
         place = folder / _TASK / "eval"
         if record.is_done:
             results = Results.from_json(place / "results.json")
@@ -137,9 +137,9 @@ def _languages_and_sets(options: DemoOptions, task: Task, there: Sequence[str]) 
     added = [] if options.add is None else [options.add]
     if options.add is not None:
         if wrong := code_problem(options.add):
-            raise LanguageError(f"a language cannot be called {wrong}")
+            raise LanguageError(f"not a valid language code: {wrong}")
         if (twice := same_language(options.add, asked)) is not None:
-            raise LanguageError(f"--add {options.add}: {twice} is among --languages, which have adapters already.")
+            raise LanguageError(f"--add {options.add}: {twice} is among --languages, which already have adapters.")
 
     def code_of(name: str) -> str | None:
         if (code := resolve_or_none(name, [*added, *asked])) is not None or asked:
@@ -148,11 +148,11 @@ def _languages_and_sets(options: DemoOptions, task: Task, there: Sequence[str]) 
 
     trained = _training_languages(options, task, code_of)
     if options.add in trained:
-        raise LanguageError(f"--add {options.add}: the training rows are in it, so it has an adapter from the start.")
-    if not asked and any("{" in place for place in options.data if place.startswith("hub:")):
-        raise ConfigurationError(
-            "--data with {language} or {subtag} in it needs --languages, which says what to fetch."
+        raise LanguageError(
+            f"--add {options.add}: the training rows are in this language, so it already has an adapter."
         )
+    if not asked and any("{" in place for place in options.data if place.startswith("hub:")):
+        raise ConfigurationError("--data with {language} or {subtag} in it needs --languages, to know what to load.")
     reading = EvaluateOptions(model=(str(options.model),), data=options.data)
     sets = Finder(reading, task, [*asked, *added], code_of, usual=options.columns or {}).sets()
     codes = list(dict.fromkeys([*trained, *asked, *(each.language for each in sets if each.language not in added)]))
@@ -172,7 +172,7 @@ def _training_languages(options: DemoOptions, task: Task, code_of: Callable[[str
                 if row.language is None:
                     raise DataError(
                         f"{row.place}: the row's language is unknown. Say it with --language, in a column 'language', "
-                        "or begin the file's name with it (en_XX.train.jsonl)."
+                        "or at the beginning of the file name (en_XX.train.jsonl)."
                     )
                 names.setdefault(row.language, row.place)
     codes = {name: code_of(name) for name in names}
@@ -197,7 +197,7 @@ class _Record:
 
     @classmethod
     def begun(cls, options: DemoOptions, sets: Mapping[str, TestSet]) -> _Record:
-        """A demo that starts, or goes on where one of the same options and data was broken off.
+        """A new demo, or an interrupted one with the same options and data to resume.
 
         Raises:
             ConfigurationError: another demo, or something else, is there, and is not to be replaced.
@@ -217,14 +217,16 @@ class _Record:
         known = table_in(folder / _RECORD)
         if known and not options.overwrite:
             if known.get("options") is None or known.get("finished"):
-                raise ConfigurationError(f"{folder} holds a finished demo. Choose another folder, or --overwrite it.")
+                raise ConfigurationError(
+                    f"{folder} contains a finished demo. Choose another folder, or use --overwrite."
+                )
             was = {**known["options"], **known.get("data", {})}
             if differing := [name for name, value in {**asked, **facts}.items() if was.get(name) != value]:
                 raise ConfigurationError(
-                    f"{folder} holds an unfinished demo, in which {', '.join(differing[:3])} differed. Choose another "
-                    "folder, or --overwrite it."
+                    f"{folder} contains an unfinished demo with another {', '.join(differing[:3])}. Choose another "
+                    "folder, or use --overwrite."
                 )
-            console.print(f"Going on with the demo in {folder}")
+            console.print(f"Continuing the demo in {folder}")
             return cls(folder, known)
         _clear(options)
         record = cls(folder, {"options": asked, "data": facts, "seconds": {}, "finished": False})
@@ -263,8 +265,8 @@ class _Record:
                 files = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
                 console.print(f"{place}  ({sum(path.stat().st_size for path in files) / 1e6:.2f} MB)")
         minutes = sum(self._content["seconds"].values()) / 60
-        console.print(f"{minutes:.1f} minutes in all. To read first: {folder / _TASK / 'eval' / 'report.html'}")
-        console.print(f"Rows of your own: xmodular predict --model {folder / _TASK} --input <file> --output <file>")
+        console.print(f"{minutes:.1f} minutes in total. Start with {folder / _TASK / 'eval' / 'report.html'}")
+        console.print(f"For your own rows: xmodular predict --model {folder / _TASK} --input <file> --output <file>")
 
 
 def _clear(options: DemoOptions) -> None:
@@ -278,7 +280,7 @@ def _clear(options: DemoOptions) -> None:
         place = options.output_dir / name
         check_apart(place, sources)
         if place.exists() and not options.overwrite:
-            raise ConfigurationError(f"{place} is there already. Choose another folder, or --overwrite it.")
+            raise ConfigurationError(f"{place} already exists. Choose another folder, or use --overwrite.")
     for place in (options.output_dir / _GROWN, options.output_dir / _TASK):
         if place.exists():
             claim(place, overwrite=True)  # what is finished in it is of another demo
@@ -288,7 +290,7 @@ def _is_finished(run: Path) -> bool:
     """Whether a run of this demo is done; what was there before it is gone."""
     if not (run / "options.json").is_file():
         return False
-    console.print(f"Done before, in {run}")
+    console.print(f"Already done, in {run}")
     return True
 
 
@@ -308,7 +310,7 @@ def _exactness(
         model: Any = XmodModel.from_pretrained(modular, add_pooling_layer=False, dtype=torch.float32).eval()
     rows = [row for row in rows if row.language in model.languages]  # one that is added later is not there yet
     if not rows:
-        console.print(f"No row is in a language that {source} has: there is nothing to compare its states with.")
+        console.print(f"No row is in a language of {source}, so its states cannot be compared.")
         return {}
     name, where = hub_source(source)
     with quiet_transformers():
@@ -359,12 +361,12 @@ def _add(options: DemoOptions, code: str) -> None:
 
 
 def _say_what_is_untrained(codes: Sequence[str], results: Results) -> None:
-    """Say which adapters add nothing yet, so that nobody reads their columns as a finding."""
+    """Warn about untrained adapters, so that their columns are not misread as results."""
     if read := [code for code in results.languages() if code in codes]:
         shown = ", ".join(read[:6]) + (f" and {len(read) - 6} more" if len(read) > 6 else "")
         console.print(
-            f"The adapters of {shown} add nothing before they are trained on text, so what is written in these "
-            "languages is read the same with and without them. To train them: xmodular pretrain --model."
+            f"The adapters of {shown} add nothing until they are trained on text, so text in these languages is "
+            "read the same with and without them. To train them, use xmodular pretrain --model."
         )
 
 

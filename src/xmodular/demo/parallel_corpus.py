@@ -1,7 +1,7 @@
 """The embedded corpus: parallel sentences, sentence pairs and questions in eight languages, made from grammars.
 
-Everything is drawn as a meaning first (`xmodular.demo.meanings`) and then said in a language, so that labels, entity
-tags and answers are known from how a sentence is composed. The same numbers give the same data on every machine.
+Meanings are drawn first (`xmodular.demo.meanings`) and then expressed in a language, so that labels, entity
+tags and answers follow from the composition of a sentence. The same seed gives the same data on every machine.
 """
 
 from __future__ import annotations
@@ -113,15 +113,15 @@ class _QuestionMeaning:
 
 
 def sentences(language: str, count: int, *, seed: int = 0) -> Iterator[Sentence]:
-    """Distinct labelled sentences; topics take turns in random order.
+    """Distinct labelled sentences; topics alternate in random order.
 
     Args:
         language: one of LANGUAGES, or another name for it.
-        count: how many.
-        seed: the i-th sentence of a seed says the same in every language.
+        count: number of sentences.
+        seed: random seed; its i-th sentence has the same meaning in every language.
 
     Raises:
-        LanguageError: a language that the corpus does not have.
+        LanguageError: the corpus does not have the language.
         InputError: a negative count.
     """
     code = _checked(language, count)
@@ -129,18 +129,18 @@ def sentences(language: str, count: int, *, seed: int = 0) -> Iterator[Sentence]
 
 
 def pairs(language: str, count: int, *, seed: int = 0) -> Iterator[Pair]:
-    """Distinct premise and hypothesis pairs; the labels take turns in random order.
+    """Distinct pairs of premise and hypothesis; the labels alternate in random order.
 
-    Args and errors: as of `sentences`.
+    Arguments and errors as for `sentences`.
     """
     code = _checked(language, count)
     return (_pair(pair, code) for pair in islice(_pair_meanings(f"pairs {seed}"), count))
 
 
 def questions(language: str, count: int, *, seed: int = 0) -> Iterator[Question]:
-    """Distinct questions with their contexts; topics take turns in random order.
+    """Distinct questions with their contexts; topics alternate in random order.
 
-    Args and errors: as of `sentences`.
+    Arguments and errors as for `sentences`.
     """
     code = _checked(language, count)
     return (_question(asked, code) for asked in islice(_question_meanings(f"questions {seed}"), count))
@@ -148,7 +148,7 @@ def questions(language: str, count: int, *, seed: int = 0) -> Iterator[Question]
 
 def _checked(language: str, count: int) -> str:
     if count < 0:
-        raise InputError(f"count is {count}: how many to draw cannot be negative.")
+        raise InputError(f"count is {count}: it cannot be negative.")
     return resolve(language, LANGUAGES)
 
 
@@ -249,19 +249,19 @@ def write_corpus(
     seed: int = 0,
     overwrite: bool = False,
 ) -> Path:
-    """Write text and tasks: `text/`, `text_dev/`, `topic/`, `ner/`, `nli/`, `qa/`, one file a language and split.
+    """Write text and tasks: `text/`, `text_dev/`, `topic/`, `ner/`, `nli/`, `qa/`, one file per language and split.
 
-    The text of a language is its own: no two languages have the same lines in the same order. Tasks have train and
+    Each language has its own text: no two languages have the same lines in the same order. Tasks have train and
     dev files in English and test files in every language, parallel by id. Each meaning belongs to one split, so no
-    sentence of a test file stands in a train, dev or text file of any language.
+    sentence of a test file is in a train, dev or text file of any language.
 
     Args:
-        folder: made if it is not there; its other files stay.
+        folder: created if needed; its other files stay.
         sentences_per_language: lines of `text/<language>.demo.txt`.
         task_train: rows of each task's train file; the dev file has a fifth of it.
         task_test: rows of each task's test files.
         languages: names of some of LANGUAGES, English among them.
-        seed: another seed draws other sentences.
+        seed: random seed of the sentences.
         overwrite: replace the files of another corpus.
 
     Returns:
@@ -309,8 +309,8 @@ def _take_over(new: Path, target: Path, overwrite: bool) -> None:
     ]  # fmt: skip
     if not overwrite and (others or changed):
         raise ConfigurationError(
-            f"{target / (others or changed)[0]} is there already, of another corpus. Choose another folder, or "
-            "--overwrite it."
+            f"{target / (others or changed)[0]} already exists, from another corpus. Choose another folder, or "
+            "use --overwrite."
         )
     for path in written:
         (target / path).parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""From a meaning to a sentence: tokens, spaces, and where each slot went."""
+"""Turn a meaning into a sentence: tokens, spaces, and the position of each slot."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LATIN = 3  # of 10 Russian sentences write persons in Latin letters, as brands 
 
 @dataclass(frozen=True)
 class Token:
-    """A token, whether it stands without a space, and the part of it that is a name.
+    """A token, whether it follows without a space, and the part of it that is a name.
 
     Attributes:
         text: the token.
         glued: no space before it.
-        name: (start, end) in `text` of what stood in [ ]; None if nothing did.
+        name: (start, end) in `text` of the part in [ ]; None if there is none.
         slot: the slot that it fills, or "".
     """
 
@@ -148,7 +148,7 @@ _BODY = parse_template("{body} .")
 
 
 def sentence(meaning: Meaning, language: str) -> Surface:
-    """The sentence that says `meaning` in a language (a code of LANGUAGES)."""
+    """The sentence for `meaning` in a language (a code of LANGUAGES)."""
     slots, values = slots_of(meaning.topic), dict(meaning.values)
     latin = language == "ru_RU" and meaning.number // 10 % 10 < _LATIN
     body = _fill(frame_of(meaning).templates[language], language, values, slots, latin)

@@ -1,4 +1,4 @@
-"""Score models in many languages: which adapter reads what, values with intervals, differences on the same rows."""
+"""Score models in many languages: the adapter for each reading, values with intervals, differences on the same rows."""
 
 from xmodular.evaluation.evaluating import evaluate
 

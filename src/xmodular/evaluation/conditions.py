@@ -10,7 +10,7 @@ from xmodular.tasks.readers import Reading
 
 
 class Job(NamedTuple):
-    """A reading, and what it is called in the results."""
+    """A reading, and its name in the results."""
 
     condition: str
     reading: Reading
@@ -19,12 +19,12 @@ class Job(NamedTuple):
 def jobs_of(
     language: str, reader: Reading, conditions: Sequence[str], source: str | None, languages: Sequence[str]
 ) -> list[Job]:
-    """The ways in which one model reads one language.
+    """The conditions under which one model reads one language.
 
     Args:
-        language: what it is called in the results.
-        reader: whose adapter stands for its own.
-        conditions: of "right", "source", "relative" and "none".
+        language: its name in the results.
+        reader: the language whose adapter is used as its own.
+        conditions: some of "right", "source", "relative" and "none".
         source: the language that the model was trained in.
         languages: those of the model.
     """

@@ -1,4 +1,4 @@
-"""The verb: models and data in, results out."""
+"""The verb `evaluate`: from models and data to results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _source(name: str, place: Any) -> str:
     """The file, or the rows, of one language."""
     found = sources_of(place, name)
     if len(found) != 1:
-        raise ConfigurationError(f"data has {len(found)} files for {name}: give one.")
+        raise ConfigurationError(f"data names {len(found)} files for {name}: give one.")
     return found[0]
 
 
@@ -69,22 +69,22 @@ def evaluate(
     models: Sequence[XmodPreTrainedModel | str | Path],
     named: Mapping[str, str] | None,
 ) -> Results:
-    """Score one model or several on test data in many languages, all languages mixed in the batches.
+    """Score one or more models on test data in many languages, with all languages mixed in the batches.
 
     Args:
         model: a fine-tuned model as an object, a folder or a name on the Hub; the folder of a run with several seeds;
-            a language model, for perplexities; or several of these with one task. The first is the baseline with
-            which others are compared.
+            a language model, for perplexities; or several of these with the same task. The first is the baseline with
+            which the others are compared.
         data: a file, or rows as for `finetune`, by language; rows with a column ``language``; or one or several of:
             folders or globs of ``<language>.<split>.<ext>`` files, of which those in the models' languages are read,
-            and with `fallback` those in their relatives too; files with a column ``language``; ``<language>=<file>``;
+            and with `fallback` those in related languages; files with a column ``language``; ``<language>=<file>``;
             ``hub:<data set>:<configuration>:<split>`` with ``{language}`` in it.
 
     Returns:
-        Rows of values with 95 % intervals, and differences with p-values, saved in `output_dir` if one is given.
+        Values with 95 % intervals, and differences with p-values, saved in `output_dir` if one is given.
 
     Raises:
-        ConfigurationError, DataError, LanguageError: before any work is lost.
+        ConfigurationError, DataError, LanguageError: for problems found before the work starts.
     """
     if options.output_dir is None:
         return _Evaluation(options, models, named).run(lambda: None)
@@ -167,7 +167,7 @@ class _Evaluation:
                 "is nothing to score: fine-tune it first."
             )
         if task is None and self.options.predictions:
-            raise ConfigurationError("--predictions are those of a task; perplexity has none.")
+            raise ConfigurationError("--predictions needs a model with a task; perplexity has no predictions.")
         if task is not None and task.name == "qa" and self.options.answers == "squad":
             return replace(task, statistics=squad_statistics)
         return task
@@ -208,9 +208,11 @@ class _Evaluation:
         conditions: list[str] = [name for name in asked if name != "source" or known]
         if not conditions:
             place = self.options.model[0]
-            raise ConfigurationError(f"{place} does not say which language it was trained in; --source does.")
+            raise ConfigurationError(f"{place} does not record its training language: give it with --source.")
         if len(conditions) < len(asked):
-            console.print("No source language is known or there, so none is read by its adapter; --source names one.")
+            console.print(
+                "The source language is unknown or missing, so its adapter is not scored; give it with --source."
+            )
         return conditions
 
     def _check_labels(self) -> None:
@@ -254,9 +256,9 @@ class _Evaluation:
             for each in self.sets.values():
                 file, run = each.files[0], subject.run
                 if each.content in used.get("train", ()):
-                    said.append(f"{file} has the rows that {run} was trained on: it says nothing about new text.")
+                    said.append(f"{file} has training rows of {run}: its scores say nothing about new text.")
                 elif each.content in used.get("dev", ()):
-                    said.append(f"{file} has the rows by which {run}'s weights were chosen: new text may do worse.")
+                    said.append(f"{file} contains the validation rows of {run}: scores on new text may be lower.")
         return _say(said)
 
     def _score(self, subject: Subject, jobs: Sequence[Job]) -> dict[Reading, Scored]:
@@ -273,7 +275,9 @@ class _Evaluation:
         cut = {reading.language: scored.cut for reading, scored in found.items()}
         if count := sum(cut.values()):
             rows = sum(len(sets[code].examples) for code in cut)
-            sentence = f"{subject.run}: {count:,} of {rows:,} rows are cut to {room.max_length} tokens (--max-length)."
+            sentence = (
+                f"{subject.run}: {count:,} of {rows:,} rows are truncated to {room.max_length} tokens (--max-length)."
+            )
             if sentence not in self.warnings:
                 self.warnings += _say([sentence])
         if subject.run not in self.guesses:

@@ -1,16 +1,16 @@
 """Intervals and p-values from per-row statistics, by leaving rows out.
 
-What moves a value together is a unit: a row, or all rows about one paragraph; in a mean over languages with their
-translations. A unit's pull is how far the value moves when the unit is left out (the jackknife, Efron and Stein 1981);
-the squares of the pulls add up to the variance. Pulls add up too: over seeds, over languages, and with the sign turned
-in a difference. So rows that two values share count as shared, in sets of any size, and clusters count as clusters.
+Rows that are not independent form a unit: a single row, or all rows about one paragraph; in a mean over languages, with
+their translations. A unit's pull is the change when it is left out (the jackknife, Efron and Stein 1981);
+the squares of the pulls add up to the variance. Pulls add up too: over seeds, over languages, and with opposite sign
+in a difference. So rows that two values share are treated as shared, in sets of any size, and clusters as clusters.
 
-Student's t with one degree of freedom less than there are units gives the width, on a scale that suits the metric:
-shares have Wilson's interval (1927) with as many rows as would give the same variance (Korn and Graubard 1998),
-correlations are taken through Fisher's z, what has no upper end through the logarithm. A difference of shares counts
-half a row more of each kind of outcome (Agresti and Min 2005), without which few rows that differ look too sure. What
-has no upper end is compared by its ratio, and the interval of the difference comes from the intervals of the two and
-how they move together (Zou and Donner 2008).
+The width comes from Student's t, with one degree of freedom less than units, on a scale that suits the metric:
+shares get Wilson's interval (1927) with the number of rows that gives the same variance (Korn and Graubard 1998),
+correlations use Fisher's z, and unbounded values the logarithm. A difference of shares counts
+half a row more of each kind of outcome (Agresti and Min 2005); otherwise a few rows that differ look too certain.
+Unbounded values are compared by their ratio; the interval of the difference comes from both intervals and
+their correlation (Zou and Donner 2008).
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _FAR = 500.0  # on the logarithmic scale: there is no end to an interval that re
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric's value, and what moves it.
+    """A metric's value with the pulls of its units.
 
     Attributes:
-        value: of all rows.
-        units: (units,) numbers of the units that say something about the value, each once.
+        value: the value over all rows.
+        units: (units,) numbers of the units that the value depends on, each once.
         joined: (units,) the number of each one's unit in means over languages.
-        pulls: (units,) their pulls; NaN where the value rests on a single unit.
-        rows: how many there are.
+        pulls: (units,) their pulls; NaN if the value depends on a single unit.
+        rows: number of rows.
         scale: of the metric.
     """
 
@@ -59,7 +59,7 @@ class Measured:
         return float(np.sqrt((self.pulls**2).sum()))
 
     def interval(self) -> tuple[float, float]:
-        """95 %; as wide as the scale, perhaps without an end, where the rows say nothing."""
+        """The 95 % interval; as wide as the scale, possibly unbounded, if the rows give no information."""
         if self.scale == "share":
             return self._share()
         turn, back = (math.atanh, math.tanh) if self.scale == "correlation" else (math.log, math.exp)
@@ -112,7 +112,7 @@ def measure(
         statistics: (rows, statistics), sums of a row.
         metrics: from (..., statistics) sums to values (...) by name.
         units: (rows,) the number of each row's unit.
-        joined: (rows,) that of its unit in means over languages, which holds all of the other; the same unless said.
+        joined: (rows,) that of its unit in means over languages, which contains the other unit; default: the same.
     """
     numbers, first, places = np.unique(units, return_index=True, return_inverse=True)
     wider = (units if joined is None else joined)[first]
@@ -143,12 +143,12 @@ def _pulls(value: float, without: np.ndarray, alone: np.ndarray) -> tuple[np.nda
 
 
 def mean_of(parts: Sequence[Measured], metric: str, *, languages: bool = False) -> Measured:
-    """The mean of several: over the seeds of a run, on the same rows; or over languages, on all their rows.
+    """The mean of several values: over the seeds of a run, on the same rows; or over languages, on all their rows.
 
     Args:
-        parts: what is measured.
+        parts: the values.
         metric: its name; the mean of perplexities is the geometric one.
-        languages: whether they are of several languages.
+        languages: whether they belong to different languages.
     """
     numbers = [part.joined if languages else part.units for part in parts]
     values = [part.value for part in parts]
@@ -163,7 +163,7 @@ def mean_of(parts: Sequence[Measured], metric: str, *, languages: bool = False) 
 
 
 def compare(a: Measured, b: Measured) -> Difference:
-    """a's value less b's, with Student's t over the units of both; without numbers there is no difference, p is 1."""
+    """The difference a - b, with Student's t over the units of both; NaN with p = 1 if a value is not a number."""
     units, _, pulls = _sum([a.units, b.units], [a.pulls, -b.pulls])
     value, error = a.value - b.value, float(np.sqrt((pulls**2).sum()))
     most = {"share": 1.0, "correlation": 2.0, "positive": math.inf}[a.scale]
@@ -216,7 +216,7 @@ def _sum(units: Sequence[np.ndarray], pulls: Sequence[np.ndarray]) -> tuple[np.n
 
 
 def quantile(freedom: int) -> float:
-    """Student's t that 2.5 % exceed, by Wallace's approximation (1959), turned round; infinite without freedom."""
+    """The 97.5 % quantile of Student's t, by Wallace's approximation (1959), inverted; infinite for 0 degrees."""
     if freedom < 1:
         return math.inf
     z = _Z * (8 * freedom + 3) / (8 * freedom + 1)

@@ -1,4 +1,4 @@
-"""What was run, for the record; and every row's prediction."""
+"""Provenance (what was run), and the prediction for each row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def about(
     seconds: float,
     warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What was run, for the record."""
+    """Provenance: models, data, options and versions."""
     about: dict[str, Any] = {"date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")}
     if repeatable and all(subject.given is None for subject in subjects):
         about["command"] = _command(options)
@@ -87,7 +87,7 @@ def _command(options: EvaluateOptions) -> str:
 def write_predictions(
     folder: Path, subjects: Sequence[Subject], scored: Sequence[Mapping[Job, Scored]], sets: Mapping[str, TestSet]
 ) -> None:
-    """One JSON line per model, way to read and row."""
+    """One JSON line per model, condition and row."""
     with (folder / "predictions.jsonl").open("w", encoding="utf-8") as file:
         for subject, found in zip(subjects, scored, strict=True):
             for job, each in found.items():

@@ -1,4 +1,4 @@
-"""Task data through a model: predictions, and sums of them per row."""
+"""Run a model over task data: predictions, and their statistics per row."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from xmodular.tasks.running import encode_examples, predict_examples
 
 @dataclass(frozen=True)
 class Scored:
-    """What one model makes of one language in one way.
+    """The measurements of one model on one language under one condition.
 
     Attributes:
         metrics: by name, the main one first.
-        rows: what it was measured on: two of equal `rows` can be compared.
-        predictions: one per row; none of text.
-        cut: how many rows are longer than what the model reads of them.
+        rows: identifies the rows it was measured on: values with equal `rows` can be compared.
+        predictions: one per row; none for perplexity.
+        cut: number of rows that were truncated.
         breakdown: counts by label, where the task has labels.
     """
 
@@ -48,14 +48,14 @@ def score_task(
     room: Room,
     options: EvaluateOptions,
 ) -> dict[Reading, Scored]:
-    """Every reading once: predictions and metrics.
+    """Predictions and metrics, computing each reading once.
 
     Args:
-        model: has the task's head.
+        model: a model with the task's head.
         task: what the rows are for.
         sets: by language.
-        jobs: what is read how.
-        room: how much the model reads at once.
+        jobs: the readings.
+        room: length and stride of the model's input.
         options: batch size, tokenizer.
     """
     labels = read_labels(model)
@@ -81,7 +81,7 @@ def score_task(
     if count := sum(strange):
         console.print(
             f"The model's outputs are infinite or no numbers for {count:,} of {sum(map(len, encoded.windows)):,} "
-            "inputs: what they are scored as means nothing."
+            "inputs: what scores are meaningless."
         )
     predicted = zip(predictions, encoded.cut, strict=True)
     found = {}

@@ -1,4 +1,4 @@
-"""The models that are asked for: names, seeds, what they were trained in; each is loaded when its turn comes."""
+"""The models to evaluate: names, seeds, training languages; each is loaded when needed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Subject:
     """One model.
 
     Attributes:
-        run: its name in the results; the models of several seeds share it.
-        where: folder, or name on the Hub.
+        run: its name in the results; models that differ only in the seed share it.
+        where: folder or name on the Hub.
         config: its configuration.
         given: the model, if it came as an object.
-        seed: of its training; None if unknown.
-        source: the language that it was trained in; None if unknown or not there.
+        seed: the seed of its training; None if unknown.
+        source: the language that it was trained in; None if unknown or missing.
     """
 
     run: str
@@ -39,7 +39,7 @@ class Subject:
     source: str | None
 
     def load(self, precision: WeightPrecision) -> XmodPreTrainedModel:
-        """The model, to run in a precision."""
+        """Load the model in a precision."""
         return to_run(self.given if self.given is not None else self.where, precision)
 
     @property
@@ -49,11 +49,11 @@ class Subject:
 
 
 def subjects_of(models: Sequence[XmodPreTrainedModel | str | Path], source: str | None) -> list[Subject]:
-    """The models by their names, the folders of runs with several seeds opened.
+    """The models by name, with the folders of runs with several seeds expanded.
 
     Args:
         models: objects, folders or names on the Hub.
-        source: the language that stands for the one they were trained in.
+        source: the language to use instead of the one they were trained in.
 
     Raises:
         ConfigurationError: there is no model, one is named twice, or their tasks differ.
@@ -72,7 +72,7 @@ def subjects_of(models: Sequence[XmodPreTrainedModel | str | Path], source: str 
         listed = "; ".join(
             f"{where}: {architecture}{f' ({task})' if task else ''}" for where, (architecture, task) in kinds.items()
         )
-        raise ConfigurationError(f"Models that are evaluated together have one task; these have several: {listed}.")
+        raise ConfigurationError(f"Models that are evaluated together need the same task; these differ: {listed}.")
     names = _names([given_model(model)[1] for model in models])
     return [replace(subject, run=names[number]) for number, subject in found]
 

@@ -1,4 +1,4 @@
-"""From what was measured to rows of results and differences between them."""
+"""Turn measurements into rows of results and differences between them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Guesses = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]  # run, 
 
 
 class Key(NamedTuple):
-    """What a value belongs to."""
+    """The key of a value: run, language, metric and so on."""
 
     run: str
     language: str
@@ -33,14 +33,14 @@ def rows_of(
     guesses: Guesses,
     name_of: Callable[[str], str | None],
 ) -> tuple[list[Row], dict[Key, Scored]]:
-    """All rows, run by run and language by language; and what each run's seeds come to together.
+    """All rows, by run and language, and the combined value over each run's seeds.
 
     Args:
         task: its name.
         subjects: the models.
-        scored: of each model.
-        guesses: what needs no model, by run, language, guess and metric.
-        name_of: what a model's code for a language is called in the results.
+        scored: the measurements of each model.
+        guesses: the scores of baselines without a model, by run, language, guess and metric.
+        name_of: the name in the results of a model's language code.
     """
     rows: list[Row] = []
     pooled: dict[Key, Scored] = {}
@@ -108,11 +108,11 @@ def _mean(parts: Sequence[Scored]) -> Scored:
 
 
 def comparisons_of(task: str, pooled: Mapping[Key, Scored], sources: Mapping[str, str | None]) -> list[Comparison]:
-    """Later runs with the first one; and of every run its own adapters with the other ways to read.
+    """Compare later runs with the first one, and each run's own adapters with its other conditions.
 
     Args:
         task: its name.
-        pooled: what each run reaches.
+        pooled: the value of each run.
         sources: the language that each run was trained in.
     """
     runs = list(dict.fromkeys(key.run for key in pooled))

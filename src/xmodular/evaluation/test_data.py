@@ -1,4 +1,4 @@
-"""Test data by language: from folders, globs, files, data sets, or given by language."""
+"""Test data by language: from folders, globs, files, data sets, or passed by language."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class TestSet:
     """The test data of one language.
 
     Attributes:
-        language: a code that a model has, or the name that was given where none has it.
-        files: where the rows come from.
-        examples: the rows, with this language; none of text for perplexity.
-        units: the number of each row's unit; rows that are not independent of each other share it.
-        joined: the same with all sets taken together, so that a row's translations share it too.
-        parallel: whether most of these are in another set too.
-        content: checksum of all rows in its file (see `content_hash`); None of text.
+        language: a model's code, or the given name if no model has the language.
+        files: the sources of the rows.
+        examples: the rows, with this language; none for perplexity.
+        units: the unit number of each row; rows that are not independent of each other share it.
+        joined: the same over all sets, so that a row's translations share it too.
+        parallel: whether most of these are also in another set.
+        content: checksum of all rows in its file (see `content_hash`); None for text.
     """
 
     __test__ = False  # pytest's
@@ -60,11 +60,11 @@ class Finder:
     """Finds and reads test data.
 
     Attributes:
-        options: say where it is.
-        task: what the rows are for; None for text.
+        options: the options that name the data.
+        task: the task of the rows; None for text.
         languages: of the models.
-        code_of: what a language's name is in the results, None if no model can read it.
-        labels: of the models; ``-`` and ``-1`` are no labels unless they are among these.
+        code_of: maps a language's name to its name in the results; None if no model can read it.
+        labels: labels of the models; ``-`` and ``-1`` do not count as labels unless they are among these.
         usual: the columns that the models were trained with (see `examples`).
     """
 
@@ -76,14 +76,14 @@ class Finder:
     usual: Mapping[str, str] = field(default_factory=dict)
 
     def sets(self, named: Mapping[str, str] | None = None) -> list[TestSet]:
-        """All test data, read.
+        """Read all test data.
 
         Args:
             named: files by language, instead of the option `data`.
 
         Raises:
-            DataError: no files, two for a language, none that a model can read; or a file with a bad row or without
-                rows.
+            DataError: no files, two for a language, none that a model can read, or a file with a
+                bad row or no rows.
             LanguageError: a language in `named` or the option `languages` that is not there.
         """
         if named is not None:
@@ -97,10 +97,10 @@ class Finder:
             if name is None and self.task is not None:
                 found += self._by_column(place, self.task, left_out)
             elif self.task is None and isinstance(place, InMemory):
-                raise DataError(f"{place} are rows in memory; perplexity reads files of text.")
+                raise DataError(f"{place} are rows in memory; perplexity needs text files.")
             elif name is None:
                 raise DataError(
-                    f"{place}: perplexity reads text from files called <language>.<anything>.txt, or named as "
+                    f"{place}: perplexity needs text files called <language>.<anything>.txt, or given as "
                     "<language>=<file>."
                 )
             elif (code := self.code_of(name)) is None:
@@ -181,9 +181,9 @@ class Finder:
             name = example.language or (by_name if self.code_of(by_name) is not None else None)
             if name is None:
                 raise DataError(
-                    f"{example.place}: the row has no language: name it as --data <language>={place}, begin the file's "
-                    "name with one that a model has, as <language>.<anything>, or name the column with --columns "
-                    "language=<column>."
+                    f"{example.place}: the row has no language: give --data <language>={place}, begin the file's "
+                    "name with one of the model's languages, as <language>.<anything>, or name its column with "
+                    "--columns language=<column>."
                 )
             if (code := self.code_of(name)) is None:
                 left_out[name] = None
@@ -222,15 +222,15 @@ def _language(path: Path) -> str:
 
 
 def check_known_labels(sets: Sequence[TestSet], labels: Sequence[str], run: str) -> None:
-    """Say of each file which gold labels a model lacks. Rows with them are scored as what they are, wrong.
+    """Warn about gold labels that a model lacks. Rows with such labels are scored as wrong.
 
     Args:
-        sets: what the model reads.
+        sets: the test data.
         labels: the model's.
         run: the model's name.
 
     Raises:
-        DataError: a file has none of the model's labels: another column or spelling is meant.
+        DataError: a file has none of the model's labels, so the column or the spelling must be wrong.
     """
     files: dict[str, list[Example]] = {}
     for each in sets:
@@ -242,12 +242,12 @@ def check_known_labels(sets: Sequence[TestSet], labels: Sequence[str], run: str)
         telling = there - {_OUTSIDE} if isinstance(examples[0].gold, tuple) else there
         if there and not (telling or there) & known:
             raise DataError(
-                f"{file}: none of its labels is one of the model's. It has {some(there)}; {run} has "
-                f"{', '.join(labels)}. --columns names another column."
+                f"{file}: none of its labels is known to the model. It has {some(there)}; {run} has "
+                f"{', '.join(labels)}. Choose another column with --columns."
             )
         if lacking := there - known:
             count = sum(not known.issuperset(row) for row in rows)
             console.print(
-                f"{file}: {count:,} of {len(rows):,} rows have labels that {run} lacks, which are scored as never "
-                f"predicted: {some(lacking)}"
+                f"{file}: {count:,} of {len(rows):,} rows have labels that {run} does not know, and count as "
+                f"wrong: {some(lacking)}"
             )

@@ -1,4 +1,4 @@
-"""Plain text through a language model: perplexity."""
+"""Run a language model over plain text: perplexity."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def score_text(
     block_size: int,
     options: EvaluateOptions,
 ) -> tuple[dict[Reading, Scored], dict[str, dict[str, float]]]:
-    """Every reading once; and what a blind draw from the vocabulary would get in which each language is read first.
+    """Perplexities, computing each reading once, and those of a random guess from the vocabulary of each language.
 
     Args:
         model: masked or causal language model.
         sets: text files by language.
-        jobs: what is read how.
-        block_size: tokens a block.
+        jobs: the readings.
+        block_size: tokens per block.
         options: packing, batch size, seed, tokenizer.
     """
     found: dict[Reading, Scored] = {}

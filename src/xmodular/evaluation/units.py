@@ -14,13 +14,13 @@ _LEAST = 0.5  # of a set's paragraphs that stay apart when it is joined with oth
 
 
 def with_units(task: Task, sets: Sequence[TestSet]) -> list[TestSet]:
-    """The sets with the unit of each row, and a line on the terminal about those that are not parallel to another.
+    """The sets with the unit of each row; prints a line about sets that are not parallel to any other.
 
-    Rows of one language with one text in common (`Task.topic`: the paragraph, the premise) are a unit. Across
-    languages rows are taken for translations of each other if they have the same ``id``; or stand in the same place of
-    sets with the same gold answers, or, where ids are lacking and gold answers are not comparable, of the same size:
-    where they are no translations, that changes nothing, for they do not covary.
-    A set whose paragraphs would be thrown together by that has ids by accident, and stays apart.
+    Rows of one language that share a text (`Task.topic`: the paragraph, the premise) are a unit. Across
+    languages, rows count as translations of each other if they have the same ``id``, or the same position in
+    sets with the same gold answers or, without ids and comparable gold answers, in sets of the same size:
+    if they are not translations, this changes nothing, because they do not covary.
+    A set whose paragraphs would be merged by this has the same ids by accident, and is kept separate.
 
     Args:
         task: what the rows are for.
@@ -50,7 +50,7 @@ def with_units(task: Task, sets: Sequence[TestSet]) -> list[TestSet]:
     found = [replace(each, parallel=_is_parallel(each, languages)) for each in found]
     if len(found) > 1 and (alone := [each.language for each in found if not each.parallel]):
         console.print(
-            f"Not known to be parallel to the others: {', '.join(alone)}. Translations of a row are known by the same "
+            f"Not known to be parallel to the others: {', '.join(alone)}. Translations are recognised by the same "
             "id, or by the same gold answers in the same order."
         )
     return found

@@ -1,6 +1,6 @@
 """One bottleneck adapter per language (Pfeiffer et al. 2022, section 3.1).
 
-Shapes: T tokens, all languages together; in the grid layout, B sequences of S tokens.
+Shapes: T tokens of all languages; in the grid layout, B sequences of S tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def activation(config: XmodConfig) -> Callable[[Tensor], Tensor]:
 
 
 class XmodAdapter(nn.Module):
-    """The adapter of one language in one layer: down to the bottleneck, activation, up again."""
+    """The adapter of one language in one layer: down-projection, activation, up-projection."""
 
     def __init__(self, config: XmodConfig) -> None:
         super().__init__()
@@ -37,21 +37,21 @@ class XmodAdapter(nn.Module):
 
 
 class Adapters(nn.ModuleDict):
-    """The adapters of all languages in one layer, by code; their order is that of the language ids.
+    """The adapters of all languages in one layer, by code, in the order of the language ids.
 
-    Only languages that a batch contains are touched, so the others get no gradient at all. Codes begin with a letter,
-    so the methods here, but for `forward`, do not.
+    Only the adapters of languages in the batch are used, so the others get no gradient. Codes begin with a letter,
+    so method names other than `forward` do not.
     """
 
     def __init__(self, config: XmodConfig) -> None:
         super().__init__({language: XmodAdapter(config) for language in config.languages})
 
     def forward(self, states: Tensor, routes: Routes) -> Tensor:
-        """Sends every token through its language's adapter, which sees the tokens alone: *(tokens, hidden)*.
+        """Sends every token through its language's adapter, whose input is flat: *(tokens, hidden)*.
 
         Args:
             states: *Shape: (T, hidden)* or *(B, S, hidden)*.
-            routes: says which token takes which adapter.
+            routes: the adapter of each token.
 
         Returns:
             The same shape, in the same order.
@@ -105,7 +105,7 @@ def in_order(adapters: Adapters) -> list[XmodAdapter]:
 
 
 def sources(adapters: Adapters, routes: Routes) -> list[nn.Module]:
-    """The modules whose output a forward pass of `adapters` may return as it is."""
+    """The modules whose output a forward pass of `adapters` may return unchanged."""
     ordered = in_order(adapters)
     used = [ordered[language] for language, _ in routes.segments]
     return [adapters, *used, *(adapter.dense2 for adapter in used if type(adapter) is XmodAdapter)]

@@ -31,18 +31,18 @@ PACKED_BACKENDS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3")
 
 @dataclass
 class AttentionInputs:
-    """What attention needs beside the hidden states: made once per forward, the same for all layers.
+    """The inputs of attention besides the hidden states: made once per forward pass, the same for all layers.
 
     Attributes:
         plan: the plan of this forward.
         past: what there is of earlier tokens.
         backend: name of the attention implementation.
         mask: self-attention mask of the grid layout, in the backend's form.
-        padding: *Shape: (B, S)*, bool: tokens of the grid layout that are none.
+        padding: *Shape: (B, S)*, bool: positions of the grid layout that are padding.
         cross_mask: mask over the encoder's states, in the backend's form.
-        causal: whether a query sees only keys up to its own slot.
-        want_weights: whether the probabilities are asked for.
-        cumulative: *Shape: (sequences + 1,)*, int32, for kernels of variable length.
+        causal: whether a query attends only to keys up to its own position.
+        want_weights: whether to return the probabilities.
+        cumulative: *Shape: (sequences + 1,)*, int32, for variable-length kernels.
     """
 
     plan: Plan
@@ -67,9 +67,9 @@ def eager_attention(
     factor: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
-    """softmax(q·kᵀ·scaling + mask)·v, written out; the only backend that returns probabilities.
+    """softmax(q·kᵀ·scaling + mask)·v, computed explicitly; the only backend that returns probabilities.
 
-    The context is made of the very probabilities that are returned, so that these have gradients.
+    The context is computed from the returned probabilities, so that these have gradients.
 
     Args:
         module: the attention module (its `training` flag is read).
@@ -132,7 +132,7 @@ class XmodSelfAttention(nn.Module):
         head_mask: Tensor | None = None,
         cross_states: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
-        """Attends.
+        """Computes attention.
 
         Args:
             states: *Shape: (T, hidden)* or *(B, S, hidden)*.
@@ -141,7 +141,7 @@ class XmodSelfAttention(nn.Module):
             cross_states: *Shape: (B, K, hidden)*, the encoder's states, for cross-attention.
 
         Returns:
-            The context, *Shape: (T, H·d)* or *(B, S, H·d)*, and, if asked for, the probabilities: *(B, H, Q, K)*.
+            The context, *Shape: (T, H·d)* or *(B, S, H·d)*, and the probabilities if requested: *(B, H, Q, K)*.
         """
         if head_mask is not None and len(self.heads) < len(head_mask):
             head_mask = head_mask[self.heads]
@@ -346,7 +346,7 @@ class XmodAttention(nn.Module):
         head_mask: Tensor | None = None,
         cross_states: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
-        """First half, in which tokens meet: *(..., hidden)* to *(..., H·d)*, and the probabilities if asked for."""
+        """First half, attention between tokens: *(..., hidden)* to *(..., H·d)*, and the probabilities if requested."""
         return self.self(self.output.LayerNorm(states) if self.pre_norm else states, inputs, head_mask, cross_states)
 
     def close(self, context: Tensor, states: Tensor) -> Tensor:
@@ -357,7 +357,7 @@ class XmodAttention(nn.Module):
 
 
 def add(update: Tensor, residual: Tensor, *sources: nn.Module) -> Tensor:
-    """The sum of both; in place of the update where no gradient and nothing around its sources needs it."""
+    """The sum of both; computed in place of the update if neither gradients nor wrapped modules need it."""
     untouched = all(is_plain(source, nn.Linear, nn.Dropout, XmodAdapter, Adapters) for source in sources)
     if torch.is_grad_enabled() or tracing() or update.dtype != residual.dtype or not untouched:
         return update + residual

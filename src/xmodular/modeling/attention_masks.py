@@ -45,8 +45,8 @@ def self_mask(config: XmodConfig, grid: Tensor, mask: Tensor | None, cache: Cach
     """
     if isinstance(mask, Tensor) and mask.dim() == 3 and config._attn_implementation not in ("eager", "sdpa"):
         raise ConfigurationError(
-            f"attention_mask has three dimensions, which attn_implementation {config._attn_implementation!r} cannot "
-            "take: use 'sdpa' or 'eager'."
+            f"attention_mask has three dimensions, which attn_implementation {config._attn_implementation!r} does not "
+            "support: use 'sdpa' or 'eager'."
         )
     mask = _square(mask, grid.dtype)
     if config.is_decoder:

@@ -39,7 +39,7 @@ _AUTO = {
 
 
 def register() -> None:
-    """Makes `AutoConfig`, the `AutoModel` classes and `pipeline` resolve "xmod" checkpoints to these classes.
+    """Makes `AutoConfig`, the `AutoModel` classes and `pipeline` use these classes for "xmod" checkpoints.
 
     Pipelines of these models then take a language: ``pipeline("fill-mask", model=...)(text, language="sw")``.
     """

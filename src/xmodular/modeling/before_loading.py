@@ -51,7 +51,7 @@ def choose_languages(
         fields: of config.json.
         where: options that say where the files are.
         languages: names, in the order of their new ids; None for all.
-        fallback: "relative" takes the nearest relative of a language that the model lacks, and says so.
+        fallback: "relative" uses the nearest relative of a language that the model lacks, with a warning.
 
     Raises:
         LanguageError: if the model has no such language, or the default is not among them.
@@ -108,6 +108,6 @@ def check_size(source: Any, fields: Mapping[str, Any], given: Mapping[str, Any],
     ):
         if count > most:
             raise ConfigurationError(
-                f"{source} has weights of {size:,} bytes, and a config.json that asks for {count:,} {what}: they do "
-                "not belong together."
+                f"{source} has weights of {size:,} bytes, but its config.json asks for {count:,} {what}: they do "
+                "not match."
             )

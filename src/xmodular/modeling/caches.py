@@ -73,7 +73,7 @@ def past_of(given: Any, config: XmodConfig, use_cache: bool | None, *, runs_twic
     cache = given if given is None or isinstance(given, Cache) else _from_tuples(given, config)
     if cache is not None and not config.is_decoder and cache.is_compileable:
         raise InputError(
-            f"past_key_values is a {type(cache).__name__} of a fixed size: an encoder takes a DynamicCache or a "
+            f"past_key_values is a {type(cache).__name__} of fixed size: an encoder needs a DynamicCache or a "
             "tuple of tuples."
         )
     if returned and cache is None:

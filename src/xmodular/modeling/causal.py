@@ -1,4 +1,4 @@
-"""The causal language model: each token from those before it, with generation.
+"""The causal language model: predicts each token from those before it; supports generation.
 
 Shapes: B sequences, S tokens per sequence, V pieces of the vocabulary.
 """
@@ -64,15 +64,15 @@ class XmodForCausalLM(XmodLM, GenerationMixin):
         num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Predicts each next token. Arguments as for `XmodModel`, and:
+        """Predicts the next tokens. Arguments as for `XmodModel`, and:
 
         Args:
             labels: *Shape: (B, S)*, int64, usually the input itself: each is predicted from the tokens before it; -100
-                where a token does not count.
-            shift_labels: *Shape: (B, S)*, int64, in place of `labels`: what each position predicts, shifted already.
-            logits_to_keep: compute the logits of the last so many positions only, or of these positions; 0 for all.
-            sparse_prediction: with `labels`, compute the loss alone, a few logits at a time: `logits` is None.
-            num_items_in_batch: number of labels over all accumulated batches; the loss is the sum over it.
+                for tokens to ignore.
+            shift_labels: *Shape: (B, S)*, int64, instead of `labels`: the label of each position, already shifted.
+            logits_to_keep: only compute the logits of this many last positions, or of these positions; 0 for all.
+            sparse_prediction: with `labels`, only compute the loss, a few logits at a time: `logits` is None.
+            num_items_in_batch: number of labels over all accumulated batches; the loss is the sum divided by it.
 
         Returns:
             `CausalLMOutputWithCrossAttentions` with the mean loss, `logits` *(B, S, V)* and the cache.
@@ -86,13 +86,13 @@ class XmodForCausalLM(XmodLM, GenerationMixin):
             targets = _next_labels(labels, shift_labels, attention_mask, shape, pieces, num_items_in_batch)
             if getattr(past_key_values, "is_compileable", False):
                 raise InputError(
-                    f"labels are given with a {type(past_key_values).__name__} of a fixed size, which does not say "
-                    "where they stand: use a DynamicCache or none."
+                    f"labels are given with a {type(past_key_values).__name__} of fixed size, which does not record "
+                    "their position: use a DynamicCache or none."
                 )
             use_cache = False
             tied = self._tied_gradient(input_ids, vocabulary) if sparse_prediction else None
         elif sparse_prediction:
-            raise InputError("sparse_prediction is True, but there are no labels to predict.")
+            raise InputError("sparse_prediction is True, but labels are not given.")
         outputs = self.roberta(
             input_ids,
             lang_ids,
@@ -137,7 +137,7 @@ class XmodForCausalLM(XmodLM, GenerationMixin):
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """The inputs of one step of `generate`: new tokens speak the language of the last token before them."""
+        """The inputs of one step of `generate`: new tokens get the language of the last token before them."""
         lang_ids = kwargs.pop("lang_ids", None)
         kwargs["inputs_embeds"] = inputs_embeds
         inputs = GenerationMixin.prepare_inputs_for_generation(cast(Any, self), cast(Any, input_ids), *args, **kwargs)

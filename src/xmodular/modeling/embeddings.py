@@ -17,10 +17,10 @@ from xmodular.modeling.shortcuts import is_plain
 
 
 class TiedGradient:
-    """Collects the gradient of a weight that both ends of the model use, in one buffer.
+    """Collects the gradient of a weight that embeddings and language-model head share, in one buffer.
 
-    The language-model head, first in the backward pass, leaves its gradient here; the embeddings, last, add theirs to
-    its rows and hand it on. Otherwise each end makes a table of the vocabulary's size, and adding them costs a third.
+    The language-model head, first in the backward pass, stores its gradient here; the embeddings, last, add theirs to
+    its rows and pass it on. Otherwise each would create a table of the vocabulary's size, and their sum a third one.
     """
 
     def __init__(self) -> None:
@@ -60,8 +60,8 @@ def _look_up(table: nn.Module, ids: Tensor, plan: Plan | None) -> Tensor:
 class XmodEmbeddings(nn.Module):
     """Sum of word, token type and position embeddings, then LayerNorm and dropout.
 
-    Positions count from `pad_token_id + 1` and skip padding tokens. With relative position types the absolute table is
-    kept out of the sum, as in BERT.
+    Positions count from `pad_token_id + 1` and skip padding tokens. With relative position types, the absolute table is
+    not part of the sum, as in BERT.
     """
 
     def __init__(self, config: XmodConfig) -> None:
@@ -85,7 +85,7 @@ class XmodEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def words(self, vocabulary: str | None) -> nn.Embedding:
-        """The word embeddings of a language with a vocabulary of its own; None: those that all others share."""
+        """The word embeddings of a language with its own vocabulary; for None, the shared ones."""
         return self.word_embeddings if vocabulary is None else cast(nn.Embedding, self.language_embeddings[vocabulary])
 
     def forward(
@@ -106,11 +106,11 @@ class XmodEmbeddings(nn.Module):
             input_ids: *Shape: (B, S)*, int64.
             token_type_ids: *Shape: (B, S)* or *(1, S)*, int64; zeros if None.
             position_ids: *Shape: (B, S)* or *(1, S)*, int64; counted if None.
-            inputs_embeds: *Shape: (B, S, hidden)*, in place of `input_ids`.
-            past_key_values_length: tokens that a cache holds already.
+            inputs_embeds: *Shape: (B, S, hidden)*, instead of `input_ids`.
+            past_key_values_length: number of tokens already in a cache.
             plan: the plan of this forward; None embeds all tokens.
             tied: collector of the word embeddings' gradient, shared with the language-model head.
-            vocabulary: the language whose own vocabulary the ids are of; None: the shared one.
+            vocabulary: the language whose own vocabulary the ids belong to; None: the shared one.
 
         Returns:
             *Shape: (B, S, hidden)*; with a plan, *(T, hidden)*.
@@ -145,9 +145,9 @@ class XmodEmbeddings(nn.Module):
     def count_positions(
         self, shape: tuple[int, ...], input_ids: Tensor | None, device: torch.device, past_length: int
     ) -> Tensor:
-        """Position ids, *Shape: (B, S)*: counted over tokens that are no padding, from `pad_token_id + 1`.
+        """Position ids, *Shape: (B, S)*: counted over non-padding tokens, from `pad_token_id + 1`.
 
-        Embedded inputs show no padding, so with them every token counts.
+        Padding cannot be recognised in `inputs_embeds`, so with them every token counts.
         """
         first = self.padding_idx + 1
         if input_ids is None:

@@ -38,8 +38,8 @@ class XmodIntermediate(nn.Module):
 class XmodOutput(nn.Module):
     """Second half of the feed-forward layer, then the language adapters.
 
-    The three flags of the configuration say what the adapters see. With `adapter_layer_norm` a LayerNorm of their own
-    comes first, shared by the languages; else, with `adapter_reuse_layer_norm`, the layer's output LayerNorm; else
+    Three flags of the configuration determine the adapters' input. With `adapter_layer_norm`, a LayerNorm of their own
+    comes first, shared by the languages; otherwise, with `adapter_reuse_layer_norm`, the layer's output LayerNorm; else
     none. Their residual starts after that LayerNorm (`ln_before_adapter`) or before it.
     """
 
@@ -95,13 +95,13 @@ class XmodLayer(GradientCheckpointingLayer):
             states: *Shape: (T, hidden)* in the packed layout, *(B, S, hidden)* in the grid.
             inputs: plan, masks and caches.
             head_mask: *Shape: (heads,)*.
-            kept: whether only the plan's kept tokens go on after attention (in the last layer).
-            cross_states: *Shape: (B, K, hidden)*, the encoder's states, for cross-attention. An argument by itself, as
-                reentrant checkpointing gives gradients to these only.
+            kept: whether to continue after attention with the plan's kept tokens only (in the last layer).
+            cross_states: *Shape: (B, K, hidden)*, the encoder's states, for cross-attention. A separate argument, as
+                reentrant checkpointing computes gradients only for arguments.
 
         Returns:
             The new states, of the same shape, or *(kept, hidden)*; the attention probabilities and those of
-            cross-attention, each None if not asked for.
+            cross-attention, each None if not requested.
         """
         plan, routes = inputs.plan, inputs.plan.routes
         context, weights = self.attention.attend(states, inputs, head_mask)
@@ -158,13 +158,13 @@ class XmodLayer(GradientCheckpointingLayer):
 
 @dataclass
 class Encoded:
-    """What the stack returns.
+    """The outputs of the stack.
 
     Attributes:
         states: *Shape: (T, hidden)*, or *(kept, hidden)* if the plan keeps only some tokens, in the plan's order; in
             the grid layout *(B, S, hidden)*.
-        hidden_states: *(B, S, hidden)*, the input of every layer, if asked for.
-        attentions, cross_attentions: *(B, heads, Q, K)* of every layer, if asked for.
+        hidden_states: *(B, S, hidden)*, the input of every layer, if requested.
+        attentions, cross_attentions: *(B, heads, Q, K)* of every layer, if requested.
     """
 
     states: Tensor
@@ -174,7 +174,7 @@ class Encoded:
 
 
 class XmodEncoder(nn.Module):
-    """All layers, and with pre-norm one more LayerNorm."""
+    """All layers, and with pre-norm a final LayerNorm."""
 
     def __init__(self, config: XmodConfig) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ def head_dropout(config: XmodConfig) -> nn.Dropout:
 
 
 def number_of_labels(config: XmodConfig) -> int:
-    """`num_labels`, which the base class may leave open."""
+    """`num_labels`, which the base class may leave unset."""
     return 2 if config.num_labels is None else config.num_labels
 
 
@@ -76,9 +76,9 @@ class XmodClassificationHead(nn.Module):
         """*Shape: (B, S, hidden)* to *(B, num_labels)*.
 
         Args:
-            states: the last ones.
-            first: *Shape: (B,)*, where the first tokens are; 0 if None.
-            attention_mask: *Shape: (B, S)*, the tokens of a mean; all if None.
+            states: the last states.
+            first: *Shape: (B,)*, positions of the first tokens; 0 if None.
+            attention_mask: *Shape: (B, S)*, the tokens to average over; all if None.
         """
         if self.config.classifier_pooling == "mean":
             read = mean_states(states, attention_mask)
@@ -92,7 +92,7 @@ class XmodForSequenceClassification(XmodPreTrainedModel):
     """X-MOD with a head over the whole sequence: classification (one label or several) or regression.
 
     Args:
-        config: its configuration; `num_labels` and `problem_type` say what is predicted.
+        config: its configuration; `num_labels` and `problem_type` determine what is predicted.
     """
 
     def __init__(self, config: XmodConfig) -> None:
@@ -123,9 +123,9 @@ class XmodForSequenceClassification(XmodPreTrainedModel):
         Args:
             labels: *Shape: (B,)*, int64, for one label; *(B, num_labels)*, floats, for several; *(B,)* or
                 *(B, num_labels)*, floats, for regression. `config.problem_type` is derived from them if unset. -100
-                does not count, except in regression.
-            num_items_in_batch: number of labels over all accumulated batches, with several to a sequence all of them;
-                the loss is the sum over it.
+                is ignored, except in regression.
+            num_items_in_batch: number of labels over all accumulated batches, counting all labels of a sequence;
+                the loss is the sum divided by it.
 
         Returns:
             `SequenceClassifierOutput` with the loss and `logits` *(B, num_labels)*.
@@ -218,7 +218,7 @@ class XmodForMultipleChoice(XmodPreTrainedModel):
                 *(B, C, S, hidden)*.
             lang_ids: *Shape: (B,)*, *(B, C)* or *(B, C, S)*, integers; *(1,)* for the whole batch.
             labels: *Shape: (B,)*, int64: the right choice.
-            num_items_in_batch: number of questions over all accumulated batches; the loss is the sum over it.
+            num_items_in_batch: number of questions over all accumulated batches; the loss is the sum divided by it.
 
         Returns:
             `MultipleChoiceModelOutput` with the loss and `logits` *(B, C)*.
@@ -279,10 +279,10 @@ def _lang_ids_of_choices(lang_ids: Any, batch_size: int, choices: int, length: i
 
 
 class XmodForTokenClassification(XmodPreTrainedModel):
-    """X-MOD with a head over every token, as for named entities or parts of speech.
+    """X-MOD with a head over every token, for example for named entities or parts of speech.
 
     Args:
-        config: its configuration; `num_labels` says how many classes there are.
+        config: its configuration; `num_labels` is the number of classes.
     """
 
     def __init__(self, config: XmodConfig) -> None:
@@ -312,8 +312,8 @@ class XmodForTokenClassification(XmodPreTrainedModel):
         """Classifies tokens. Arguments as for `XmodModel`, and:
 
         Args:
-            labels: *Shape: (B, S)*, int64; -100 where a token does not count.
-            num_items_in_batch: number of labels over all accumulated batches; the loss is the sum over it.
+            labels: *Shape: (B, S)*, int64; -100 for tokens to ignore.
+            num_items_in_batch: number of labels over all accumulated batches; the loss is the sum divided by it.
 
         Returns:
             `TokenClassifierOutput` with the loss and `logits` *(B, S, num_labels)*.

@@ -32,8 +32,8 @@ def check_keywords(keywords: Mapping[str, Any], arguments: Sequence[str]) -> Non
     for name, value in keywords.items():
         if name not in _UNUSED_KEYWORDS and value is not None:
             near = difflib.get_close_matches(name, arguments, n=1)
-            hint = f": did you mean {near[0]!r}?" if near else f"; it takes {', '.join(arguments)}."
-            raise InputError(f"forward got {name!r}, which it does not take{hint}")
+            hint = f": did you mean {near[0]!r}?" if near else f"; the arguments are {', '.join(arguments)}."
+            raise InputError(f"forward got an unknown argument {name!r}{hint}")
 
 
 def input_shape(
@@ -46,7 +46,7 @@ def input_shape(
         if input_ids.dim() != 2:
             raise InputError(f"input_ids has shape {tuple(input_ids.shape)}: it must be (batch, sequence).")
         if not torch.jit.is_tracing() and not input_ids.shape[1]:
-            raise InputError("input_ids has no tokens: a sequence has one at least.")
+            raise InputError("input_ids has no tokens: a sequence needs at least one.")
         return *input_ids.shape, input_ids.device
     assert inputs_embeds is not None
     if inputs_embeds.dim() != 3 or (not torch.jit.is_tracing() and inputs_embeds.shape[2] != hidden_size):
@@ -62,7 +62,7 @@ def check_cross(states: Tensor | None, mask: Tensor | None, batch_size: int, con
         return
     if not config.add_cross_attention:
         raise InputError(
-            "encoder_hidden_states are given, but this model has no cross-attention: make it with is_decoder=True and "
+            "encoder_hidden_states are given, but this model has no cross-attention: set is_decoder=True and "
             "add_cross_attention=True."
         )
     if torch.jit.is_tracing():

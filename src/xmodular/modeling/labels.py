@@ -19,19 +19,19 @@ IGNORED = -100  # label of what does not count
 
 
 def shape_of(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[int, ...]:
-    """*(B, S)* of an input, as far as it can be read: the model itself checks it."""
+    """*(B, S)* of an input, if it can be determined; the model itself checks the input."""
     given = input_ids if input_ids is not None else inputs_embeds
     return () if given is None else tuple(given.shape[:2])
 
 
 def check_labels(labels: Tensor, shape: tuple[int, ...], count: int, name: str = "labels") -> None:
-    """Raises InputError if labels have another shape, no integer type, or (on a CPU) values out of range."""
+    """Raises InputError if labels have a wrong shape, a non-integer type, or (on a CPU) values out of range."""
     if tuple(labels.shape) != shape:
         raise InputError(f"{name} have shape {tuple(labels.shape)}: they must have {shape}.")
     if labels.is_floating_point():
         raise InputError(
-            f"{name} have dtype {labels.dtype}: they must be integers from 0 to {count - 1}, or {IGNORED} where a "
-            "position does not count."
+            f"{name} have dtype {labels.dtype}: they must be integers from 0 to {count - 1}, or {IGNORED} at places "
+            "to ignore."
         )
     if labels.device.type == "cpu" and labels.numel() and not torch.compiler.is_compiling():
         counted = labels[labels != IGNORED]
@@ -41,9 +41,9 @@ def check_labels(labels: Tensor, shape: tuple[int, ...], count: int, name: str =
 
 
 def number_of_items(count: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
-    """What a summed loss is divided by: the items counted here, or those of all accumulated batches if given.
+    """The divisor of a summed loss: the number of items here, or of all accumulated batches if given.
 
-    Without any item it is 1 and the loss 0, so that a batch without labels does not end a training run.
+    Without any item it is 1 and the loss 0, so that a batch without labels does not stop training.
     """
     items = count if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=count.device)
     return items.clamp(min=1)
@@ -60,9 +60,9 @@ def check_padding(attention_mask: Tensor | None, shape: tuple[int, ...]) -> None
 
 
 def real_positions(attention_mask: Tensor | None, length: int) -> Tensor | None:
-    """*Shape: (B, S)*, bool: the tokens that are no padding, if the mask says so.
+    """*Shape: (B, S)*, bool: the non-padding tokens, if the mask tells.
 
-    Of a mask that covers a cache too, the last columns are those of the tokens.
+    In a mask that also covers a cache, the last columns are those of the tokens.
     """
     if not isinstance(attention_mask, Tensor) or attention_mask.dim() != 2:
         return None
@@ -70,9 +70,9 @@ def real_positions(attention_mask: Tensor | None, length: int) -> Tensor | None:
 
 
 def first_tokens(attention_mask: Tensor | None, length: int) -> Tensor | None:
-    """*Shape: (B,)*, int64: the place of each sequence's first token in a batch of that length, behind its padding.
+    """*Shape: (B,)*, int64: the position of each sequence's first token after left padding, in a batch of that length.
 
-    None if the mask does not say so: it is the first of all then.
+    None if the mask does not tell: then it is position 0.
     """
     real = real_positions(attention_mask, length)
     return None if real is None else real.int().argmax(1)
@@ -87,7 +87,7 @@ def first_states(states: Tensor, first: Tensor | None) -> Tensor:
 
 
 def mean_states(states: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """*Shape: (B, S, hidden)* to *(B, hidden)*: the mean over the real tokens; zeros where there are none."""
+    """*Shape: (B, S, hidden)* to *(B, hidden)*: the mean over the real tokens; zeros without any."""
     real = real_positions(attention_mask, states.shape[1])
     if real is None:
         return states.mean(1)
@@ -97,28 +97,28 @@ def mean_states(states: Tensor, attention_mask: Tensor | None) -> Tensor:
 
 
 def counted_labels(labels: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """The labels, -100 at padding: what stands there does not count."""
+    """The labels, with -100 at padding, where labels are ignored."""
     check_padding(attention_mask, labels.shape)
     real = real_positions(attention_mask, labels.shape[1])
     return labels if real is None else labels.masked_fill(~real.to(labels.device), IGNORED)
 
 
 def warn_of_uncounted(given: Tensor, counted: Tensor, num_items_in_batch: Tensor | int | None) -> None:
-    """Warns if labels were given that do not count, where the caller has counted: Trainer counts all but -100."""
+    """Warns about ignored labels if the caller has counted labels: Trainer counts all except -100."""
     if num_items_in_batch is None or torch.compiler.is_compiling() or given is counted:
         return
     if bool((given != counted).any()):
         logger.warning_once(  # type: ignore[attr-defined]  # transformers adds it
-            "Some labels that are not -100 do not count: they stand at padding, or padding would predict them. If "
-            "num_items_in_batch counts them, as Trainer does, the loss is too small. Set them to -100."
+            "Some labels other than -100 are ignored: they are at padding, or would be predicted from padding. If "
+            "num_items_in_batch includes them, as in Trainer, the loss is too small. Set them to -100."
         )
 
 
 def in_full(tensor: Tensor) -> Tensor:
-    """A tensor in single precision at least."""
+    """A tensor in at least single precision."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sum of the cross entropies of logits *(N, classes)*, in single precision at least."""
+    """Sum of the cross entropies of logits *(N, classes)*, in at least single precision."""
     return F.cross_entropy(in_full(logits), targets, ignore_index=IGNORED, reduction="sum")

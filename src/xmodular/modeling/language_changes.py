@@ -1,6 +1,6 @@
 """The languages of a model: add, remove, rename.
 
-Each function changes the model in place and touches the parts of the languages concerned alone. What could fail is
+Each function changes the model in place, and only the parts of the languages concerned. Whatever could fail is
 done before the first change.
 """
 
@@ -37,7 +37,7 @@ def adapters_by_layer(model: Any) -> list[Adapters]:
 
 
 def same_language(name: str, languages: Sequence[str]) -> str | None:
-    """The code among these that a name means, if it means one."""
+    """The code among these that a name refers to, if any."""
     try:
         return resolve(name, languages)
     except LanguageError:
@@ -45,21 +45,21 @@ def same_language(name: str, languages: Sequence[str]) -> str | None:
 
 
 def check_new_code(model: Any, code: str, *, instead_of: str | None = None, way_out: str = "") -> None:
-    """Raises LanguageError if a language cannot be called so, or a code that means the same is there already."""
+    """Raises LanguageError if a code is not valid, or the model already has a code for the same language."""
     if wrong := code_problem(code):
-        raise LanguageError(f"a language cannot be called {wrong}")
+        raise LanguageError(f"not a valid language code: {wrong}")
     there = same_language(code, [other for other in model.config.languages if other != instead_of])
     if there is not None:
         means = "" if there == code else f", which is what {code!r} means"
-        raise LanguageError(f"the model has the language {there} already{means}.{way_out}")
+        raise LanguageError(f"the model already has the language {there}{means}.{way_out}")
 
 
 def donor_weights(donors: InitFrom, languages: Sequence[str]) -> dict[str, float]:
     """The share of each donor, by code; shares sum to 1.
 
     Raises:
-        LanguageError: if a donor is unknown, named twice, or there is none.
-        InputError: if weights are negative, not finite or sum to nothing.
+        LanguageError: if a donor is unknown or named twice, or there is none.
+        InputError: if weights are negative or not finite, or their sum is zero.
     """
     named: list[tuple[str, Any]]
     if isinstance(donors, str):
@@ -78,11 +78,11 @@ def donor_weights(donors: InitFrom, languages: Sequence[str]) -> dict[str, float
         if code in shares:
             raise LanguageError(f"init_from names {code} twice: {', '.join(map(str, dict(named)))}.")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            raise InputError(f"init_from weighs {name!r} with {weight!r}: a weight is a number from 0 up.")
+            raise InputError(f"init_from gives {name!r} the weight {weight!r}: a weight must be a number, 0 or more.")
         shares[code] = float(weight)
     total = sum(shares.values())
     if not 0 < total < math.inf:
-        raise InputError(f"the weights of init_from sum to {total}: one at least must be positive.")
+        raise InputError(f"the weights of init_from sum to {total}: at least one must be positive.")
     return {code: weight / total for code, weight in shares.items()}
 
 
@@ -104,7 +104,7 @@ def add_language(model: Any, code: str, init_from: InitFrom | None) -> None:
 
 
 def make_neutral(model: Any, code: str) -> None:
-    """Sets the second matrix of a language's adapters to zero, so that they add nothing until they are trained."""
+    """Sets the up-projections of a language's adapters to zero, so that they add nothing until they are trained."""
     for adapters in adapters_by_layer(model):
         for name, parameter in adapters[code].named_parameters():
             if name.startswith("dense2."):
@@ -145,9 +145,9 @@ def install(model: Any, code: str, adapters: Sequence[XmodAdapter], vocabulary: 
 
 
 def relabel(model: Any, table: Mapping[str, str]) -> None:
-    """Leaves the languages of a table in its order: new code → the code that it has now.
+    """Keeps the languages of a table, in its order: new code → current code.
 
-    The default language and the record of the fine-tuning language follow; a default that is gone is unset.
+    The default language and the recorded fine-tuning language follow; a default that is removed is unset.
     """
     config = model.config
     default, old_codes = config.default_language, list(config.languages)
@@ -173,7 +173,7 @@ def relabel(model: Any, table: Mapping[str, str]) -> None:
     if default is not None:
         config.default_language = renamed.get(default)
         if default not in renamed:
-            logger.warning("%s was the default language: there is none now.", default)
+            logger.warning("%s was the default language; now there is no default.", default)
     if config.task_language in renamed:
         config.task_language = renamed[config.task_language]
 

@@ -57,7 +57,7 @@ def _frame(model: Any) -> dict[str, Tensor]:
 
 
 def base_of(model: Any, tokenizer_hash: str | None) -> Base:
-    """What a pack of this model fits."""
+    """The base of this model's packs."""
     words = embeddings_of(model).word_embeddings.weight.detach()
     name = str(model.config.name_or_path or "") or None
     if name is not None and getattr(model.config, "_commit_hash", None) is None:  # a folder: its path is its owner's
@@ -66,13 +66,13 @@ def base_of(model: Any, tokenizer_hash: str | None) -> Base:
 
 
 def misfits(model: Any, pack: Pack, tokenizer_hash: str | None) -> list[Misfit]:
-    """Everything about a pack that does not fit the model."""
+    """All reasons why a pack does not fit the model."""
     words = embeddings_of(model).word_embeddings.weight.detach()
     return pack.misfits(_shape(model.config), _frame(model), words, tokenizer=tokenizer_hash)
 
 
 def contents(model: Any, language: str) -> dict[str, Any]:
-    """What `write_pack` takes of a language: its adapters, and its vocabulary if it has one."""
+    """The arguments of `write_pack` for a language: its adapters, and its vocabulary if it has one."""
     adapter = {
         in_pack(layer, name): parameter.detach()
         for layer, adapters in enumerate(adapters_by_layer(model))
@@ -82,7 +82,7 @@ def contents(model: Any, language: str) -> dict[str, Any]:
         return {"adapter": adapter}
     embeddings = embeddings_of(model)
     if language not in embeddings.tokenizers:
-        raise PackError(f"the tokenizer of {language} is not with the model, so a pack would be of no use.")
+        raise PackError(f"the tokenizer of {language} is missing from the model, so a pack would be unusable.")
     own = {PACK_WORDS: embeddings.words(language).weight.detach()}
     if (head := getattr(model, "lm_head", None)) is not None:
         own[PACK_BIAS] = head.language_bias[language].detach()
@@ -92,9 +92,9 @@ def contents(model: Any, language: str) -> dict[str, Any]:
 def load_language(
     model: Any, pack: Pack, code: str, *, force: bool, overwrite: bool, tokenizer_hash: str | None
 ) -> None:
-    """Puts a pack's language into the model."""
+    """Installs a pack's language in the model."""
     if not (overwrite and code in model.config.languages):
-        way_out = " overwrite=True (--overwrite) replaces it; language=... (--language) takes another code."
+        way_out = " overwrite=True (--overwrite) replaces it; language=... (--language) gives it another code."
         check_new_code(model, code, way_out=way_out)
     pack.check()
     found = misfits(model, pack, tokenizer_hash)
@@ -102,7 +102,7 @@ def load_language(
         messages = [misfit.message for misfit in found]
         raise PackError(f"the pack {pack.folder} does not fit this model:{listed(messages)}")
     for misfit in found:
-        logger.warning("%s is installed although %s", code, misfit.message)
+        logger.warning("%s is installed although it does not fit: %s", code, misfit.message)
     tensors, vocabulary = pack.adapter(), None
     if pack.vocabulary:
         own = pack.embeddings()

@@ -39,7 +39,7 @@ LOGITS_PER_CHUNK = 2**25  # 128 MiB of fp32 logits at a time in the chunked loss
 
 
 class LanguageBiases(nn.ParameterDict):
-    """Biases of the projections to single languages' vocabularies; called, so that offloading can fetch them."""
+    """Biases of the projections to single languages' vocabularies; a callable module, so that offloading works."""
 
     __call__ = nn.Module.__call__  # torch's dictionaries refuse to be called
 
@@ -63,11 +63,11 @@ class XmodLMHead(nn.Module):
         )
 
     def transform(self, states: Tensor) -> Tensor:
-        """All but the projection: *Shape: (..., hidden)* to the same."""
+        """Everything before the projection: *Shape: (..., hidden)* to the same."""
         return self.layer_norm(F.gelu(self.dense(states)))
 
     def forward(self, states: Tensor, own: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """*Shape: (..., hidden)* to *(..., V)*, by the shared vocabulary or by weight and bias of another."""
+        """*Shape: (..., hidden)* to *(..., V)*, for the shared vocabulary, or with the weight and bias of another."""
         transformed = self.transform(states)
         return self.decoder(transformed) if own is None else F.linear(transformed, *own)
 
@@ -126,7 +126,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         if ctx.gradients is None:
-            raise RuntimeError("the gradients of this loss are gone after the first backward pass.")
+            raise RuntimeError("this loss supports only one backward pass.")
         gradients, ctx.gradients = ctx.gradients, None
         factor = grads[0] / ctx.divisor
         for gradient in gradients:
@@ -164,15 +164,15 @@ def chunked_cross_entropy(
     divisor: Tensor,
     tied: TiedGradient | None = None,
 ) -> Tensor:
-    """Cross entropies of a projection's outputs, summed and divided, never holding more than a chunk of the logits.
+    """Sum of the cross entropies of a projection's outputs over a divisor, with only a chunk of the logits in memory.
 
     Args:
         states: *Shape: (N, hidden)*.
         weight: the projection to the vocabulary, *Shape: (V, hidden)*.
         bias: *Shape: (V,)*.
         labels: *Shape: (N,)*, int64, each below V.
-        divisor: what the sum is divided by.
-        tied: where the gradient of the projection's weight goes, if the embeddings collect it.
+        divisor: the divisor of the sum.
+        tied: collects the gradient of the projection's weight, if the embeddings share it.
     """
     device = states.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -211,14 +211,14 @@ class XmodLM(XmodPreTrainedModel):
         return dict(TIED)
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """As in the library, which ties nothing unless the embeddings are tied; here the bias is one all the same."""
+        """As in transformers, which ties weights only if embeddings are tied; here the bias is always shared."""
         if all_submodels or self.config.tie_word_embeddings:
             return cast(dict[str, str], super().get_expanded_tied_weights_keys(all_submodels))
         there = {name for name, _ in self.named_parameters(remove_duplicate=False)}  # a wrapped head has other names
         return {target: source for target, source in self._tied_weights_keys.items() if {target, source} <= there}
 
     def tie_weights(self, *args: Any, **kwargs: Any) -> None:
-        """Ties what is to be tied; if a file has two biases, the one that worked there counts."""
+        """Ties weights; if a file has two biases, the one in use there is kept."""
         super().tie_weights(*args, **kwargs)
         head = self.lm_head
         working = getattr(head.decoder, "bias", None)  # what wraps the projection may have none to show
@@ -333,10 +333,10 @@ class XmodForMaskedLM(XmodLM):
         """Predicts masked tokens. Arguments as for `XmodModel`, and:
 
         Args:
-            labels: *Shape: (B, S)*, int64: the pieces to predict; -100 where a token does not count.
-            sparse_prediction: with `labels`, predict only where there is a label: the head, and the last layer after
-                its attention, do no other work. The loss is the same.
-            num_items_in_batch: number of labels over all accumulated batches; the loss is the sum over it.
+            labels: *Shape: (B, S)*, int64: the pieces to predict; -100 for tokens to ignore.
+            sparse_prediction: with `labels`, predict only at positions with a label: the head, and the last layer after
+                its attention, skip all others. The loss is the same.
+            num_items_in_batch: number of labels over all accumulated batches; the loss is the sum divided by it.
 
         Returns:
             `MaskedLMOutput` with the mean loss and `logits` *(B, S, V)*, zeros at padding. With `sparse_prediction`,
@@ -352,7 +352,7 @@ class XmodForMaskedLM(XmodLM):
             labelled = labels != IGNORED
             tied = self._tied_gradient(input_ids, vocabulary) if sparse_prediction else None
         elif sparse_prediction:
-            raise InputError("sparse_prediction is True, but there are no labels to say where to predict.")
+            raise InputError("sparse_prediction is True, but labels, which say where to predict, are not given.")
         outputs = self.roberta(
             input_ids,
             lang_ids,

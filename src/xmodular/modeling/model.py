@@ -41,7 +41,7 @@ class XmodPooler(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, states: Tensor, first: Tensor | None = None) -> Tensor:
-        """*Shape: (B, S, hidden)* to *(B, hidden)*; `first` (B,) is where the first tokens are, 0 if None."""
+        """*Shape: (B, S, hidden)* to *(B, hidden)*; `first` (B,) are the positions of the first tokens, 0 if None."""
         return torch.tanh(self.dense(first_states(states, first)))
 
 
@@ -93,33 +93,33 @@ class XmodModel(XmodPreTrainedModel):
 
         Args:
             input_ids: *Shape: (B, S)*, int64.
-            lang_ids: *Shape: (B,)* or *(B, S)*, integers: the language of each sequence or of each token, as indices
+            lang_ids: *Shape: (B,)* or *(B, S)*, integers: the language of each sequence or each token, as indices
                 into `config.languages`; *(1,)* for the whole batch. None means the default language.
             attention_mask: *Shape: (B, S)*, nonzero at real tokens; *(B, Q, K)*, nonzero where a query sees a key; or
                 *(B, 1, Q, K)*, prepared for the attention backend.
             token_type_ids: *Shape: (B, S)*, int64.
             position_ids: *Shape: (B, S)*, int64; counted from `pad_token_id + 1` if None.
-            head_mask: *Shape: (heads,)* or *(layers, heads)*, factors of the heads' probabilities.
-            inputs_embeds: *Shape: (B, S, hidden)*, in place of `input_ids`.
+            head_mask: *Shape: (heads,)* or *(layers, heads)*, factors for the heads' probabilities.
+            inputs_embeds: *Shape: (B, S, hidden)*, instead of `input_ids`.
             encoder_hidden_states: *Shape: (B, K, hidden)*, for cross-attention.
             encoder_attention_mask: *Shape: (B, K)*, nonzero at real tokens of the encoder.
             past_key_values: keys and values of earlier tokens: a cache object, or a tuple of tuples of 2 or 4 tensors
-                per layer (then the same form is returned). An encoder attends to them and leaves them as they are.
+                per layer (then the same form is returned). An encoder attends to them and does not change them.
             use_cache: whether a decoder returns its keys and values; `config.use_cache` if None.
             output_attentions: whether to return the attention probabilities (computed by the eager backend).
             output_hidden_states: whether to return the states of all layers.
             return_dict: whether to return an object (True) or a tuple.
             kept_positions: *Shape: (B, S)*, bool: the positions whose last state is needed; the other states are
-                zeros, and the last layer saves its work there. Ignored where all states are asked for.
+                zeros, and the last layer skips them. Ignored if all states are requested.
             tied_gradient: collects the word embeddings' gradient, if a head uses the same weight.
-            kwargs: options that transformers passes along and that need no action here; others are refused.
+            kwargs: options that transformers passes and that have no effect here; others are an error.
 
         Returns:
             `BaseModelOutputWithPoolingAndCrossAttentions`, or a tuple of the same. Where `attention_mask` *(B, S)*
             marks padding, states are zeros.
 
         Raises:
-            InputError: if shapes or types do not fit.
+            InputError: if shapes or types are wrong.
             LanguageError: if a language id is out of range, or no language is given and there is no default.
         """
         config = self.config
@@ -239,7 +239,7 @@ class XmodModel(XmodPreTrainedModel):
             needed = length - int((input_ids == pad).sum(1).min()) + pad + 1
         if needed > rows:
             raise InputError(
-                f"a sequence of {needed - pad - 1} tokens is too long: this model has positions for "
+                f"a sequence of {needed - pad - 1} tokens is too long: this model supports at most "
                 f"{rows - pad - 1} (max_position_embeddings {rows}). Truncate or split the text."
             )
 

@@ -34,11 +34,11 @@ class MultilingualModel(PreTrainedModel):
         return tuple(self.config.languages)
 
     def lang_ids(self, languages: str | Sequence[str], *, fallback: str | None = None) -> Tensor:
-        """Language ids for a batch.
+        """The language ids for a batch.
 
         Args:
             languages: one name per sequence (codes, tags or English names), or one name.
-            fallback: "relative" takes the nearest relative of a language that the model lacks, and says so.
+            fallback: "relative" uses the nearest relative of a language that the model lacks, with a warning.
 
         Returns:
             *Shape: (batch,)*, int64, on the model's device.
@@ -59,7 +59,7 @@ class MultilingualModel(PreTrainedModel):
 
         Args:
             language: a code of this model, a language tag, or an English or native name.
-            fallback: "relative" takes the nearest relative of a language that the model lacks, and says so.
+            fallback: "relative" uses the nearest relative of a language that the model lacks, with a warning.
 
         Raises:
             LanguageError: if this model has no such language.
@@ -73,9 +73,9 @@ class MultilingualModel(PreTrainedModel):
 
     @contextmanager
     def language(self, language: str, *, fallback: str | None = None) -> Iterator[Any]:
-        """Inside `with model.language("sw"):` inputs without `lang_ids` are in that language.
+        """Inside `with model.language("sw"):`, inputs without `lang_ids` are in that language.
 
-        The default language is the model's, not a thread's: threads that share a model pass `lang_ids`.
+        The default language belongs to the model, not to a thread: threads that share a model should pass `lang_ids`.
 
         Raises:
             LanguageError: if this model has no such language.
@@ -90,10 +90,10 @@ class MultilingualModel(PreTrainedModel):
             self.config.default_language = before.pop()
 
     def default_lang_id(self) -> int:
-        """Id of the default language, which is that of a model with one language in any case.
+        """Id of the default language; for a model with a single language, that language.
 
         Raises:
-            LanguageError: if none is set, or if it is not a language of this model.
+            LanguageError: if no default is set, or it is not a language of this model.
         """
         default = self.config.default_language
         codes = list(self.config.languages)
@@ -102,19 +102,19 @@ class MultilingualModel(PreTrainedModel):
         if default is None:
             raise LanguageError(
                 "the language of the input is unknown: pass lang_ids (for example model.lang_ids([...])) or call "
-                f"model.set_default_language({codes[0]!r}) first. This model has {', '.join(codes)}."
+                f"model.set_default_language({codes[0]!r}) first. This model has the languages {', '.join(codes)}."
             )
         return codes.index(resolve(default, codes))
 
     def vocabulary_of(self, lang_ids: Any, attention_mask: Any = None) -> str | None:
-        """The language whose own vocabulary a batch is in; None where it is the one that the others share.
+        """The language whose own vocabulary a batch uses; None for the shared vocabulary.
 
         Args:
             lang_ids: as for `forward`; None means the default language.
-            attention_mask: *Shape: (B, S)*; languages at padding do not count.
+            attention_mask: *Shape: (B, S)*; languages at padding are ignored.
 
         Raises:
-            InputError: if the batch mixes vocabularies, so that its ids have no one meaning.
+            InputError: if the batch mixes vocabularies, so that its ids are ambiguous.
         """
         own, codes = self.config.vocabularies, self.config.languages
         if not own:
@@ -125,8 +125,8 @@ class MultilingualModel(PreTrainedModel):
             return None  # refused where lang_ids are checked
         elif tracing():
             raise InputError(
-                f"{', '.join(own)} have vocabularies of their own: compile, export or trace the model for one language "
-                "(set_default_language and no lang_ids), or keep_languages without them."
+                f"{', '.join(own)} have their own vocabularies: compile, export or trace the model for one language "
+                "(set_default_language and no lang_ids), or remove them with keep_languages."
             )
         else:
             real = real_positions(attention_mask, lang_ids.shape[-1])
@@ -137,7 +137,7 @@ class MultilingualModel(PreTrainedModel):
         if len(set(vocabularies.values())) > 1:
             raise InputError(
                 f"the batch mixes vocabularies: {', '.join(code for code, name in vocabularies.items() if name)} "
-                f"{'has its' if len(vocabularies) < 3 else 'have their'} own, so ids mean something else there than "
+                f"{'has its' if len(vocabularies) < 3 else 'have their'} own, so ids have another meaning there than "
                 f"in the batch's other languages ({', '.join(vocabularies)}). Pass one vocabulary at a time."
             )
         return next(iter(vocabularies.values()), None)
@@ -145,36 +145,36 @@ class MultilingualModel(PreTrainedModel):
     def add_language(self, language: str, init_from: str | Sequence[str] | Mapping[str, float] | None = None) -> None:
         """Adds a language: an adapter in every layer. Its id is the last; nothing else changes.
 
-        The new weights train (`requires_grad`), but an optimiser made earlier does not know them.
+        The new weights are trainable (`requires_grad`), but an optimiser created earlier does not include them.
 
         Args:
             language: its code, such as "gsw" or "rm_CH".
             init_from: None for random weights as at initialisation; a language to copy, with its vocabulary if it has
-                its own; several to average; or languages with weights, which are divided by their sum. The donors
+                its own; several to average; or languages with weights, which are normalised. Donors
                 stay as they are.
 
         Raises:
-            LanguageError: if the code is impossible or means a language that is there, or a donor is unknown.
+            LanguageError: if the code is not valid or means an existing language, or a donor is unknown.
             InputError: if weights are negative, not finite, or all zero, or donors' vocabularies differ.
         """
         language_changes.add_language(self, language, init_from)
 
     def remove_language(self, language: str) -> None:
-        """Removes a language; the ids of those after it move down by one. A default that is removed is unset.
+        """Removes a language; the ids after it decrease by one. If it is the default language, that is unset.
 
         Raises:
-            LanguageError: if the model has no such language, or no other.
+            LanguageError: if the model does not have the language, or has no other.
         """
         code = resolve(language, self.languages)
         if len(self.languages) == 1:
-            raise LanguageError(f"{code} is the model's only language: a model needs one.")
+            raise LanguageError(f"{code} is the model's only language: a model needs at least one.")
         language_changes.relabel(self, {other: other for other in self.languages if other != code})
 
     def rename_language(self, language: str, code: str) -> None:
-        """Gives a language another code; its id stays.
+        """Renames a language; its id does not change.
 
         Raises:
-            LanguageError: if the model has no such language, or the new code is impossible or taken.
+            LanguageError: if the model does not have the language, or the new code is not valid or already used.
         """
         old = resolve(language, self.languages)
         if code == old:
@@ -186,26 +186,26 @@ class MultilingualModel(PreTrainedModel):
         """Keeps some languages, in the order of their new ids, and removes the rest.
 
         Raises:
-            LanguageError: if the model lacks one, or one is named twice, or none is.
+            LanguageError: if the model lacks one of them, one is named twice, or there is none.
         """
         language_changes.relabel(self, {code: code for code in resolve_all(languages, self.languages)})
 
     def set_vocabulary(
         self, language: str, tokenizer: Any, word_embeddings: Tensor, bias: Tensor | None = None
     ) -> None:
-        """Gives a language a vocabulary of its own: its inputs are ids of that, and so are its predictions.
+        """Gives a language its own vocabulary, for its inputs and its predictions.
 
-        A batch is in one vocabulary. The tokenizer is saved with the model and goes into the language's pack.
+        A batch must use one vocabulary. The tokenizer is saved with the model and in the language's pack.
 
         Args:
             language: a language of this model.
-            tokenizer: its fast tokenizer, or the text of its ``tokenizer.json``; `<pad>` has the model's id.
-            word_embeddings: *Shape: (rows, hidden)*, also the projection of a language-model head; copied.
-            bias: *Shape: (rows,)*, of that projection; zeros if None.
+            tokenizer: its fast tokenizer, or the text of its ``tokenizer.json``; `<pad>` must have the model's id.
+            word_embeddings: *Shape: (rows, hidden)*, also used as the projection of a language-model head; copied.
+            bias: *Shape: (rows,)*, bias of that projection; zeros if None.
 
         Raises:
             LanguageError: if this model has no such language.
-            InputError: if shapes, tokenizer and padding do not fit together.
+            InputError: if shapes, tokenizer and padding do not match.
         """
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None and not isinstance(tokenizer, str):
@@ -226,21 +226,21 @@ class MultilingualModel(PreTrainedModel):
         tokenizer_hash: str | None = None,
         overwrite: bool = False,
     ) -> Pack:
-        """Saves a language as a pack: a folder that fits every model of the same base.
+        """Saves a language as a pack: a folder that fits all models with the same base.
 
         Args:
             language: a language of this model.
-            folder: where the pack goes.
+            folder: folder for the pack.
             precision: "keep", "fp32", "bf16" or "fp16".
             licence: SPDX identifier of the pack's licence.
             note: where the text came from, how it was trained.
             scores: rows of results.
-            tokenizer_hash: `vocabulary.fingerprint` of the model's tokenizer, to be compared on loading.
-            overwrite: replace a pack that is there.
+            tokenizer_hash: `vocabulary.fingerprint` of the model's tokenizer, which is compared on loading.
+            overwrite: replace an existing pack.
 
         Raises:
             LanguageError: if this model has no such language.
-            PackError: if the folder is taken, or the pack would not be complete.
+            PackError: if the folder is in use, or the pack would not be complete.
         """
         code = resolve(language, self.languages)
         return write_pack(
@@ -264,14 +264,14 @@ class MultilingualModel(PreTrainedModel):
         overwrite: bool = False,
         tokenizer_hash: str | None = None,
     ) -> str:
-        """Puts a pack's language into this model; nothing else changes, and nothing at all if it does not fit.
+        """Installs a pack's language in this model; nothing else changes, and nothing at all if it does not fit.
 
         Args:
             pack: its folder, a repository on the Hub, or the pack itself.
-            language: the code to install it under; the pack's own if None.
-            force: install although the weights that it was trained beside are others (shapes must fit).
-            overwrite: replace the language if the model has it, under whatever code.
-            tokenizer_hash: `vocabulary.fingerprint` of the model's tokenizer, if it is known: the verbs compare it.
+            language: the code to install it under; default: the pack's code.
+            force: install even if it was trained with other shared weights (shapes must match).
+            overwrite: replace the language if the model has it already, under any code.
+            tokenizer_hash: `vocabulary.fingerprint` of the model's tokenizer, if known, for comparison.
 
         Returns:
             The language's code.
@@ -279,7 +279,7 @@ class MultilingualModel(PreTrainedModel):
         Raises:
             PackError: if the pack is damaged or does not fit; every mismatch is listed.
             InputError: if its values are too large for the model's precision.
-            LanguageError: if the code is impossible, or means a language that is there.
+            LanguageError: if the code is not valid, or means an existing language.
         """
         found = pack if isinstance(pack, Pack) else read_pack(pack)
         code = language or found.language
@@ -289,5 +289,5 @@ class MultilingualModel(PreTrainedModel):
         return code
 
     def misfits(self, pack: Pack, *, tokenizer_hash: str | None = None) -> list[Misfit]:
-        """Everything about a pack that does not fit this model; empty if it fits."""
+        """All reasons why a pack does not fit this model; empty if it fits."""
         return language_packs.misfits(self, pack, tokenizer_hash)

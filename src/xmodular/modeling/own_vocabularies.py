@@ -18,7 +18,7 @@ from xmodular.tokenizer_rules import problem, special_tokens
 
 
 def embeddings_of(model: Any) -> XmodEmbeddings:
-    """The embeddings of a bare model or of one with a head."""
+    """The embeddings of a bare model or of a model with a head."""
     return model.base_model.embeddings
 
 
@@ -34,20 +34,20 @@ def copy_of_vocabulary(model: Any, shares: Mapping[str, float]) -> Vocabulary | 
         return None
     if len(donors) > 1:
         raise InputError(
-            f"init_from averages {', '.join(donors)}, but {', '.join(own)} reads a vocabulary of its own: such a "
-            "language can be copied, and not averaged."
+            f"init_from averages {', '.join(donors)}, but {', '.join(own)} has its own vocabulary: such a "
+            "language can be copied, but not averaged."
         )
     embeddings, head = embeddings_of(model), getattr(model, "lm_head", None)
     if own[0] not in embeddings.tokenizers:
-        raise InputError(f"the tokenizer of {own[0]} is not with the model.")
+        raise InputError(f"the tokenizer of {own[0]} is missing from the model.")
     bias = None if head is None else head.language_bias[own[0]]
     return make_vocabulary(model, embeddings.tokenizers[own[0]], embeddings.words(own[0]).weight, bias)
 
 
 def check_tokenizer(model: Any, tokenizer: str, rows: int) -> None:
-    """Raises InputError if a tokenizer.json is none, or does not go with so many rows or the model's padding."""
+    """Raises InputError if a tokenizer.json is not valid, or does not match the rows or the model's padding."""
     if wrong := problem(tokenizer, rows):
-        raise InputError(f"the tokenizer.json does not do: {wrong}.")
+        raise InputError(f"the tokenizer.json cannot be used: {wrong}.")
     backend = Tokenizer.from_str(tokenizer)
     name = special_tokens(backend)[1]
     if (pad := backend.token_to_id(name)) != (needed := model.config.pad_token_id):
@@ -97,10 +97,10 @@ def give_vocabulary(model: Any, language: str, vocabulary: Vocabulary) -> None:
 
 
 def cast_like(tensor: Tensor, like: Tensor, name: str) -> Tensor:
-    """A copy of a tensor on the device and in the precision of another.
+    """A copy of a tensor with the device and the precision of another.
 
     Raises:
-        InputError: a finite value is none there.
+        InputError: a finite value overflows.
     """
     cast = tensor.detach().to(like.device, like.dtype, copy=True)
     if bool((~cast.isfinite() & tensor.detach().to(like.device).isfinite()).any()):

@@ -1,6 +1,6 @@
-"""transformers' pipelines with a language per call: ``pipe(text, language="de")``.
+"""transformers' pipelines with a `language` argument: ``pipe(text, language="de")``.
 
-A pipeline of another model stays exactly what it was: what is registered for a task makes one of the original class
+Pipelines of other models do not change: the class registered for a task creates one of the original class
 unless the model is an X-MOD model of this library.
 """
 
@@ -29,7 +29,7 @@ TASKS = (
 
 
 def register_pipelines() -> None:
-    """Lets `transformers.pipeline` make pipelines that take a language, where the model is one of this library."""
+    """Makes `transformers.pipeline` return pipelines with a `language` argument for models of this library."""
     for task in TASKS:
         entry = PIPELINE_REGISTRY.supported_tasks.get(task)
         if entry is None or getattr(entry["impl"], "chooses_by_model", False):
@@ -125,6 +125,6 @@ def _check_vocabulary(model: XmodPreTrainedModel, code: str | None) -> None:
     """
     if code in model.config.vocabularies:
         raise InputError(
-            f"{code} has a vocabulary of its own, which the tokenizer of a pipeline does not read: use "
+            f"{code} has its own vocabulary, which the tokenizer of a pipeline does not know: use "
             "xmodular.Predictor or xmodular.fill_mask."
         )

@@ -1,4 +1,4 @@
-"""What all X-MOD models share: loading, languages, freezing, pruning."""
+"""The base class of the X-MOD models: loading, languages, freezing, pruning."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UPLOAD = ("repo_id", "commit_message", "commit_description", "private", "revisi
 
 
 class XmodPreTrainedModel(MultilingualModel):
-    """Base class of the X-MOD models: weights, loading and saving, languages, what trains."""
+    """Base class of the X-MOD models: loading and saving, languages, trainable parameters."""
 
     base_model_prefix = PREFIX.rstrip(".")
     supports_gradient_checkpointing = True
@@ -60,21 +60,21 @@ class XmodPreTrainedModel(MultilingualModel):
         fallback: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Loads a model; with `languages`, only those adapters are read.
+        """Loads a model; with `languages`, only those languages' adapters.
 
         Args:
             pretrained_model_name_or_path: folder or Hub repository.
             args, kwargs: as for transformers' `PreTrainedModel.from_pretrained`.
             languages: names of the languages to load (codes, tags or English names), in the order of their new ids;
-                None loads all. A default language that is not among them is unset; one language alone becomes the
-                default. `default_language` among `kwargs` may be a name too.
-            fallback: "relative" reads the nearest relative's adapter for a language that the checkpoint lacks, and
+                None loads all. A default language that is not among them is unset; a single language becomes the
+                default. `default_language` in `kwargs` may be a name too.
+            fallback: "relative" loads the nearest relative's adapter for a language that the checkpoint lacks, and
                 says so.
 
         Raises:
             LanguageError: if the checkpoint has no such language, or the default is not among `languages`.
-            ConfigurationError: if it is no X-MOD (a dense encoder has no adapters to read), or its configuration asks
-                for far more memory than its weights are worth, or for a kind of attention whose package is not here.
+            ConfigurationError: if it is not an X-MOD model (a dense encoder has no adapters), or its configuration asks
+                for far more memory than its weights need, or for an attention backend whose package is missing.
         """
         source = pretrained_model_name_or_path
         where = {name: kwargs[name] for name in WHERE if name in kwargs}
@@ -86,8 +86,8 @@ class XmodPreTrainedModel(MultilingualModel):
             loaded = super().from_pretrained(source, *args, **kwargs)
         except ImportError as error:
             raise ConfigurationError(
-                f"{source} asks for a kind of attention (attn_implementation) whose package is not here: "
-                f'{in_one_line(error):.150} ... "sdpa" and "eager" need none.'
+                f"{source} asks for an attention backend (attn_implementation) whose package is missing: "
+                f'{in_one_line(error):.150} ... "sdpa" and "eager" need no package.'
             ) from error
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if model.config.vocabularies and source is not None:
@@ -109,7 +109,7 @@ class XmodPreTrainedModel(MultilingualModel):
         push_to_hub: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Writes the model into a folder, as transformers does; tokenizers of single languages lie beside it."""
+        """Writes the model to a folder, as transformers does, with the tokenizers of single languages."""
         later = push_to_hub and bool(self.config.vocabularies)  # once the tokenizers are there
         upload = {name: kwargs.pop(name) for name in _UPLOAD if later and name in kwargs}
         folder = Path(save_directory)
@@ -130,13 +130,13 @@ class XmodPreTrainedModel(MultilingualModel):
             cast(Any, self).push_to_hub(repository, **upload)
 
     def set_trainable(self, policy: str, *, languages: Sequence[str] | None = None) -> list[ParameterGroup]:
-        """Sets which parameters train.
+        """Sets which parameters are trainable.
 
         Args:
             policy: "all"; "shared" (all but embeddings, adapters and their LayerNorm: fine-tuning as in the paper);
-                "adapters" (the adapters, and a task head); "head" (the head only); "language" (adapters, and
-                vocabularies of single languages); or "all-but-adapters" (nor their LayerNorm).
-            languages: with a policy that trains adapters, train those of these languages only.
+                "adapters" (the adapters and a task head); "head" (the head only); "language" (the adapters and
+                vocabularies of single languages); or "all-but-adapters" (all but adapters and their LayerNorm).
+            languages: for a policy that trains adapters, only train those of these languages.
 
         Returns:
             The table of parameter groups with their counts.
@@ -145,7 +145,7 @@ class XmodPreTrainedModel(MultilingualModel):
             ConfigurationError: if there is no such policy.
         """
         if policy not in TRAINABLE:
-            raise ConfigurationError(f"what trains is {policy!r}: choose one of {', '.join(TRAINABLE)}.")
+            raise ConfigurationError(f"trainable is {policy!r}: it must be one of {', '.join(TRAINABLE)}.")
         chosen = None if languages is None else set(resolve_all(languages, self.languages))
         groups = TRAINABLE[policy]
         for name, parameter in self.named_parameters():
@@ -157,7 +157,7 @@ class XmodPreTrainedModel(MultilingualModel):
         return self.trainable_groups()
 
     def trainable_groups(self) -> list[ParameterGroup]:
-        """The groups of parameters with the number that trains and the number there is."""
+        """The parameter groups with their numbers of trainable and of all parameters."""
         counts: dict[str, list[int]] = {}
         for name, parameter in self.named_parameters():
             count = counts.setdefault(parameter_group(name), [0, 0])
@@ -166,9 +166,9 @@ class XmodPreTrainedModel(MultilingualModel):
         return [ParameterGroup(name, trained > 0, trained, total) for name, (trained, total) in counts.items()]
 
     def freeze_embeddings_and_language_adapters(self) -> None:
-        """Freezes the embeddings, the adapters and the adapters' shared LayerNorm, and nothing else.
+        """Freezes only the embeddings, the adapters and the adapters' shared LayerNorm.
 
-        The paper does so before fine-tuning (section 3.3), so that another language's adapter fits afterwards.
+        The paper does this before fine-tuning (section 3.3), so that other languages' adapters still fit afterwards.
         """
         frozen = TRAINABLE["all"] - TRAINABLE["shared"]
         for name, parameter in self.named_parameters():
@@ -176,7 +176,7 @@ class XmodPreTrainedModel(MultilingualModel):
                 parameter.requires_grad_(False)
 
     def prune_heads(self, heads_to_prune: dict[int, Sequence[int]]) -> None:
-        """Removes attention heads for good; the configuration remembers them, so saved models load again.
+        """Removes attention heads permanently; the configuration records them, so saved models can be loaded.
 
         Args:
             heads_to_prune: heads by layer, numbered as in the unpruned model.
@@ -195,7 +195,7 @@ class XmodPreTrainedModel(MultilingualModel):
         self.config.pruned_heads = recorded
 
     def check_backend(self) -> None:
-        """Raises ConfigurationError if the attention backend cannot do what the configuration asks for."""
+        """Raises ConfigurationError if the attention backend does not support the configuration."""
         backend = self.config._attn_implementation
         if self.config.position_embedding_type != "absolute" and backend not in ("eager", "sdpa"):
             raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Removing attention heads for good."""
+"""Remove attention heads permanently."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def prune_heads(block: XmodAttention, heads: set[int]) -> None:
     stay = [head for head in attention.heads if head not in heads]
     if not stay:
         raise ConfigurationError(
-            f"layer {attention.layer_idx} has heads {attention.heads}: pruning {sorted(heads)} leaves none, and one "
-            "at least must stay."
+            f"layer {attention.layer_idx} has heads {attention.heads}: pruning {sorted(heads)} leaves none; one "
+            "must stay."
         )
     places = torch.tensor([attention.heads.index(head) for head in stay])
     rows = (places[:, None] * attention.head_size + torch.arange(attention.head_size)).flatten()
     for linear in (attention.query, attention.key, attention.value, block.output.dense):
         if not is_plain(linear, nn.Linear):
             raise ConfigurationError(
-                f"layer {attention.layer_idx} has a {type(linear).__name__} where a plain linear layer is to be cut, "
+                f"layer {attention.layer_idx} has a {type(linear).__name__} instead of a plain linear layer, "
                 "or hooks on it: prune heads before layers are wrapped, quantised or hooked."
             )
     for name in ("query", "key", "value"):

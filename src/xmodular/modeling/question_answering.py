@@ -20,7 +20,7 @@ from xmodular.modeling.pretrained import XmodPreTrainedModel
 
 
 class XmodForQuestionAnswering(XmodPreTrainedModel):
-    """X-MOD with a head for the first and the last token of an answer.
+    """X-MOD with a head that predicts the first and the last token of an answer.
 
     Args:
         config: its configuration.
@@ -31,7 +31,7 @@ class XmodForQuestionAnswering(XmodPreTrainedModel):
         self.num_labels = number_of_labels(config)
         if self.num_labels != 2:
             raise InputError(
-                f"num_labels is {config.num_labels}: question answering has 2, the answer's start and end."
+                f"num_labels is {config.num_labels}: question answering needs 2, the answer's start and end."
             )
         self.roberta = XmodModel(config, add_pooling_layer=False)
         self.qa_outputs = nn.Linear(config.hidden_size, number_of_labels(config))
@@ -59,15 +59,15 @@ class XmodForQuestionAnswering(XmodPreTrainedModel):
 
         Args:
             start_positions, end_positions: *Shape: (B,)*, int64: first and last token of the answer. Positions outside
-                the sequence, and those that cannot be one, do not count.
+                the sequence, and those that cannot be an answer, are ignored.
             p_mask: *Shape: (B, S)*, nonzero at tokens that cannot be an answer, such as the question's. Padding never
                 can.
-            num_items_in_batch: number of answers over all accumulated batches, or of starts and of ends, *(2,)*; the
-                loss is the sum over it.
+            num_items_in_batch: number of answers over all accumulated batches, or of starts and ends, *(2,)*; the
+                loss is the sum divided by it.
 
         Returns:
             `QuestionAnsweringModelOutput` with the mean of both losses, `start_logits` and `end_logits` *(B, S)*: where
-            no answer can be, the lowest number there is, so that a softmax over all is one over what can be.
+            no answer is possible, the lowest number of the dtype, so that a softmax ignores these positions.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
         outputs = self.roberta(

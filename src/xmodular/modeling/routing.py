@@ -1,18 +1,18 @@
-"""The plan of one forward: which tokens are real, in which order they stand, which adapter each one takes.
+"""The plan of a forward pass: which tokens are real, their order, and the adapter of each one.
 
 Shapes: B sequences, S tokens per sequence as given (padding included), T tokens that are worked on.
 
-Two layouts share one road through the layers:
+There are two layouts:
 
 * packed: only real tokens, flat as `(T, hidden)`, sequence after sequence, ordered by (language, length). Sequences of
-  equal length that stand together form a *run*, which attention views as `(sequences, length)` without copying. When
+  equal length next to each other form a *run*, which attention views as `(sequences, length)` without copying. If
   every sequence has one language, each language is a contiguous slice.
 * grid: all tokens in the order given, as `(B, S, hidden)`. For cached decoding, cross-attention, masks of three or
-  four dimensions, attention kernels that bring their own masks, returned attentions with gradients, and where it is
-  asked for (`config.layout`). Its static form, in which no size depends on data, serves tracing.
+  four dimensions, attention kernels with their own masks, returned attentions with gradients, and if it is
+  requested (`config.layout`). Its static form, in which no size depends on data, is for tracing.
 
-When a language's tokens are not contiguous, the adapters work on a permutation (`order`) and the result is permuted
-back. `lang_ids` are checked here, once; sizes reach the host here, once.
+If a language's tokens are not contiguous, the adapters work on a permutation (`order`) and the result is permuted
+back. `lang_ids` are checked, and sizes are copied to the host, only once, here.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from xmodular.errors import InputError, LanguageError
 
 @dataclass(frozen=True)
 class Routes:
-    """Which adapter each of some tokens takes.
+    """The adapter of each of some tokens.
 
     Attributes:
-        segments: `(language id, tokens)`, in the order in which the adapters meet them.
+        segments: `(language id, number of tokens)`, in the order of the adapters' work.
         order: *Shape: (tokens,)*, int64. Permutation that sorts the tokens by language; None if they are sorted.
-        lang_ids: *Shape: (B,)* or *(B, S)*, int64. In place of segments where sizes may not depend on data.
+        lang_ids: *Shape: (B,)* or *(B, S)*, int64. Used instead of segments if sizes must not depend on data.
     """
 
     segments: tuple[tuple[int, int], ...] = ()
@@ -42,7 +42,7 @@ class Routes:
     lang_ids: Tensor | None = None
 
     def chunks(self, rows: int) -> Iterator[tuple[int, Routes]]:
-        """Cuts sorted tokens into chunks of at most `rows`: `(tokens, routes)` of each."""
+        """Splits sorted tokens into chunks of at most `rows`: `(tokens, routes)` of each."""
         pieces: list[tuple[int, int]] = []
         room = rows
         for language, tokens in self.segments:
@@ -65,13 +65,13 @@ class Plan:
     Attributes:
         batch_size: B.
         length: S.
-        routes: which adapter each token takes.
+        routes: the adapter of each token.
         tokens: *Shape: (T,)*, int64. Position of each token worked on in the flattened `(B·S,)` input; None if these
             are all tokens in order.
         runs: `(sequences, length)` of each run of the packed layout; None in the grid layout.
         slots: *Shape: (T,)*, int64. Column of each token in the input; None if that is its index in its sequence.
-        kept: *Shape: (kept tokens,)*, int64. Indices into the T tokens whose last state is asked for; None for all.
-        kept_routes: which adapter each kept token takes.
+        kept: *Shape: (kept tokens,)*, int64. Indices into the T tokens whose last state is needed; None for all.
+        kept_routes: the adapter of each kept token.
     """
 
     batch_size: int
@@ -133,7 +133,7 @@ class Plan:
         return grid.permute(0, 3, 1, 2)
 
     def keep(self, wanted: Tensor) -> Plan:
-        """The same plan, with the last states asked for at some positions only.
+        """The same plan, with the last states needed at some positions only.
 
         Args:
             wanted: *Shape: (B, S)*, bool.
@@ -153,13 +153,13 @@ class Plan:
 
 
 def check_lang_ids(lang_ids: object, batch_size: int, length: int, languages: Sequence[str]) -> Tensor:
-    """Checks the form of `lang_ids`; their values are checked where the plan is made.
+    """Checks the form of `lang_ids`; their values are checked when the plan is made.
 
     Returns:
         The ids as int64, *Shape: (B,)* or *(B, S)*.
 
     Raises:
-        InputError: if they are no integer tensor of one of these shapes.
+        InputError: if they are not an integer tensor of one of these shapes.
     """
 
     def allowed() -> str:
@@ -217,7 +217,7 @@ def make_plan(
     pack: bool,
     static: bool = False,
 ) -> Plan:
-    """Makes the plan of one forward.
+    """Makes the plan of a forward pass.
 
     Args:
         lang_ids: one id for the whole batch, or checked ids, *Shape: (B,)* or *(B, S)*, int64.
@@ -225,8 +225,8 @@ def make_plan(
         batch_size: B.
         length: S.
         languages: the model's languages.
-        pack: whether to take the packed layout.
-        static: whether no size may depend on data; then the layout is the grid.
+        pack: whether to use the packed layout.
+        static: whether sizes must not depend on data; then the layout is the grid.
 
     Raises:
         LanguageError: if an id at a real token is out of range.

@@ -1,4 +1,4 @@
-"""Where a shorter way to the same result is open: past modules that nothing touches, by sizes that are known."""
+"""Tell where a shortcut to the same result is safe: around unmodified modules, or with sizes known in advance."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def tracing() -> bool:
 
 
 def is_plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Whether a module is exactly of one of these classes, unwrapped and unhooked.
+    """Whether a module has exactly one of these classes, without wrappers or hooks.
 
-    Only then may its parameters be read past it, or its output be changed in place; else it is called and left alone.
-    Adapters (PEFT), quantised layers and parametrisations have classes of their own, some quantised weights too;
-    accelerate gives the instance a `forward` of its own.
+    Only then may its parameters be used directly, or its output be changed in place; otherwise it must be called.
+    Adapters (PEFT), quantised layers and parametrisations have their own classes, and so have some quantised weights;
+    accelerate gives the instance its own `forward`.
     """
     return (
         type(module) in kinds

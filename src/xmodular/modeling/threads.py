@@ -1,8 +1,8 @@
-"""How many threads a piece of work is worth.
+"""Choose the number of threads for a piece of work.
 
-torch divides every operation among all cores and waits for the slowest. Where the operations are tiny, that gains
-little on quiet cores, and beside another busy process each of them waits until the operating system gives the second
-core back. So small work takes one thread, unless the user has said how many.
+torch divides every operation among all cores and waits for the slowest. For tiny operations, that gains
+little on idle cores, and next to another busy process each operation waits until the operating system schedules the
+second core. So small work uses one thread, unless the user has set a number.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _DEFAULT = torch.get_num_threads()
 
 
 def one_is_enough(model: torch.nn.Module, tokens: int) -> bool:
-    """Whether a batch is small work that may be given to one thread.
+    """Whether a batch is small enough for one thread.
 
-    It may not where the environment (``OMP_NUM_THREADS``, ``MKL_NUM_THREADS``) or ``torch.set_num_threads`` has said
-    how many threads there are to be, and need not on an accelerator.
+    Never if the environment (``OMP_NUM_THREADS``, ``MKL_NUM_THREADS``) or ``torch.set_num_threads`` sets
+    the number of threads, or on an accelerator.
 
     Args:
-        model: that reads it.
-        tokens: of the batch, padding included.
+        model: the model that reads it.
+        tokens: number of tokens of the batch, padding included.
     """
     chosen = torch.get_num_threads() != _DEFAULT or any(name in os.environ for name in _SETTINGS)
     if chosen or _DEFAULT == 1 or not isinstance(model, XmodPreTrainedModel):
@@ -39,7 +39,7 @@ def one_is_enough(model: torch.nn.Module, tokens: int) -> bool:
 
 @contextmanager
 def threads_for(model: torch.nn.Module, tokens: int) -> Iterator[None]:
-    """One thread for small work (see `one_is_enough`), afterwards as many as before.
+    """Use one thread for small work (see `one_is_enough`), then restore the number of threads.
 
     Args:
         model, tokens: as there.

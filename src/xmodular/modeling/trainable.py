@@ -1,4 +1,4 @@
-"""What trains: one table of groups of parameters by policy."""
+"""The table of trainable parameter groups by policy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRAINABLE: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """One row of the table of what trains: a group's name, whether it trains, its number of parameters."""
+    """One row of the table of trainable groups: name, whether it is trained, number of parameters."""
 
     name: str
     trains: bool
@@ -55,6 +55,6 @@ def parameter_group(name: str) -> str:
 
 
 def language_of_weight(name: str) -> str | None:
-    """The language that a parameter belongs to, if it belongs to one."""
+    """The language that a parameter belongs to, if any."""
     found = LANGUAGE_IN_MODULE.search(name)
     return None if found is None else found[1]

@@ -1,7 +1,7 @@
 """The options of every verb: one frozen dataclass each, for Python, the command line and YAML files alike.
 
 A field's ``help`` is the help text of its flag and of its keyword. `build` makes an options object from loose values
-(keywords, flags or a YAML file), with types brought into line and mistakes named; nothing here imports torch.
+(keywords, flags or a YAML file): it converts their types and names mistakes. Nothing here imports torch.
 """
 
 from xmodular.options.building import KINDS, as_record, build, kind_of

@@ -27,11 +27,11 @@ KINDS: dict[type, str] = {
 
 
 def build(options: type[T], values: Mapping[str, Any]) -> T:
-    """Make an options object from loose values.
+    """Make an options object from a table of names and values.
 
     Args:
         options: the options of a verb.
-        values: field names (dashes are as good as underscores) to values; text is read as the field's type.
+        values: field names (with dashes or underscores) to values; text is converted to the field's type.
 
     Raises:
         ConfigurationError: unknown name (the nearest is given), missing name, or a value of the wrong type.
@@ -60,15 +60,15 @@ def _pinned(field: str, given: Mapping[str, Any], revision: str) -> dict[str, An
         ConfigurationError: one is a folder, or has another revision already.
     """
     if not given.get(field):
-        raise ConfigurationError(f"--revision {revision} is about a name on the Hub; none is given.")
+        raise ConfigurationError(f"--revision {revision} applies to a name on the Hub; none is given.")
     names = given[field] if isinstance(given[field], tuple) else (given[field],)
     pinned = []
     for name in names:
         if Path(name).exists():
-            raise ConfigurationError(f"--revision {revision} is about a name on the Hub; {name} is here.")
+            raise ConfigurationError(f"--revision {revision} applies to a name on the Hub; {name} is a local path.")
         bare, own = on_hub(name)
         if own not in (None, revision):
-            raise ConfigurationError(f"--revision {revision} is not that of {name}.")
+            raise ConfigurationError(f"--revision {revision} contradicts {name}.")
         pinned.append(f"{bare}@{revision}")
     return {field: tuple(pinned) if isinstance(given[field], tuple) else pinned[0]}
 
@@ -103,12 +103,12 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in arguments:
-            raise ConfigurationError(f"{name} is one of {', '.join(map(str, arguments))}; not {value!r}.")
+            raise ConfigurationError(f"{name} must be one of {', '.join(map(str, arguments))}; got {value!r}.")
         return value
     if origin is tuple:
         parts = value.split(",") if isinstance(value, str) else value
         if not isinstance(parts, (list, tuple)):
-            raise ConfigurationError(f"{name} is a list, or text with commas; not {value!r}.")
+            raise ConfigurationError(f"{name} must be a list, or text with commas; got {value!r}.")
         return tuple(
             _coerce(name, arguments[0], part.strip() if type(part) is str else part) for part in parts if part != ""
         )
@@ -134,28 +134,28 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
 
 
 def _check_characters(name: str, text: str) -> None:
-    """Raises ConfigurationError if a text has what no file's name has, and no text that can be written."""
+    """Raises ConfigurationError if a text has characters that no file name and no writable text can have."""
     try:
         text.encode("utf-8", "surrogateescape")  # as the names of files come that are not UTF-8
     except UnicodeEncodeError:
         raise ConfigurationError(
-            f"{name} has half a surrogate pair in it, which is no character: {text!r:.60}."
+            f"{name} contains an unpaired surrogate, which is not a character: {text!r:.60}."
         ) from None
     if "\0" in text:
-        raise ConfigurationError(f"{name} has a null character in it: {text!r:.60}.")
+        raise ConfigurationError(f"{name} contains a null character: {text!r:.60}.")
 
 
 def _coerce_mapping(name: str, value: Any, *, text: bool) -> dict[str, Any]:
-    """A table of names and values. With `text` all are text, as they stand there; else the values are YAML."""
+    """A table of names and values. With `text`, all values are kept as text; otherwise they are YAML."""
     if isinstance(value, str):
         parts = [part.partition("=") for part in value.split(",") if part]
         if any(not separator for _, separator, _ in parts):
-            raise ConfigurationError(f"{name} is written key=value,key=value; not {value!r}.")
+            raise ConfigurationError(f"{name} must have the form key=value,key=value; got {value!r}.")
         pairs = [(key.strip(), each.strip()) for key, _, each in parts]
         value = dict(pairs)
         if len(value) < len(pairs):
             twice = next(key for key, _ in pairs if [each for each, _ in pairs].count(key) > 1)
-            raise ConfigurationError(f"{name} has {twice!r} twice: {', '.join(v for k, v in pairs if k == twice)}.")
+            raise ConfigurationError(f"{name} gives {twice!r} twice: {', '.join(v for k, v in pairs if k == twice)}.")
         if not text:
             import yaml
 
@@ -163,15 +163,15 @@ def _coerce_mapping(name: str, value: Any, *, text: bool) -> dict[str, Any]:
                 return {key: read_yaml(each) for key, each in value.items()}
             except yaml.YAMLError as error:
                 raise ConfigurationError(
-                    f"{name} is {value!r:.60}, which has a value that is no YAML: {error}"
+                    f"{name} is {value!r:.60}, which has a value that is not valid YAML: {error}"
                 ) from None
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{name} is a table of names and values; not {value!r}.")
+        raise ConfigurationError(f"{name} must be a table of names and values; got {value!r}.")
     return {_as_text(name, key): _as_text(name, each) for key, each in value.items()} if text else dict(value)
 
 
 def _as_text(name: str, value: Any) -> str:
-    """Text as it is, and a number as text; YAML's truth values and null may have been other words (no, off, ~)."""
+    """Text, or a number as text; YAML's booleans and null are errors, as they may have been words (no, off, ~)."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ConfigurationError(f"{name} holds {value!r} where a name is needed; in YAML, write it in quotes.")
     return str(value)

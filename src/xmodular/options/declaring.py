@@ -21,7 +21,7 @@ StartRows = Literal["pieces", "random"]
 Schedule = Literal["linear", "polynomial", "cosine", "wsd", "constant"]
 Place = str  # a folder, a file or a name on the Hub, for which Python may give a `Path` too
 
-REVISION = "Branch, tag or commit of the {} on the Hub; name@revision says the same of any name there."
+REVISION = "Branch, tag or commit of the {} on the Hub; the same as writing name@revision."
 
 Check = Callable[[float], "str | None"]  # what is wrong with a number
 

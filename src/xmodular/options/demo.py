@@ -9,16 +9,16 @@ from pathlib import Path
 from xmodular.errors import ConfigurationError
 from xmodular.options.declaring import Options, Place, at_least, option, positive, usual
 
-# Options of the demo that are about an encoder and sets of the user's own.
+# Options of the demo that concern the user's own encoder and data sets.
 _OF_ENCODER = ("train", "language", "dev", "data", "task", "columns", "languages", "add", "parallel", "epochs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions(Options):
-    """Walk the whole road: offline in minutes on the corpus inside the package, or on an encoder and sets of your own.
+    """Run all steps: offline in minutes on the corpus inside the package, or on your own encoder and data sets.
 
-    Without --model: pretrain, fine-tune, add a language, evaluate, predict. With --model, the encoder is made modular
-    instead of pretrained, and the rows are those that --train and --data name.
+    Without --model: pretrain, fine-tune, add a language, evaluate, predict. With --model: the encoder is made modular
+    instead of pretrained, and --train and --data name the rows.
     """
 
     verb, home = "demo", "xmodular.demo.embedded_demo:run"
@@ -30,33 +30,30 @@ class DemoOptions(Options):
         "seed": "Further options",
     }
 
-    output_dir: Path = option("Where everything goes.", Path("demo"))
+    output_dir: Path = option("Folder for all output.", Path("demo"))
     model: str | None = option(
-        "Walk on this encoder, which `upcycle` makes modular: a folder or a name on the Hub. It needs --train and "
-        "--data.",
+        "Use this encoder, which `upcycle` makes modular: a folder or a name on the Hub. Needs --train and --data.",
         None,
     )
-    train: tuple[str, ...] = option("Training files, as `finetune` takes them.", ())
+    train: tuple[str, ...] = option("Training files, as for `finetune`.", ())
     language: str | None = option(
-        "Language of the training rows; default: what their column `language` or the file's name says.", None
+        "Language of the training rows; default: from a column `language` or the file name.", None
     )
     dev: tuple[str, ...] = option("Validation files, in the training language.", ())
     data: tuple[str, ...] = option(
-        "Test sets, as `evaluate` takes them: folders or globs of <language>.test.<ext> files, <language>=<file>, ...",
+        "Test sets, as for `evaluate`: folders or globs of <language>.test.<ext> files, <language>=<file>, ...",
         (),
     )
-    task: str = option("What the rows are for: classify, regress, tag, qa or choice.", "classify")
+    task: str = option("The task: classify, regress, tag, qa or choice.", "classify")
     columns: Mapping[str, str] | None = option("Names of columns, as text=review,label=stars.", None)
     languages: tuple[str, ...] = option(
-        "Languages that get an adapter; default: those of the training rows and the test sets.", ()
+        "Languages to add adapters for; default: those of the training rows and the test sets.", ()
     )
-    add: str | None = option("Code of a language to add to the modular encoder, which learns it from --parallel.", None)
-    parallel: Place | None = option(
-        "Sentences of the language to add beside their translations, as `extend` takes them.", None
-    )
-    epochs: float | None = option("Passes over the training files; default: as `finetune`.", None, positive)
-    pretrain_steps: int = option("Optimiser steps of pretraining, where there is no --model.", 4000, at_least(1))
-    seed: int = option("Seed of everything that is drawn.", 0)
+    add: str | None = option("Code of a language to add to the modular encoder; it is learned from --parallel.", None)
+    parallel: Place | None = option("Sentences in the language to add, with translations, as for `extend`.", None)
+    epochs: float | None = option("Passes over the training files; default: as for `finetune`.", None, positive)
+    pretrain_steps: int = option("Optimiser steps of pretraining; only without --model.", 4000, at_least(1))
+    seed: int = option("Random seed of all steps.", 0)
     overwrite: bool = option("Replace a demo in --output-dir, finished or not.", False)
 
     def __post_init__(self) -> None:
@@ -65,17 +62,17 @@ class DemoOptions(Options):
         if self.model is None:
             if named := [name for name in _OF_ENCODER if name in changed]:
                 raise ConfigurationError(
-                    f"--{named[0]} needs --model, an encoder to walk on: without it, the demo has its own corpus."
+                    f"--{named[0]} needs --model: without an encoder of your own, the demo uses its own corpus."
                 )
             return
         if "pretrain_steps" in changed:
             raise ConfigurationError(f"--pretrain-steps is for the demo without --model: {self.model} is pretrained.")
         for name, what in (("train", "rows to fine-tune on"), ("data", "test sets")):
             if not getattr(self, name):
-                raise ConfigurationError(f"--model {self.model} needs --{name}, {what}: the demo's own are not for it.")
+                raise ConfigurationError(f"--model {self.model} needs --{name}, {what}: the demo's own do not suit it.")
         for name, other in (("add", "parallel"), ("parallel", "add")):
             if getattr(self, name) is not None and getattr(self, other) is None:
                 raise ConfigurationError(f"--{name} {getattr(self, name)} needs --{other}: {_WHY_BOTH[other]}.")
 
 
-_WHY_BOTH = {"parallel": "the file that the language is learned from", "add": "the language that is learned from it"}
+_WHY_BOTH = {"parallel": "the file to learn the language from", "add": "the language to learn from it"}

@@ -14,7 +14,7 @@ from xmodular.options.declaring import REVISION, Fallback, Options, Packing, Pla
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(Options):
-    """Score models in many languages: each with its own adapter, and without switching, beside chance."""
+    """Score models in many languages, with each language's own adapter and with the source language's."""
 
     verb, home = "evaluate", "xmodular.evaluation:evaluate"
     example = "xmodular evaluate --model runs/topic --data corpus/topic --output-dir runs/topic/eval"
@@ -27,8 +27,8 @@ class EvaluateOptions(Options):
     }
 
     model: tuple[str, ...] = option(
-        "Models, comma-separated: folders or names on the Hub; the folder of a run with several seeds is one. A masked "
-        "language model gives perplexities."
+        "Models, comma-separated: folders or names on the Hub; a run with several seeds is one model. A masked "
+        "language model is scored by perplexity."
     )
     revision: str | None = option(REVISION.format("models"), None)
     data: tuple[str, ...] = option(
@@ -36,51 +36,51 @@ class EvaluateOptions(Options):
         "column `language`, <language>=<file>, or hub:<data set>:<configuration>:<split> with {language} or {subtag} "
         "in it."
     )
-    output_dir: Path | None = option("Where results.json, results.md, report.html and the pictures go.", None)
-    split: str = option("Which split of a folder to read.", "test")
+    output_dir: Path | None = option("Folder for results.json, results.md, report.html and the pictures.", None)
+    split: str = option("The split to read from folders.", "test")
     languages: tuple[str, ...] = option("Only these languages, comma-separated.", ())
     columns: Mapping[str, str] | None = option(
-        "Names of columns, as text=review,label=stars; default: as in training, where the rows have them.", None
+        "Names of columns, as text=review,label=stars; default: as in training, if the rows have those columns.", None
     )
-    skip_bad_rows: bool = option("Leave out rows that cannot be read, and count them.", False)
+    skip_bad_rows: bool = option("Skip rows that cannot be read, and count them.", False)
     adapter: tuple[LanguageCondition, ...] = option(
         "; ".join(f"{name}: {CONDITIONS[name].asked}" for name in ASKED) + ".", ("right", "source")
     )
-    source: str | None = option("The source language; default: the one the model was fine-tuned in.", None)
+    source: str | None = option("The source language; default: the language the model was fine-tuned in.", None)
     fallback: Fallback | None = option(
-        "relative: files in languages that the model lacks are read by the adapter of their nearest relative.", None
+        "relative: a language that the model lacks uses the adapter of the most closely related language.", None
     )
     tokenizer: Place | None = option("Tokenizer folder; default: the model's.", None)
     max_length: int | None = option(
-        "Tokens a row, or a window of it, at most; default: as fine-tuned, or 512; of perplexity's blocks 128.",
+        "Most tokens per row or window; default: as in fine-tuning, or 512; for perplexity: block size, 128.",
         None,
         at_least(8),
     )
     stride: int | None = option(
-        "Tokens that neighbouring windows of a long context (qa) or sentence (tag) share; default: as fine-tuned, or "
+        "Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: as fine-tuned, or "
         "a quarter of --max-length.",
         None,
         at_least(0),
     )
-    packing: Packing = option("How perplexity's text becomes rows, as in pretraining.", "fill")
-    batch_tokens: int = option("Tokens a forward pass, padding included.", 8192, at_least(1))
+    packing: Packing = option("How text is packed into blocks for perplexity, as in pretraining.", "fill")
+    batch_tokens: int = option("Tokens per forward pass, padding included.", 8192, at_least(1))
     precision: WeightPrecision = option("keep the weights' precision, or run the model in fp32, bf16 or fp16.", "keep")
     answers: Literal["mlqa", "squad"] = option(
-        "How answers (qa) are normalised before they are compared: mlqa, by language; squad, as English in every "
-        "language, which is how XTREME scores XQuAD and TyDi QA.",
+        "How answers (qa) are normalised before comparison: mlqa, by the rules of each language; squad, by those of "
+        "English for all languages, as XTREME scores XQuAD and TyDi QA.",
         "mlqa",
     )
-    seed: int = option("Seed of perplexity's masks.", 0)
-    predictions: bool = option("Also write every row's prediction, to predictions.jsonl in --output-dir.", False)
+    seed: int = option("Random seed of the masks for perplexity.", 0)
+    predictions: bool = option("Also write the prediction for each row to predictions.jsonl in --output-dir.", False)
     overwrite: bool = option("Replace the results in --output-dir.", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.model or not self.data:
-            raise ConfigurationError(f"--{'data' if self.model else 'model'} names nothing.")
+            raise ConfigurationError(f"--{'data' if self.model else 'model'} is empty.")
         if not self.adapter:
             raise ConfigurationError("--adapter needs at least one of: right, source, relative, none.")
         if len(set(self.adapter)) < len(self.adapter):
-            raise ConfigurationError(f"--adapter names one twice: {', '.join(self.adapter)}.")
+            raise ConfigurationError(f"--adapter names an adapter twice: {', '.join(self.adapter)}.")
         if self.predictions and self.output_dir is None:
-            raise ConfigurationError("--predictions needs --output-dir: that is where they go.")
+            raise ConfigurationError("--predictions needs --output-dir, the folder to write them to.")

@@ -10,13 +10,13 @@ from xmodular.errors import ConfigurationError
 from xmodular.options.declaring import REVISION, Place, Pooling, Trainable, at_least, between, flag_of, option, positive
 from xmodular.options.pretrain import TrainingOptions
 
-# Learning rates of fine-tuning: at this width; of a new head in multiples, but no higher than this.
+# Learning rates of fine-tuning: the base rate, its hidden size, the factor for a new head, and its maximum.
 _RATE, _WIDTH, _NEW_HEAD, _HIGHEST = 2e-5, 768, 50, 2e-3
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(TrainingOptions):
-    """Train a task in one language; the other languages keep their adapters and come along."""
+    """Fine-tune on a task in one language; the other languages keep their adapters."""
 
     verb, home = "finetune", "xmodular.training:finetune"
     example = "xmodular finetune --model runs/base --train en_XX.train.jsonl --language en --output-dir runs/topic"
@@ -31,48 +31,50 @@ class FinetuneOptions(TrainingOptions):
         "seeds": "Several runs, validations, checkpoints",
     }
 
-    model: str = option("Model folder (a pretrained one), or a name on the Hub.")
+    model: str = option("Pretrained model: a folder or a name on the Hub.")
     revision: str | None = option(REVISION.format("model"), None)
     train: tuple[str, ...] = option("Training files, comma-separated, or hub:<data set>:<configuration>:<split>.")
     language: str | None = option(
-        "Language whose adapter reads the training data; default: what its column `language` or the file's name says.",
+        "Language of the training data, whose adapter is used; default: from a column `language` or the file name.",
         None,
     )
     task: str = option(
-        "classify: one or two texts and a label; regress: and a number; tag: a label a word; qa: the answer's place in "
-        "a context; choice: one of several.",
+        "classify: one or two texts, a label; regress: the same, a number; tag: a label per word; qa: an answer within "
+        "a context; choice: one of several choices.",
         "classify",
     )
-    recipe: str | None = option("Named preset of options, such as xnli; `xmodular recipes` lists them.", None)
+    recipe: str | None = option("Use the options of a recipe, such as xnli; `xmodular recipes` lists them.", None)
     dev: tuple[str, ...] = option(
-        "Validation files, in the training language; the weights that do best on them are kept.", ()
+        "Validation files, in the training language; the weights with the best score on them are kept.", ()
     )
     dev_fraction: float | None = option(
-        "Without --dev: share of the training rows that are held out for validation, the same ones with every seed.",
+        "Without --dev: share of the training rows to hold out for validation, the same rows for every seed.",
         None,
         between(0.001, 0.5),
     )
-    patience: int | None = option("Stop after so many validations without a better one.", None, at_least(1))
+    patience: int | None = option("Stop after this many validations without improvement.", None, at_least(1))
     columns: Mapping[str, str] | None = option("Names of columns, as text=review,label=stars.", None)
-    skip_bad_rows: bool = option("Leave out rows that cannot be read, and count them.", False)
-    trainable: Trainable = option("What trains; shared: all but embeddings and adapters.", "shared")
+    skip_bad_rows: bool = option("Skip rows that cannot be read, and count them.", False)
+    trainable: Trainable = option("Parameters to train; shared: all but embeddings and adapters.", "shared")
     tokenizer: Place | None = option("Tokenizer folder; default: the model's.", None)
-    max_length: int = option("Tokens a row, or a window of it, at most.", 128, at_least(8))
+    max_length: int = option("Most tokens per row, or per window of a long row.", 128, at_least(8))
     stride: int | None = option(
-        "Tokens that neighbouring windows of a long context (qa) or sentence (tag) share; default: a quarter of "
+        "Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: a quarter of "
         "--max-length.",
         None,
         at_least(0),
     )
     epochs: float | None = option(  # type: ignore[assignment]
-        "Passes over the training files; ignored with --max-steps; default: 5, or as many as make 200 steps.", None
+        "Passes over the training files; ignored with --max-steps; default: 5, or more to reach 200 steps.", None
     )
     learning_rate: float | None = option(  # type: ignore[assignment]
-        "Peak learning rate; default: 2e-5 for states 768 wide, more for narrower ones in proportion.", None, positive
+        "Peak learning rate; default: 2e-5 at hidden size 768, proportionally more for smaller hidden sizes.",
+        None,
+        positive,
     )
     head_learning_rate: float | None = option(
-        "Peak learning rate of the task head; default: --learning-rate; where that is not given either, 50 times it "
-        "(at most 2e-3) if the model comes without a head for the task.",
+        "Peak learning rate of the task head; default: --learning-rate; if that is not given either, 50 times its "
+        "default (at most 2e-3) where the model has no head for the task yet.",
         None,
         positive,
     )
@@ -83,26 +85,26 @@ class FinetuneOptions(TrainingOptions):
         "Dropout in the task head; default: the model's.", None, between(0.0, 0.99)
     )
     pooling: Pooling | None = option(
-        "What the head of classify and regress reads: the first token's state, or the mean of all; default: what the "
+        "Input of the classify and regress heads: the first token's state, or the mean of all; default: what the "
         "model says.",
         None,
     )
-    seeds: tuple[int, ...] = option("Train once for each of these seeds, in <output-dir>/seed-<seed>.", ())
+    seeds: tuple[int, ...] = option("Train once with each of these seeds, in <output-dir>/seed-<seed>.", ())
     eval_every: int | None = option(
-        "Validate every so many steps; default: after each pass, or every 10 steps where passes are shorter and "
+        "Steps between validations; default: after each pass, or every 10 steps if passes are shorter and "
         "neither --epochs nor --max-steps is given.",
         None,
         at_least(1),
     )
     save_every: int | None = option(
-        "Write a checkpoint every so many steps; none: at validations only, if they are the best so far.",
+        "Steps between checkpoints; none: only at validations that are the best so far.",
         500,
         at_least(1),
     )
 
     @classmethod
     def completed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values over those of the recipe that they name.
+        """The values, and those of the recipe they name for all other options.
 
         Raises:
             ConfigurationError: there is no such recipe, or it is for another task.
@@ -119,29 +121,29 @@ class FinetuneOptions(TrainingOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.train:
-            raise ConfigurationError("--train names no file.")
+            raise ConfigurationError("--train is empty: name a file.")
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
             raise ConfigurationError(f"adam_betas are two numbers from 0 to below 1; got {self.adam_betas}.")
         if self.dev and self.dev_fraction is not None:
-            raise ConfigurationError("--dev names validation rows and --dev-fraction holds some out: give one.")
+            raise ConfigurationError("Give either --dev (validation files) or --dev-fraction (held-out rows).")
         for name in ("patience", "eval_every"):
             if (number := getattr(self, name)) is not None and not self.validates:
                 flag = flag_of(name)
                 if number == self._of_recipe(name):
                     flag = f"--recipe {self.recipe}, which sets {flag} {number},"
-                raise ConfigurationError(f"{flag} needs --dev or --dev-fraction: there is nothing to validate on.")
+                raise ConfigurationError(f"{flag} needs validation data: give --dev or --dev-fraction.")
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigurationError(f"--seeds names a seed twice: {', '.join(map(str, self.seeds))}.")
 
     def with_rates(self, width: int, *, is_new: bool) -> FinetuneOptions:
-        """The same with learning rates for a model, where none was given.
+        """The same options with learning rates that suit a model, if none was given.
 
-        A trained encoder moves in small steps, or it forgets what it hardly knew; a head that is drawn at random has
-        everything to learn. Narrow models need larger steps (Yang et al. 2022: in inverse proportion to the width).
+        A trained encoder needs a small learning rate, or it forgets what it barely knew; a randomly initialised head
+        needs a larger one. So do narrow models (Yang et al. 2022: in inverse proportion to the width).
 
         Args:
             width: of the model's states.
-            is_new: whether the task head is drawn at random.
+            is_new: whether the task head is randomly initialised.
         """
         if self.learning_rate is not None:
             return self

@@ -11,7 +11,7 @@ from xmodular.options.declaring import REVISION, Options, Place, Pooling, Weight
 
 @dataclass(frozen=True, kw_only=True)
 class PackSaveOptions(Options):
-    """Save one language of a model as a language pack: a small folder that fits every model of the same base."""
+    """Save one language of a model as a language pack: a small folder that fits all models with the same base."""
 
     verb, home = "pack save", "xmodular.pack_verbs:pack_save"
     example = "xmodular pack save --model runs/base --language gsw --output-dir packs/gsw"
@@ -23,8 +23,8 @@ class PackSaveOptions(Options):
     output_dir: Path = option("The pack's folder.")
     precision: WeightPrecision = option("keep the weights' precision, or store them as fp32, bf16 or fp16.", "keep")
     licence: str | None = option("Licence of the pack, as an SPDX identifier such as cc-by-4.0.", None)
-    note: str | None = option("Where the language's text came from, how it was trained: goes on the card.", None)
-    results: Path | None = option("A results.json; the language's rows go into the pack as its scores.", None)
+    note: str | None = option("Note for the model card: where the text came from, how the adapter was trained.", None)
+    results: Path | None = option("A results.json, whose scores of the language are stored in the pack.", None)
     push_to_hub: str | None = option("Also upload it to this repository, such as name/xmod-gsw.", None)
     private: bool = option("Make the repository private.", False)
     overwrite: bool = option("Replace the pack in --output-dir.", False)
@@ -32,7 +32,7 @@ class PackSaveOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class PackInstallOptions(Options):
-    """Put a language pack into a model; nothing else of the model moves."""
+    """Install a language pack in a model; nothing else in the model changes."""
 
     verb, home = "pack install", "xmodular.pack_verbs:pack_install"
     example = "xmodular pack install packs/gsw --model runs/topic"
@@ -41,15 +41,15 @@ class PackInstallOptions(Options):
     pack: str = option("Pack folder or a repository on the Hub.", positional=True)
     model: str = option("Model folder or a name on the Hub.")
     revision: str | None = option(REVISION.format("model"), None)
-    output_dir: Path | None = option("Where the model with the language goes; default: the model's own folder.", None)
+    output_dir: Path | None = option("Folder for the model with the language; default: the model's own folder.", None)
     language: str | None = option("Install under this code; default: the pack's.", None)
-    force: bool = option("Install although the weights it was trained beside differ; shapes must fit.", False)
-    overwrite: bool = option("Replace the language if the model has it, or a model in --output-dir.", False)
+    force: bool = option("Install even if the pack was trained with other shared weights; shapes must match.", False)
+    overwrite: bool = option("Replace the language if the model has it already, or a model in --output-dir.", False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackVerifyOptions(Options):
-    """Check a language pack: form, checksums and, with --model, whether it fits."""
+    """Check a language pack: its format, checksums and, with --model, whether it fits that model."""
 
     verb, home = "pack verify", "xmodular.pack_verbs:pack_verify"
     example = "xmodular pack verify packs/gsw --model runs/topic"
@@ -74,7 +74,7 @@ class PackListOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class PackRemoveOptions(Options):
-    """Take a language out of a model; nothing else of the model moves."""
+    """Remove a language from a model; nothing else in the model changes."""
 
     verb, home = "pack remove", "xmodular.pack_verbs:pack_remove"
     example = "xmodular pack remove --model runs/topic --language gsw"
@@ -83,13 +83,13 @@ class PackRemoveOptions(Options):
     model: str = option("Model folder or a name on the Hub.")
     revision: str | None = option(REVISION.format("model"), None)
     language: str = option("The language.")
-    output_dir: Path | None = option("Where the model goes; default: the model's own folder.", None)
+    output_dir: Path | None = option("Folder for the model; default: the model's own folder.", None)
     overwrite: bool = option("Replace a model in --output-dir.", False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions(Options):
-    """Convert a checkpoint from fairseq's format or to it."""
+    """Convert a checkpoint from or to fairseq's format."""
 
     verb, home = "convert", "xmodular.conversion:convert"
     example = "xmodular convert xmod.base/model.pt --output-dir xmod-base"
@@ -97,20 +97,20 @@ class ConvertOptions(Options):
     of_revision = "source"
 
     source: Place = option(
-        "fairseq: a model.pt or its folder. Else: a model folder or a name on the Hub.", positional=True
+        "A fairseq model.pt or its folder; with --to fairseq, a model folder or a name on the Hub.", positional=True
     )
     revision: str | None = option(REVISION.format("source"), None)
-    output_dir: Path = option("Where the converted model goes.")
+    output_dir: Path = option("Folder for the converted model.")
     to: Literal["xmodular", "fairseq"] = option("The format to convert to.", "xmodular")
-    preset: str | None = option("Shape of a fairseq checkpoint that does not say its own, such as xmod-base.", None)
-    head: str | None = option("Name of the classification head in fairseq; needed where there are several.", None)
-    tokenizer: bool = option("Convert the vocabulary too, where it lies beside the weights.", True)
+    preset: str | None = option("Shape of a fairseq checkpoint that does not record it, such as xmod-base.", None)
+    head: str | None = option("Name of the classification head in fairseq; required if there are several.", None)
+    tokenizer: bool = option("Also convert the vocabulary, if it is next to the weights.", True)
     overwrite: bool = option("Replace a model in --output-dir.", False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpcycleOptions(Options):
-    """Make a modular model of a dense encoder: the same states in every language, an adapter for each to train."""
+    """Turn a dense encoder into a modular model: the same states in every language, an adapter for each to train."""
 
     verb, home = "upcycle", "xmodular.conversion:upcycle"
     example = "xmodular upcycle --model intfloat/multilingual-e5-base --languages de,sw,mt --output-dir e5-modular"
@@ -118,17 +118,17 @@ class UpcycleOptions(Options):
 
     model: Place = option("A BERT, RoBERTa, XLM-R, CamemBERT or X-MOD model: a folder or a name on the Hub.")
     revision: str | None = option(REVISION.format("model"), None)
-    languages: tuple[str, ...] = option("Languages that get an adapter, such as de,sw,mt.")
-    output_dir: Path = option("Where the modular model goes.")
-    tokenizer: Place | None = option("Folder or name of the tokenizer; default: the one beside the weights.", None)
-    reduction: float = option("The encoder's width divided by the adapters'.", 2.0)
+    languages: tuple[str, ...] = option("Languages to add adapters for, such as de,sw,mt.")
+    output_dir: Path = option("Folder for the modular model.")
+    tokenizer: Place | None = option("Folder or name of the tokenizer; default: the one next to the weights.", None)
+    reduction: float = option("Hidden size divided by the adapters' bottleneck size.", 2.0)
     pooling: Pooling | None = option(
-        "What a classification head is to read: the first token's state, or the mean of all, as sentence encoders are "
-        "trained; default: mean where 1_Pooling/config.json says so, else first.",
+        "Input of a classification head: the first token's state, or the mean of all, as sentence encoders are "
+        "trained; default: mean if 1_Pooling/config.json says so, else first.",
         None,
     )
-    head: bool = option("Bring the head along, where the model has one.", True)
-    seed: int = option("Seed of the adapters' first matrices; the second are zero.", 0)
+    head: bool = option("Convert the head too, if the model has one.", True)
+    seed: int = option("Random seed of the adapters' down-projections; the up-projections are zero.", 0)
     overwrite: bool = option("Replace a model in --output-dir.", False)
 
 
@@ -149,22 +149,22 @@ class DiffOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class RecipesOptions(Options):
-    """Recipes for fine-tuning: named presets of its options, with their sources."""
+    """List the recipes: published option presets for fine-tuning, with their sources."""
 
     verb, home = "recipes", "xmodular.recipes:recipes"
     example = "xmodular recipes xnli"
     first = ("name",)
 
-    name: str | None = option("Show one of them with all that it sets.", None, positional=True)
+    name: str | None = option("Show one recipe with all the options it sets.", None, positional=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsOptions(Options):
-    """The released checkpoints: languages, shape, source, licence."""
+    """List the released checkpoints: languages, shape, source, licence."""
 
     verb, home = "models", "xmodular.catalogue:models"
     example = "xmodular models --language gsw"
     first = ("name", "language")
 
-    name: str | None = option("Show one of them whole, with its languages.", None, positional=True)
-    language: str | None = option("Only those that have this language.", None)
+    name: str | None = option("Show one checkpoint in full, with its languages.", None, positional=True)
+    language: str | None = option("Only checkpoints with this language.", None)

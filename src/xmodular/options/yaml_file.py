@@ -15,7 +15,7 @@ def read_options_file(path: Path) -> dict[str, Any]:
     """Read a YAML (or JSON) file of options.
 
     Raises:
-        ConfigurationError: no such file, or its content is not a table of names and values; or a name is there twice.
+        ConfigurationError: no such file, its content is not a table of names and values, or a name appears twice.
     """
     import yaml
 
@@ -23,7 +23,7 @@ def read_options_file(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             raw = file.read(_MOST_YAML + 1)
         if len(raw) > _MOST_YAML:
-            raise ConfigurationError(f"{path} is larger than {_MOST_YAML:,} bytes: that is no file of options.")
+            raise ConfigurationError(f"{path} is larger than {_MOST_YAML:,} bytes: it cannot be a file of options.")
         content = read_yaml(raw.decode("utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(f"There is no configuration file {path}.") from None
@@ -41,11 +41,11 @@ def read_options_file(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(text: str) -> Any:
-    """What a YAML text says.
+    """The content of a YAML text.
 
     Raises:
-        yaml.YAMLError: it is not valid, a table has a name twice, of which YAML's reader would take the last, or what
-            it refers to again and again would be too much.
+        yaml.YAMLError: it is not valid, a table has a name twice (YAML's reader would take the last one), or its
+            repeated references would become too large.
     """
     import yaml
 
@@ -54,7 +54,7 @@ def read_yaml(text: str) -> Any:
             seen = set()
             for key, _ in node.value:
                 if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} appears twice", key.start_mark)
                 seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
             return super().construct_mapping(node, deep)
 
@@ -63,14 +63,14 @@ def read_yaml(text: str) -> Any:
     except (ValueError, RecursionError, OverflowError) as error:  # a date that there is not, a number without end
         raise yaml.YAMLError(f"a value cannot be read: {error!s:.200}") from error
     if _size_written_out(content) > _MOST_VALUES:
-        raise yaml.YAMLError(f"it has more than {_MOST_VALUES:,} values, what it refers to written out")
+        raise yaml.YAMLError(f"it has more than {_MOST_VALUES:,} values once its references are expanded")
     return content
 
 
 def _size_written_out(content: Any) -> int:
-    """How many values there are, those that are only referred to (``*name``) counted each time; cut off when many.
+    """The number of values, with references (``*name``) counted each time; stops at a limit.
 
-    A few lines may stand for more than any memory holds, once they are printed.
+    A few lines can expand to more than fits in memory.
     """
     waiting, count = [content], 0
     while waiting and count <= _MOST_VALUES:

@@ -1,4 +1,4 @@
-"""Language packs at work: save a language of a model, install one, verify, list, remove."""
+"""The verbs for language packs: save, install, verify, list, remove."""
 
 from xmodular.pack_verbs.pack_changes import pack_install, pack_remove, pack_save
 from xmodular.pack_verbs.pack_checks import PackList, Verification, pack_list, pack_verify

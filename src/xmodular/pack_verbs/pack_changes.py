@@ -1,4 +1,4 @@
-"""A language from a model into a pack, from a pack into a model, and out of a model."""
+"""Save a language of a model as a pack, install a pack in a model, and remove a language."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def pack_save(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> Pa
     Raises:
         ConfigurationError: there is no model, or `results` has no rows of the language.
         LanguageError: the model has no such language.
-        PackError: the pack's folder is taken, or the Hub refuses.
+        PackError: the pack's folder is in use, or the Hub refuses the upload.
     """
     check_apart(options.output_dir, [options.model, options.results])
     check_target(options.output_dir, overwrite=options.overwrite)
     if options.push_to_hub is not None:
         check_repository(options.push_to_hub)
     elif options.private:
-        raise ConfigurationError("--private is about a repository on the Hub: name it with --push-to-hub.")
+        raise ConfigurationError("--private applies to a repository on the Hub: name it with --push-to-hub.")
     results = Results.from_json(options.results) if options.results is not None else None
     model = given if given is not None else load_saved(options.model)
     code = resolve(options.language, model.languages)
@@ -76,7 +76,7 @@ def pack_save(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> Pa
 
 @verb(PackInstallOptions, "pack", "model", objects={"pack": given_pack, "model": given_model})
 def pack_install(options: PackInstallOptions, opened: Pack | None, given: XmodPreTrainedModel | None) -> str:
-    """Put a language pack into a model; nothing else of the model moves.
+    """Install a language pack in a model; nothing else in the model changes.
 
     Args:
         pack: an object, a folder or a name on the Hub.
@@ -87,8 +87,8 @@ def pack_install(options: PackInstallOptions, opened: Pack | None, given: XmodPr
         The language's code in the model.
 
     Raises:
-        ConfigurationError: there is no model, or the output is taken, or missing for a model on the Hub.
-        LanguageError: the code is impossible, or taken and `overwrite` is False.
+        ConfigurationError: there is no model, the output is in use, or it is missing for a model on the Hub.
+        LanguageError: the code is not valid, or is in use and `overwrite` is False.
         PackError: the pack is damaged or does not fit; every mismatch is listed.
     """
     with target_of(options, given, options.pack if opened is None else opened.folder) as target:
@@ -112,31 +112,31 @@ def _installed(
         save_changed(model, options, target, pack.folder)
     where = target if target is not None else "the model (not saved: no output_dir)"
     console.print(f"Installed {pack.title} as {code} in {where}: {len(model.languages)} languages")
-    console.print(f"The same in the pack's base and in this model: {_listed(agreed)}")
+    console.print(f"Identical in the pack's base and in this model: {_listed(agreed)}")
     if differing:
-        console.print(f"Different, and forced: {_listed(sorted(differing))}")
+        console.print(f"Different, installed anyway (--force): {_listed(sorted(differing))}")
     if target is not None and not in_place(options.model, target):
         shown = f"xmodular diff {options.model} {target} --allow {code}"
-        console.print(f"To see that nothing else moved, bit by bit: {shown}")
+        console.print(f"To check that nothing else changed, bit by bit: {shown}")
     elif target is not None and code == pack.language:
-        console.print(f"To see its weights there, bit by bit: xmodular diff {options.pack} {target}")
+        console.print(f"To check its weights, bit by bit: xmodular diff {options.pack} {target}")
     return code
 
 
 @verb(PackRemoveOptions, "model", "language", objects={"model": given_model})
 def pack_remove(options: PackRemoveOptions, given: XmodPreTrainedModel | None) -> str:
-    """Take a language out of a model; nothing else of the model moves.
+    """Remove a language from a model; nothing else in the model changes.
 
     Args:
-        model: an object, a folder or a name on the Hub; where the result goes is as for `pack_install`.
+        model: an object, a folder or a name on the Hub; the result is saved as for `pack_install`.
         language: a language of the model.
 
     Returns:
-        The code of the language that is gone.
+        The code of the removed language.
 
     Raises:
-        ConfigurationError: there is no model, or the output is taken, or missing for a model on the Hub.
-        LanguageError: the model has no such language, or no other.
+        ConfigurationError: there is no model, the output is in use, or it is missing for a model on the Hub.
+        LanguageError: the model does not have the language, or has no other.
     """
     with target_of(options, given) as target:
         model = given if given is not None else load_saved(options.model)
@@ -154,7 +154,7 @@ def _scores(results: Results, code: str, path: Path | None) -> list[dict[str, An
     rows = [asdict(row) for row in results.rows if row.language == code]
     if not rows:
         there = ", ".join(results.languages()) or "none"
-        raise ConfigurationError(f"{path} has no rows of {code}; it has the languages {there}.")
+        raise ConfigurationError(f"{path} has no rows for {code}; its languages are {there}.")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Packs under examination: is one sound, does it fit a model, which are there."""
+"""Verify language packs, compare them with a model, and list them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from xmodular.signatures import verb
 
 @dataclass(frozen=True)
 class Verification:
-    """What is known of a language pack, and of a model that it may fit.
+    """The result of verifying a language pack, possibly against a model.
 
     Attributes:
-        source: where the pack is.
-        pack: its description; None if that cannot be read.
-        damage: what is wrong with its files, in one text; None if nothing is.
-        model: the model that it was compared with, if any.
-        misfits: every reason why it does not fit that model; None if they were not compared.
+        source: location of the pack.
+        pack: its description; None if it cannot be read.
+        damage: problems with its files, in one text; None if there are none.
+        model: the model it was compared with, if any.
+        misfits: all reasons why it does not fit that model; None if they were not compared.
     """
 
     source: str
@@ -38,7 +38,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether the pack is sound and fits the model, if there is one."""
+        """Whether the pack is undamaged and fits the model, if there is one."""
         return self.damage is None and not self.misfits
 
     def table(self) -> Table:
@@ -68,13 +68,13 @@ def given_pack(pack: Pack | str | Path) -> tuple[Pack | None, str | Path]:
 
 @verb(PackVerifyOptions, "pack", objects={"pack": given_pack, "model": given_model})
 def pack_verify(options: PackVerifyOptions, opened: Pack | None, given: XmodPreTrainedModel | None) -> Verification:
-    """Check a language pack: form, checksums and, with a model, whether it fits.
+    """Check a language pack: its format, checksums and, with a model, whether it fits that model.
 
     Args:
         pack, model: an object, a folder or a name on the Hub.
 
     Returns:
-        What was found; its `ok` says whether all is well.
+        The result; its `ok` tells whether there are no problems.
 
     Raises:
         ConfigurationError: there is no model.
@@ -98,14 +98,14 @@ class PackList:
 
     Attributes:
         folder: the folder.
-        rows: a verification of each pack, by name of its folder.
+        rows: a verification for each pack, by name of its folder.
     """
 
     folder: Path
     rows: tuple[Verification, ...]
 
     def table(self) -> Table:
-        """A line for each pack."""
+        """A table with a row for each pack."""
         heading = ("folder", "language", "base", "weights", "vocabulary", "licence", "bytes", "files")
         table = Table(*heading, title=Text(f"Language packs in {self.folder}"), title_justify="left")
         for row in self.rows:
@@ -126,7 +126,7 @@ def pack_list(options: PackListOptions) -> PackList:
     """List the language packs in a folder; damaged ones are listed as such.
 
     Args:
-        folder: a folder with packs in it, or a pack itself.
+        folder: a folder with packs, or a single pack.
 
     Raises:
         DataError: there is no such folder.

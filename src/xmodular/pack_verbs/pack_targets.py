@@ -1,4 +1,4 @@
-"""The model that a pack comes from or goes into: found, fingerprinted, and saved again where it belongs."""
+"""The model that a pack is saved from or installed in: find it, fingerprint it, and save it again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ONE_FILE = 1 << 62
 
 
 def tokenizer_hash(model: XmodPreTrainedModel) -> str | None:
-    """The hash of the tokenizer that lies with a model; None, and a word about it, if there is none."""
+    """The hash of a model's tokenizer; None, with a message, if there is none."""
     where = home_of(model)
     if where is None:
         return None
@@ -42,15 +42,15 @@ def tokenizer_hash(model: XmodPreTrainedModel) -> str | None:
 def target_of(
     options: PackInstallOptions | PackRemoveOptions, given: XmodPreTrainedModel | None, *sources: object
 ) -> Iterator[Path | None]:
-    """Yield the folder that a changed model goes to, held until it is there; None if it is an object that stays one.
+    """Yield the folder for a changed model, locked until it is written; None for an object that is not saved.
 
     Args:
-        options: of the verb.
+        options: options of the verb.
         given: the model, if it is an object.
-        sources: what else is read.
+        sources: other paths that are read.
 
     Raises:
-        ConfigurationError: it is taken, or holds a source, or is unknown.
+        ConfigurationError: it is in use, contains a source, or is unknown.
     """
     target = options.output_dir
     if target is None and given is None:
@@ -82,9 +82,9 @@ def save_changed(
     target: Path,
     *sources: object,
 ) -> None:
-    """Save a changed model to its own folder, whose other files stay, or to a new one, where they come along.
+    """Save a changed model to its own folder, whose other files stay, or to a new one, to which they are copied.
 
-    Its weights are one file, so that they change in one moment. Arguments as for `target_of`.
+    Its weights are one file, so that they are replaced atomically. Arguments as for `target_of`.
     """
     console.print(f"Writing the model to {target}")
     source = options.model
@@ -102,7 +102,7 @@ def save_changed(
 
 
 def _bring_along(source: str, target: Path, config: XmodConfig) -> None:
-    """Copy what lies beside a model's weights: tokenizer, metrics, options; of a model on the Hub the tokenizer."""
+    """Copy the other files of a model: tokenizer, metrics, options; for a model on the Hub, the tokenizer."""
     if not Path(source).is_dir():
         try:
             save_tokenizer(load_tokenizer(source), target, config)

@@ -1,4 +1,4 @@
-"""A model replaced in its own folder: configuration, weights and tokenizers change together or not at all."""
+"""Replace a model in its own folder: configuration, weights and tokenizers change together or not at all."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _CONFIG = "config.json"
 
 @contextmanager
 def replaced_in(folder: Path) -> Iterator[Path]:
-    """Yield a folder whose files then replace those of `folder`; weights and tokenizers that have no successor go.
+    """Yield a folder whose files then replace those of `folder`; old weights and tokenizers are removed.
 
     An error or Ctrl-C leaves the folder as it was. A process that is killed while files are renamed leaves a model
-    that loads: old, new, or with the languages that the old and the new model have alike, whose weights are in the old
-    file as in the new one. Whoever holds the folder next makes it the new one.
+    that loads: the old one, the new one, or one with the languages that both have, whose weights are in the old
+    file as in the new one. The next process that locks the folder completes the change.
 
     Raises:
         OSError: the folder cannot be written.

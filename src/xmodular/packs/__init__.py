@@ -1,4 +1,4 @@
-"""A language on disk: a folder with its adapter, what it was made beside, and checksums. Knows no model."""
+"""A language on disk: a folder with its adapter, fingerprints of its base, and checksums. Does not need a model."""
 
 from xmodular.packs.fingerprints import Base, Misfit
 from xmodular.packs.pack import Pack

@@ -1,4 +1,4 @@
-"""What a language was trained beside: the shape of the model, and fingerprints of the weights that languages share."""
+"""The base of a language: the shape of the model, and fingerprints of the shared weights it was trained with."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Misfit:
     """One reason why a pack does not fit a model.
 
     Attributes:
-        part: what was compared: "shape", "frame", "words" or "tokenizer".
-        message: what differs.
-        forcible: whether the pack could be installed all the same, at the user's risk; shapes cannot.
+        part: the part that differs: "shape", "frame", "words" or "tokenizer".
+        message: the difference.
+        forcible: whether the pack can still be installed, at the user's risk; not if shapes differ.
     """
 
     part: Literal["shape", "frame", "words", "tokenizer"]
@@ -38,15 +38,15 @@ class Misfit:
 
 @dataclass(frozen=True)
 class Base:
-    """The model that a language was trained beside.
+    """The model that a language was trained with.
 
-    A fingerprint is a SHA-256 by the name of a dtype: of the tensors cast to it. A model in float32 has one for each
-    of `DTYPES`, a model in 16 bits its own only, so a model is recognised in whichever of them it is loaded.
+    A fingerprint maps the name of a dtype to the SHA-256 of the tensors cast to it. A model in float32 has one for each
+    of `DTYPES`, a 16-bit model only its own, so a model is recognised whichever of these dtypes it is loaded in.
 
     Attributes:
-        name: the model's name on the Hub, or of its folder; None if unknown.
-        shape: the fields of the configuration that must agree.
-        frame: fingerprint of what all languages share and no recipe moves, the word embeddings aside.
+        name: the model's name on the Hub, or the name of its folder; None if unknown.
+        shape: the fields of the configuration that must be equal.
+        frame: fingerprint of the shared weights that no recipe changes, except the word embeddings.
         words: fingerprint of the word embeddings.
         rows: number of word embeddings.
         tokenizer: hash of the tokenizer, None if unknown.
@@ -69,14 +69,14 @@ class Base:
         name: str | None = None,
         tokenizer: str | None = None,
     ) -> Base:
-        """The base that a model is.
+        """The base that a model represents.
 
         Args:
             shape: fields of the configuration; values as in JSON. `hidden_size`, `num_hidden_layers` and
                 `bottleneck_size` are among them.
             frame: the shared tensors by name.
             words: word embeddings, *shape: (rows, hidden)*.
-            name: a name on the Hub or a folder; of a folder only its own name is kept.
+            name: a name on the Hub or a folder; of a folder, only the last part of its path is kept.
             tokenizer: hash of the tokenizer.
 
         Raises:
@@ -99,12 +99,12 @@ class Base:
         *,
         tokenizer: str | None = None,
     ) -> list[Misfit]:
-        """Everything in which a model differs from this base; no more is hashed than needed.
+        """All differences between a model and this base; nothing is hashed unless needed.
 
         Args:
             shape, frame, tokenizer: the model's, as for `of`.
             words: the model's word embeddings, *shape: (at least self.rows, hidden)*; rows beyond those of the base
-                are not compared. None leaves them and the tokenizer aside.
+                are not compared. None skips them and the tokenizer.
         """
         found = []
         for key in [*self.shape, *(key for key in shape if key not in self.shape)]:
@@ -134,7 +134,7 @@ def word_fingerprints(words: Tensor) -> dict[str, str]:
 
 
 def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """The fingerprint of tensors in each dtype that is not wider than theirs.
+    """The fingerprint of tensors in each dtype that is no wider than theirs.
 
     Raises:
         InputError: there is no such dtype, or a tensor has no data.
@@ -142,7 +142,7 @@ def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     names = _dtypes(tensors)
     if not names:
         kinds = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}))
-        raise InputError(f"weights in {kinds} have no fingerprint: load the model in float32, bfloat16 or float16.")
+        raise InputError(f"weights in {kinds} cannot be fingerprinted: load the model in float32, bfloat16 or float16.")
     return {name: _digest(tensors, DTYPES[name]) for name in names}
 
 
@@ -171,11 +171,11 @@ def _difference(what: str, there: Mapping[str, str], here: Mapping[str, Tensor])
     if not common:
         kind = str(next(iter(here.values())).dtype).removeprefix("torch.")
         return (
-            f"the {what} cannot be compared: the pack knows them in {', '.join(there)}, the model has {kind}; load the "
+            f"the {what} cannot be compared: the pack has {', '.join(there)} only, the model is {kind}; load the "
             "model in float32"
         )
     if _digest(here, DTYPES[common[0]]) != there[common[0]]:
-        return f"the {what} differ from those that the language was trained beside"
+        return f"the {what} differ from those that the language was trained with"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""`pack.json`: read without trust, checked field by field, every problem named at once."""
+"""`pack.json`: treated as untrusted, checked field by field, with all problems reported together."""
 
 from __future__ import annotations
 
@@ -45,47 +45,46 @@ _NAME_KEYS = ("english", "native", "bcp47")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a pack's `pack.json`, all of it checked.
+    """The fully checked content of a pack's `pack.json`.
 
     Raises:
-        PackError: the file is missing, larger than 1 MiB, not what it should be, or changed since it was written.
+        PackError: the file is missing, larger than 1 MiB, not valid, or changed since it was written.
     """
     try:
         if not path.is_file():
-            raise PackError(f"{path.parent} is no language pack: there is no {MANIFEST} in it.")
+            raise PackError(f"{path.parent} is not a language pack: it has no {MANIFEST}.")
         with path.open("rb") as file:
             text = file.read(MAX_MANIFEST + 1)
     except OSError as error:
         raise PackError(f"{path} cannot be read: {error.strerror or error}.") from error
     if len(text) > MAX_MANIFEST:
-        raise PackError(f"{path} is larger than {MAX_MANIFEST:,} bytes: that is no {MANIFEST} of a language pack.")
+        raise PackError(f"{path} is larger than {MAX_MANIFEST:,} bytes, too much for the {MANIFEST} of a pack.")
     try:
         content = json.loads(
             text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
         )
         seal = checksum(content) if isinstance(content, dict) else None
     except RecursionError:
-        raise PackError(f"{path} is nested too deeply: it is no {MANIFEST} of a language pack.") from None
+        raise PackError(f"{path} is nested too deeply for the {MANIFEST} of a language pack.") from None
     except ValueError as error:  # not UTF-8, not JSON, or refused by one of the hooks
         raise PackError(f"{path} is not valid: {error!s:.200}.") from None
     if seal is None or content.get("format") != FORMAT:
-        raise PackError(f"{path} is no {MANIFEST} of a language pack: its format is not {FORMAT!r}.")
+        raise PackError(f"{path} is not the {MANIFEST} of a language pack: its format is not {FORMAT!r}.")
     version = content.get("version")
     if type(version) is int and version > VERSION:
         raise PackError(
-            f"{path} has format version {version!r:.20}; this xmodular reads version {VERSION}. A newer xmodular wrote "
-            "it: upgrade."
+            f"{path} has format version {version!r:.20}; this xmodular reads version {VERSION}. Use a newer xmodular."
         )
     found = list(problems(content))
     if not found and content["checksum"] != seal:
-        found.append("its checksum does not fit: the file is damaged, or was edited by hand")
+        found.append("its checksum is wrong: the file is damaged or was edited by hand")
     if found:
         raise PackError(f"{path} is not valid:{listed(found[:40])}")
     return content
 
 
 def checksum(content: dict[str, Any]) -> str:
-    """SHA-256 of all fields but the checksum itself, whatever their order and spacing."""
+    """SHA-256 of all fields except the checksum itself, independent of order and spacing."""
     rest = {key: value for key, value in content.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -108,7 +107,7 @@ def tensor_shapes(content: dict[str, Any]) -> dict[str, dict[str, tuple[int, ...
 
 
 def problems(content: dict[str, Any]) -> Iterator[str]:
-    """Yields a line for each field that is not as it should be."""
+    """Yields a line for each field that is not valid."""
     missing_or_more = list(_keys("", content, _KEYS))
     yield from missing_or_more
     if missing_or_more:
@@ -242,7 +241,7 @@ def _keys(prefix: str, table: dict[str, Any], keys: Sequence[str]) -> Iterator[s
             yield f"{prefix}{key} is missing"
     for key in table:
         if key not in keys:
-            yield f"{prefix}{key.encode('ascii', 'backslashreplace').decode():.60} has no place in it"
+            yield f"{prefix}{key.encode('ascii', 'backslashreplace').decode():.60} does not belong there"
 
 
 def _whole(value: Any, low: int, high: int) -> bool:
@@ -280,12 +279,12 @@ def _plain(text: str) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        raise ValueError("a key stands twice in it")
+        raise ValueError("it contains a key twice")
     return table
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:

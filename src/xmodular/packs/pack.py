@@ -1,4 +1,4 @@
-"""A language pack: what it says of itself, and its files, never read before they are known to be sound."""
+"""A language pack: its description, and its files, which are checked before they are read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MAX_TOKENIZER = 1 << 28
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What `pack.json` says of a file: bytes and SHA-256."""
+    """The record of a file in `pack.json`: size in bytes and SHA-256."""
 
     size: int
     sha256: str
@@ -40,13 +40,13 @@ class Pack:
     """A language pack; made by `read_pack` and `write_pack`.
 
     Attributes:
-        folder: where it is.
+        folder: its folder.
         language: code of the language.
         names: its English and native name and its BCP-47 tag (`english`, `native`, `bcp47`), None where unknown.
-        base: the model that it was trained beside.
+        base: the model that it was trained with.
         dtype: of its weights: "float32", "bfloat16" or "float16".
-        vocabulary: rows of its own word embeddings; None if it reads with the base's.
-        licence, note: of the one who made it.
+        vocabulary: rows of its own word embeddings; None if it uses the base's.
+        licence, note: from its creator.
         scores: rows of values, such as those of `xmodular.results`.
         created: time in UTC, such as "2025-01-31T12:00:00Z".
         writer: name and version of the program that wrote it.
@@ -73,13 +73,13 @@ class Pack:
         return f"{self.language} ({name})" if name else self.language
 
     def check(self) -> None:
-        """Make sure that all files are what they should be: sizes, then checksums, then names and shapes inside.
+        """Check all files: sizes, then checksums, then the names and shapes inside.
 
-        A file is read no further once it is known to be wrong, and never whole into memory (the tokenizer aside,
+        Reading a file stops at the first problem, and it is never read into memory as a whole (except the tokenizer,
         whose size is limited).
 
         Raises:
-            PackError: with everything that is wrong.
+            PackError: lists all problems.
         """
         found = [problem for name in self.files for problem in self._problems(name)]
         if found:
@@ -89,15 +89,15 @@ class Pack:
         """The adapter's weights: `layer.{N}.dense1.weight`, *(bottleneck, hidden)*, and so on, in `dtype`.
 
         Raises:
-            PackError: the file is not the one that `pack.json` describes.
+            PackError: the file is not the one described by `pack.json`.
         """
         return self._tensors(ADAPTER)
 
     def embeddings(self) -> dict[str, Tensor]:
-        """The language's own `word_embeddings.weight`, *(rows, hidden)*, and maybe `lm_head.bias`, *(rows,)*.
+        """The language's own `word_embeddings.weight`, *(rows, hidden)*, and optionally `lm_head.bias`, *(rows,)*.
 
         Raises:
-            PackError: the pack has none, or the file is not the one that `pack.json` describes.
+            PackError: the pack has none, or the file is not the one described by `pack.json`.
         """
         return self._tensors(EMBEDDINGS)
 
@@ -105,7 +105,7 @@ class Pack:
         """The text of the language's own `tokenizer.json`.
 
         Raises:
-            PackError: the pack has none, or the file is not the one that `pack.json` describes.
+            PackError: the pack has none, or the file is not the one described by `pack.json`.
         """
         return self._content(TOKENIZER).decode("utf-8")
 
@@ -117,18 +117,18 @@ class Pack:
         *,
         tokenizer: str | None = None,
     ) -> list[Misfit]:
-        """Every reason why this pack does not fit a model; none if it does.
+        """All reasons why this pack does not fit a model; empty if it fits.
 
         Args:
-            shape, frame, words, tokenizer: the model's, as for `Base.of`. A pack with a vocabulary of its own is not
-                compared by `words` and `tokenizer`.
+            shape, frame, words, tokenizer: the model's, as for `Base.of`. For a pack with its own vocabulary,
+                `words` and `tokenizer` are not compared.
         """
         if self.vocabulary is not None:
             return self.base.misfits(shape, frame, None)
         return self.base.misfits(shape, frame, words, tokenizer=tokenizer)
 
     def implausible(self) -> list[str]:
-        """Files whose sizes in `pack.json` are not those that shapes and dtype imply; no file is looked at."""
+        """Files whose sizes in `pack.json` contradict shapes and dtype; the files themselves are not read."""
         sizes = ((name, record.size) for name, record in self.files.items())
         return [problem for name, size in sizes if (problem := self._size_problem(name, size))]
 
@@ -147,7 +147,7 @@ class Pack:
                 yield wrong
                 return
             if sha256_of(path) != record.sha256:
-                yield f"{name} does not have the checksum that {MANIFEST} says: it is damaged, or another file"
+                yield f"{name} does not have the checksum in {MANIFEST}: it is damaged, or another file"
                 return
             yield from self._tokenizer_problems(path) if name == TOKENIZER else self._tensor_problems(path)
         except OSError as error:
@@ -175,13 +175,13 @@ class Pack:
         with path.open("rb") as file:
             (header,) = struct.unpack("<Q", file.read(8))
         if header > _MAX_HEADER:
-            yield f"{path.name} has a header of {header:,} bytes: it is no safetensors file of a pack"
+            yield f"{path.name} has a header of {header:,} bytes: it is not a safetensors file of a pack"
             return
         try:
             with safe_open(path, framework="pt") as file:
                 found = {key: (file.get_slice(key).get_dtype(), file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
-            yield f"{path.name} is no safetensors file: {error!s:.200}"
+            yield f"{path.name} is not a safetensors file: {error!s:.200}"
             return
         wrong = list(self._header_problems(path.name, found))
         yield from wrong
@@ -189,7 +189,7 @@ class Pack:
             with safe_open(path, framework="pt") as file:
                 for key in found:
                     if not file.get_tensor(key).isfinite().all():
-                        yield f"{path.name} has values in {key} that are infinite or no numbers"
+                        yield f"{path.name} has infinite or NaN values in {key}"
 
     def _header_problems(self, name: str, found: Mapping[str, tuple[str, list[int]]]) -> Iterator[str]:
         shapes = self._implied(name)
@@ -202,7 +202,7 @@ class Pack:
                 yield f"{name} has {key} as {dtype} {there!s:.60}; it should be {_CODES[self.dtype]} {list(shape)}"
         for key in found:
             if key not in shapes:
-                yield f"{name} has {ascii(key)[:60]}, which has no place in it"
+                yield f"{name} has {ascii(key)[:60]}, which does not belong there"
 
     def _tokenizer_problems(self, path: Path) -> Iterator[str]:
         try:
@@ -224,7 +224,7 @@ class Pack:
         except OSError as error:
             raise PackError(f"{self.folder / name} cannot be read: {error.strerror or error}.") from error
         if len(content) != record.size or hashlib.sha256(content).hexdigest() != record.sha256:
-            raise PackError(f"{self.folder / name} is not the file that {MANIFEST} describes: it is damaged.")
+            raise PackError(f"{self.folder / name} is not the file described by {MANIFEST}: it is damaged.")
         return content
 
     def _tensors(self, name: str) -> dict[str, Tensor]:
@@ -232,7 +232,7 @@ class Pack:
         try:
             tensors = safetensors_torch.load(content)
         except SafetensorError as error:
-            raise PackError(f"{self.folder / name} is no safetensors file: {error!s:.200}.") from None
+            raise PackError(f"{self.folder / name} is not a safetensors file: {error!s:.200}.") from None
         found = {key: (_code(tensor.dtype), list(tensor.shape)) for key, tensor in tensors.items()}
         if wrong := list(self._header_problems(name, found)):
             raise PackError(f"The language pack {self.folder} is damaged:{listed(wrong)}")

@@ -37,15 +37,15 @@ def pack_card(pack: Pack) -> str:
         f"---\n{metadata.to_yaml()}\n---",
         f"# {name}: language pack for X-MOD",
         f"The adapter of {name}{native}, code `{pack.language}`, in {pack.dtype}, for "
-        f"{f'[{on_hub}](https://huggingface.co/{on_hub})' if on_hub else 'the model it was trained beside'} and models "
+        f"{f'[{on_hub}](https://huggingface.co/{on_hub})' if on_hub else 'the model it was trained with'} and models "
         "fine-tuned from it with embeddings and adapters frozen."
-        + (f" It brings its own vocabulary of {pack.vocabulary:,} rows." if pack.vocabulary is not None else ""),
+        + (f" It has its own vocabulary of {pack.vocabulary:,} rows." if pack.vocabulary is not None else ""),
         "## Use",
         _USE.format(base=on_hub or "folder of the model"),
-        "Or on the command line: `xmodular pack install PACK --model MODEL`. A model that it does not fit is refused.",
+        "Or on the command line: `xmodular pack install PACK --model MODEL`. It is only installed in models it fits.",
     ]
     if pack.note:
-        parts += ["## Where it comes from", pack.note]
+        parts += ["## Origin", pack.note]
     if pack.scores:
         parts += ["## Scores", _table(pack.scores)]
     return "\n\n".join(parts) + "\n"

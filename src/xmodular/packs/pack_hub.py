@@ -1,4 +1,4 @@
-"""Packs by folder or name: opened on disk, brought from the Hugging Face Hub, uploaded to it."""
+"""Packs by folder or name: opened on disk, downloaded from the Hugging Face Hub, uploaded to it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*", re.ASCII)
 
 
 def read_pack(source: str | Path, *, revision: str | None = None, token: str | None = None) -> Pack:
-    """Open a language pack: its `pack.json` is checked, the other files when they are used, or by `Pack.check`.
+    """Open a language pack. Its `pack.json` is checked now; other files when they are used, or by `Pack.check`.
 
     Args:
-        source: a folder, or the name of a repository on the Hub, of which `pack.json` is fetched and
-            checked first, and then what that names and the Hub has in the size that it says.
+        source: a folder, or the name of a repository on the Hub, whose `pack.json` is downloaded and
+            checked first, then the files it names, if their sizes on the Hub are as it says.
         revision: branch, tag or commit on the Hub.
-        token: token for the Hub; default: the one logged in with.
+        token: token for the Hub; default: that of the current login.
 
     Raises:
-        PackError: there is no pack, its `pack.json` is not valid, the Hub's files are of other sizes, or the Hub does
-            not give them.
+        PackError: there is no pack, its `pack.json` is not valid, files on the Hub have other sizes, or the download
+            fails.
     """
     folder = Path(source)
     if not folder.exists():
@@ -38,19 +38,19 @@ def read_pack(source: str | Path, *, revision: str | None = None, token: str | N
 
 
 def push_pack(pack: Pack, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-    """Upload a pack to the Hub, into a repository that is made if it is not there.
+    """Upload a pack to a repository on the Hub, which is created if needed.
 
     Args:
-        pack: checked first.
+        pack: the pack, which is checked first.
         repo_id: such as "name/xmod-gsw".
         private: make a new repository private.
-        token: token for the Hub; default: the one logged in with.
+        token: token for the Hub; default: that of the current login.
 
     Returns:
         Address of the repository.
 
     Raises:
-        PackError: the pack is damaged, the name is none, or the Hub refuses.
+        PackError: the pack is damaged, the name is not valid, or the Hub refuses the upload.
     """
     check_repository(repo_id)
     pack.check()
@@ -67,14 +67,14 @@ def push_pack(pack: Pack, repo_id: str, *, private: bool = False, token: str | N
             commit_message=f"Language pack {pack.language}",
         )
     except (OSError, ValueError) as error:
-        raise PackError(f"The Hub did not take the pack as {repo_id}: {_first(error)}") from error
+        raise PackError(f"The Hub refused to store the pack as {repo_id}: {_first(error)}") from error
     return str(url)
 
 
 def check_repository(repo_id: str) -> None:
     """Raises PackError if a name cannot be that of a repository on the Hub."""
     if not _REPOSITORY.fullmatch(repo_id):
-        raise PackError(f"{repo_id!r} is no name of a repository: it should be such as name/xmod-gsw.")
+        raise PackError(f"{repo_id!r} is not the name of a repository, such as name/xmod-gsw.")
 
 
 def _fetch(repository: str, revision: str | None, token: str | None) -> Path:
@@ -84,7 +84,9 @@ def _fetch(repository: str, revision: str | None, token: str | None) -> Path:
         Their folder.
     """
     if not _REPOSITORY.fullmatch(repository):
-        raise PackError(f"There is no language pack {repository!r}: no such folder, and no name such as name/xmod-gsw.")
+        raise PackError(
+            f"There is no language pack {repository!r}: no such folder, and not a name such as name/xmod-gsw."
+        )
     if is_missing_folder(repository):
         raise PackError(f"There is no folder {repository}.")
     import huggingface_hub
@@ -95,9 +97,9 @@ def _fetch(repository: str, revision: str | None, token: str | None) -> Path:
         return _cached(repository, revision, error)
     sizes = {file.rfilename: file.size for file in info.siblings or ()}
     if MANIFEST not in sizes:
-        raise PackError(f"{repository} on the Hub is no language pack: there is no {MANIFEST} in it.")
+        raise PackError(f"{repository} on the Hub is not a language pack: it has no {MANIFEST}.")
     if not 0 <= _size(sizes[MANIFEST]) <= manifest.MAX_MANIFEST:
-        raise PackError(f"{repository} on the Hub: {MANIFEST} may have {manifest.MAX_MANIFEST:,} bytes at most.")
+        raise PackError(f"{repository} on the Hub: {MANIFEST} may have at most {manifest.MAX_MANIFEST:,} bytes.")
     try:
         path = Path(huggingface_hub.hf_hub_download(repository, MANIFEST, revision=revision, token=token))
         if path.parent.name != info.sha:
@@ -116,7 +118,7 @@ def _fetch(repository: str, revision: str | None, token: str | None) -> Path:
     except PackError:
         raise
     except Exception as error:
-        raise PackError(f"The Hub does not give the language pack {repository}: {_first(error)}") from error
+        raise PackError(f"The language pack {repository} cannot be downloaded: {_first(error)}") from error
     return Path(folder)
 
 
@@ -130,7 +132,7 @@ def _cached(repository: str, revision: str | None, error: Exception) -> Path:
         )
     except Exception:
         said = refusal(f"{repository}@{revision}" if revision else repository, error)
-        raise PackError(f"There is no folder {repository}, and the Hub does not give it: {said}.") from error
+        raise PackError(f"There is no folder {repository}, and the Hub cannot provide it: {said}.") from error
     return Path(folder)
 
 

@@ -1,4 +1,4 @@
-"""Write a language pack, whole or not at all."""
+"""Write a language pack, atomically."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def write_pack(
         language: code of the language.
         adapter: `layer.{N}.dense1.weight`, *(bottleneck, hidden)*, `layer.{N}.dense1.bias`, *(bottleneck,)*,
             `layer.{N}.dense2.weight`, *(hidden, bottleneck)*, `layer.{N}.dense2.bias`, *(hidden,)*, for every layer.
-        base: the model that the language was trained beside.
-        embeddings: a vocabulary of the language's own: `word_embeddings.weight`, *(rows, hidden)*, and maybe
+        base: the model that the language was trained with.
+        embeddings: the language's own vocabulary: `word_embeddings.weight`, *(rows, hidden)*, and optionally
             `lm_head.bias`, *(rows,)*.
-        tokenizer: the text of that vocabulary's `tokenizer.json`; with `embeddings` and not without.
-        precision: "keep" stores the weights as they are; fp32, bf16 or fp16 as such.
+        tokenizer: the text of that vocabulary's `tokenizer.json`; required with `embeddings`.
+        precision: "keep" stores the weights as they are; fp32, bf16 or fp16 converts them.
         licence: an SPDX identifier, such as "cc-by-4.0".
-        note: where the language's text came from, how it was trained.
-        scores: rows of values; they stand on the card.
+        note: where the language's text came from, how the adapter was trained.
+        scores: rows of values, which are shown on the model card.
         overwrite: whether to replace a pack in `folder`.
 
     Raises:
-        PackError: before anything is written: `folder` is taken, a tensor is missing, unknown or of another shape,
+        PackError: before anything is written: `folder` is in use, a tensor is missing, unknown or has another shape,
             or a value is too large for the precision.
     """
     target = Path(folder)
@@ -69,7 +69,7 @@ def write_pack(
 
     check()
     if (embeddings is None) != (tokenizer is None):
-        raise PackError("A vocabulary of the language's own is both embeddings and a tokenizer; only one is given.")
+        raise PackError("A language's own vocabulary needs both embeddings and a tokenizer; only one is given.")
     tensors = {ADAPTER: dict(adapter)} | ({EMBEDDINGS: dict(embeddings)} if embeddings is not None else {})
     dtype = _dtype(tensors, precision)
     rows = None
@@ -111,7 +111,7 @@ def write_pack(
         content["checksum"] = manifest.checksum(content)
         text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
         if len(text.encode()) > manifest.MAX_MANIFEST:
-            raise PackError(f"Note and scores are too long: {MANIFEST} holds {manifest.MAX_MANIFEST:,} bytes.")
+            raise PackError(f"Note and scores are too long: {MANIFEST} may have {manifest.MAX_MANIFEST:,} bytes.")
         (beside / MANIFEST).write_text(text, encoding="utf-8")
         (beside / CARD).write_text(pack_card(of_manifest(target, content)), encoding="utf-8")
         of_manifest(beside, content).check()
@@ -119,10 +119,10 @@ def write_pack(
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Make sure that a pack may be written here.
+    """Check that a pack may be written here.
 
     Raises:
-        PackError: there is something that is no part of a pack, or `overwrite` is False.
+        PackError: there are files that are not part of a pack, or `overwrite` is False.
     """
 
     def is_pack(folder: Path) -> bool:
@@ -141,7 +141,7 @@ def _dtype(tensors: Mapping[str, Mapping[str, Tensor]], precision: str) -> str:
     name = next((name for name, dtype in DTYPES.items() if kinds == {dtype}), None)
     if name is None:
         shown = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds)) or "nothing"
-        raise PackError(f"The weights are in {shown}: a pack has one precision. Choose {' or '.join(PRECISIONS)}.")
+        raise PackError(f"The weights are in {shown}, but a pack has one precision. Choose {' or '.join(PRECISIONS)}.")
     return name
 
 
@@ -155,10 +155,10 @@ def _tensor_problems(
                 if key != PACK_BIAS:
                     yield f"{key} is missing"
             elif tuple(part[key].shape) != shape:
-                yield f"{key} has shape {tuple(part[key].shape)}; the base's shape asks for {shape}"
+                yield f"{key} has shape {tuple(part[key].shape)}; the base requires {shape}"
         for key in part:
             if key not in shapes:
-                yield f"{key} has no place in {name}"
+                yield f"{key} does not belong in {name}"
 
 
 def _cast(tensors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
@@ -171,7 +171,7 @@ def _cast(tensors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
     for key, tensor in tensors.items():
         stored = tensor.detach().to("cpu", DTYPES[dtype], copy=True).contiguous()
         if not tensor.isfinite().all():
-            raise PackError(f"{key} has values that are infinite or no numbers: the model is damaged, or diverged.")
+            raise PackError(f"{key} has infinite or NaN values: the model is damaged, or its training diverged.")
         if not stored.isfinite().all():
             worst = tensor.detach().abs().max().item()
             raise PackError(

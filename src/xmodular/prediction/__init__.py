@@ -1,4 +1,4 @@
-"""Predictions on text: the pieces for a mask, and a task's labels, scores, spans or answers."""
+"""Predictions on text: pieces for a mask, and a task's labels, scores, spans or answers."""
 
 from xmodular.prediction.filling import Filling, fill_mask
 from xmodular.prediction.predicting import Predicted, predict

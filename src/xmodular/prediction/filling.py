@@ -1,4 +1,4 @@
-"""The likeliest pieces for a mask."""
+"""The most probable pieces for a mask."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xmodular.vocabulary import text_backend
 
 @dataclass(frozen=True)
 class Filling:
-    """One candidate for one mask: which mask (from 0), the piece, its probability, and the text with it."""
+    """One candidate for one mask: number of the mask (from 0), piece, probability, and the text with the piece."""
 
     mask: int
     piece: str
@@ -28,20 +28,20 @@ class Filling:
 @verb(FillMaskOptions, "model", "text", objects={"model": given_model})
 @torch.inference_mode()
 def fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None) -> list[Filling]:
-    """The likeliest pieces for every mask in a text.
+    """The most probable pieces for every mask in a text.
 
     Args:
         model: a masked language model, as an object, a folder or a name on the Hub.
-        text: with one or more ``<mask>``, or the tokenizer's own, such as ``[MASK]``; what else in it is spelled like a
-            special token is text.
+        text: a text with one or more ``<mask>``, or the tokenizer's own mask, such as ``[MASK]``; other names of
+            special tokens are ordinary text.
 
     Returns:
-        `top_k` candidates for the first mask, then for the next; in a candidate's text the other masks stay.
+        `top_k` candidates for the first mask, then for the next; the other masks stay in a candidate's text.
 
     Raises:
-        ConfigurationError: the model is no masked language model.
+        ConfigurationError: the model is not a masked language model.
         InputError: there is no mask in the text, or the text is too long.
-        LanguageError: the model has no such language, nor, with `fallback`, a relative of it.
+        LanguageError: the model has neither the language nor, with `fallback`, a relative of it.
     """
     model = to_run(given if given is not None else options.model)
     if not isinstance(model, XmodForMaskedLM):
@@ -54,10 +54,10 @@ def fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None) -> li
     ids = torch.tensor([text_backend(tokenizer, but=tokenizer.mask_token).encode(text).ids]).to(model.device)
     longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
     if ids.shape[1] > longest:
-        raise InputError(f"The text has {ids.shape[1]} tokens; this model reads {longest} at most.")
+        raise InputError(f"The text has {ids.shape[1]} tokens; this model reads at most {longest}.")
     places = torch.nonzero(ids[0] == tokenizer.mask_token_id)[:, 0].tolist()
     if not places:
-        raise InputError(f"There is no {tokenizer.mask_token} in the text {options.text!r}: nothing to fill.")
+        raise InputError(f"There is no {tokenizer.mask_token} to fill in the text {options.text!r}.")
     model.eval()
     labels = torch.where(ids == tokenizer.mask_token_id, ids, -100)
     # Labels choose where the head works; what they say decides the loss only.

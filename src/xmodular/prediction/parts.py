@@ -1,8 +1,8 @@
-"""Long output in numbered parts, each whole or not there, so that a killed run goes on where it was.
+"""Long output in numbered parts, each written atomically, so that a killed run can be resumed.
 
-A folder of parts has a journal that says which run they belong to, and part after part a file of rows and, where there
-are any, one of rows that could not be read. A part is there once its file has its name, and its bad rows are there
-before it; so how far the run is can be seen from the names alone.
+A folder of parts has a journal that describes the run, and for each part a file of rows and, if there
+are any, a file of rows that could not be read. A part is complete once its file has its name, and its bad rows are
+written before it; so the names alone show how far the run is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HEAD = 1 << 16  # bytes of a file that are hashed
 
 
 def file_fingerprint(path: Path) -> dict[str, Any]:
-    """Size, time of change and a hash of the beginning of a file."""
+    """Size, modification time and a hash of the beginning of a file."""
     with open(path, "rb") as file:
         head = hashlib.sha256(file.read(_HEAD)).hexdigest()
     state = path.stat()
@@ -35,16 +35,16 @@ class OutputParts:
     """The parts of one run.
 
     Args:
-        folder: where they are.
-        run: all that decides what the parts hold, as JSON-able values. Parts of another run are refused.
-        overwrite: have `begin` throw parts of another or of a finished run away instead.
+        folder: the folder of the parts.
+        run: everything that determines the content of the parts, as JSON values. Parts of another run are an error.
+        overwrite: make `begin` remove parts of another or a finished run instead.
 
     Attributes:
-        count: number of parts that are done.
+        count: number of finished parts.
         complete: whether the run is finished.
 
     Raises:
-        ConfigurationError: the parts there are of a run with other options or input.
+        ConfigurationError: existing parts belong to a run with other options or input.
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any], *, overwrite: bool) -> None:
@@ -59,15 +59,15 @@ class OutputParts:
             self.count = 0
         elif before["run"] != self._run:
             raise ConfigurationError(
-                f"{folder} holds the beginning of another run; it differs in {_differences(before['run'], self._run)}. "
-                "Give the same options and input again to go on, or --overwrite to begin anew."
+                f"{folder} contains part of another run; it differs in {_differences(before['run'], self._run)}. "
+                "Give the same options and input to continue it, or --overwrite to start over."
             )
         else:
             self.count = len(self.rows())
             self.complete = before["complete"]
 
     def begin(self) -> None:
-        """Make the folder ready for the next part; only now is what another run left thrown away."""
+        """Prepare the folder for the next part; only now are the files of another run removed."""
         if not self.count:
             if (self.folder / JOURNAL).is_file():
                 # If the removal is interrupted, what is left is no run.
@@ -79,18 +79,18 @@ class OutputParts:
         self._begun = True
 
     def leave(self) -> None:
-        """Leave nothing of a run that has done nothing."""
+        """Remove all files of a run that has no finished part."""
         if self._begun and not self.count:
             discard(self.folder)
 
     def lines(self) -> Iterator[bytes]:
-        """The lines of rows that are done."""
+        """The lines of finished rows."""
         for path in self.rows()[: self.count]:
             with open(path, "rb") as file:
                 yield from file
 
     def rows(self) -> list[Path]:
-        """The files of rows that are complete, in order."""
+        """The files of finished rows, in order."""
         found: list[Path] = []
         while (path := self.folder / f"part-{len(found):05d}.jsonl").is_file():
             found.append(path)
@@ -101,11 +101,11 @@ class OutputParts:
         return sorted(self.folder.glob("bad-*.jsonl"), key=lambda path: int(path.stem.partition("-")[2]))
 
     def open(self) -> OutputPart:
-        """The next part, empty."""
+        """A new empty part."""
         return OutputPart(self.folder, self.count)
 
     def close(self, part: OutputPart, bad: Sequence[bytes]) -> None:
-        """Complete a part: first its bad rows, then its rows get their names."""
+        """Complete a part: rename first its bad rows, then its rows."""
         name = f"bad-{part.number:05d}.jsonl"
         if bad:
             beside = self.folder / f"{name}.writing"
@@ -117,13 +117,13 @@ class OutputParts:
         self.count += 1
 
     def finish(self, rows: int, bad: int) -> None:
-        """Say that the run is finished, and how many rows it read and could not read."""
+        """Record that the run is finished, with the numbers of rows read and not readable."""
         write_json(self.folder / JOURNAL, {"complete": True, "rows": rows, "bad": bad, "run": self._run})
         self.complete = True
 
 
 class OutputPart:
-    """A part while it is written: it has its name only once it is finished."""
+    """A part while it is written: it gets its name only once it is finished."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self.number = number
@@ -147,7 +147,7 @@ class OutputPart:
             self._beside.unlink()
 
     def finish(self) -> None:
-        """Put the part in its place, on disk."""
+        """Flush the part to disk and rename it."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -155,10 +155,10 @@ class OutputPart:
 
 
 def read_journal(folder: Path) -> dict[str, Any] | None:
-    """What the journal in a folder says; None if there is no run.
+    """The content of the journal in a folder; None if there is no run.
 
     Raises:
-        ConfigurationError: there is something that no run has left.
+        ConfigurationError: the folder has files that no run has written.
         DataError: the journal is damaged.
     """
     path = folder / JOURNAL
@@ -166,14 +166,14 @@ def read_journal(folder: Path) -> dict[str, Any] | None:
         if folder.exists() and (
             not folder.is_dir() or any(not each.name.startswith(PREFIX) for each in folder.iterdir())
         ):
-            raise ConfigurationError(f"{folder} is there and holds no run of predict: name another place.")
+            raise ConfigurationError(f"{folder} exists and is not a run of predict: choose another output.")
         return None
     try:
         journal: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(journal["run"], dict | None) or not isinstance(journal["complete"], bool):
             raise ValueError
     except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path} is damaged: remove {folder} to begin anew.") from None
+        raise DataError(f"{path} is damaged: remove {folder} to start over.") from None
     return None if journal["run"] is None else journal
 
 

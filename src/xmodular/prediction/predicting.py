@@ -1,4 +1,4 @@
-"""The verb: rows in, the same rows with predictions out, in order, such that a killed run goes on where it was."""
+"""The verb `predict`: adds predictions to rows, in order; a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ _OF_PREDICTOR = (
     *("default_language", "identify", "threshold", "fallback", "max_length", "stride"),
     *("batch_tokens", "window", "precision", "probabilities"),
 )
-# Options that may change while a run goes on: rows that are done do not depend on them.
+# Options that may change when a run is resumed: finished rows do not depend on them.
 _FREE = ("output", "overwrite", "skip_bad_rows")
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a run of `predict` did.
+    """The result of a run of `predict`.
 
     Attributes:
         output: the file or folder of predictions; None for standard output.
-        rows: how many rows it holds.
-        bad: how many rows could not be read.
-        bad_rows: the file, or folder, with these rows; None if there are none, or they went to standard error.
+        rows: number of rows in it.
+        bad: number of rows that could not be read.
+        bad_rows: the file or folder with these rows; None if there are none, or if they went to standard error.
     """
 
     output: Path | None
@@ -80,17 +80,17 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
 
     Args:
         model: a fine-tuned model, as an object, a folder or a name on the Hub.
-        input: a file of rows, a .txt file with a text a line, a folder of Parquet files, "-" for JSON lines on standard
+        input: a file of rows, a .txt file (a text per line), a folder of Parquet files, "-" for JSON lines on standard
             input, or "hub:<data set>:<configuration>:<split>"; or the rows themselves, as for `finetune`. None where
-            the option `text` has the one text to read.
+            the option `text` has a single text instead.
         output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz or .zst), or .parquet; "-" for JSON lines on
-            standard output; with `shard_rows` a folder, of Parquet files where the input is Parquet.
+            standard output; with `shard_rows` a folder, with Parquet files if the input is Parquet.
 
     Returns:
-        How many rows there are and where.
+        The number of rows and their location.
 
     Raises:
-        ConfigurationError, DataError, LanguageError: before any work is lost; rows done so far are kept.
+        ConfigurationError, DataError, LanguageError: for invalid input; finished rows are kept.
     """
     if options.text is not None:
         options = replace(options, input=InMemory("--text", [{"text": options.text}]), text=None)
@@ -102,11 +102,11 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
     )
     if format_of(options.output) == "conll" and "tags" not in predictor.columns:
         raise ConfigurationError(
-            f"--output {options.output}: CoNLL holds words with tags, and {options.model} is a model for "
-            f"{predictor.task.name}. Take .jsonl, .csv or .tsv."
+            f"--output {options.output}: CoNLL is for words with tags, but {options.model} is a model for "
+            f"{predictor.task.name}. Use .jsonl, .csv or .tsv."
         )
     if predictor.adapters.unknown:
-        console.print(f"Never identified, so name it where it occurs: {', '.join(predictor.adapters.unknown)}")
+        console.print(f"Cannot be identified, so name it in the rows: {', '.join(predictor.adapters.unknown)}")
     return _to_stdout(predictor, options) if options.output == "-" else _to_files(predictor, options, given)
 
 
@@ -121,7 +121,7 @@ def _to_files(predictor: Predictor, options: PredictOptions, given: XmodPreTrain
     run = _run(options, given, predictor)
     parts = OutputParts(_beside(output) if whole else output, run, overwrite=options.overwrite)
     if parts.complete and not whole:
-        raise ConfigurationError(f"{output} holds a finished run; --overwrite replaces it.")
+        raise ConfigurationError(f"{output} contains a finished run; --overwrite replaces it.")
     bad_rows = _bad_of(output) if whole else output
     if parts.complete and output.exists() and not (parts.folder / _MERGED).exists():
         # The run was killed when all that was left to do was to tidy up.
@@ -131,7 +131,7 @@ def _to_files(predictor: Predictor, options: PredictOptions, given: XmodPreTrain
     else:
         for taken in (output, bad_rows):
             if not parts.count and whole and taken.exists() and not options.overwrite:
-                raise ConfigurationError(f"{taken} is there already; --overwrite replaces it.")
+                raise ConfigurationError(f"{taken} already exists; --overwrite replaces it.")
         work = Work(predictor, options)
         try:
             _write_parts(work, parts, predictor, options.shard_rows)
@@ -144,7 +144,7 @@ def _to_files(predictor: Predictor, options: PredictOptions, given: XmodPreTrain
             parts.leave()
     console.print(f"Saved {counted(rows, 'row')} in {output}")
     if bad:
-        console.print(f"{counted(bad, 'row')} could not be read; which, and why, is in {bad_rows}")
+        console.print(f"{counted(bad, 'row')} could not be read; see {bad_rows} for the reasons")
     _say_doubts(predictor)
     return Predicted(output, rows, bad, bad_rows if bad else None)
 
@@ -169,15 +169,15 @@ def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) ->
     source = None if isinstance(options.input, InMemory) else Path(options.input)
     output = Path(options.output)
     if options.shard_rows is not None and (options.output == "-" or format_of(output) in WRITTEN):
-        raise ConfigurationError(f"--output is a folder with --shard-rows; not {options.output!r}.")
+        raise ConfigurationError(f"With --shard-rows, --output is a folder; got {options.output!r}.")
     if options.output != "-":
         check_apart(output, [options.model if given is None else None, options.tokenizer])
         if source is not None:
             there, target = source.resolve(), output.resolve()
             if there in (target, _bad_of(target)) or target in there.parents:
-                raise ConfigurationError(f"--output {target} would replace the input: name another place.")
+                raise ConfigurationError(f"--output {target} would replace the input: choose another file.")
             if there.is_dir() and there in target.parents:
-                raise ConfigurationError(f"--output {target} is in the folder of the input: name another place.")
+                raise ConfigurationError(f"--output {target} is in the folder of the input: choose another folder.")
         _check_output(options, output)
     is_named = source is not None and options.input != "-" and not options.input.startswith("hub:")
     if is_named and not (Path(options.input).exists() or is_file(options.input)):
@@ -195,7 +195,7 @@ def _check_output(options: PredictOptions, output: Path) -> None:
     if not _is_whole(options) or not output.exists() or (read_journal(_beside(output)) or {}).get("complete"):
         return
     if not options.overwrite:
-        raise ConfigurationError(f"{output} is there already; --overwrite replaces it.")
+        raise ConfigurationError(f"{output} already exists; --overwrite replaces it.")
     if options.shard_rows is not None:
         read_journal(output)  # raises where it is no run's
         _check_strangers(output)
@@ -204,11 +204,11 @@ def _check_output(options: PredictOptions, output: Path) -> None:
 def _check_strangers(output: Path) -> None:
     """Raises ConfigurationError if a folder to replace has files that no run has written."""
     if strangers := strangers_in(output):
-        raise ConfigurationError(f"{output} also holds {', '.join(strangers)[:100]}: name another place.")
+        raise ConfigurationError(f"{output} also contains {', '.join(strangers)[:100]}: choose another folder.")
 
 
 def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: Predictor) -> dict[str, Any]:
-    """All that decides what is written: a run goes on only where all of it is the same."""
+    """Everything that determines the output: a run is only resumed if all of it is the same."""
     record = {name: value for name, value in as_record(options).items() if name not in _FREE}
     if (path := Path(options.input)).is_file():
         record["input_file"] = file_fingerprint(path)
@@ -226,7 +226,7 @@ def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: 
 
 
 def _hash(model: XmodPreTrainedModel) -> str:
-    """Of a model that is no file: its configuration and weights."""
+    """For a model that is not a file: its configuration and weights."""
     settings = model.config.to_json_string(use_diff=False) + hash_of(model)
     return hashlib.sha256(settings.encode()).hexdigest()
 
@@ -237,7 +237,7 @@ def _write_parts(work: Work, parts: OutputParts, predictor: Predictor, shard_row
     parts.begin()
     if parts.count:
         work.take_bad()  # they are in the parts that are there
-        console.print(f"Going on after {done:,} rows in {parts.folder}")
+        console.print(f"Continuing after {done:,} rows in {parts.folder}")
     full = 1 if shard_rows is None else shard_rows
     with _speed(predictor, work) as show:
         while True:
@@ -325,17 +325,17 @@ def _say_doubts(predictor: Predictor) -> None:
     adapters = predictor.adapters
     if adapters.unsure and adapters.default is not None:
         console.print(
-            f"The language of {counted(adapters.unsure, 'text')} stayed unsure; read with the adapter of "
+            f"The language of {counted(adapters.unsure, 'text')} is uncertain; read with the adapter of "
             f"{adapters.default.adapter}."
         )
     if predictor.cut:
         were = "was" if predictor.cut == 1 else "were"
         console.print(
-            f"{counted(predictor.cut, 'row')} {were} cut to {predictor.room.max_length} tokens (--max-length)."
+            f"{counted(predictor.cut, 'row')} {were} truncated to {predictor.room.max_length} tokens (--max-length)."
         )
     if predictor.strange:
         console.print(
-            f"{predictor.strange:,} rows have no prediction: the model's outputs for them are infinite or no numbers."
+            f"{predictor.strange:,} rows have no prediction: the model's outputs for them are infinite or NaN."
         )
 
 

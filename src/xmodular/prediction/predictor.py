@@ -1,4 +1,4 @@
-"""A fine-tuned model as a function from rows to predictions, in any of its languages."""
+"""A fine-tuned model as a function from rows to predictions, in all its languages."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ WINDOW_CHARACTERS = 4_000_000
 
 
 class Predictor:
-    """Runs a fine-tuned model over rows of any languages together.
+    """Runs a fine-tuned model over rows in any mix of languages.
 
-    Rows are taken in windows; within one they are sorted by length, put into batches of about as many tokens, and
-    given back in the order in which they came. A batch mixes languages.
+    Rows are read in windows; within a window they are sorted by length, put into batches with about as many tokens, and
+    returned in their original order. A batch mixes languages.
 
     Args:
-        model: a model with a task head: an object, which stays on its device, or a folder or a name on the Hub, which
-            goes to the GPU where there is one.
-        tokenizer: its tokenizer, or where it is; None takes the model's.
-        default_language: language of rows that name none; with `identify`, of those that stay unsure.
-        identify: identify the language of rows that name none.
+        model: a model with a task head: an object, which stays on its device, or a folder or name on the Hub, which is
+            put on the GPU if there is one.
+        tokenizer: its tokenizer, or the tokenizer's location; None uses the model's.
+        default_language: language of rows that do not name one; with `identify`, of uncertain ones.
+        identify: identify the language of rows that do not name one.
         threshold: least confidence of an identification, in [0, 1].
-        fallback: "relative" reads languages that the model lacks with the adapter of their nearest relative.
-        max_length: tokens a row at most; longer ones are cut, or read in windows where the task can. None: as
-            fine-tuned, or 512.
-        stride: tokens that two windows of a long context share. None: as fine-tuned, or a quarter of the length.
-        batch_tokens: tokens a forward pass, padding included.
-        window: rows that are sorted by length together.
-        precision: "keep" the weights', or run in "fp32", "bf16" or "fp16"; a model object is copied for it.
-        probabilities: also give those of all labels, tags or choices.
+        fallback: "relative" uses the adapter of the nearest relative for languages that the model lacks.
+        max_length: most tokens per row; longer rows are truncated, or read in windows if the task supports it. None: as
+            in fine-tuning, or 512.
+        stride: tokens shared by two windows of a long context. None: as in fine-tuning, or a quarter of the length.
+        batch_tokens: tokens per forward pass, padding included.
+        window: number of rows that are sorted by length together.
+        precision: "keep" that of the weights, or run in "fp32", "bf16" or "fp16"; a model object is copied for this.
+        probabilities: also return the probabilities of all labels, tags or choices.
 
     Raises:
-        ConfigurationError: the model has no head of a task; or a number is out of its range.
+        ConfigurationError: the model has no task head, or a number is out of range.
     """
 
     @speaking
@@ -71,24 +71,24 @@ class Predictor:
         probabilities: bool = False,
     ) -> None:
         if not 0 <= threshold <= 1:
-            raise ConfigurationError(f"threshold is {threshold}: a confidence is from 0 to 1.")
+            raise ConfigurationError(f"threshold is {threshold}: it must be from 0 to 1.")
         for name, value in (("batch_tokens", batch_tokens), ("window", window)):
             if value < 1:
                 raise ConfigurationError(f"{name} is {value}: it must be at least 1.")
         given, source = given_model(model)
         if given is None and Path(source, "seeds.json").is_file() and not Path(source, "config.json").exists():
-            raise ConfigurationError(f"{source} holds a model for each seed: name one of them, as {source}/seed-0.")
+            raise ConfigurationError(f"{source} contains a model for each seed: choose one, such as {source}/seed-0.")
         self.model = to_run(model, precision)
         task = task_of(self.model)
         if task is None:
             raise ConfigurationError(
-                f"{source} is a {type(self.model).__name__} without the head of a task: fine-tune it first "
+                f"{source} is a {type(self.model).__name__} without a task head: fine-tune it first "
                 "(xmodular finetune); masks are filled by xmodular fill-mask."
             )
         if probabilities and task.probabilities is None:
             able = ", ".join(name for name, each in TASKS.items() if each.probabilities is not None)
             raise ConfigurationError(
-                f"{source} is a model for {task.name}, which chooses from no list; probabilities are for {able}."
+                f"{source} is a model for {task.name}, which has no list of labels; probabilities are for {able}."
             )
         self.task = task
         self.probabilities = probabilities
@@ -109,13 +109,13 @@ class Predictor:
             if len(self.model.config.vocabularies) < len(self.model.languages):
                 self._tokenizer(None)  # what is wrong with it shows before any row is read
         elif not isinstance(tokenizer, PreTrainedTokenizerFast):
-            raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a fast tokenizer, or where one is.")
+            raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a fast tokenizer or its location.")
         else:
             self._tokenizers[None] = suited(tokenizer, self.model.config)
 
     @property
     def fields(self) -> list[str]:
-        """The names in a prediction that are no part of the task's: whose adapter read it, and why."""
+        """The names in a prediction that do not depend on the task: which adapter was used, and why."""
         return ["language", "adapter", *(["confidence"] if self.identifies else [])]
 
     @property
@@ -138,21 +138,21 @@ class Predictor:
 
         Args:
             rows: a list, or another iterable, of texts, pairs of texts (tuples), lists of words (tagging), or mappings
-                with the task's columns; a table of pandas, polars or Arrow; or a data set of ``datasets``. What could
-                be misread is refused.
-            language: of all rows, or one per row; a row's own column `language` goes first.
-            columns: which column has which field; default: as in the training data.
+                with the task's columns; a table of pandas, polars or Arrow; or a data set of ``datasets``. Ambiguous
+                input is an error.
+            language: one for all rows, or one per row; a row's own column `language` takes precedence.
+            columns: the columns of the fields; default: as in the training data.
 
         Returns:
             One mapping per row, in order: what the task predicts (``label`` and ``score``, ``tags`` and ``spans``,
-            ``answer`` ...), with `probabilities` those of all that it chose from, the ``language`` of the row and the
-            ``adapter`` that read it, and, with `identify`, the ``confidence`` of the identification (None where the
-            language was given). ``language`` is None where its identification stays unsure, and what the task predicts
-            is where the model's outputs are infinite or no numbers. Numbers have six significant digits.
+            ``answer`` ...), with `probabilities` those of all candidates, the ``language`` of the row and the
+            ``adapter`` used and, with `identify`, the ``confidence`` of the identification (None if the
+            language was given). ``language`` is None if its identification is uncertain, and the task's values are None
+            if the model's outputs are infinite or NaN. Numbers have six significant digits.
 
         Raises:
-            InputError: `rows` is no collection of rows, or there are more or fewer languages.
-            DataError: a row is not what the task reads; the message names it.
+            InputError: `rows` is not a collection of rows, or the number of languages differs.
+            DataError: a row does not suit the task; the message names it.
         """
         if language is None or isinstance(language, str):
             return list(self.stream(rows, language, columns=columns))
@@ -166,7 +166,7 @@ class Predictor:
     def stream(
         self, rows: Any, language: str | None = None, *, columns: Mapping[str, str] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Predictions for an endless or long stream of rows, in order; as `__call__`, a window at a time."""
+        """Predictions for a long or endless stream of rows, in order; as `__call__`, one window at a time."""
         return self._stream(memory_rows(rows, BadRows(), texts=True), language, columns)
 
     def _stream(
@@ -194,7 +194,7 @@ class Predictor:
 
         Args:
             examples: rows of this task.
-            advance: told how many rows were read, again and again; of a row in several windows, parts.
+            advance: called with the number of rows read since the last call; fractions for a row in several windows.
 
         Returns:
             As `__call__`.
@@ -238,5 +238,5 @@ def _names(languages: Iterable[Any]) -> list[str | None]:
     names = [row.values["language"] for row in memory_rows(column, BadRows())]
     for number, name in enumerate(names):
         if not isinstance(name, str) and name is not None:
-            raise InputError(f"The language of row {number} is {name!r:.60}: a code or a name is needed.")
+            raise InputError(f"The language of row {number} is {name!r:.60}: it must be a code or a name.")
     return names

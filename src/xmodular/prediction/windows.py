@@ -1,4 +1,4 @@
-"""The rows of an input as windows to predict: what is readable, what is not, and the lines that come of it."""
+"""The rows of an input as windows to predict: readable rows, unreadable ones, and the lines of output."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _Noted = dict[str, Any]
 
 
 class Accepted(NamedTuple):
-    """A row that can be read: as a line of the output without its prediction, and what the model reads of it."""
+    """A readable row: its line of output without the prediction, and its example for the model."""
 
     line: bytes
     example: Example
 
 
 class Work:
-    """The rows of the input, window after window; and what is wrong with the others.
+    """The rows of the input, window by window, and the problems of unreadable rows.
 
-    One row is always read ahead, so that rows which cannot be read belong to the part of the readable row before them.
+    One row is always read ahead, so that unreadable rows belong to the part of the readable row before them.
 
     Args:
-        predictor: reads them.
-        options: where they are, and what becomes of bad ones.
+        predictor: the predictor for the rows.
+        options: location of the rows, and how to handle bad ones.
 
     Attributes:
-        bad: counts the rows that cannot be read.
+        bad: counts the unreadable rows.
         rows: number of rows that were predicted.
     """
 
@@ -56,13 +56,13 @@ class Work:
         self._next: Accepted | None = None
 
     def start(self, done: Iterable[bytes]) -> int:
-        """Go to the first row after those that are done.
+        """Skip the rows that are finished.
 
         Args:
-            done: their lines, with predictions.
+            done: the lines of these rows, with predictions.
 
         Returns:
-            How many they are.
+            The number of finished rows.
 
         Raises:
             DataError: the input does not begin with these rows.
@@ -73,19 +73,19 @@ class Work:
             if self._next is None or not is_with_more(line, self._next.line):
                 place = "its end" if self._next is None else self._next.example.place
                 raise DataError(
-                    f"At {place}, the input has not the row that was number {count:,} of those done before. Give the "
-                    "same input again to go on, or --overwrite to begin anew."
+                    f"At {place}, the input differs from row {count:,} of the finished rows. Give the "
+                    "same input to continue, or --overwrite to start over."
                 )
             self._next = next(self._accepted, None)
         return count
 
     def take_bad(self) -> list[_Noted]:
-        """Place, reason and, where it could be parsed, the row itself, of the bad rows since the last call."""
+        """Place, reason and, if it could be parsed, the row itself, of the bad rows since the last call."""
         taken, self._noted = self._noted, []
         return taken
 
     def window(self, most: int | None = None) -> list[Accepted]:
-        """The next rows: `most` at most, and no more than are sorted together; none at the end."""
+        """The next rows: at most `most`, and at most one window; none at the end."""
         room = self._predictor.window if most is None else min(most, self._predictor.window)
         taken: list[Accepted] = []
         characters = 0
@@ -105,7 +105,7 @@ class Work:
         ]
 
     def tagged(self, row: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """The words of a row of the output, each with the tag that is predicted; none where there is no prediction."""
+        """The words of a row of the output with their predicted tags; none without a prediction."""
         columns = self._options.columns or {}
         (example,) = examples(self._predictor.task, [DataRow(row, "")], BadRows(), columns=columns, gold=False)
         return list(zip(example.texts[1:], row[self._names["tags"]] or (), strict=False))
@@ -152,8 +152,8 @@ class Work:
         may_mean = language_of(options.input, lambda name: names_of(name)["english"] is not None)
         if may_mean is not None and language_of(options.input, self._predictor.adapters.knows) is None:
             console.print(
-                f"{options.input}: {may_mean!r} is not one of the model's languages. Rows that name none are read by "
-                f"the adapter of {default.adapter}, the model's default; --language names another."
+                f"{options.input}: {may_mean!r} is not one of the model's languages. Rows that name none use "
+                f"the adapter of {default.adapter}, the model's default; choose another with --language."
             )
 
     def _line(self, values: Mapping[str, Any], example: Example) -> bytes:
@@ -165,11 +165,10 @@ class Work:
         if problem := self._predictor.adapters.problem(example.language):
             raise ValueError(problem)
         if self._is_conll and (word := next(filter(_LINE_ENDS.search, example.texts[1:]), None)) is not None:
-            raise ValueError(f"the word {word!r:.60} has a tab or a line end in it, which CoNLL cannot hold")
+            raise ValueError(f"the word {word!r:.60} contains a tab or a line end, which CoNLL does not allow")
         if column := next((ours for ours in self._names.values() if ours in values), None):
             raise ValueError(
-                f"it has a column {column!r}, which is the prediction's name as the first rows have no such column: "
-                "rename it"
+                f"it has a column {column!r}, the prediction's name, as the first rows have no such column: rename it"
             )
         return line_of(values)
 
@@ -214,4 +213,4 @@ class Work:
                 ours = f"predicted_{ours}"
             self._names[name] = ours
         if renamed := [f"{name} is {ours}" for name, ours in self._names.items() if name != ours]:
-            console.print(f"The rows have columns of these names already, so in the output {', '.join(renamed)}.")
+            console.print(f"These columns exist already, so predictions are renamed: {', '.join(renamed)}.")

@@ -1,4 +1,4 @@
-"""What a run makes of each label, as a part of the page: F1 by label and language, and what is taken for what."""
+"""A run's scores for each label, as a section of the page: F1 by label and language, and the confusions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _NOTHING = "(none)"
 
 
 def labels_section(details: Sequence[Detail], languages: Sequence[str], names: Mapping[str, str]) -> str:
-    """The section; empty where nothing is known of labels.
+    """The section; empty without counts by label.
 
     Args:
-        details: of all runs.
+        details: the counts of all runs.
         languages: their codes, in the page's order.
-        names: what the languages are called in English.
+        names: the English names of the languages.
     """
     by_run: dict[str, dict[str, Detail]] = {}
     for each in details:
@@ -33,8 +33,8 @@ def labels_section(details: Sequence[Detail], languages: Sequence[str], names: M
     unit = details[0].unit
     what = {"rows": "label", "words": "tag", "spans": "type of span"}[unit]
     lead = (
-        f"Each language read by its own adapter; counts are of {unit}. F1 is the harmonic mean of precision (how many "
-        "of those predicted are right) and recall (how many of those that are there are found)."
+        f"Each language is read with its own adapter; counts are {unit}. F1 is the harmonic mean of precision (how "
+        "many predicted ones are right) and recall (how many of the gold ones are found)."
     )
     return section(f"By {what}", panels(parts), lead=lead)
 

@@ -62,9 +62,7 @@ def html(scores: Scores, title: str | None = None) -> str:
         parts.append(str(date))
     body = [_summary(scores)]
     metrics = {named(metric): _metric(scores, metric) for metric in scores.metrics()}
-    lead = (
-        "In every chart and table the source language comes first, the others in one order; a click on a column sorts."
-    )
+    lead = "In all charts and tables, the source language comes first; the others have the same order everywhere."
     body.append(section("By language", panels(metrics, always_named=True), lead=lead))
     body.append(labels_section(scores.details, scores.languages(), {c: _name(c) for c in scores.languages()}))
     if (matrix := scores.matrix()) is not None:
@@ -264,7 +262,7 @@ def _matrix(matrix: Matrix) -> str:
             if source == code
         ),
     )
-    lead = f"{named(matrix.metric)}, each language read by its own adapter. Framed: trained and tested in one language."
+    lead = f"{named(matrix.metric)}, each language read with its own adapter. Framed: same training and test language."
     ends = [number(each, matrix.metric) for each in ((high, low) if less else (low, high))]
     return section("Training language by test language", f"{ramp(*ends)}{heat(content)}", lead=lead)
 
@@ -272,8 +270,8 @@ def _matrix(matrix: Matrix) -> str:
 def _differences(scores: Scores) -> str:
     parts = {title: _difference(scores, group) for title, group in by_pair(scores.comparisons).items()}
     lead = (
-        "Both sides read the same rows. p-values are two-sided, of these models on other rows, and corrected by Holm's "
-        f"procedure for the number of languages. {not_parallel(scores)}"
+        "Both sides are scored on the same rows. p-values are two-sided, for these models on new rows, with Holm's "
+        f"correction for the number of languages. {not_parallel(scores)}"
     ).strip()
     return section("Differences", panels(parts, always_named=True), lead=lead)
 
@@ -306,7 +304,7 @@ def _difference(scores: Scores, comparisons: Sequence[Comparison]) -> str:
     colours: dict[str, Sample] = {
         "better": ("c1", "circle"),
         "worse": ("c5", "circle"),
-        f"no difference that is sure: p (Holm; of a mean p) is {_SIGNIFICANT} or more": ("c7", "circle"),
+        f"not significant: p (Holm; for a mean, p) is {_SIGNIFICANT} or more": ("c7", "circle"),
     }
     drawn = chart(lines, scale, lambda value: _tick_text(value, metric), origin=0.0)
     return f"{legend(colours)}{drawn}{table(heading, rows)}"
@@ -317,16 +315,16 @@ def _notes(scores: Scores) -> str:
     adapters = list(dict.fromkeys(a for run in scores.runs() for a in scores.adapters(run=run)))
     listed = {CONDITIONS[adapter].heading: CONDITIONS[adapter].meaning for adapter in adapters}
     if "perplexity" in scores.metrics():
-        listed["geometric mean"] = "of perplexities: e to the mean of the losses"
-    listed["coloured numbers"] = "the best of their line; of differences, those with a p-value below 0.05"
+        listed["geometric mean"] = "the mean of perplexities: e to the mean of the losses"
+    listed["coloured numbers"] = "the best value in the row; for differences, p-values below 0.05"
     listed["intervals"] = (
-        "95 %, of these models: what they would do on other test rows. Rows about one paragraph, and translations of a "
-        "row, count as one"
+        "95 % intervals for these models on new test rows. Rows about the same paragraph, and translations of a "
+        "row, count as one unit"
     )
     if (answers := scores.about.get("answers")) is not None:
         listed["answers"] = str(answers)
     if any(len(scores.seeds(run)) > 1 for run in scores.runs()):
-        listed["±"] = "standard deviation over the seeds of a run; the interval is that of their mean"
+        listed["±"] = "standard deviation over the seeds of a run; the interval is for their mean"
     if any(scores.gap(run=run) is not None for run in scores.runs()):
-        listed["transfer gap"] = "the source language's value less the mean over the other languages"
+        listed["transfer gap"] = "the source language's value minus the mean over the other languages"
     return section("How to read it", facts(listed))

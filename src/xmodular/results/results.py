@@ -1,4 +1,4 @@
-"""Results as data: in and out of JSON, shown as tables, pictures and a page."""
+"""Results as data: read and written as JSON, shown as tables, pictures and a page."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def _tuples(value: Any) -> Any:
 
 
 class Results(Scores):
-    """What an evaluation found.
+    """The results of an evaluation.
 
-    Attributes and questions: see `Scores`.
+    For attributes and methods see `Scores`.
     """
 
     def __str__(self) -> str:
@@ -59,10 +59,10 @@ class Results(Scores):
 
     @classmethod
     def from_json(cls, path: Path | str) -> Results:
-        """Read results, also those of the first format, which had one model and no comparisons.
+        """Read results, including the first format, which had one model and no comparisons.
 
         Raises:
-            DataError: the file holds no results.
+            DataError: the file does not contain results.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -76,14 +76,14 @@ class Results(Scores):
                 tuple(_made(Detail, each) for each in content.get("details", ())),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} holds no results of xmodular: {error!r}") from error
+            raise DataError(f"{path} does not contain results of xmodular: {error!r}") from error
 
     def table(self, metric: str | None = None, *, run: str | None = None) -> Table:
-        """One metric as a table for the terminal: a line per language.
+        """One metric as a table for the terminal: one row per language.
 
         Args:
-            metric: the main one unless said.
-            run: of which to show a column per adapter and constant guess; unless said, of several runs a column each.
+            metric: default: the main one.
+            run: show a column per adapter and guess for this run; default: with several runs, one column each.
         """
         return score_tables.terminal(self, metric or self.metrics()[0], run)
 
@@ -92,29 +92,29 @@ class Results(Scores):
         return score_tables.markdown(self)
 
     def report(self, path: Path | str, *, title: str | None = None) -> None:
-        """Write one HTML page with everything in it: summary, charts, tables, differences, what was run.
+        """Write one HTML page with everything: summary, charts, tables, differences, provenance.
 
         The page needs no network and no other file.
 
         Args:
             path: the page.
-            title: its title; task and runs unless said.
+            title: its title; default: task and runs.
         """
         self._check_rows()
         write_text(Path(path), html(self, title))
 
     def plot(self, path: Path | str, *, metric: str | None = None) -> None:
-        """Draw one metric as bars with 95 % intervals: a group per language.
+        """Draw one metric as bars with 95 % intervals, a group per language.
 
         Args:
-            path: the picture; its suffix (.png, .svg, .pdf) decides the format.
-            metric: the main one unless said. Perplexities are drawn on a logarithmic scale.
+            path: the picture file; its suffix (.png, .svg, .pdf) decides the format.
+            metric: default: the main one. Perplexities are drawn on a logarithmic scale.
         """
         self._check_rows()
         draw(self, Path(path), metric)
 
     def save(self, folder: Path | str) -> list[str]:
-        """Write everything into a folder, and give back the names.
+        """Write everything to a folder, and return the file names.
 
         These are ``results.json``, ``results.md``, ``report.html``, ``results.png``, ``results.svg``, and
         ``matrix.png`` and ``matrix.svg`` where models were trained in several languages.

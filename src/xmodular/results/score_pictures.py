@@ -16,7 +16,7 @@ from xmodular.results.values import LOWER_IS_BETTER, Score
 
 
 def draw(scores: Scores, path: Path, metric: str | None = None) -> None:
-    """Bars by language: of one run, a bar per adapter and constant guess; of several, a bar per run."""
+    """Bars by language: for one run, a bar per adapter and guess; for several, a bar per run."""
     name = metric or scores.metrics()[0]
     languages, runs = scores.languages(), scores.runs()
     if len(runs) > 1:

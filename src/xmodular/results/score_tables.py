@@ -30,31 +30,31 @@ def number(value: float | None, metric: str) -> str:
 
 
 def unit(metric: str) -> str:
-    """What a metric's numbers are in, as they are shown; empty where they have no unit."""
+    """The unit of a metric's numbers as shown; empty if they have none."""
     if metric == "bits per character":
         return "bits"
     return "" if metric in LOWER_IS_BETTER else "× 100" if metric in CORRELATIONS else "%"
 
 
 def named(metric: str) -> str:
-    """A metric with the unit of its numbers, unless the name has it."""
+    """A metric with the unit of its numbers, unless its name includes it."""
     return metric if unit(metric) in ("", "bits") else f"{metric}, {unit(metric)}"
 
 
 def with_unit(value: float, metric: str) -> str:
-    """A value as it is shown, with a unit that belongs behind it."""
+    """A value as text, with its unit if it has one."""
     behind = unit(metric) if unit(metric) in ("%", "bits") and math.isfinite(value) else ""
     return f"{number(value, metric)} {behind}".rstrip()
 
 
 def signed(value: float, metric: str) -> str:
-    """A difference as it is shown."""
+    """A difference as text."""
     text = number(abs(value), metric)
     return text if math.isnan(value) or not float(text) else f"{'+' if value > 0 else _MINUS}{text}"
 
 
 def interval(each: Comparison, form: str = "[{}, {}]") -> str:
-    """A difference's interval as it is shown; an end that it has not is infinite."""
+    """A difference's interval as text; a missing end is infinite."""
     low, high = -math.inf if each.low is None else each.low, math.inf if each.high is None else each.high
     return form.format(signed(low, each.metric), signed(high, each.metric))
 
@@ -65,7 +65,7 @@ def p_value(p: float) -> str:
 
 
 def short(score: Score | None, metric: str) -> str:
-    """A value with its spread over seeds, else with half its interval's width."""
+    """A value with its spread over seeds, or else with half the width of its interval."""
     if score is None:
         return ""
     text = number(score.value, metric)
@@ -75,7 +75,7 @@ def short(score: Score | None, metric: str) -> str:
 
 
 def long(score: Score | None, metric: str) -> str:
-    """A value with its interval, and its spread over seeds where there are several."""
+    """A value with its interval, and with its spread over seeds if there are several."""
     if score is None:
         return ""
     text = number(score.value, metric)
@@ -91,12 +91,12 @@ def _half(low: float, high: float, metric: str) -> str:
 
 
 def means_over(codes: Sequence[str]) -> str:
-    """Over which languages a mean is."""
+    """The languages of a mean."""
     return f"over {len(codes)} language{'s' * (len(codes) > 1)}: {', '.join(codes)}"
 
 
 def not_parallel(scores: Scores) -> str:
-    """Which test sets are not known to be parallel to others, as far as that is recorded; empty if none."""
+    """A sentence about test sets not known to be parallel to others, if that is recorded; empty if none."""
     data = [each for each in scores.about.get("data", ()) if "parallel" in each]
     alone = [str(each["language"]) for each in data if not each["parallel"]]
     if len(data) < 2 or not alone:
@@ -105,7 +105,7 @@ def not_parallel(scores: Scores) -> str:
 
 
 def terminal(scores: Scores, metric: str, run: str | None = None) -> Table:
-    """One metric: a line per language; a column per way to read of one run, or a column per run."""
+    """One metric: a row per language; a column per condition of one run, or a column per run."""
     runs = scores.runs()
     found = grid(scores, metric, runs[0] if run is None and len(runs) == 1 else run)
     heading, lines = _text(found, metric, short)
@@ -128,7 +128,7 @@ def terminal(scores: Scores, metric: str, run: str | None = None) -> Table:
 
 
 def markdown(scores: Scores) -> str:
-    """All metrics as Markdown tables; behind them gaps, matrix and differences of the main one."""
+    """All metrics as Markdown tables, then gaps, matrix and differences of the main one."""
     parts = []
     runs = scores.runs()
     for metric in scores.metrics():
@@ -145,7 +145,7 @@ def markdown(scores: Scores) -> str:
         name = f", {run}" if len(runs) > 1 else ""
         parts += [f"### By label{name}: F1, %\n", *_markdown_table(label_lines(scores, run))]
     if (matrix := scores.matrix()) is not None:
-        parts += [f"### Trained in (line), tested in (column): {main}\n", *_markdown_table(matrix_lines(matrix))]
+        parts += [f"### Trained in (row), tested in (column): {main}\n", *_markdown_table(matrix_lines(matrix))]
     for title, group in by_pair(scores.comparisons).items():
         parts += [f"### {title}\n", *_markdown_table(comparison_lines(scores, group))]
         parts += [line for each in group if each.over for line in _said_over(each.over)]
@@ -154,8 +154,8 @@ def markdown(scores: Scores) -> str:
 
 
 def reading(scores: Scores) -> list[str]:
-    """What intervals and p-values are, and how answers were normalised."""
-    notes = ["Intervals and p-values are of these models: what they would do on other test rows."]
+    """Notes on intervals and p-values, and on how answers were normalised."""
+    notes = ["Intervals and p-values are for these models on new test rows."]
     if (answers := scores.about.get("answers")) is not None:
         notes.append(f"Answers are {answers}.")
     return notes
@@ -223,7 +223,7 @@ def _text(found: Grid, metric: str, cell: Callable[[Score | None, str], str]) ->
 
 
 def summary_lines(scores: Scores, metric: str) -> _Lines | None:
-    """A line per run: its source language's value, the mean over the others, the gap between them, the worst."""
+    """A row per run: its source language's value, the mean over the others, the gap between them, the worst."""
     lines, shared = [], scores.others(metric=metric)
     for run in scores.runs():
         others, gap = (each(metric, run=run, languages=shared) for each in (scores.transfer, scores.gap))
@@ -243,7 +243,7 @@ def summary_lines(scores: Scores, metric: str) -> _Lines | None:
 
 
 def label_lines(scores: Scores, run: str) -> _Lines:
-    """A line per label, a column per language: F1 with the language's own adapter."""
+    """A row per label, a column per language: F1 with the language's own adapter."""
     found = {each.language: each for each in scores.details if each.run == run}
     codes = [code for code in scores.languages() if code in found]
     lines = []
@@ -254,7 +254,7 @@ def label_lines(scores: Scores, run: str) -> _Lines:
 
 
 def matrix_lines(matrix: Matrix) -> _Lines:
-    """A line per training language, a column per test language."""
+    """A row per training language, a column per test language."""
     lines = [
         [source, *(number(value, matrix.metric) for value in values)]
         for source, values in zip(matrix.sources, matrix.values, strict=True)
@@ -263,7 +263,7 @@ def matrix_lines(matrix: Matrix) -> _Lines:
 
 
 def by_pair(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
-    """Comparisons by what is compared with what."""
+    """Comparisons, grouped by their two sides."""
     found: dict[str, list[Comparison]] = {}
     for each in comparisons:
         if each.run == each.baseline:
@@ -276,7 +276,7 @@ def by_pair(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
 
 
 def compared_in(scores: Scores, each: Comparison) -> tuple[str, str]:
-    """What a difference is in, a language or a mean; of a mean also over how many languages, where that is known."""
+    """The language of a difference, or the mean, with its number of languages if known."""
     if each.language is not None:
         return each.language, ""
     if each.languages is None:  # written by an earlier version
@@ -286,7 +286,7 @@ def compared_in(scores: Scores, each: Comparison) -> tuple[str, str]:
 
 
 def comparison_lines(scores: Scores, comparisons: Iterable[Comparison]) -> _Lines:
-    """A line per language."""
+    """A row per language."""
     lines = [
         [
             "{} ({})".format(*names) if (names := compared_in(scores, each))[1] else names[0],

@@ -1,4 +1,4 @@
-"""Rows and the questions that they answer: means, transfer gap, worst languages, a matrix of languages."""
+"""Rows and summaries of them: means, transfer gap, worst languages, a matrix of languages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Matrix:
         metric: its name.
         sources: training languages.
         languages: test languages.
-        values: one tuple per source, in the order of `languages`; None where there is no value.
+        values: one tuple per source, in the order of `languages`; None for missing values.
     """
 
     metric: str
@@ -32,14 +32,14 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Scores:
-    """Rows, with what they came from.
+    """Rows, with their provenance.
 
     Attributes:
         rows: the values.
-        source: the language all models were fine-tuned in, or whose adapter stands for "source"; None if it is unknown
+        source: the language all models were fine-tuned in, or whose adapter is "source"; None if it is unknown
             or differs.
         comparisons: differences between runs and between adapters.
-        about: what was run, as JSON-able names and values.
+        about: provenance, as JSON names and values.
         details: counts by label, where the task has labels.
     """
 
@@ -58,7 +58,7 @@ class Scores:
         return list(dict.fromkeys(row.run for row in self.rows))
 
     def seeds(self, run: str | None = None) -> list[int]:
-        """The seeds of a run's models, as far as they are known."""
+        """The seeds of a run's models, if known."""
         name = self._run(run)
         return list(dict.fromkeys(row.seed for row in self.rows if row.run == name and row.seed is not None))
 
@@ -68,16 +68,16 @@ class Scores:
         return sorted(codes, key=lambda code: code != self.source)
 
     def source_of(self, run: str | None = None) -> str | None:
-        """The language that a run was trained in; the first run unless said."""
+        """The language that a run was trained in; default: the first run."""
         name = self._run(run)
         return next((row.source for row in self.rows if row.run == name and row.source), self.source)
 
     def mean_name(self, *runs: str, metric: str | None = None) -> str:
-        """What a mean of some runs is called, of all runs unless said: whether it leaves a source language out.
+        """The name of the mean of some runs (default: all), which tells whether it leaves out a source language.
 
         Args:
             runs: their names.
-            metric: the main one unless said; the mean of perplexities is the geometric one.
+            metric: default: the main one; the mean of perplexities is geometric.
         """
         sources = {self.source_of(run) for run in runs or self.runs()}
         kind = "geometric mean" if (metric or self._metric) in GEOMETRIC else "mean"
@@ -86,13 +86,13 @@ class Scores:
     def value(
         self, language: str, adapter: str = "right", metric: str | None = None, *, run: str | None = None
     ) -> Score | None:
-        """What a run reaches in a language, or None.
+        """A run's result in a language, or None.
 
         Args:
             language: its code.
-            adapter: how it was read.
-            metric: the main one unless said.
-            run: the first one unless said.
+            adapter: the condition.
+            metric: default: the main one.
+            run: default: the first one.
         """
         rows = self._by_key.get((self._run(run), language, adapter, metric or self._metric), [])
         if not rows:
@@ -108,7 +108,7 @@ class Scores:
         )
 
     def own(self, language: str, metric: str | None = None, *, run: str | None = None) -> Score | None:
-        """The value with the language's own adapter, or with its relative's where the model lacks the language."""
+        """The value with the language's own adapter, or with its relative's if the model lacks the language."""
         found = (self.value(language, adapter, metric, run=run) for adapter in OWN)
         return next((score for score in found if score), None)
 
@@ -118,7 +118,7 @@ class Scores:
         return None if source is None else self.own(source, metric, run=run)
 
     def others(self, *runs: str, metric: str | None = None) -> list[str]:
-        """The languages over which some runs, all unless said, are compared: in which all have a value of `own`, and
+        """The languages over which some runs (default: all) are compared: those in which all have a value of `own`, and
         none was trained.
         """
         names = runs or tuple(self.runs())
@@ -130,7 +130,7 @@ class Scores:
         ]
 
     def averaged(self, run: str | None = None) -> list[str]:
-        """The languages of a run's `mean`: all of its own but the source."""
+        """The languages of a run's `mean`: all its languages except the source."""
         source = self.source_of(run)
         return [code for code in self._codes(run) if code != source]
 
@@ -143,10 +143,10 @@ class Scores:
         transfer: bool = True,
         languages: Sequence[str] | None = None,
     ) -> float | None:
-        """Mean over the languages that are given, else the run's without its source if `transfer`; None if one of them
+        """Mean over the given languages; default: the run's, without its source if `transfer`. None if one of them
         lacks the value.
 
-        Of perplexities it is the geometric mean.
+        For perplexities, it is the geometric mean.
         """
         codes = languages if languages is not None else self.averaged(run) if transfer else self._codes(run)
         found = [self.value(code, adapter, metric, run=run) for code in codes]
@@ -158,7 +158,7 @@ class Scores:
     ) -> float | None:
         """Mean of `own` over the languages that a run was not trained in; None if there are none.
 
-        Runs are comparable over the same languages only: give those of `others`.
+        Runs are only comparable over the same languages: give those of `others`.
         """
         codes = self.others(self._run(run), metric=metric) if languages is None else languages
         values = [score.value for code in codes if (score := self.own(code, metric, run=run))]
@@ -167,21 +167,21 @@ class Scores:
     def gap(
         self, metric: str | None = None, *, run: str | None = None, languages: Sequence[str] | None = None
     ) -> float | None:
-        """Transfer gap: the source language's value less `transfer`; None without source or others."""
+        """Transfer gap: the source language's value minus `transfer`; None without a source or other languages."""
         trained, others = self.trained(metric, run=run), self.transfer(metric, run=run, languages=languages)
         return None if trained is None or others is None else trained.value - others
 
     def worst(self, count: int = 3, metric: str | None = None, *, run: str | None = None) -> list[tuple[str, float]]:
-        """The languages in which a run does worst, the worst first, with their values."""
+        """The languages with a run's worst values, the worst first, with the values."""
         name = metric or self._metric
         scores = ((code, self.own(code, name, run=run)) for code in self._codes(run))
         values = [(code, score.value) for code, score in scores if score is not None]
         return sorted(values, key=lambda pair: pair[1], reverse=name in LOWER_IS_BETTER)[:count]
 
     def matrix(self, metric: str | None = None) -> Matrix | None:
-        """Training languages by test languages, each with its own adapter; None of fewer than two training languages.
+        """Training languages by test languages, each with its own adapter; None for fewer than two training languages.
 
-        Where several runs were trained in a language, the mean over them.
+        If several runs were trained in a language, their mean.
         """
         name = metric or self._metric
         by_source: dict[str, list[str]] = {}
@@ -201,7 +201,7 @@ class Scores:
         return Matrix(name, tuple(by_source), tuple(order), values)
 
     def adapters(self, metric: str | None = None, *, run: str | None = None, guesses: bool = True) -> list[str]:
-        """How a run's languages were read, in the order of columns."""
+        """The conditions of a run, in the order of columns."""
         name, wanted = self._run(run), metric or self._metric
         found = {row.adapter for row in self.rows if row.run == name and row.metric == wanted}
         return [name for name in CONDITIONS if name in found and (guesses or name not in GUESSES)]

@@ -1,4 +1,4 @@
-"""What results consist of: values, what a language's seeds come to, and differences."""
+"""The parts of results: values, means over seeds, and differences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GEOMETRIC = frozenset({"perplexity"})
 
 
 def mean(values: Sequence[float], metric: str) -> float:
-    """The mean of a metric's values: the geometric one of perplexities, else the arithmetic one."""
+    """The mean of a metric's values: geometric for perplexities, otherwise arithmetic."""
     return statistics.geometric_mean(values) if metric in GEOMETRIC else statistics.fmean(values)
 
 
@@ -26,16 +26,16 @@ class Row:
     Attributes:
         run: the model's name; the models of several seeds share it.
         task: name of the task, or "perplexity".
-        language: code of the test data, or its name where a relative's adapter reads it.
+        language: code of the test data, or its name if it is read with a relative's adapter.
         metric: such as "accuracy".
         adapter: one of `CONDITIONS`: "right" (the language's own), "relative" (the nearest relative's), "source" (the
             training language's), "none" (the bottlenecks add nothing), "majority" or "uniform" (no model).
-        value: of the metric; shares lie in [0, 1]; NaN if it is no number, null in JSON.
-        low, high: 95 % interval; None where there is no chance in it, or no end to it.
-        rows: how many rows were read.
-        seed: of the model's training; None where it is unknown, and where the value is the mean over a run's seeds.
-        source: language that the model was trained in; None if unknown.
-        reader: the language whose adapter read; None where none did.
+        value: value of the metric; shares lie in [0, 1]; NaN if it is not a number (null in JSON).
+        low, high: 95 % interval; None if nothing in it is random, or if it is unbounded.
+        rows: number of rows.
+        seed: seed of the model's training; None if unknown, or if the value is the mean over a run's seeds.
+        source: the language that the model was trained in; None if unknown.
+        reader: the language whose adapter was used; None without one.
     """
 
     run: str
@@ -54,13 +54,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Score:
-    """What a run reaches in a language: the value of one model, or the mean over seeds.
+    """A run's result in a language: the value of one model, or the mean over seeds.
 
     Attributes:
-        value, low, high, rows: as of a `Row`.
-        seeds: how many models it is the mean of.
-        spread: standard deviation over the seeds (with n - 1); None of one model.
-        reader: the language whose adapter read; None where none did.
+        value, low, high, rows: as for a `Row`.
+        seeds: number of models in the mean.
+        spread: standard deviation over the seeds (with n - 1); None for one model.
+        reader: the language whose adapter was used; None without one.
     """
 
     value: float
@@ -74,15 +74,15 @@ class Score:
 
 @dataclass(frozen=True)
 class Detail:
-    """What a run makes of each label of a language, which its own adapter reads, or its relative's.
+    """A run's counts by label in one language, read with its own adapter or its relative's.
 
     Attributes:
-        run, language: as of a `Row`.
-        unit: what is counted: "rows", "words" or "spans". Of a run with several seeds, those of all seeds.
+        run, language: as for a `Row`.
+        unit: what is counted: "rows", "words" or "spans". For a run with several seeds, over all seeds.
         labels: their names.
-        gold, predicted, right: of each label, how often it is there, is predicted, and both.
-        confused: (gold, predicted, count) of what was taken for something else, by place in `labels`. In place of a
-            span's type, the number of labels stands for no span with these ends.
+        gold, predicted, right: for each label, how often it is in the gold data, is predicted, and both.
+        confused: (gold, predicted, count) of confusions, by position in `labels`. Instead of a
+            span's type, the number of labels means that no span has these ends.
     """
 
     run: str
@@ -95,7 +95,7 @@ class Detail:
     confused: tuple[tuple[int, int, int], ...]
 
     def f1(self, place: int) -> float | None:
-        """F1 of a label, by place; None where it is neither there nor predicted."""
+        """F1 of a label, by position; None if it is neither in the gold data nor predicted."""
         occurring = self.gold[place] + self.predicted[place]
         return 2 * self.right[place] / occurring if occurring else None
 
@@ -104,11 +104,11 @@ class Detail:
         return self.f1(self.labels.index(label)) if label in self.labels else None
 
     def precision(self, place: int) -> float | None:
-        """Precision of a label, by place; None where it is not predicted."""
+        """Precision of a label, by position; None if it is not predicted."""
         return self.right[place] / self.predicted[place] if self.predicted[place] else None
 
     def recall(self, place: int) -> float | None:
-        """Recall of a label, by place; None where it is not there."""
+        """Recall of a label, by position; None if it is not in the gold data."""
         return self.right[place] / self.gold[place] if self.gold[place] else None
 
 
@@ -117,17 +117,17 @@ class Comparison:
     """A difference on the same rows.
 
     Attributes:
-        run, adapter: what is compared.
-        baseline, baseline_adapter: with what; the difference is the run's value less the baseline's.
-        task, metric: as of a `Row`.
+        run, adapter: the first side.
+        baseline, baseline_adapter: the second side; the difference is the run's value minus the baseline's.
+        task, metric: as for a `Row`.
         language: code; None for the mean over languages that neither side was trained in.
-        difference: of the metric; NaN if one side is no number.
-        low, high: its 95 % interval, of these models on other rows; None where there is no end to it.
+        difference: difference of the metric; NaN if one side is not a number.
+        low, high: its 95 % interval, for these models on new rows; None where it is unbounded.
         p: two-sided, by Student's t over the rows.
         p_holm: corrected for the number of languages (Holm 1979); None for the mean.
-        rows: how many rows were read.
-        languages: how many the mean is over; None for one language.
-        over: which these are; None for one language.
+        rows: number of rows.
+        languages: number of languages in the mean; None for one language.
+        over: these languages; None for one language.
     """
 
     run: str

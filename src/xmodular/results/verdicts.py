@@ -1,4 +1,4 @@
-"""Whether a value says more than a guess does."""
+"""Tell whether a value is better than a guess."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _HARDLY = 0.1  # of the way from the guess to a perfect score
 
 
 def verdict(scores: Scores, metric: str, run: str) -> str:
-    """What is to be said beside a run's mean where it, or a language's value, is near that of a guess; else empty.
+    """A warning if a run's mean, or the value in a language, is close to that of a guess; otherwise empty.
 
-    A value is no better than a guess where its interval holds the guess or lies below it (above it, where less is
+    A value is no better than a guess if its interval contains the guess or lies below it (above it, if lower is
     better).
 
     Args:
-        scores: with the guesses.
-        metric, run: of the mean.
+        scores: results that include the guesses.
+        metric, run: metric and run of the mean.
     """
     codes = scores.others(metric=metric) or [c for c in scores.languages() if scores.own(c, metric, run=run)]
     less = metric in LOWER_IS_BETTER

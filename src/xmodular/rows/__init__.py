@@ -1,6 +1,6 @@
-"""Files, data sets and rows in memory → rows, each with its place.
+"""Read rows from files, data sets and memory, each with its location.
 
-Rows that are wrong are reported, and none is lost silently.
+Bad rows are reported; none is lost silently.
 """
 
 from xmodular.rows.hub_rows import hub_sources

@@ -1,4 +1,4 @@
-"""Numbers that stand for the names of classes, as data sets on the Hub and their Parquet files store them."""
+"""Class numbers and their names, as stored by data sets on the Hub and their Parquet files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _NO_CLASS = -1
 
 
 def class_readers(features: Mapping[str, Any]) -> dict[str, Callable[[Any], Any]]:
-    """For each column of classes, or of lists of them, the function from numbers to names; others are left out.
+    """For each column of classes, or of lists of classes, the function from numbers to names.
 
     Args:
-        features: the columns' types in the form of ``datasets.Features.to_dict``, which Parquet files carry as JSON.
+        features: the columns' types in the form of ``datasets.Features.to_dict``, which Parquet files contain as JSON.
     """
     readers: dict[str, Callable[[Any], Any]] = {}
     for column, feature in features.items():
@@ -53,15 +53,15 @@ def _namer(names: list[str]) -> Callable[[Any], Any]:
 
 
 def without_class(values: Mapping[str, Any], readers: Mapping[str, Callable[[Any], Any]]) -> frozenset[str]:
-    """The columns of classes in which a row, as it is stored, has the number of no class."""
+    """The class columns in which a stored row has the number for "no class"."""
     return frozenset(column for column in readers if values.get(column) == _NO_CLASS)
 
 
 def named(values: dict[str, Any], readers: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
-    """A row with the names of its classes.
+    """A row with class names instead of numbers.
 
     Raises:
-        ValueError: a number stands for no class, with the column.
+        ValueError: a number is not that of a class; names the column.
     """
     for column, reader in readers.items():
         try:

@@ -1,4 +1,4 @@
-"""Sentences of words with tags: CoNLL (a word a line, its tag last) and CoNLL-U."""
+"""Sentences of tagged words: CoNLL (one word per line, its tag last) and CoNLL-U."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Sentence:
         """
         here = int(name) if _NUMBER.fullmatch(name) else self.last + 1
         if here <= self.last:
-            self.wrong(number, f"word {here} follows word {self.last}; a blank line must stand between sentences")
+            self.wrong(number, f"word {here} follows word {self.last}; sentences must be separated by a blank line")
         self.last = here
 
     def wrong(self, number: int, reason: str) -> None:
@@ -53,7 +53,7 @@ class _Sentence:
 
 @dataclass
 class _Layout:
-    """How the lines of a CoNLL file are to be read, as its first lines show it.
+    """The layout of a CoNLL file, from its first lines.
 
     Attributes:
         tabs: what separates columns: tabs, or white space.
@@ -116,12 +116,12 @@ class _Layout:
 def conll(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
     """``{"words": [...], "tags": [...]}`` per sentence; sentences are separated by blank lines.
 
-    The first column is the word, the last the tag, those between are lists too, ``column2`` and so on; with one column
-    there are no tags. How many columns there are, and whether tabs or spaces separate them, the first line with a word
-    decides. Where the first column numbers the words (from 0 or 1, or right through the file), or is a document's name
-    as in CoNLL-2012, it is not known which is what: all are ``column1`` and so on.
+    The first column is the word, the last the tag; those between are lists too, ``column2`` and so on. With one column
+    there are no tags. The first line with a word determines the number of columns, and whether tabs or spaces separate
+    them. If the first column numbers the words (from 0 or 1, or through the whole file), or is a document's name
+    as in CoNLL-2012, the meaning of the columns is unknown: all are ``column1`` and so on.
 
-    Lines that begin with ``-DOCSTART-``, ``#begin document`` or ``#end document`` are left out, and so are comments:
+    Lines that begin with ``-DOCSTART-``, ``#begin document`` or ``#end document`` are skipped, and so are comments:
     lines beginning with "#" and a space or tab that have another number of columns than words, or whose last column is
     no tag, before a sentence of a file that has comments before its first word or IOB tags; and all lines beginning
     with "#" where words are numbered.
@@ -153,7 +153,7 @@ def conll(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator
 
 
 def _layout(head: Sequence[tuple[int, str, str]]) -> _Layout:
-    """How a file with these first lines is to be read."""
+    """The layout of a file with these first lines."""
     lines = [line for _, line, reason in head if not reason and not _NO_WORD.match(line)]
     sure = [line for line in lines if line.strip(" ") and not line.startswith("#")]
     # A file may begin with the word "#", or have no other.
@@ -224,7 +224,7 @@ def _runs(numbers: Sequence[int]) -> list[list[int]]:
 def conllu(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
     """``{"words": [...], "tags": [...]}`` per sentence from the columns FORM and UPOS, with ``id`` where it has one.
 
-    Multiword tokens, whose words follow, and empty nodes are left out. Where no word has a part of speech, there are no
+    Multiword tokens, whose words follow, and empty nodes are skipped. If no word has a part of speech, there are no
     tags. https://universaldependencies.org/format.html
     """
     sentence = _Sentence()

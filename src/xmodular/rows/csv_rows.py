@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV: a header, then records whose quoted fields may hold separators and line ends (RFC 4180)."""
+"""Rows of CSV and TSV: a header, then records whose quoted fields may contain separators and line ends (RFC 4180)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _LARGEST_FIELD = 2**24  # characters; also how far the other end of a quote is l
 
 
 def csv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
-    """Records separated by commas; all values are texts, and None where a field is empty.
+    """Records separated by commas; all values are texts, or None for empty fields.
 
-    Where the header has no comma, semicolons or tabs separate, as in spreadsheets of countries with decimal commas.
+    If the header has no comma, the separators are semicolons or tabs, as in countries with decimal commas.
     """
     return _rows(_Records(file, None), place, language, bad)
 
 
 def tsv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
-    """Records separated by tabs, quoted like CSV's or, as many programs write them, not quoted at all.
+    """Records separated by tabs, quoted as in CSV or, as many programs write them, not quoted at all.
 
-    A line is taken as it stands, quotes included, where its quotes are not in order, or where they would join it with
-    lines below and all of these lines have as many fields as the header; but quotes join lines in any case where the
+    A line is read literally, with its quotes, if its quotes are not balanced, or if they would join it with
+    lines below and all of these lines have as many fields as the header; but quotes always join lines if the
     first name of the header is quoted.
     """
     return _rows(_Records(file, "\t"), place, language, bad)
@@ -146,7 +146,7 @@ class _Records:
                 return _Record(first, literal)
         if wrong not in ("", TOO_LONG, LONE_RETURN):
             until = f", in lines {first} to {below[-1][0]}" if below else ""
-            wrong = f"its quotes are not in order ({wrong}{until})"
+            wrong = f"its quotes are not balanced ({wrong}{until})"
         return _Record(first, fields or [], wrong)
 
 
@@ -163,7 +163,7 @@ def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> 
     names = header.fields
     twice = first_repeated(filter(None, names))
     if header.wrong or twice is not None or half_surrogate(dict.fromkeys(names)) is not None:
-        reason = header.wrong or ("it is not UTF-8" if twice is None else f"the column {twice!r} is there twice")
+        reason = header.wrong or ("it is not UTF-8" if twice is None else f"the column {twice!r} appears twice")
         raise DataError(f"{place}:{header.line}: the first line names the columns, but {reason}.")
     nameless = names.count("")
     if nameless < 2:  # spreadsheets write several, with nothing in them
@@ -176,7 +176,7 @@ def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> 
             bad.report(here, record.wrong)
         elif len(record.fields) != len(names):
             fields = "1 field" if len(record.fields) == 1 else f"{len(record.fields)} fields"
-            bad.report(here, f"{fields} where the header has {len(names)} columns{hint}")
+            bad.report(here, f"{fields}, but the header has {len(names)} columns{hint}")
         else:
             values = {name: value or None for name, value in zip(names, record.fields, strict=True)}
             if nameless and any(value for name, value in zip(names, record.fields, strict=True) if not name):

@@ -1,4 +1,4 @@
-"""Rows of data sets on the Hub, or in a folder that ``datasets`` opens, streamed."""
+"""Rows of data sets on the Hub, or in a folder that ``datasets`` can open, streamed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _Row = TypeVar("_Row")
 
 
 def hub_rows(source: str, bad: BadRows) -> Iterator[DataRow]:
-    """The rows of ``hub:<data set>:<configuration>:<split>``; classes become their names.
+    """The rows of ``hub:<data set>:<configuration>:<split>``, with class names instead of numbers.
 
     Args:
-        source: the name, also as ``<data set>@<revision>``; configuration and split may be left out, or empty, where
+        source: the name, also as ``<data set>@<revision>``; configuration and split may be left out, or empty, if
             there is only one.
-        bad: told of rows that are wrong.
+        bad: receives the bad rows.
 
     Raises:
         DataError: no such data set, configuration or split, or one of several must be chosen.
@@ -33,7 +33,7 @@ def hub_rows(source: str, bad: BadRows) -> Iterator[DataRow]:
     if isinstance(data, dict):
         if len(data) != 1:
             there = ", ".join(f"hub:{name}:{configuration or ''}:{each}" for each in data)
-            raise DataError(f"The data set {source} has several splits; name one: {there}.")
+            raise DataError(f"The data set {source} has several splits; choose one: {there}.")
         (data,) = data.values()
     readers = class_readers(data.features.to_dict() if data.features is not None else {})
     for number, values in enumerate(read_data_set(data, source), start=1):
@@ -41,15 +41,15 @@ def hub_rows(source: str, bad: BadRows) -> Iterator[DataRow]:
 
 
 def hub_sources(source: str, languages: Sequence[str]) -> dict[str, str]:
-    """The sources of those languages for which the data set has a configuration, or a split.
+    """The sources of the languages for which the data set has a configuration or split.
 
     Args:
-        source: as for `hub_rows`, with ``{language}`` or ``{subtag}`` in it. Where these stand in the data set's own
-            name, it is not known beforehand what there is, and every language has a source.
+        source: as for `hub_rows`, with ``{language}`` or ``{subtag}`` in it. If these are part of the data set's own
+            name, the available ones are not known in advance, and every language gets a source.
         languages: their codes.
 
     Raises:
-        DataError: no such data set, or it has none of the languages.
+        DataError: there is no such data set, or it has none of the languages.
     """
     name, configuration, split = _parts(source)
     found = {code: filled(source, code) for code in languages}
@@ -77,7 +77,7 @@ def _parts(source: str) -> tuple[str, str | None, str | None]:
     """Data set, configuration and split."""
     name, *rest = source.removeprefix("hub:").split(":")
     if not name or len(rest) > 2:
-        raise DataError(f"A data set is named hub:<data set>:<configuration>:<split>; not {source!r}.")
+        raise DataError(f"A data set is named as hub:<data set>:<configuration>:<split>; got {source!r}.")
     configuration, split = (part or None for part in [*rest, "", ""][:2])
     return name, configuration, split
 

@@ -22,7 +22,7 @@ class _Doubled(dict[str, Any]):
 
 
 def json_lines(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
-    """A row from each line that is not blank."""
+    """One row per line that is not blank."""
     decode = json.JSONDecoder(object_pairs_hook=_object).decode
     for number, raw in lines(file):
         here = f"{place}:{number}"
@@ -44,10 +44,10 @@ def json_lines(file: Any, place: str, language: str | None, bad: BadRows) -> Ite
 
 
 def json_file(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
-    """The rows of a whole JSON file: of a list of objects, or one per question of SQuAD's layout.
+    """The rows of a JSON file: one per object of a list, or one per question of SQuAD's layout.
 
     Raises:
-        DataError: it is not JSON, or has another layout.
+        DataError: the file is not JSON, or has another layout.
     """
     raw = without_mark(whole(file))
     try:
@@ -56,7 +56,7 @@ def json_file(file: Any, place: str, language: str | None, bad: BadRows) -> Iter
         line = raw.count(b"\n", 0, error.start) + 1
         raise DataError(f"{place}:{line}: not UTF-8 (byte 0x{raw[error.start]:02x}).") from None
     except json.JSONDecodeError as error:
-        hint = " One object a line is JSON Lines: name such a file .jsonl." if error.msg == "Extra data" else ""
+        hint = " A file with one object per line is JSON Lines: name it .jsonl." if error.msg == "Extra data" else ""
         raise DataError(f"{place}:{error.lineno}: not JSON ({error.msg} at column {error.colno}).{hint}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: {_unread(error)}.") from None
@@ -65,7 +65,7 @@ def json_file(file: Any, place: str, language: str | None, bad: BadRows) -> Iter
     entries = content.get("data") if isinstance(content, dict) else content
     if not isinstance(entries, list):
         keys = f" with {', '.join(list(content)[:9])}" if isinstance(content, dict) else ""
-        raise DataError(f"{place} is {_LAYOUTS}; this one is {_kind(content)}{keys:.200}.")
+        raise DataError(f"{place} must be {_LAYOUTS}; it is {_kind(content)}{keys:.200}.")
     looked_through = _ESCAPE.search(raw) is None
     for number, entry in enumerate(entries, start=1):
         if isinstance(entry, dict) and "paragraphs" in entry:
@@ -92,7 +92,7 @@ def _article(
             continue
         questions = paragraph.get("qas") if isinstance(paragraph, dict) else None
         if not isinstance(questions, list):
-            bad.report(here, "a paragraph is an object with 'context' and the list 'qas'")
+            bad.report(here, "a paragraph must be an object with 'context' and the list 'qas'")
             continue
         context = {"context": paragraph["context"]} if "context" in paragraph else {}
         for index, question in enumerate(questions):
@@ -103,11 +103,11 @@ def _article(
 
 def _row(values: Any, place: str, language: str | None, bad: BadRows, looked_through: bool) -> Iterator[DataRow]:
     if not isinstance(values, dict):
-        bad.report(place, f"a row is a JSON object; this one is {_kind(values)}")
+        bad.report(place, f"a row must be a JSON object; this one is {_kind(values)}")
     elif isinstance(values, _Doubled):
         bad.report(place, _TWICE)
     elif not looked_through and (column := half_surrogate(values)) is not None:
-        bad.report(place, f"{column!r} has half a surrogate pair, which is no character")
+        bad.report(place, f"{column!r} has an unpaired surrogate, which is not a character")
     else:
         yield DataRow(values, place, language)
 

@@ -1,4 +1,4 @@
-"""Lines of a file as bytes, so that one that is not UTF-8 spoils no other."""
+"""Read a file's lines as bytes, so that a line that is not UTF-8 does not affect others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")  # its marks
 
 
 def lines(file: Any) -> Iterator[tuple[int, bytes | None]]:
-    """Lines with their numbers, from 1, ends included and a byte order mark left out; None for one that is too long."""
+    """Lines with their numbers from 1, with line ends and without a byte order mark; None for lines too long."""
     number = 0
     while raw := file.readline(LONGEST_LINE + 1):
         number += 1
@@ -31,10 +31,10 @@ def lines(file: Any) -> Iterator[tuple[int, bytes | None]]:
 
 
 def whole(file: Any) -> bytes:
-    """All of a file, whose values are to be in memory together.
+    """Read a whole file into memory.
 
     Raises:
-        OSError: it is packed, and would be far larger than its packed size suggests.
+        OSError: it is compressed, and far larger than its compressed size suggests.
     """
     if not isinstance(file, Unpacked):
         return bytes(file.read())
@@ -43,7 +43,7 @@ def whole(file: Any) -> bytes:
     raw = file.read(most + 1)
     values = sum(map(raw.count, (b",", b"[", b"{")))
     if len(raw) > most or values > _MOST_VALUES[0] + _MOST_VALUES[1] * packed:
-        raise OSError(f"its {packed:,} bytes unpack to far more than data do; unpack it first")
+        raise OSError(f"its {packed:,} bytes decompress to far more than usual data; decompress it first")
     return raw
 
 
@@ -71,10 +71,10 @@ def decoded(file: Any) -> Iterator[tuple[int, str, str]]:
             yield number, "", not_utf8(error)
 
 
-LONE_RETURN = "a carriage return stands alone in it; lines end in \\n or \\r\\n"
+LONE_RETURN = "it contains a single carriage return; lines must end in \\n or \\r\\n"
 TOO_LONG = f"the line is longer than {LONGEST_LINE // 2**20} MiB"
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
-    """What to say of bytes that are not UTF-8."""
-    return f"not UTF-8 (byte 0x{error.object[error.start]:02x} is the line's number {error.start + 1})"
+    """The message about bytes that are not UTF-8."""
+    return f"not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start + 1} of the line)"

@@ -1,4 +1,4 @@
-"""Rows that a caller holds → rows as files give them: lists of mappings, tables, data sets, and other collections."""
+"""Rows in memory, as if from files: lists of mappings, tables, data sets, and other collections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AS_ROWS = 'give a list of rows, such as [{"text": "..."}]'
 
 
 class InMemory(str):
-    """The name of rows that a caller holds; it stands where the name of a file may stand.
+    """Rows in memory, used in place of a file name.
 
     Attributes:
         rows: a collection of rows, as for `memory_rows`.
@@ -38,14 +38,14 @@ class InMemory(str):
 
 
 def sources_of(given: Any, name: str) -> list[str]:
-    """The sources that a verb is given: names of files and data sets, and `InMemory` for rows.
+    """The sources for a verb: names of files and data sets, and `InMemory` for rows.
 
     Args:
-        given: a path; a list of paths; rows (see `memory_rows`); or a list of these, each with its own rows.
-        name: what rows are called, as ``train``; then they are ``<train>``, or ``<train 1>`` and so on.
+        given: a path, a list of paths, rows (see `memory_rows`), or a list of collections of rows.
+        name: the name for rows, such as ``train``; they are then called ``<train>``, or ``<train 1>`` and so on.
 
     Raises:
-        InputError: it is none of these, or paths and rows are mixed within one list of rows.
+        InputError: it is none of these, or one list mixes paths and rows.
     """
     if isinstance(given, (str, Path)):
         return [given if isinstance(given, str) else str(given)]
@@ -82,7 +82,7 @@ def _is_collection(value: Any) -> bool:
 
 
 def hash_of_rows(source: InMemory) -> str:
-    """The SHA-256 of the rows' values, in their order."""
+    """The SHA-256 of the rows' values, in order."""
     digest = hashlib.sha256()
     for row in memory_rows(source.rows, BadRows(skip=True), f"{source} "):
         digest.update(json.dumps(row.values, default=repr).encode() + b"\n")
@@ -93,16 +93,16 @@ def memory_rows(rows: Any, bad: BadRows, place: str = "", *, texts: bool = False
     """The rows of a collection, in order.
 
     Args:
-        rows: an iterable of mappings, such as a list of them or a generator; a table (of pandas, polars, pyarrow, or
-            another library that speaks Arrow's protocol); or a data set of ``datasets``, whose
-            classes become their names. NaN and the missing values of these libraries are None.
-        bad: told of rows that are wrong.
-        place: goes before ``row <number>``, counted from 0, in messages.
+        rows: an iterable of mappings, such as a list or a generator; a table (of pandas, polars, pyarrow, or
+            another library with Arrow's protocol); or a data set of ``datasets``, whose
+            class numbers become names. NaN and the missing values of these libraries become None.
+        bad: receives the bad rows.
+        place: prefix of ``row <number>``, counted from 0, in messages.
         texts: whether a row may also be a text, a pair of texts (a tuple of two), or words (a list).
 
     Raises:
-        InputError: it is no collection of rows, or one that has them in no order or that could be misread.
-        DataError: a column is there twice or has a name that is no text; and a bad row, if `bad` does not skip it.
+        InputError: it is not a collection of rows, has no order, or is ambiguous.
+        DataError: a column appears twice or its name is not text; or a row is bad and `bad` does not skip it.
     """
     _check(rows, place.strip() or "rows")
     number = -1
@@ -122,13 +122,13 @@ def memory_rows(rows: Any, bad: BadRows, place: str = "", *, texts: bool = False
 
 
 def _check(rows: Any, name: str) -> None:
-    """Raises InputError if something is no collection of rows, or would be misread as one."""
+    """Raises InputError if something is not a collection of rows, or is ambiguous."""
     if isinstance(rows, Mapping):
         raise InputError(f"{name} is {_kind_of_mapping(rows)}.")
     if isinstance(rows, (str, bytes, bytearray, memoryview)):
         raise InputError(f"{name} is one text ({rows!r:.60}): {_AS_ROWS}.")
     if isinstance(rows, Path):
-        raise InputError(f"{name} is a path ({rows}); rows are needed here, and files are read by the verb `predict`.")
+        raise InputError(f"{name} is a path ({rows}), but rows are needed here; for files, use the verb `predict`.")
     if isinstance(rows, io.IOBase):
         raise InputError(f"{name} is an open file: give its path to the verb, or its lines as a list of texts.")
     if isinstance(rows, (set, frozenset)):
@@ -138,7 +138,7 @@ def _check(rows: Any, name: str) -> None:
     if isinstance(rows, np.ndarray) and rows.ndim == 0:
         raise InputError(f"{name} is an array of one value: {_AS_ROWS}.")
     if not (_is_table(rows) or isinstance(rows, Iterable) or hasattr(rows, "__getitem__")):
-        raise InputError(f"{name} is a {type(rows).__name__}, which holds no rows: {_AS_ROWS}.")
+        raise InputError(f"{name} is a {type(rows).__name__}, which is not a collection of rows: {_AS_ROWS}.")
 
 
 def _kind_of_mapping(rows: Mapping[Any, Any]) -> str:
@@ -165,7 +165,7 @@ _Readers = Mapping[str, Callable[[Any], Any]]
 
 
 class _Unread(str):
-    """Why a row cannot be had in Python."""
+    """Why a row cannot be represented in Python."""
 
 
 def _each(rows: Any, name: str) -> Iterator[tuple[Any, _Readers]]:
@@ -228,9 +228,9 @@ def _check_names(names: Sequence[Any], place: str) -> None:
     """Raises DataError if columns have no names, or two have one."""
     for name in names:
         if not isinstance(name, str):
-            raise DataError(f"{place}: a column's name must be a text; here is {name!r:.60}.")
+            raise DataError(f"{place}: a column's name must be a text; one is {name!r:.60}.")
     if (twice := first_repeated(names)) is not None:
-        raise DataError(f"{place}: the column {twice!r} is there twice.")
+        raise DataError(f"{place}: the column {twice!r} appears twice.")
 
 
 def _columns(row: Any, texts: bool) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _columns(row: Any, texts: bool) -> dict[str, Any]:
         row = row.tolist()
     if isinstance(row, Mapping):
         if wrong := [name for name in row if not isinstance(name, str)]:
-            raise ValueError(f"has a column named {wrong[0]!r:.60}: names are texts")
+            raise ValueError(f"has a column named {wrong[0]!r:.60}: names must be texts")
         return {str(name): None if _is_missing(value) else _plain(value) for name, value in row.items()}
     if not texts:
         raise ValueError(f'is {row!r:.60}: a row is a mapping of columns, such as {{"text": "..."}}')

@@ -106,7 +106,7 @@ def opened(source: str | Path | IO[Any], place: str) -> Iterator[Any]:
         place: what to call it.
 
     Raises:
-        DataError: it cannot be read, now or while it is.
+        DataError: it cannot be opened or read.
     """
     with ExitStack() as stack, reaching(place, anything=isinstance(source, (str, Path)) and bool(address(source))):
         if not isinstance(source, (str, Path)):
@@ -158,7 +158,7 @@ def reaching(place: str, *, anything: bool = True) -> Iterator[None]:
     except XmodularError:
         raise
     except FileNotFoundError:
-        raise DataError(f"There is no file {place}; if it was there before, something has removed it.") from None
+        raise DataError(f"There is no file {place} (any more).") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{place} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     except Exception as error:
@@ -193,6 +193,6 @@ class _Encoded:
 
 
 def name_of(file: IO[Any]) -> str:
-    """What an open file is called in messages."""
+    """The name of an open file in messages."""
     name = getattr(file, "name", None)
     return name if isinstance(name, str) else f"<{'text' if isinstance(file, io.TextIOBase) else 'file'}>"

@@ -1,4 +1,4 @@
-"""Rows of Parquet files, a few at a time."""
+"""Read rows of Parquet files, a few at a time."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MOST_INSIDE = (2**22, 2)  # values of a row group's lists, and so many a byte o
 
 
 def parquet_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
-    """A row of Python values for each row; classes, as data sets on the Hub have them, become their names.
+    """The rows as Python values; class numbers, as in data sets on the Hub, become names.
 
     Raises:
-        DataError: it is not Parquet, two columns have one name, or it claims far more than it holds.
+        DataError: it is not Parquet, two columns have the same name, or it claims an impossible amount of data.
     """
     import pyarrow
 
@@ -34,7 +34,7 @@ def parquet_rows(file: Any, place: str, language: str | None, bad: BadRows) -> I
     try:
         with opened_parquet(file, place) as (content, schema):
             if (twice := first_repeated(schema.names)) is not None:
-                raise DataError(f"{place}: the column {twice!r} is there twice.")
+                raise DataError(f"{place}: the column {twice!r} appears twice.")
             readers = class_readers(features_of(schema.metadata))
             for batch in batches(content, place):
                 for values in values_of(batch):
@@ -45,7 +45,7 @@ def parquet_rows(file: Any, place: str, language: str | None, bad: BadRows) -> I
 
 
 def parquet_schema(paths: Sequence[Path]) -> Any:
-    """The Arrow schema that all of some Parquet files have; None where they differ."""
+    """The common Arrow schema of some Parquet files; None if they differ."""
     from pyarrow import parquet
 
     first, *others = [parquet.read_schema(path) for path in paths]
@@ -53,15 +53,15 @@ def parquet_schema(paths: Sequence[Path]) -> Any:
 
 
 def parquet_tables(paths: Sequence[Path], left_out: Container[str], sizes: Iterable[int]) -> Iterator[Any]:
-    """The rows of Parquet files as they are stored, in Arrow tables of given sizes.
+    """The rows of Parquet files as stored, in Arrow tables of given sizes.
 
     Args:
         paths: the files, of one schema.
-        left_out: places of rows, as `parquet_rows` gives them, that are not wanted.
-        sizes: how many rows each table is to have.
+        left_out: locations of rows to leave out, as in `parquet_rows`.
+        sizes: number of rows of each table.
 
     Raises:
-        DataError: there are not as many rows.
+        DataError: there are too few rows.
     """
     import pyarrow
     from pyarrow import parquet
@@ -82,21 +82,21 @@ def parquet_tables(paths: Sequence[Path], left_out: Container[str], sizes: Itera
         while held.num_rows < size and (more := next(tables, None)) is not None:
             held = pyarrow.concat_tables([held, more])
         if held.num_rows < size:
-            raise DataError(f"{paths[0].parent} has fewer rows than were read before: it has changed meanwhile.")
+            raise DataError(f"{paths[0].parent} has fewer rows than were read before: it has changed in the meantime.")
         yield held.slice(0, size)
         held = held.slice(size)
 
 
 @contextmanager
 def opened_parquet(source: Any, place: str) -> Iterator[tuple[Any, Any]]:
-    """A Parquet file to read by `batches`, and its schema; texts that it says once and names often stay so.
+    """Open a Parquet file for `batches`, with its schema; dictionary-encoded texts stay so.
 
     Args:
         source: path or open file.
         place: what to call it.
 
     Raises:
-        DataError: what it claims to hold is out of all proportion to its size.
+        DataError: its claimed content is far too large for its size.
     """
     from pyarrow import parquet
 
@@ -115,7 +115,7 @@ def opened_parquet(source: Any, place: str) -> Iterator[tuple[Any, Any]]:
                 ("values in lists", sum(inside), _MOST_INSIDE),
             ):
                 if count > least + times * size:
-                    raise DataError(f"{place} has {size:,} bytes and claims {count:,} {what} in one group of rows.")
+                    raise DataError(f"{place} has {size:,} bytes but claims {count:,} {what} in one row group.")
             long |= {
                 chunk.path_in_schema
                 for chunk in chunks
@@ -130,12 +130,12 @@ def opened_parquet(source: Any, place: str) -> Iterator[tuple[Any, Any]]:
 
 
 def batches(content: Any, place: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
-    """A few rows at a time, each time of one row group: Arrow cannot join lists of categories over two.
+    """A few rows at a time, never across row groups: Arrow cannot join lists of categories from two groups.
 
     Args:
         content: from `opened_parquet`.
         place: what to call it.
-        columns: those that are wanted; None: all.
+        columns: the columns to read; None: all.
 
     Raises:
         DataError: a row is too large.
@@ -151,7 +151,7 @@ def _parts(batch: Any, place: str) -> Iterator[Any]:
     if size <= _MOST_BYTES_A_STEP or (batch.num_rows == 1 and size <= _MOST_BYTES_A_ROW):
         yield batch
     elif batch.num_rows == 1:
-        raise DataError(f"{place}: a row has texts of {size:,} bytes; at most {_MOST_BYTES_A_ROW:,} are read.")
+        raise DataError(f"{place}: a row has texts of {size:,} bytes; at most {_MOST_BYTES_A_ROW:,} are allowed.")
     else:
         half = batch.num_rows // 2
         yield from _parts(batch.slice(0, half), place)
@@ -176,7 +176,7 @@ def _bytes_in(column: Any) -> int:
 
 
 def values_of(batch: Any) -> Iterator[dict[str, Any] | str]:
-    """The rows of a batch; for one that cannot be had in Python, the reason."""
+    """The rows of a batch; for a row that Python cannot represent, the reason."""
     try:
         yield from batch.to_pylist()
         return
@@ -188,7 +188,7 @@ def values_of(batch: Any) -> Iterator[dict[str, Any] | str]:
             try:
                 values[name] = column[index].as_py()
             except (ValueError, OverflowError) as error:
-                wrong = "not UTF-8" if isinstance(error, UnicodeDecodeError) else f"no value of Python's ({error})"
+                wrong = "not UTF-8" if isinstance(error, UnicodeDecodeError) else f"not a value in Python ({error})"
                 yield f"{name!r} is {wrong}"
                 break
         else:
@@ -211,7 +211,7 @@ def rows_of(
 
 
 def features_of(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
-    """The columns' types as the library ``datasets`` notes them in a file; empty if another program wrote it."""
+    """The columns' types as stored in a file by ``datasets``; empty if another program wrote it."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Plain text: a text a line."""
+"""Plain text: one text per line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xmodular.rows.row import BadRows, DataRow
 
 
 def text_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
-    """``{"text": ...}`` from each line that is not blank."""
+    """``{"text": ...}`` for each line that is not blank."""
     for number, text, wrong in decoded(file):
         if wrong:
             bad.report(f"{place}:{number}", wrong)

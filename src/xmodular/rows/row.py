@@ -1,4 +1,4 @@
-"""A row, where it stands, and what becomes of rows that are wrong."""
+"""A row with its location, and the handling of bad rows."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class DataRow:
     """One row of a file or data set.
 
     Attributes:
-        values: what stands in it, by column.
+        values: its values by column.
         place: file and line, or file and row, for messages.
-        language: the language that the file's name begins with (see `language_of`); None if it begins with none.
-        without_class: the columns of classes whose number, -1, says that the row has none.
+        language: the language that the file's name begins with (see `language_of`); None if there is none.
+        without_class: the class columns whose number, -1, means that the row has no class.
     """
 
     values: Mapping[str, Any]
@@ -42,14 +42,14 @@ class DataRow:
 
 
 class BadRows:
-    """What becomes of rows that cannot be read: an error at the first one, or they are skipped and counted.
+    """Handles unreadable rows: an error at the first one, or they are skipped and counted.
 
     Args:
-        skip: count them and go on.
-        told: called with place and reason of every row that is skipped.
+        skip: whether to skip and count them.
+        told: called with the location and the reason for every skipped row.
 
     Attributes:
-        count: rows skipped so far.
+        count: number of rows skipped so far.
     """
 
     def __init__(self, skip: bool = False, told: Callable[[str, str], None] | None = None) -> None:
@@ -59,11 +59,11 @@ class BadRows:
         self._first: list[str] = []
 
     def report(self, place: str, reason: str) -> None:
-        """A row is bad.
+        """Report a bad row.
 
         Args:
             place: file and line.
-            reason: what is wrong with it, without a full stop at its end.
+            reason: the problem, without a full stop at the end.
 
         Raises:
             DataError: bad rows are not skipped.
@@ -78,7 +78,7 @@ class BadRows:
             self.told(place, reason)
 
     def summary(self) -> str:
-        """How many rows were skipped, and the first of them with reasons, in one line; empty if there were none."""
+        """The number of skipped rows, and the first of them with reasons, in one line; empty if there are none."""
         if not self.count:
             return ""
         more = self.count - len(self._first)
@@ -87,14 +87,14 @@ class BadRows:
 
 
 def language_of(path: str | Path, knows: Knows | None = None) -> str | None:
-    """The language that a file's name begins with, as ``de_DE`` of ``de_DE.test.jsonl``; None if it is no language's.
+    """The language that a file's name begins with, such as ``de_DE`` in ``de_DE.test.jsonl``; None if there is none.
 
-    Any word of two or three letters may be a language's code (``med`` is Medumba), so one counts only where the model
-    has it; a code with a region or a script always does, and the model may lack it.
+    Any word of two or three letters may be a language code (``med`` is Medumba), so it counts only if the model
+    has it; a code with a region or a script always counts, even if the model lacks it.
 
     Args:
         path: the file.
-        knows: whether the model has a language of a name; None: it has none.
+        knows: tells whether the model has a language; None: it has none.
     """
     code = Path(path).name.split(".", 1)[0]
     if not LANGUAGE_CODE.fullmatch(code):
@@ -106,12 +106,12 @@ def language_of(path: str | Path, knows: Knows | None = None) -> str | None:
 
 
 def half_surrogate(values: Mapping[str, Any]) -> str | None:
-    """The first column with half a surrogate pair in a text: JSON and Python can spell it, and no encoding can."""
+    """The first column with an unpaired surrogate in a text, which JSON and Python allow but no encoding does."""
     return next((name for name, value in values.items() if _has_half(name) or _has_half(value)), None)
 
 
 def is_absent(value: Any) -> bool:
-    """Whether a value is none: null, or the empty text that tables have in its place."""
+    """Whether a value is missing: null, or an empty text, as in tables."""
     return value is None or (isinstance(value, str) and not value)
 
 
@@ -123,7 +123,7 @@ def columns_of(values: Mapping[str, Any]) -> str:
 
 
 def first_repeated(names: Iterable[str]) -> str | None:
-    """The first name that stands twice among names; None if all differ."""
+    """The first name that appears twice; None if all differ."""
     seen: set[str] = set()
     for name in names:
         if name in seen:

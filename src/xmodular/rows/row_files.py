@@ -1,4 +1,4 @@
-"""Rows from files of every kind, from streams and from data sets on the Hub, one after another."""
+"""Read rows from all kinds of files, from streams and from data sets on the Hub, one by one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _READERS: dict[str, _Reader] = {
     "txt": text_rows,
 }
 FORMATS = tuple(_READERS)
-# What rows with labels may stand in; text has none, and is read where it is asked for by name.
+# Formats for rows with labels; plain text has none, and is only read if it is requested by name.
 _LABELLED = [name for name in FORMATS if name != "txt"]
 SUFFIXES = (*(f".{name}" for name in _LABELLED), *(f".{name}.gz" for name in _LABELLED if name != "parquet"))
 
@@ -43,7 +43,7 @@ def format_of(path: str | Path) -> str | None:
 
 
 def parquet_files(source: str | Path) -> list[Path]:
-    """A Parquet file itself, or the Parquet files in a folder, sorted by name; none where there are none."""
+    """A Parquet file itself, or the Parquet files in a folder, sorted by name; may be empty."""
     path = Path(source)
     if path.is_dir():
         inside = (each for each in sorted(path.iterdir()) if each.is_file() and not each.name.startswith((".", "_")))
@@ -52,7 +52,7 @@ def parquet_files(source: str | Path) -> list[Path]:
 
 
 def columns_in(source: str | Path) -> list[str]:
-    """The columns that a file has even if it has no rows: those of a table's header or of Parquet; else none."""
+    """The columns of a file without rows: from a table's header or from Parquet; otherwise none."""
     if files := parquet_files(source):
         return list(parquet_schema(files[:1]).names)
     path, format = Path(source), format_of(source)
@@ -65,7 +65,7 @@ def columns_in(source: str | Path) -> list[str]:
 def read_rows(
     source: str | Path | IO[Any], bad: BadRows, *, format: str | None = None, knows: Knows | None = None
 ) -> Iterator[DataRow]:
-    """The rows of a file or data set, in order. No more than a few are in memory at once, except of ``.json``.
+    """The rows of a file or data set, in order. Only a few are in memory at once, except for ``.json``.
 
     Every record is either yielded or reported to `bad`. A record is a line of JSON Lines that is not blank, an object
     of a JSON list, a question of SQuAD's layout, a record of CSV or TSV below the header, a row of Parquet or of a data
@@ -74,19 +74,19 @@ def read_rows(
     Args:
         source: a file whose suffix says what it is, also with ``.gz`` or ``.zst`` behind it, by its path or by an
             address that fsspec understands, such as ``s3://bucket/rows.jsonl``; a folder of Parquet files, which are
-            read in the order of their names; "-" for the standard input; an open file; rows in memory; or
-            ``hub:<data set>:<configuration>:<split>``, of which the last two may be left out where the data set has
+            read in the order of their names; "-" for standard input; an open file; rows in memory; or
+            ``hub:<data set>:<configuration>:<split>``, where the last two may be left out if the data set has
             only one.
-        bad: told of rows that are wrong.
-        format: one of `FORMATS`, where the suffix does not say it; JSON Lines for the standard input and open files.
-        knows: whether the model has a language of a name; decides about the file's (see `language_of`).
+        bad: receives the bad rows.
+        format: one of `FORMATS`, if the suffix does not tell; default for standard input and open files: JSON Lines.
+        knows: tells whether the model has a language; used for the file name's language (see `language_of`).
 
     Raises:
-        DataError: there is no such file or data set, it is damaged as a whole, or is of none of the kinds; and a bad
-            row, if `bad` does not skip it.
+        DataError: there is no such file or data set, it is damaged or of an unknown kind; or a row is bad
+            and `bad` does not skip it.
     """
     if format is not None and format not in FORMATS:
-        raise DataError(f"There is no format {format!r}; there are {', '.join(FORMATS)}.")
+        raise DataError(f"There is no format {format!r}; the formats are {', '.join(FORMATS)}.")
     if isinstance(source, InMemory):
         return memory_rows(source.rows, bad, f"{source} ")
     if isinstance(source, str) and source.startswith("hub:"):
@@ -102,14 +102,14 @@ def read_rows(
     found = format or format_of(path)
     if path.is_dir():
         if format not in (None, "parquet") or not (inside := parquet_files(path)):
-            raise DataError(f"{path} is a folder, without Parquet files; name a file in it.")
+            raise DataError(f"{path} is a folder without Parquet files; name a file in it.")
         return chain.from_iterable(
             _read(each, str(each), language_of(each, knows), parquet_rows, bad) for each in inside
         )
     if not (path.exists() or is_file(source)):
         raise DataError(f"There is no file {place}.")
     if found is None:
-        raise DataError(f"{place} has none of the suffixes that say what a file is: {', '.join(SUFFIXES)}.")
+        raise DataError(f"{place} has an unknown suffix; the known ones are {', '.join(SUFFIXES)}.")
     return _read(source, place, language_of(path, knows), _READERS[found], bad)
 
 

@@ -24,7 +24,7 @@ _WHOLE = 2.0**53  # up to here, all whole numbers are floats
 
 
 def line_of(row: Mapping[str, Any]) -> bytes:
-    """One line of JSON in UTF-8. Text that UTF-8 cannot hold (lone surrogates) is escaped, so that nothing is lost."""
+    """One line of JSON in UTF-8. Text that UTF-8 cannot encode (lone surrogates) is escaped, so nothing is lost."""
     try:
         return (json.dumps(row, ensure_ascii=False, default=_plain) + "\n").encode()
     except UnicodeEncodeError:
@@ -47,17 +47,17 @@ def _plain(value: Any) -> Any:
 
 
 def with_more(line: bytes, more: Mapping[str, Any]) -> bytes:
-    """A line of an object with further names and values, which it has not yet."""
+    """A line with an object to which new names and values are added."""
     return b"{" + line_of(more)[1:] if line == b"{}\n" else line[:-2] + b", " + line_of(more)[1:]
 
 
 def is_with_more(line: bytes, before: bytes) -> bool:
-    """Whether a line is what `with_more` makes of another."""
+    """Whether a line is the result of `with_more` for another line."""
     return line.startswith(b"{" if before == b"{}\n" else before[:-2] + b", ")
 
 
 def bad_lines(noted: Sequence[Mapping[str, Any]]) -> list[bytes]:
-    """Lines for rows that could not be read; without the row itself where it cannot be written either."""
+    """Lines for rows that could not be read; without the row itself if it cannot be written either."""
     lines = []
     for each in noted:
         try:
@@ -79,13 +79,13 @@ def write_as(
 ) -> None:
     """Put files of JSON lines together into one file, in the format of a name's suffix; packed if its end says so.
 
-    Columns are those of all rows, in the order in which they first appear; a row without one has it empty.
+    The columns are those of all rows, in order of first appearance; missing values are empty.
 
     Args:
         parts: the files of lines.
         target: the file to write.
         name: of `WRITTEN`, and perhaps packed.
-        none: where there is no row, the columns there would be, with values of their kinds.
+        none: without rows: the columns to write, with values of their types.
         tagged: for CoNLL, the words of a row, each with its tag.
     """
     with packed(target, name) as out:
@@ -195,16 +195,16 @@ def write_parquet(
     none: Mapping[str, Any],
     stored: tuple[pa.Schema, Iterator[pa.Table]] | None = None,
 ) -> None:
-    """Write one row group per part, into one file or into one for each part.
+    """Write one row group per part, into one file or into one file per part.
 
-    A column whose values have no common type is written as text, as in a table.
+    A column whose values have no common type is written as text, as in CSV.
 
     Args:
         parts: files of JSON lines.
         targets: one file, or one for each part.
         none: as for `write_as`.
-        stored: columns that are Parquet already, and their rows, a table for each part: they keep their types, and what
-            the lines have in these columns is not looked at.
+        stored: columns that are already Parquet, as one table of rows per part: they keep their types, and the values
+            of the lines in these columns are ignored.
     """
     kept = pa.schema([]) if stored is None else stored[0]
     fields = _fields(parts, none, kept.names)

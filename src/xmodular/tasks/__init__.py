@@ -1,4 +1,4 @@
-"""Tasks: a record of functions each, and the code that runs models over their rows."""
+"""Tasks: each is a record of functions; and the code that runs models over rows."""
 
 from xmodular.saved_models import given_model, hash_of, load_saved, longest, to_run, tokenizer_of
 from xmodular.tasks.breakdown import Breakdown, added

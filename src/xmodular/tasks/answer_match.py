@@ -1,12 +1,12 @@
-"""How close a predicted answer is to a gold one: exact match and F1 over tokens, after normalisation by language.
+"""Compare predicted with gold answers: exact match and F1 over tokens, after normalisation by language.
 
-English, and text of unknown language, is normalised as in SQuAD (Rajpurkar et al. 2016): lower case, no ASCII
+English, and text in an unknown language, is normalised as in SQuAD (Rajpurkar et al. 2016): lower case, no ASCII
 punctuation, no articles, single spaces. The other languages are normalised as in MLQA (Lewis et al. 2020): Unicode's
-punctuation, each language's own articles, a token a character in Chinese. Languages that MLQA does not have keep all
-their words. XTREME scores XQuAD and TyDi QA as SQuAD in every language: give no language.
+punctuation, each language's own articles, one token per character in Chinese. Languages not in MLQA keep all
+words. XTREME scores XQuAD and TyDi QA as SQuAD in every language: give no language.
 
-Of a gold answer that normalises to nothing ("A", "%") only letter case and white space are taken away, from it and from
-what is compared with it. SQuAD's scripts give it an F1 of 0, and call "the" the same as "%".
+If a gold answer normalises to nothing ("A", "%"), only letter case and white space are normalised, in it and in
+the predicted answer. SQuAD's scripts give it an F1 of 0, and treat "the" and "%" as equal.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _HAN = re.compile("([\u4e00-\u9fa5])")
 
 
 def normalise(answer: str, language: str | None = None) -> str:
-    """An answer's tokens, with a space between two.
+    """An answer's tokens, separated by spaces.
 
     Args:
-        answer: as it stands in the text.
-        language: of the answer, spelled in any way; None or an unknown one is taken for English.
+        answer: the answer as in the text.
+        language: its language, in any spelling; None or an unknown one is treated as English.
     """
     code = _language(language)
     text = answer.lower().translate(_SQUAD_PUNCTUATION if code == "en" else _punctuation())
@@ -51,13 +51,13 @@ def normalise(answer: str, language: str | None = None) -> str:
 
 
 def exact_match(predicted: str, gold: str, language: str | None = None) -> float:
-    """1 if both are the same after normalisation, else 0."""
+    """1 if both are equal after normalisation, else 0."""
     mine, theirs = _tokens(predicted, gold, language)
     return float(mine == theirs)
 
 
 def f1(predicted: str, gold: str, language: str | None = None) -> float:
-    """Harmonic mean of precision and recall over tokens, counted as often as they occur; 0 if none is common."""
+    """Harmonic mean of precision and recall over tokens, counted with repetitions; 0 without common tokens."""
     mine, theirs = map(Counter, _tokens(predicted, gold, language))
     common = (mine & theirs).total()
     return 2 * common / (mine.total() + theirs.total()) if common else 0.0

@@ -1,4 +1,4 @@
-"""How often each label is there, is predicted and is right, and what is taken for what."""
+"""Counts by label: how often each is in the gold data, predicted and right, and which are confused."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Breakdown:
 
     Attributes:
         unit: what is counted: "rows", "words" or "spans".
-        labels: names: the model's, then those that only gold has.
-        gold, predicted, right: of each label, how often it is there, is predicted, and both.
-        confused: (gold, predicted, count) of what was taken for something else, by place in `labels`. In place of a
-            span's type, the number of labels stands for no span with these ends.
+        labels: the model's label names, then those that are only in the gold data.
+        gold, predicted, right: for each label, how often it is in the gold data, is predicted, and both.
+        confused: (gold, predicted, count) of confusions, by position in `labels`. Instead of a
+            span's type, the number of labels means that no span has these ends.
     """
 
     unit: str
@@ -32,7 +32,7 @@ def breakdown(unit: str, pairs: Iterable[tuple[str | None, str | None]], labels:
 
     Args:
         unit: as of a `Breakdown`.
-        pairs: None stands for nothing there; never in both.
+        pairs: None means that there is no label on that side; never on both sides.
         labels: the model's.
     """
     counts = Counter(pairs)
@@ -49,7 +49,7 @@ def breakdown(unit: str, pairs: Iterable[tuple[str | None, str | None]], labels:
 
 
 def added(parts: Sequence[Breakdown]) -> Breakdown:
-    """The counts of several together, of one unit and with one model's labels."""
+    """The sum of several counts, with the same unit and the same model's labels."""
     names = tuple(dict.fromkeys(name for part in parts for name in part.labels))
     place = {name: number for number, name in enumerate(names)}
     gold, predicted, right = ([0] * len(names) for _ in range(3))

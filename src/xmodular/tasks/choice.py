@@ -1,6 +1,6 @@
-"""Multiple choice: which of several continuations, answers, causes or effects fits.
+"""Multiple choice: choose one of several continuations, answers, causes or effects.
 
-An example's texts are pairs, one per choice: what the model reads first, and what second.
+An example's texts are pairs, one per choice: the first and the second text for the model.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _CHOICES = tuple(f"choice{number}" for number in range(1, _MOST + 1))
 
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], int | None]:
-    """A pair of texts for each choice, and the number of the right one, from 0.
+    """A pair of texts for each choice, and the number of the right one (from 0).
 
     A choice follows the context, with the question or the beginning of the choices (SWAG's ``sent2``) between them. In
-    COPA's layout the question is ``cause`` or ``effect``, and what happened first is read first: a cause before the
-    premise, an effect after it. The order says it in any language.
+    COPA's layout, the question is ``cause`` or ``effect``, and the events are in temporal order: a cause before the
+    premise, an effect after it. This order works in any language.
     """
     choices, names = _choices(values)
     question = values.get("question")
@@ -39,7 +39,7 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], int | None]:
     elif "context" not in values:
         asked = text_of(values, "question") if question is not None else None
         if asked is None:
-            raise ValueError("there is no 'context' and no 'question'; --columns context=... names its column")
+            raise ValueError("there is no 'context' and no 'question'; name the column with --columns context=...")
         pairs = [(asked, choice) for choice in choices]
     else:
         between = "" if not question else text_of(values, "question")
@@ -64,14 +64,16 @@ def _choices(values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     else:
         choices = {place: values[field] for place, field in enumerate(_CHOICES) if values.get(field) is not None}
         if list(choices) != list(range(len(choices))):
-            raise ValueError(f"'choice{max(choices) + 1}' is there and one before it is not.")
+            raise ValueError(f"'choice{max(choices) + 1}' is given, but an earlier choice is missing.")
     for place, choice in choices.items():
         if not isinstance(choice, str) or not choice.strip():
-            raise ValueError(f"choice {place} must be a text that is not empty; it is {choice!r:.60}.")
+            raise ValueError(f"choice {place} must be a non-empty text; it is {choice!r:.60}.")
     if len(choices) < 2:
-        raise ValueError(f"a row has two choices at least, 'choices' or 'choice1', 'choice2' ...; here {len(choices)}.")
+        raise ValueError(
+            f"a row needs two choices at least, 'choices' or 'choice1', 'choice2' ...; it has {len(choices)}."
+        )
     if names and len(set(names)) != len(choices):
-        raise ValueError(f"there are {len(choices)} choices and the labels {', '.join(names):.60} for them.")
+        raise ValueError(f"there are {len(choices)} choices, but the labels {', '.join(names):.60}.")
     return list(choices.values()), names or [str(place) for place in range(len(choices))]
 
 
@@ -97,20 +99,20 @@ def label_names(examples: Sequence[Example]) -> list[str]:
     """None: choices have no names.
 
     Raises:
-        DataError: rows have different numbers of choices; a batch to train on cannot hold both.
+        DataError: rows have different numbers of choices, which cannot be in one training batch.
     """
     first = examples[0]
     for example in examples:
         if len(example.texts) != len(first.texts):
             counts = f"{len(example.texts) // 2} choices here and {len(first.texts) // 2} at {first.place}"
-            raise DataError(f"{example.place}: {counts}; all rows must be alike.")
+            raise DataError(f"{example.place}: {counts}; all rows need the same number.")
     return []
 
 
 def encode(
     tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
 ) -> list[Encoding]:
-    """``<s> A </s></s> B </s>`` for every choice; the longer text is cut first."""
+    """``<s> A </s></s> B </s>`` for every choice; the longer text is truncated first."""
     pairs = [pair for example in examples for pair in zip(example.texts[::2], example.texts[1::2], strict=True)]
     sequences = iter(encode_texts(tokenizer, pairs, room))
     encodings = []
@@ -126,25 +128,25 @@ def columns(labels: Sequence[str]) -> dict[str, Any]:
 
 
 def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, Any]:
-    """The likeliest choice, from 0, and its probability."""
+    """The most probable choice (from 0) and its probability."""
     best, probability = likeliest(outputs[0][1])
     return {"choice": best, "score": probability}
 
 
 def probabilities(example: Example, outputs: Outputs, labels: Sequence[str]) -> list[float]:
-    """Each choice's, in order."""
+    """The probability of each choice, in order."""
     found: list[float] = softmax(outputs[0][1]).tolist()
     return found
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
-    """(rows, 2): one, and whether the choice is right."""
+    """(rows, 2): 1, and whether the choice is right."""
     right = [prediction["choice"] == example.gold for example, prediction in zip(examples, predictions, strict=True)]
     return np.stack([np.ones(len(right)), np.array(right, dtype=float)], axis=1)
 
 
 def topic(example: Example) -> str:
-    """The text that stands beside every choice; choices read before it are followed by it."""
+    """The text that is paired with every choice, after it if the choice comes first."""
     first, second = example.texts[:2]
     return second if first != example.texts[2] and second == example.texts[3] else first
 
@@ -155,7 +157,7 @@ def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
-    """Always the place where the file's right choice is most often; and a blind draw."""
+    """Two guesses: always the most frequent position of the right choice in the file, and a random one."""
     commonest = Counter(example.gold for example in examples).most_common(1)[0][0]
     blind = float(np.mean([2 / len(example.texts) for example in examples]))
     return {"majority": [{"choice": commonest}] * len(examples), "uniform": {"accuracy": blind}}

@@ -16,7 +16,7 @@ from xmodular.tasks.text_fields import TEXT_ALTERNATIVES, TEXT_FIELDS, encode_ro
 
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
-    """One text or two, and the label's name."""
+    """One or two texts, and the label's name."""
     texts = texts_of(values)
     label = whole(values.get("label"))
     if label is None:
@@ -24,7 +24,7 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
     if isinstance(label, bool):
         label = "true" if label else "false"  # as CSV spells JSON's
     if not isinstance(label, (str, int)) or not str(label).strip():
-        hint = " --task regress learns numbers." if isinstance(label, float) else ""
+        hint = " For numbers, use --task regress." if isinstance(label, float) else ""
         raise ValueError(f"'label' must be a name or a whole number; it is {label!r:.60}.{hint}")
     return texts, str(label).strip()
 
@@ -39,7 +39,7 @@ def label_names(examples: Sequence[Example]) -> list[str]:
 def encode(
     tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
 ) -> list[Encoding]:
-    """``<s> A </s>``, or ``<s> A </s></s> B </s>`` for a pair; the longer text is cut first."""
+    """``<s> A </s>``, or ``<s> A </s></s> B </s>`` for a pair; the longer text is truncated first."""
     ids = [None if example.gold is None else label_id(example, example.gold, labels) for example in examples]
     return encode_rows(tokenizer, examples, ids, room)
 
@@ -50,20 +50,20 @@ def columns(labels: Sequence[str]) -> dict[str, Any]:
 
 
 def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, Any]:
-    """The likeliest label and its probability."""
+    """The most probable label and its probability."""
     best, probability = likeliest(outputs[0][1])
     return {"label": labels[best], "score": probability}
 
 
 def probabilities(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, float]:
-    """Each label's."""
+    """The probability of each label."""
     return dict(zip(labels, softmax(outputs[0][1]).tolist(), strict=True))
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
-    """(rows, 3 * names): for each label whether it is right, whether it was predicted, and whether both.
+    """(rows, 3 * names): for each label, whether it is gold, whether it is predicted, and whether both.
 
-    Gold labels that the model lacks follow its own: they occur, and no model predicts them.
+    Gold labels that the model lacks come after its own: they occur, but are never predicted.
     """
     ids = {name: index for index, name in enumerate(dict.fromkeys((*labels, *(each.gold for each in examples))))}
     gold = np.array([ids[example.gold] for example in examples])
@@ -74,7 +74,7 @@ def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], l
 
 
 def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
-    """Accuracy, and F1 averaged over the labels that occur in gold or prediction."""
+    """Accuracy, and F1 averaged over the labels that occur in gold data or predictions."""
     truth, said, both = np.split(sums, 3, axis=-1)  # (..., names) each
     occurring = truth + said
     f1 = 2 * both / np.maximum(occurring, 1)
@@ -91,7 +91,7 @@ def by_label(examples: Sequence[Example], predictions: Sequence[Prediction], lab
 
 
 def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
-    """Always the file's commonest label; and a blind draw of one of the model's."""
+    """Two guesses: always the most frequent label of the file, and a random one of the model's."""
     counts = Counter(example.gold for example in examples)
     commonest = counts.most_common(1)[0][0]
     drawn = sum(counts[label] for label in set(labels)) / len(examples) / len(labels)

@@ -1,4 +1,4 @@
-"""A task's examples out of rows: columns by field, language, gold; and what is wrong with a row."""
+"""Make a task's examples from rows: find fields, language and gold, and report bad rows."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def examples(
     language: str | None = None,
     gold: bool = True,
 ) -> Iterator[Example]:
-    """The examples that rows give; each row is yielded as one or reported as bad.
+    """The examples in some rows; each row is either yielded or reported as bad.
 
     Args:
-        task: what the rows are for.
-        rows: from `read_rows`, or made otherwise.
-        bad: told of rows that are wrong.
-        columns: the column of a field (of `task.fields`, "id" or "language") where it has another name. Fields that
-            stand for the same thing in another way (a pair where the column of ``text`` is named) are not looked for.
-        usual: the same where `columns` names none and the first row has them (see `columns_of_training`).
-        language: of rows that do not say theirs; otherwise it is the one that the file's name begins with.
-        gold: whether a row without gold is wrong, unless it says that it has no label (``-``, ``-1``). If False, gold
-            is not looked at, whatever stands in its column.
+        task: the task of the rows.
+        rows: from `read_rows`, or from elsewhere.
+        bad: receives the bad rows.
+        columns: the columns of fields (`task.fields`, "id" or "language") with other names. Fields that are
+            alternatives to a named one (a pair, if the column of ``text`` is named) are ignored.
+        usual: the same, used if `columns` is empty and the first row has them (see `columns_of_training`).
+        language: language of rows that do not name one; default: the one that the file's name begins with.
+        gold: whether a row without gold is bad, unless its label is marked as missing (``-``, ``-1``). If False, gold
+            is ignored.
 
     Raises:
         ConfigurationError: `columns` names a field that the task does not have.
-        DataError: the first row lacks a column that `columns` names; and a bad row, if `bad` does not skip it.
+        DataError: the first row lacks a column named in `columns`; and a bad and `bad` does not skip it.
     """
     fields = [*task.fields, *_OF_EVERY_TASK]
     for field in columns:
@@ -59,13 +59,13 @@ def examples(
             near = [own] if own else difflib.get_close_matches(field, fields, n=1)
             hint = f"did you mean {near[0]}={columns[field]}? " if near else ""
             raise ConfigurationError(
-                f"columns: the task {task.name} has no field {field!r}; {hint}it has {', '.join(fields)}."
+                f"columns: the task {task.name} has no field {field!r}; {hint}its fields are {', '.join(fields)}."
             )
     return _examples(task, rows, bad, columns, {} if columns else usual, language, gold)
 
 
 def columns_of_training(config: XmodConfig, task: Task) -> dict[str, str]:
-    """The columns that a model's training data had its fields in, where `--columns` named them."""
+    """The columns of the fields in a model's training data, if `--columns` named them."""
     noted = config.task_columns
     named = noted.items() if isinstance(noted, Mapping) else ()
     return {field: name for field, name in named if isinstance(name, str) and field in (*task.fields, *_OF_EVERY_TASK)}
@@ -81,9 +81,9 @@ def load(
     skip_bad_rows: bool = False,
     knows: Knows | None = None,
 ) -> list[Example]:
-    """All examples of a file or data set; says on the terminal how many bad rows were skipped.
+    """All examples of a file or data set; prints how many bad rows were skipped.
 
-    Examples whose gold is None are those of rows that say that they have no label (see `labelled`).
+    Examples with gold None come from rows whose label is marked as missing (see `labelled`).
 
     Args:
         task: what the rows are for.
@@ -91,12 +91,12 @@ def load(
         columns: as for `examples`.
         usual: as for `examples`.
         language: as for `examples`.
-        skip_bad_rows: leave out rows that are wrong, instead of stopping at the first.
+        skip_bad_rows: skip bad rows instead of stopping at the first.
         knows: as for `read_rows`.
 
     Raises:
         ConfigurationError: as for `examples`.
-        DataError: a bad row that is not to be skipped, with file, line and reason; or there are no rows.
+        DataError: a bad row if they are not skipped, with file, line and reason; or there are no rows.
     """
     bad = BadRows(skip_bad_rows)
     rows = read_rows(source, bad, knows=knows)
@@ -126,7 +126,7 @@ def _fitting(source: str | Path, found: Iterable[Example]) -> Iterator[Example]:
             ):
                 raise DataError(
                     f"{source} has {size:,} bytes, and more than {rows - 1:,} rows or {_MOST_TEXT[0]:,} characters are "
-                    "packed into them, far more than of other data: unpack it into JSON Lines first."
+                    "compressed in them, far more than usual: convert it to JSON Lines first."
                 )
             yield example
             if rows % 1000 == 0:
@@ -134,13 +134,13 @@ def _fitting(source: str | Path, found: Iterable[Example]) -> Iterator[Example]:
 
 
 def row_hashes(examples: Iterable[Example]) -> list[bytes]:
-    """A checksum of each example's texts and gold, whatever file or format it stands in."""
+    """A checksum of each example's texts and gold, independent of file and format."""
     parts = (json.dumps([each.texts, each.gold], ensure_ascii=False) for each in examples)
     return [hashlib.sha256(part.encode("utf-8", "surrogatepass")).digest() for part in parts]
 
 
 def content_hash(examples: Iterable[Example]) -> str:
-    """A checksum of some examples' texts and gold, in any order."""
+    """A checksum of some examples' texts and gold, independent of their order."""
     return hashlib.sha256(b"".join(sorted(row_hashes(examples)))).hexdigest()
 
 
@@ -173,7 +173,7 @@ def _examples(
         if missing := [columns[field] for field in names if field in columns and columns[field] not in row.values]:
             near = difflib.get_close_matches(missing[0], row.values, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            reason = f"there is no column {missing[0]!r}; there are {columns_of(row.values)}{hint}"
+            reason = f"there is no column {missing[0]!r}; the columns are {columns_of(row.values)}{hint}"
             if number == 0:
                 raise DataError(f"{row.place}: {reason.rstrip('?')}{'?' if near else '.'}")
             bad.report(row.place, reason)
@@ -201,7 +201,7 @@ def _example(
             there[field] = column
     values = {field: row.values[column] for field, column in there.items()}
     if (column := half_surrogate({there[field]: value for field, value in values.items()})) is not None:
-        raise ValueError(f"{column!r} has half a surrogate pair, which is no character")
+        raise ValueError(f"{column!r} has an unpaired surrogate, which is not a character")
     own_id, own_language = _id(values.pop("id", None)), _language(values.pop("language", None))
     read = [field for field in names if field not in (*_OF_EVERY_TASK, _gold_of(task))]
     if not any(field in values for field in read):
@@ -218,7 +218,7 @@ def _example(
             f"{there_is[0]!r} is empty" if there_is else f"there is no column {' or '.join(map(repr, names[field]))}"
         )
         raise ValueError(
-            f"{wrong}, which is to say what is right; --columns {field}=... names another column (the row has "
+            f"{wrong}, the field for the gold; name another column with --columns {field}=... (the row has "
             f"{columns_of(row.values)})"
         )
     return Example(texts, right, row.place, own_id, own_language or language or row.language)
@@ -239,12 +239,12 @@ def _no_columns(task: Task, row: DataRow, read: Mapping[str, Sequence[str]]) -> 
     telling = {name: each.name for each in TASKS.values() for name in each.telling}
     if other := next((telling[name] for name in row.values if telling.get(name, task.name) != task.name), None):
         return (
-            f"the task {task.name} reads no such rows, with {columns_of(row.values)}: xmodular finetune --task {other} "
-            f"does, or --columns {shown} says which is which"
+            f"the task {task.name} does not fit {columns_of(row.values)}: use xmodular finetune --task {other}, "
+            f"or name the columns with --columns {shown} for this task"
         )
     return (
-        f"the task {task.name} reads {', '.join(map(repr, fields[:4]))}, and the row has {columns_of(row.values)}: "
-        f"--columns {shown} says which is which, and xmodular finetune --task has other tasks"
+        f"the task {task.name} needs {', '.join(map(repr, fields[:4]))}, but the row has {columns_of(row.values)}: "
+        f"name the columns with --columns {shown}, or choose another task with xmodular finetune --task"
     )
 
 

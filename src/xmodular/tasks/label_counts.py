@@ -1,4 +1,4 @@
-"""The labels of some examples: how often each occurs, and which rows have none."""
+"""The labels of examples: how often each occurs, and which rows have none."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _SHOWN = 10
 
 
 def is_no_label(value: Any) -> bool:
-    """Whether a value may stand for a label that is missing."""
+    """Whether a value may mark a missing label."""
     value = whole(value)
     return isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() in _NO_LABEL
 
 
 def no_labels(examples: Iterable[Example], known: Collection[str] | None = None) -> frozenset[str]:
-    """Which of the labels ``-`` and ``-1`` stand for no label, where a row's gold is a label.
+    """Those of the values ``-`` and ``-1`` that mark a missing label.
 
-    They are labels like any others where `known` has them. Where nothing is known, ``-`` is one beside ``+``, and
-    ``-1`` beside no numbers but 0 and 1 or other negative ones; and both are where they leave fewer than two others.
+    They are ordinary labels if they are in `known`. Without `known`, ``-`` is a label if ``+`` is one, and
+    ``-1`` if all numbers are 0, 1 or negative; and both are labels if fewer than two others remain.
 
     Args:
-        examples: all that belong together.
+        examples: all examples of a set.
         known: the labels of a model or of training data; None for training data.
     """
     names = {example.gold for example in examples if isinstance(example.gold, str)}
@@ -50,26 +50,26 @@ def no_labels(examples: Iterable[Example], known: Collection[str] | None = None)
 
 
 def labelled(examples: Sequence[Example], source: str, marks: Collection[str] = ()) -> list[Example]:
-    """The examples that have a label; says on the terminal how many have none.
+    """The examples that have a label; prints how many have none.
 
     Args:
         examples: of one source.
         source: its name.
-        marks: what stands for no label.
+        marks: the values that mark a missing label.
 
     Raises:
-        DataError: none has.
+        DataError: no example has a label.
     """
     found = [each for each in examples if each.gold is not None and not (marks and each.gold in marks)]
     if not found:
-        raise DataError(f"{source} has no row with a label: all {len(examples):,} have '-' or -1, which is none.")
+        raise DataError(f"{source} has no row with a label: all {len(examples):,} have '-' or -1, for no label.")
     if count := len(examples) - len(found):
-        console.print(f"{source}: {count:,} of {len(examples):,} rows have no label ('-' or -1) and are left out.")
+        console.print(f"{source}: {count:,} of {len(examples):,} rows have no label ('-' or -1) and are skipped.")
     return found
 
 
 def label_names_of(example: Example) -> tuple[str, ...]:
-    """An example's gold labels by name: one, or one a word; none where gold has no names."""
+    """An example's gold labels by name: one, or one per word; none if gold has no names."""
     if isinstance(example.gold, str):
         return (example.gold,)
     if isinstance(example.gold, tuple) and all(isinstance(name, str) for name in example.gold):
@@ -78,7 +78,7 @@ def label_names_of(example: Example) -> tuple[str, ...]:
 
 
 def label_counts(examples: Iterable[Example]) -> Counter[str]:
-    """How often each label occurs: of rows, of words for tags, of places of the right choice; empty for other gold."""
+    """Counts of each label: rows, words for tags, positions of the right choice; empty for other gold."""
     counts: Counter[str] = Counter()
     for example in examples:
         if isinstance(example.gold, int):
@@ -89,9 +89,9 @@ def label_counts(examples: Iterable[Example]) -> Counter[str]:
 
 
 def spread(examples: Sequence[Example], most: int = 30) -> str:
-    """What the gold of some examples is, in one line: labels with their counts, or the range of numbers.
+    """A summary of the gold of some examples in one line: labels with their counts, or the range of numbers.
 
-    Empty where neither says anything (answers in texts).
+    Empty for answers in texts.
     """
     if counts := label_counts(examples):
         shown = [f"{name} {count:,}" for name, count in counts.most_common(most)]
@@ -104,7 +104,7 @@ def spread(examples: Sequence[Example], most: int = 30) -> str:
 
 
 def some(names: Iterable[str]) -> str:
-    """Some of the names, sorted, and how many more there are."""
+    """Some of the names, sorted, and the number of further ones."""
     listed = sorted(names)
     more = len(listed) - _SHOWN
     return ", ".join([*listed[:_SHOWN], f"and {more:,} more"] if more > 0 else listed)

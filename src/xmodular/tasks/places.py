@@ -1,9 +1,9 @@
-"""Which characters of a text each of its tokens stands for, exactly.
+"""The exact characters of a text that each token represents.
 
-The tokenizer's own offsets fall short of that in four ways. A space may belong to the token after it; the mark of a
-word's beginning, where it is a token by itself, points at the word's first letter; characters that the normaliser joins
-to others (a letter's accent) or drops belong to no token; and each dropped character at a text's beginning, or behind
-one that was spelled out, shifts all that follow by one.
+The tokenizer's own offsets are inexact in four ways. A space may belong to the token after it; the mark of a
+word's beginning, if it is a separate token, points at the word's first letter; characters that the normaliser merges
+with others (a letter's accent) or drops belong to no token; and each dropped character at a text's beginning, or after
+one that was expanded, shifts all that follow by one.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _SEEN, _SPACE, _DROPPED = "seen", "space", "dropped"
 
 
 class Placed(NamedTuple):
-    """A text's tokens: ids, and (start, end) characters, without white space at the ends; equal where none is left."""
+    """A text's tokens: ids, and (start, end) in characters, without surrounding white space; equal if it is empty."""
 
     ids: list[int]
     spans: list[tuple[int, int]]
 
 
 class Places:
-    """Places tokens.
+    """Finds the characters of tokens.
 
     Args:
-        tokenizer: of the texts.
+        tokenizer: the tokenizer of the texts.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -60,7 +60,7 @@ class Places:
         return answer
 
     def trim(self, text: str, start: int, end: int) -> tuple[int, int]:
-        """A span without the white space at its ends, and without what the tokenizer takes for such."""
+        """A span without surrounding white space, as the tokenizer defines it."""
         while start < end and self._kind(text[start]) != _SEEN:
             start += 1
         while start < end and self._kind(text[end - 1]) != _SEEN:

@@ -1,6 +1,6 @@
 """Extractive question answering: the span of a context that answers a question.
 
-An example's texts are question and context; its gold is a list of answers, each with the character at which it begins.
+An example's texts are question and context; its gold is a list of answers, each with its first character.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ Span = tuple[int, int]
 
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, int], ...] | None]:
-    """Question and context, and the answers with their places.
+    """Question and context, and the answers with their positions.
 
-    Answers are SQuAD's list of objects, the Hub's object of lists, a text or a list of texts; without a place, an
-    answer is where it occurs first.
+    Answers are SQuAD's list of objects, the Hub's object of lists, a text or a list of texts; without a position, an
+    answer is at its first occurrence.
     """
     question, context = text_of(values, "question"), text_of(values, "context")
     given = values.get("answers")
-    if isinstance(given, str) and given not in context:  # what stands in the context is an answer as it is
+    if isinstance(given, str) and given not in context:  # an answer that is found in the context is used unchanged
         given = listed(given)
     gold = tuple(_placed(context, text, start) for text, start in _answers(given))
     if "answers" in values and not gold:
-        raise ValueError("'answers' is empty, as SQuAD 2 has questions without one; here each has one at least.")
+        raise ValueError("'answers' is empty, as in SQuAD 2; here every question needs at least one answer.")
     return (question, context), gold or None
 
 
@@ -56,14 +56,14 @@ def _answers(given: Any) -> list[tuple[Any, Any]]:
     if isinstance(given, Mapping):
         if "text" not in given:
             raise ValueError(
-                f"an answer has a 'text' and an 'answer_start'; this one has {', '.join(map(str, given))}."
+                f"an answer needs a 'text' and an 'answer_start'; this one has {', '.join(map(str, given))}."
             )
         texts, starts = given["text"], given.get("answer_start")
         if not isinstance(texts, list | tuple):
             return [(texts, starts)]
         starts = [None] * len(texts) if starts is None else starts
         if not isinstance(starts, list | tuple) or len(texts) != len(starts):
-            raise ValueError(f"there are {len(texts)} answers and not as many places for them: {starts!r:.60}.")
+            raise ValueError(f"there are {len(texts)} answers, but another number of positions: {starts!r:.60}.")
         return list(zip(texts, starts, strict=True))
     if not isinstance(given, list | tuple):
         raise ValueError(f"'answers' must be a list or a text; it is {given!r:.60}.")
@@ -72,16 +72,16 @@ def _answers(given: Any) -> list[tuple[Any, Any]]:
 
 def _placed(context: str, text: Any, start: Any) -> tuple[str, int]:
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"an answer must be a text that is not empty; this one is {text!r:.60}.")
+        raise ValueError(f"an answer must be a non-empty text; this one is {text!r:.60}.")
     if start is None:
         start = context.find(text)
         if start < 0:
             raise ValueError(f"the answer {text!r:.60} is not in the context.")
     if isinstance(start, bool) or not isinstance(start, int) or start < 0:
-        raise ValueError(f"'answer_start' must be a whole number from 0; it is {start!r:.60}.")
+        raise ValueError(f"'answer_start' must be a whole number, 0 or more; it is {start!r:.60}.")
     if not context.startswith(text, start):
         there = context[start : start + len(text)]
-        raise ValueError(f"the answer {text!r:.60} is not at character {start} of the context; there is {there!r:.60}.")
+        raise ValueError(f"the answer {text!r:.60} is not at character {start} of the context, but {there!r:.60}.")
     return text, start
 
 
@@ -93,10 +93,10 @@ def label_names(examples: Sequence[Example]) -> list[str]:
 def encode(
     tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
 ) -> list[Encoding]:
-    """``<s> question </s></s> context </s>``, a long context in several windows, the question with each.
+    """``<s> question </s></s> context </s>``, for a long context in several windows, each with the question.
 
-    A question longer than half the room is cut. The target is the first and the last token of the first answer: the
-    smallest span of tokens that holds it; ``(0, 0)``, the first token of all, in a window that does not hold it whole.
+    A question longer than half the length is truncated. The target is the first and last token of the first answer: the
+    smallest span of tokens that contains it; ``(0, 0)``, the first token, in a window that does not contain all of it.
     `Encoding.places` are the position of the first token of the context, and every token's characters in the context.
     """
     frame, places = special_tokens_of(tokenizer, 2), Places(tokenizer)
@@ -138,9 +138,9 @@ def _tokens(spans: Sequence[Span], start: int, end: int) -> Span | None:
 
 
 def targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tensor]:
-    """First and last token of each answer, (batch,) each, and where none can be, (batch, tokens).
+    """First and last token of each answer, (batch,) each, and positions that cannot be an answer, (batch, tokens).
 
-    Answers are of the context; the first token of all stands for none.
+    Answers are in the context; the first token means no answer.
     """
     pairs = torch.tensor([encoding.target for encoding in encodings])
     barred = torch.ones(len(encodings), longest, dtype=torch.bool)
@@ -157,7 +157,7 @@ def columns(labels: Sequence[str]) -> dict[str, Any]:
 
 
 def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, Any]:
-    """The best span of any window, by the sum of its start's and its end's logit.
+    """The best span of all windows, by the sum of its start and end logits.
 
     Its score is its share under a softmax over the 20 best spans. A context without tokens gives an empty answer.
     """
@@ -232,11 +232,11 @@ def _highest(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
-    """(rows, 3): one, then F1 and exact match with the gold answer that they are highest with."""
+    """(rows, 3): 1, then F1 and exact match, each the best over the gold answers."""
     return _statistics(examples, predictions, [example.language for example in examples])
 
 
-# How answers may be normalised before they are scored, and what is said of it.
+# The ways to normalise answers before scoring, and their descriptions.
 ANSWERS = {
     "mlqa": "normalised as in MLQA, by language",
     "squad": "normalised as in SQuAD in every language, as XTREME scores XQuAD and TyDi QA",
@@ -246,7 +246,7 @@ ANSWERS = {
 def squad_statistics(
     examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]
 ) -> np.ndarray:
-    """`statistics`, with answers normalised as in SQuAD whatever their language."""
+    """`statistics`, with answers normalised as in SQuAD for all languages."""
     return _statistics(examples, predictions, [None] * len(examples))
 
 
@@ -261,7 +261,7 @@ def _statistics(
 
 
 def topic(example: Example) -> str:
-    """The context, about which there may be several questions."""
+    """The context, which several questions may share."""
     return example.texts[1]
 
 
@@ -271,7 +271,7 @@ def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
-    """A blind draw: one to five words that stand somewhere in the context, drawn with a fixed seed."""
+    """A random guess: one to five consecutive words of the context, with a fixed seed."""
     draw = random.Random(0)
     answers = []
     for example in examples:

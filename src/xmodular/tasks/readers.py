@@ -17,13 +17,13 @@ _CHARACTERS = 1000  # of a row decide its language
 
 @dataclass(frozen=True)
 class Reading:
-    """How a row is read.
+    """The language and the adapter for a row.
 
     Attributes:
         language: what the text is in: a code of the model, or the name that was given for a language it lacks; empty
-            where identification stays unsure.
-        adapter: the code of the language whose adapter reads it.
-        confidence: of the identification, in [0, 1]; None where the language was given.
+            if identification is uncertain.
+        adapter: the code of the language whose adapter is used.
+        confidence: confidence of the identification, in [0, 1]; None if the language was given.
         adapted: False leaves the adapter out, to see what it does.
     """
 
@@ -53,18 +53,18 @@ def training_readings(examples: Sequence[Example], language: str | None, languag
 
     Raises:
         LanguageError: the model lacks the language.
-        DataError: no language is asked for, and a row does not say its own.
+        DataError: no language is given, and a row does not name its own.
     """
     own = {name: resolve_or_none(name, languages) or name for each in examples if (name := each.language) is not None}
     if language is not None:
         code = resolve(language, languages)
         if others := sorted(name for name, meant in own.items() if meant != code):
-            console.print(f"Rows in {', '.join(others)} are read by the adapter of {code}.")
+            console.print(f"Rows in {', '.join(others)} are read with the adapter of {code}.")
         return [Reading(code if each.language is None else own[each.language], code) for each in examples]
     if unknown := next((each for each in examples if each.language is None), None):
         raise DataError(
-            f"{unknown.place}: the row's language is unknown. Say it with --language, in a column 'language', or "
-            "begin the file's name with it (en_XX.train.jsonl). The model's languages are "
+            f"{unknown.place}: the row's language is unknown. Give it with --language, in a column 'language', or "
+            "at the beginning of the file name (en_XX.train.jsonl). The model's languages are "
             f"{', '.join(languages)}."
         )
     readings = {name: reading_of(name, languages) for name in own}
@@ -83,9 +83,9 @@ def validation_readings(
         languages: the model's.
 
     Raises:
-        ConfigurationError: a row is in a language that the training data are not in: what is best for a test language
-            is not to be chosen by looking at it.
-        DataError: a row does not say its language, and the training data are in several.
+        ConfigurationError: a row is in a language that the training data are not in: a model must not be selected by
+            its scores in a test language.
+        DataError: a row does not name its language, and the training data are in several.
     """
     codes = list(dict.fromkeys(each.adapter for each in trained))
     known = {each.language: each.adapter for each in trained} | {code: code for code in codes}
@@ -94,11 +94,13 @@ def validation_readings(
         meant = None if each.language is None else resolve_or_none(each.language, languages) or each.language
         if meant is not None and meant not in known:
             raise ConfigurationError(
-                f"{each.place} is in {each.language}, the training data are in {', '.join(codes)}: the best weights "
-                "and the end of training are chosen in the training language. Other languages are for `evaluate`."
+                f"{each.place} is in {each.language}, the training data in {', '.join(codes)}: the best weights "
+                "and the end of training must be chosen in the training language. Use `evaluate` for other languages."
             )
         if meant is None and len(codes) > 1:
-            raise DataError(f"{each.place}: the row's language is unknown; the training data are in several.")
+            raise DataError(
+                f"{each.place}: the row's language is unknown, and the training data are in several languages."
+            )
         adapter = codes[0] if meant is None or language is not None else known[meant]
         found.append(Reading(meant or adapter, adapter))
     return found
@@ -108,16 +110,16 @@ class Readers:
     """Finds who reads each row to predict.
 
     Args:
-        model: whose languages there are.
-        default: the language of rows that name none; with `identify`, of texts whose language stays unsure. None
-            takes the model's default language or, with `identify`, the language that it was fine-tuned in.
-        identify: whether rows that name no language have it identified.
-        threshold: identifications with less confidence are unsure.
-        fallback: "relative" reads languages that the model lacks with the adapter of their nearest relative.
+        model: the model with the adapters.
+        default: the language of rows that do not name one; with `identify`, of texts whose language is uncertain. None
+            uses the model's default language or, with `identify`, the language it was fine-tuned in.
+        identify: whether to identify the language of rows that do not name one.
+        threshold: identifications with less confidence are uncertain.
+        fallback: "relative" uses the adapter of the nearest relative for languages that the model lacks.
 
     Raises:
-        ConfigurationError: languages are to be identified, and there is no default for texts that stay unsure.
-        LanguageError: the default is no language of the model.
+        ConfigurationError: languages are to be identified, but there is no default for uncertain texts.
+        LanguageError: the default is not a language of the model.
     """
 
     def __init__(
@@ -139,19 +141,19 @@ class Readers:
             default = model.config.task_language
             if default not in self._codes:
                 raise ConfigurationError(
-                    "Some texts tell no language (numbers, one word): --default-language says which adapter reads "
-                    "them, as this model does not say in which language it was fine-tuned."
+                    "The language of some texts cannot be identified (numbers, single words): choose the adapter for "
+                    "them with --default-language, as this model does not record its training language."
                 )
         self.default = None if default is None else self._of_name(default)
         self._identifier = Identifier(self._codes) if identify else None
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The model's languages that no text can be identified as."""
+        """The model's languages that cannot be identified."""
         return () if self._identifier is None else self._identifier.unknown
 
     def knows(self, name: str) -> bool:
-        """Whether a name means a language that is read here; one that fits several is known too, and a problem."""
+        """Whether a name refers to a language that can be used here; an ambiguous one counts, and is a problem."""
         try:
             self._of_name(name)
         except LanguageError as error:
@@ -159,13 +161,13 @@ class Readers:
         return True
 
     def problem(self, name: str | None) -> str | None:
-        """What is wrong with the language that a row names, if anything."""
+        """The problem with the language that a row names, if any."""
         if name is None:
             if self.default is not None or self._identifier is not None:
                 return None
             return (
                 "its language is not known: give --language, a language column (--columns language=...) or a file "
-                "name <language>.* with a language of the model's, or have it identified with --identify"
+                "name <language>.* with a language of the model, or use --identify"
             )
         try:
             self._of_name(name)
@@ -174,7 +176,7 @@ class Readers:
         return None
 
     def of(self, examples: Sequence[Example]) -> list[Reading]:
-        """The readings of examples without a `problem`."""
+        """The readings of examples that have no `problem`."""
         answer = [self.default if example.language is None else self._of_name(example.language) for example in examples]
         if self._identifier is not None:
             nameless = [index for index, example in enumerate(examples) if example.language is None]

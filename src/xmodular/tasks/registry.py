@@ -22,24 +22,24 @@ def task_named(name: str) -> Task:
     """The task of this name.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is no such task.
     """
     if name not in TASKS:
         spelled = name.strip().casefold().replace("_", "-").replace(" ", "-")
         called = {word: task.name for task in TASKS.values() for word in (*task.aliases.split(), task.name)}
         near = [called[each] for each in difflib.get_close_matches(spelled, called, n=1)]
-        hint = f"did you mean {near[0]}? There" if near else "there"
+        hint = f"did you mean {near[0]}? The tasks" if near else "the tasks"
         raise ConfigurationError(f"There is no task {name!r}; {hint} are {', '.join(TASKS)}.")
     return TASKS[name]
 
 
 def task_of(model: XmodPreTrainedModel) -> Task | None:
-    """The task that a model was fine-tuned for, as it says or as its head suggests; None if there is none here."""
+    """The task that a model was fine-tuned for, from its configuration or its head; None if it is unknown here."""
     return task_for(model.config, type(model).__name__)
 
 
 def task_for(config: XmodConfig, architecture: str) -> Task | None:
-    """As `task_of`, of a model that is not loaded: its configuration and the name of its class."""
+    """As `task_of`, for a model that is not loaded: from its configuration and the name of its class."""
     problem = config.problem_type
     if problem is None and architecture == "XmodForSequenceClassification":
         problem = "regression" if config.num_labels == 1 else "single_label_classification"
@@ -51,6 +51,6 @@ def task_for(config: XmodConfig, architecture: str) -> Task | None:
 
 
 def read_labels(model: XmodPreTrainedModel) -> list[str]:
-    """The names of a model's labels, in the order of their ids; none for answers in texts and for choices."""
+    """The names of a model's labels, in the order of their ids; empty for answers in texts and for choices."""
     task = task_of(model)
     return [] if task is not None and not task.has_labels else names_in(model.config)

@@ -1,4 +1,4 @@
-"""Regression: a number for a text or for a pair of texts, such as how alike two sentences are."""
+"""Regression: a number for a text or a pair of texts, such as the similarity of two sentences."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], float | None]:
 
 
 def label_names(examples: Sequence[Example]) -> list[str]:
-    """The one output."""
+    """The name of the single output."""
     return ["score"]
 
 
 def encode(
     tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
 ) -> list[Encoding]:
-    """``<s> A </s>``, or ``<s> A </s></s> B </s>`` for a pair; the longer text is cut first."""
+    """``<s> A </s>``, or ``<s> A </s></s> B </s>`` for a pair; the longer text is truncated first."""
     return encode_rows(tokenizer, examples, [example.gold for example in examples], room)
 
 
@@ -59,10 +59,10 @@ def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[st
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
-    """(rows, 8): one, the squared error, sums for the correlation of values, and the row's part of that of ranks.
+    """(rows, 8): 1, the squared error, sums for the correlation of values, and the row's part of that of ranks.
 
-    Values are counted from the file's means and in its standard deviations, which changes no correlation and loses no
-    digits. Parts of the correlation of ranks have that of the whole file as their mean.
+    Values are standardised with the file's means and standard deviations, which keeps correlations and loses no
+    digits. The mean of the parts of the rank correlation is the rank correlation of the whole file.
     """
     gold = np.array([example.gold for example in examples], dtype=np.float64)
     predicted = np.array([prediction["score"] for prediction in predictions], dtype=np.float64)
@@ -114,7 +114,7 @@ def _standard(values: np.ndarray) -> np.ndarray:
 
 
 def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
-    """Pearson's and Spearman's correlation, 0 where one side is constant, and the root of the mean squared error."""
+    """Pearson's and Spearman's correlation, 0 if one side is constant, and the root mean squared error."""
     rows = sums[..., 0]
     return {
         "Pearson": _correlation(rows, sums[..., 2:7]),
@@ -134,7 +134,7 @@ def _correlation(rows: np.ndarray, sums: np.ndarray) -> np.ndarray:
 
 
 def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
-    """Always the file's mean, the best constant."""
+    """One guess: always the file's mean, the best constant."""
     mean = float(np.mean([example.gold for example in examples]))
     return {"majority": [{"score": mean}] * len(examples)}
 

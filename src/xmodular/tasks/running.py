@@ -33,7 +33,7 @@ class Encoded:
     """Examples as a model reads them.
 
     Attributes:
-        task: what they are for.
+        task: their task.
         examples: the examples.
         readings: who reads each.
         windows: the encodings of each.
@@ -98,7 +98,7 @@ def encode_examples(
         examples: the examples; one that stands here several times, read by several adapters, is encoded once.
         readings: who reads each.
         labels: names of the model's labels.
-        room: how much the model reads at once.
+        room: length and stride of the model's input.
         tokenizers: from a language with a vocabulary of its own, or None for the others, to its tokenizer.
         advance: told how many examples were encoded, again and again.
 
@@ -170,11 +170,11 @@ def _tell(advance: Callable[[float], None], share: float, encodings: int) -> Non
 
 @contextmanager
 def without_adapters(model: XmodPreTrainedModel, *, left_out: bool = True) -> Iterator[None]:
-    """For a while the bottlenecks add nothing; residual and LayerNorm stay. No weight is touched.
+    """Turn the bottlenecks off for a while; residual and LayerNorm stay. No weight is changed.
 
     Args:
         model: any.
-        left_out: False changes nothing.
+        left_out: whether to turn them off; False changes nothing.
     """
     modules: list[nn.Module] = [module for module in model.modules() if isinstance(module, Adapters)]
     handles = [module.register_forward_hook(_nothing) for module in modules if left_out]
@@ -195,22 +195,22 @@ def collate(
     """Pad sequences to the longest.
 
     Args:
-        encodings: of one task; those with choices all have equally many.
-        lang_ids: each encoding's language, as the model's id.
+        encodings: encodings of one task; with choices, all have the same number.
+        lang_ids: the model's language id for each encoding.
         pad_id: id of ``<pad>``.
         task: adds its targets.
 
     Returns:
         ``input_ids`` and ``attention_mask``, (batch, tokens) or (batch, choices, tokens), and ``lang_ids`` (batch,),
-        int64; ``token_type_ids`` like ``input_ids`` where a token has another type than 0; with `task` also what the
-        loss compares with.
+        int64; ``token_type_ids`` like ``input_ids`` if a token has a type other than 0; with `task` also the targets of
+        the loss.
 
     Raises:
-        InputError: there are different numbers of choices.
+        InputError: the numbers of choices differ.
     """
     counts = {len(encoding.sequences) for encoding in encodings}
     if len(counts) != 1:
-        raise InputError(f"Rows of one batch have equally many choices; these have {sorted(counts)}.")
+        raise InputError(f"All rows of a batch need the same number of choices; these have {sorted(counts)}.")
     sequences = [sequence for encoding in encodings for sequence in encoding.sequences]
     lengths = np.array([len(sequence) for sequence in sequences])
     longest = int(lengths.max())
@@ -253,20 +253,20 @@ def predict_logits(
     """Run a model with a head over encodings.
 
     Args:
-        model: gives ``logits``, or ``start_logits`` and ``end_logits``.
+        model: a model that returns ``logits``, or ``start_logits`` and ``end_logits``.
         encodings: of one task.
-        lang_ids: each encoding's language, as the model's id.
+        lang_ids: the model's language id for each encoding.
         pad_id: id of ``<pad>``.
-        batch_tokens: tokens of a forward pass at most, padding included (one encoding always fits); languages are
-            mixed, the model sorts them out.
-        advance: told how many encodings were done, again and again.
+        batch_tokens: most tokens per forward pass, padding included (one encoding always fits); languages are
+            mixed.
+        advance: called with the number of encodings done since the last call.
 
     Returns:
         float32 logits of each encoding, in the given order: (labels,), (tokens, labels), (tokens, 2: start and end) or
         (choices,).
     """
     if len(encodings) != len(lang_ids):
-        raise InputError(f"There are {len(encodings)} encodings and {len(lang_ids)} language ids; each has one.")
+        raise InputError(f"There are {len(encodings)} encodings and {len(lang_ids)} language ids; each needs one.")
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()

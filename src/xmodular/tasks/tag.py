@@ -1,6 +1,6 @@
-"""A label for every word: entities (IOB2), parts of speech.
+"""Tagging: a label for every word, such as entities (IOB2) or parts of speech.
 
-An example's first text is the sentence, in which the places of spans are counted; the words follow.
+An example's first text is the sentence, to which the positions of spans refer; the words follow.
 """
 
 from __future__ import annotations
@@ -49,40 +49,40 @@ _IGNORED = "-100"  # in data sets whose tags are the labels of tokens
 
 
 def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """The sentence and its words, and the tags. A ``text`` without words is split (see `split`) and has no tags."""
+    """The sentence, its words, and the tags. A ``text`` without words is split (see `split`) and has no tags."""
     given, gold = listed(values.get("words")), listed(values.get("tags"))
     if given is None:
         if "text" not in values:
             raise ValueError(
-                "there are no 'words', and no 'text' to be split into words; --columns words=... names their column"
+                "there are no 'words', and no 'text' to split into words; name the column with --columns words=..."
             )
         if gold is not None:
-            raise ValueError("tags belong to 'words', a list, and there are none.")
+            raise ValueError("tags need 'words', a list, but there are none.")
         text = text_of(values, "text")
         return (text, *split(text)), None
     words = _strings(given, "words")
     if not words:
-        raise ValueError("'words' is empty; a row has one at least.")
+        raise ValueError("'words' is empty; a row needs at least one.")
     if gold is None:
         return (" ".join(words), *words), None
     tags = _strings(gold, "tags")
     if len(tags) != len(words):
-        raise ValueError(f"there are {len(words)} words and {len(tags)} tags; each word has one.")
+        raise ValueError(f"there are {len(words)} words but {len(tags)} tags.")
     return (" ".join(words), *words), tags
 
 
 def split(text: str) -> list[str]:
-    """The words of a text that are to be had without knowing its language.
+    """The words of a text, as far as they can be found without knowing its language.
 
-    White space separates words; each Chinese character is one, and so is each of Japanese.
+    White space separates words; each Chinese or Japanese character is a word.
 
     Raises:
-        ValueError: it has letters of a script that is written without spaces, of which no word is a single letter.
+        ValueError: it has letters of another script without spaces, such as Thai.
     """
     for script, letters in _UNSPACED.items():
         if found := letters.search(text):
             raise ValueError(
-                f"'text' has {script} letters in it ({found[0]!r:.60}), which are written without spaces between "
+                f"'text' has {script} letters ({found[0]!r:.60}), which are written without spaces between "
                 "words: give 'words', a list."
             )
     return _WORDS.findall(text)
@@ -93,11 +93,11 @@ def _strings(given: Any, field: str) -> tuple[str, ...]:
         raise no_list(field, given)
     for each in given:
         if isinstance(each, bool) or not isinstance(each, (str, int) if field == "tags" else str):
-            raise ValueError(f"{field!r} has {each!r:.60} in it, which is no text.")
+            raise ValueError(f"{field!r} contains {each!r:.60}, which is not a text.")
         if not str(each).strip():
-            raise ValueError(f"{field!r} has an empty one in it.")
+            raise ValueError(f"{field!r} contains an empty one.")
         if field == "tags" and str(each).strip() == _IGNORED:
-            raise ValueError(f"'tags' has {_IGNORED} in it, which stands for no tag; each word has one.")
+            raise ValueError(f"'tags' contains {_IGNORED}, which means no tag; every word needs one.")
     return tuple(str(each).strip() if field == "tags" else each for each in given)
 
 
@@ -115,10 +115,10 @@ def label_names(examples: Sequence[Example]) -> list[str]:
 def encode(
     tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], labels: Sequence[str], room: Room
 ) -> list[Encoding]:
-    """The words' tokens between ``<s>`` and ``</s>``, a long sentence in several windows.
+    """The words' tokens between ``<s>`` and ``</s>``, for a long sentence in several windows.
 
-    A word's label stands at its first token, in the one window where that has the most tokens on either side.
-    `Encoding.places` are (word, position) pairs of the words that a window answers for.
+    A word's label is at its first token, in the one window where that token has the most context on both sides.
+    `Encoding.places` are (word, position) pairs of the words whose labels come from a window.
     """
     frame = special_tokens_of(tokenizer, 1)
     encodings = []
@@ -171,10 +171,10 @@ def columns(labels: Sequence[str]) -> dict[str, Any]:
 
 
 def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[str, Any]:
-    """The likeliest tag of each word with its probability; for IOB2 also the spans.
+    """The most probable tag of each word with its probability; for IOB2 also the spans.
 
-    A word that the tokenizer drops (control characters) gets O, X or else the first label, with score 0. A span's
-    score is the lowest of its words', its places are characters of the sentence.
+    A word that the tokenizer drops (control characters) gets O, X or the first label, with score 0. A span's
+    score is the lowest of its words' scores; its positions are characters of the sentence.
     """
     words = example.texts[1:]
     nothing = next((name for name in ("O", "X") if name in labels), labels[0])
@@ -204,7 +204,7 @@ def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[st
 
 
 def probabilities(example: Example, outputs: Outputs, labels: Sequence[str]) -> list[dict[str, float] | None]:
-    """Each tag's, word by word; None of words that the tokenizer drops."""
+    """The probability of each tag, word by word; None for words that the tokenizer drops."""
     found: list[dict[str, float] | None] = [None] * (len(example.texts) - 1)
     for encoding, logits in outputs:
         for word, position in encoding.places:
@@ -225,10 +225,10 @@ def _places(texts: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Type, first and last word of the spans that tags in IOB2 mark.
+    """Type, first and last word of the spans in IOB2 tags.
 
-    An ``I-`` that continues no span of its type begins one, as in CoNLL's evaluation (Tjong Kim Sang and Buchholz
-    2000) and in seqeval. So do equal tags of another form, which a file may have and a model of IOB2 tags never says.
+    An ``I-`` that does not continue a span of its type begins one, as in CoNLL (Tjong Kim Sang and Buchholz
+    2000) and in seqeval. So do equal tags of another form, which files may have but IOB2 models never predict.
     """
     found: list[tuple[str, int, int]] = []
     for place, tag in enumerate(tags):
@@ -244,9 +244,9 @@ def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
-    """Words and right words of each sentence; for IOB2 also spans, predicted ones and right ones.
+    """Words and right words of each sentence; for IOB2 also spans, predicted spans and right spans.
 
-    Gold tags that the model lacks are words and spans that it misses.
+    Gold tags that the model lacks count as missed words and spans.
     """
     iob = _is_iob(set(labels))
     rows = []
@@ -261,7 +261,7 @@ def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], l
 
 
 def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
-    """Span F1 with precision and recall where tags are IOB2 (micro-averaged, exact spans), and word accuracy."""
+    """Span F1 with precision and recall if tags are IOB2 (micro-averaged, exact spans), and word accuracy."""
     accuracy = sums[..., 1] / np.maximum(sums[..., 0], 1)
     if not _is_iob(set(labels)):
         return {"accuracy": accuracy}
@@ -275,7 +275,7 @@ def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def by_label(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> Breakdown:
-    """Spans by type where tags are IOB2: taken for another type if both have the same ends. Else words by tag."""
+    """Spans by type if tags are IOB2, confused if only the type differs; otherwise words by tag."""
     rows = [(example.gold, each["tags"]) for example, each in zip(examples, predictions, strict=True)]
     if not _is_iob(set(labels)):
         return breakdown("words", (pair for gold, said in rows for pair in zip(gold, said, strict=True)), labels)
@@ -287,7 +287,7 @@ def by_label(examples: Sequence[Example], predictions: Sequence[Prediction], lab
 
 
 def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
-    """Always the file's commonest tag; and a blind draw of one of the model's for every word."""
+    """Two guesses: always the most frequent tag of the file, and a random one of the model's for every word."""
     counts = Counter(tag for example in examples for tag in example.gold)
     commonest = counts.most_common(1)[0][0]
     drawn = sum(counts[tag] for tag in set(labels)) / counts.total() / len(labels)

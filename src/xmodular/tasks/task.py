@@ -1,4 +1,4 @@
-"""What a task is: a record of functions from row to score."""
+"""The definition of a task: a record of functions from row to score."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Example:
     """One row of a task's data.
 
     Attributes:
-        texts: what is read: one or two texts to classify, the words of a sentence, question and context ...
-        gold: what is right, in the task's own form; None where the row does not say.
+        texts: the input: one or two texts to classify, the words of a sentence, question and context ...
+        gold: the right answer, in the task's own form; None if the row has none.
         place: file and line, for messages.
-        id: the row's own name for itself, None if it has none.
-        language: its language as the row, the file's name or a flag gives it; None if none does.
+        id: the row's id; None if it has none.
+        language: its language from the row, the file's name or an option; None if unknown.
     """
 
     texts: tuple[str, ...]
@@ -43,7 +43,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Room:
-    """How much a model reads at once: `max_length` tokens a sequence, and windows that overlap by `stride` tokens.
+    """The input length of a model: `max_length` tokens per sequence, and windows that overlap by `stride` tokens.
 
     Raises:
         ConfigurationError: the sequence is too short for a pair with its special tokens, or the overlap is negative.
@@ -54,18 +54,18 @@ class Room:
 
     def __post_init__(self) -> None:
         if self.max_length < _SHORTEST:
-            raise ConfigurationError(f"max_length is {self.max_length}: a sequence has {_SHORTEST} tokens at least.")
+            raise ConfigurationError(f"max_length is {self.max_length}: a sequence needs at least {_SHORTEST} tokens.")
         if self.stride < 0:
-            raise ConfigurationError(f"stride is {self.stride}: windows share 0 tokens at least.")
+            raise ConfigurationError(f"stride is {self.stride}: it must be at least 0.")
 
 
 def room_of(model: XmodPreTrainedModel, max_length: int | None = None, stride: int | None = None) -> Room:
-    """How much a model reads at once: as asked, else as it was fine-tuned, so that what is served is what was scored.
+    """The input length of a model: as requested, or as in fine-tuning, so that serving matches evaluation.
 
     Args:
-        model: its configuration says how it was fine-tuned.
-        max_length: tokens a sequence, 512 where nothing is known; no model reads more than it has positions for.
-        stride: tokens that neighbouring windows share, a quarter of the length where nothing is known.
+        model: the model, whose configuration records the fine-tuning options.
+        max_length: tokens per sequence, 512 if unknown; never more than the model has positions for.
+        stride: tokens shared by neighbouring windows, a quarter of the length if unknown.
     """
     if stride is None:
         stride = _noted(model.config.task_stride, 0)
@@ -80,15 +80,15 @@ def _noted(value: object, least: int) -> int | None:
 
 @dataclass(frozen=True)
 class Encoding:
-    """One reading of an example by the model. Most examples have one; a long context has one per window.
+    """One model input for an example. Most examples have one; a long context has one per window.
 
     Attributes:
-        example: which of the examples given to `Task.encode`.
+        example: index among the examples given to `Task.encode`.
         sequences: token ids with special tokens; one sequence, or one per choice.
-        target: what the loss compares with, in the task's own form; None where the example has no gold.
-        places: how tokens and text belong together, in the task's own form.
-        cut: whether the model reads less than the example's texts, as they are too long.
-        types: the types of each sequence's tokens, as BERT tells two texts apart; empty where all are 0.
+        target: the target of the loss, in the task's own form; None if the example has no gold.
+        places: the alignment of tokens and text, in the task's own form.
+        cut: whether the example's texts were truncated.
+        types: the token types of each sequence, by which BERT distinguishes two texts; empty if all are 0.
     """
 
     example: int
@@ -111,42 +111,42 @@ def _first_text(example: Example) -> str:
 class Task:
     """A task.
 
-    Scores come from per-row statistics that add up over rows, so that an interval costs no more than sums.
+    Scores come from per-row statistics that add up over rows, so that intervals need only sums.
 
     Attributes:
         name: its name on the command line.
         architecture: name of the model class with the head for it.
-        fields: what a row has, by field; each with the names of columns under which it is found, the first one first.
-            The last field is the gold. ``id`` and ``language`` belong to every task and are not listed.
-        parse: the values of a row by field, those that are there, to texts and gold (None where there is no gold).
-            Raises ValueError with the reason if the row is wrong.
-        label_names: the labels of some examples, in the order of their ids; empty where a task has none.
-        encode: examples, label names and room to encodings, in the order of the examples. Raises DataError for a gold
+        fields: the fields of a row, each with its possible column names in order of preference.
+            The last field is the gold. All tasks also have ``id`` and ``language``, which are not listed.
+        parse: from the available values of a row by field to texts and gold (None without gold).
+            Raises ValueError with the reason if the row is bad.
+        label_names: the labels of some examples, in the order of their ids; empty for tasks without labels.
+        encode: from examples, label names and room to encodings, in that order. Raises DataError for a gold
             label that is not among the names.
-        targets: encodings of a batch and its longest sequence to what the model takes: ``labels``, or
+        targets: from encodings of a batch and its longest sequence to arguments of the model: ``labels``, or
             ``start_positions``, ``end_positions`` and ``p_mask``.
         columns: label names to what a prediction holds: its names in their order, each with a value of its kind;
             ``probabilities`` among them where the task has such.
-        decode: an example, its encodings, each with its float32 logits, and the label names to a prediction. Logits are
+        decode: from an example, its encodings with their float32 logits, and label names to a prediction. Logits are
             (labels,), (tokens, labels), (tokens, 2: start and end) or (choices,).
-        statistics: examples with gold, predictions and label names to (rows, statistics) sums. Gold labels that are not
-            among the names occur, and are never predicted.
-        metrics: (..., statistics) sums and label names to metric values (...) by name; the first is the main one.
-        guesses: what needs no model, by name ("majority", "uniform"): predictions for the examples, or metric values.
-        does: what a model of it does, after "This model"; of "a text" where it may also be a pair.
-        pipeline: the Hub's name for it.
-        sample: a row to read.
+        statistics: from examples with gold, predictions and label names to (rows, statistics) sums. Gold labels not
+            among the names occur, but are never predicted.
+        metrics: from (..., statistics) sums and label names to metric values (...) by name; the first is the main one.
+        guesses: baselines without a model by name ("majority", "uniform"): predictions, or metric values.
+        does: what a model for the task does, after "This model"; with "a text" if it may also be a pair.
+        pipeline: the Hub's name for the task.
+        sample: a sample row.
         has_labels: whether what it predicts has names, which the model's configuration holds.
         aliases: what other programs call it, with a space between two.
         telling: columns that no other task has.
-        in_windows: whether a row that is too long is read in windows that overlap; else it is cut.
-        problem_type: transformers' name for the loss where one architecture serves several tasks.
-        alternatives: groups of fields of which a row has one. Where columns are named for one group, the others are not
-            looked for.
-        topic: the text that several rows may have in common, and are then not independent of each other.
-        breakdown: examples with gold, predictions and label names to counts by label; None where there are no labels.
-        probabilities: what `decode` is given to the probabilities of all that a model could have said, as JSON can hold
-            them; None where there is no such list.
+        in_windows: whether long rows are read in overlapping windows; otherwise they are truncated.
+        problem_type: transformers' name for the loss, if one architecture serves several tasks.
+        alternatives: groups of fields, one of which a row must have. If columns are named for one group, the others are
+            ignored.
+        topic: the text that several rows may share, which makes them dependent on each other.
+        breakdown: from examples with gold, predictions and label names to counts by label; None without labels.
+        probabilities: from the arguments of `decode` to the probabilities of all candidates, as JSON values;
+            None if there is no list of candidates.
     """
 
     name: str
@@ -184,7 +184,7 @@ def scores_of(
 
 
 def guessed(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> dict[str, dict[str, float]]:
-    """What a task's guesses reach on examples: metric values by the guess's name."""
+    """The metric values of a task's guesses on examples, by the guess's name."""
     return {
         name: guess if isinstance(guess, dict) else scores_of(task, examples, guess, labels)
         for name, guess in task.guesses(examples, labels).items()
@@ -206,7 +206,7 @@ def likeliest(logits: np.ndarray) -> tuple[int, float]:
 
 
 def short(value: Any) -> Any:
-    """A prediction, or a part of one, with numbers of six significant digits: single precision has few more."""
+    """A prediction, or part of one, with numbers rounded to six significant digits, about single precision."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):

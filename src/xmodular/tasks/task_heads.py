@@ -41,12 +41,12 @@ def is_regression(config: XmodConfig) -> bool:
 
 
 def load_model(source: str | Path, task: Task, labels: Sequence[str]) -> XmodPreTrainedModel:
-    """A model with a head for the task: new where the source has none for it, else fitted to the labels.
+    """A model with a head for the task: a new one if the source has none for it, else adapted to the labels.
 
     Args:
         source: model folder or Hub repository.
-        task: decides the head.
-        labels: names of the labels, in the order of a new head; none for a task without. See `fit_head`.
+        task: the task, which determines the head.
+        labels: label names, in the order of a new head; empty for a task without labels. See `fit_head`.
     """
     config = read_config(source)
     goes_on = bool(labels) and (config.architectures or [task.architecture]) == [task.architecture]
@@ -67,20 +67,20 @@ def load_model(source: str | Path, task: Task, labels: Sequence[str]) -> XmodPre
 
 
 def fit_head(model: XmodPreTrainedModel, task: Task, labels: Sequence[str], *, as_many: bool = False) -> None:
-    """Make a model's trained head one for these labels, and say what becomes of those that it has.
+    """Adapt a model's trained head to new labels, and report what happens to its old labels.
 
-    The same labels keep the model's order. Of others, those in common keep their rows of the last layer, new ones
-    begin untrained, and the model's others go. Labels that were never named (``LABEL_0``) are the numbers from 0 if
-    these are asked for; else nobody knows which is which, and all begin untrained.
+    If the labels are the same, the model's order stays. Otherwise, common labels keep their rows of the last layer, new
+    ones start untrained, and the model's others are dropped. Unnamed labels (``LABEL_0``) are the numbers from 0 if
+    the new labels are these numbers; otherwise their meaning is unknown, and all start untrained.
 
     Args:
-        model: has the task's head; changed in place.
-        task: what it is to be trained for.
-        labels: their names in the order of a new head; none for a task without.
-        as_many: whether labels without names must be as many.
+        model: a model with the task's head, which is changed in place.
+        task: the task to train.
+        labels: label names in the order of a new head; empty for a task without labels.
+        as_many: whether the number of unnamed labels must match.
 
     Raises:
-        ConfigurationError: they are not.
+        ConfigurationError: it does not.
     """
     was_number, is_number = is_regression(model.config), task.problem_type == _REGRESSION
     model.config.problem_type = task.problem_type
@@ -93,13 +93,13 @@ def fit_head(model: XmodPreTrainedModel, task: Task, labels: Sequence[str], *, a
     unnamed = all(_UNNAMED.fullmatch(name) for name in names) and not any(_UNNAMED.fullmatch(label) for label in labels)
     if unnamed and as_many and rows != len(labels):
         raise ConfigurationError(
-            f"The model has a head for {rows} labels, the training data have {len(labels)}: "
+            f"The model has a head for {rows} labels, but the training data have {len(labels)}: "
             f"{', '.join(labels)}. Load the model with num_labels={len(labels)}."
         )
     if was_number and is_number and rows == len(labels):
         names = list(labels)
     elif was_number != is_number and not unnamed:
-        console.print("The model's head was trained for another kind of task: its last layer starts anew.")
+        console.print("The model's head was trained for another kind of task: its last layer is newly initialised.")
         names = []
     elif unnamed:
         names = _numbered(names, labels)
@@ -117,8 +117,8 @@ def _numbered(names: Sequence[str], labels: Sequence[str]) -> list[str]:
     if set(numbers) == set(labels):
         return numbers
     console.print(
-        f"The labels of the model's head have no names ({some(names)}), so its last layer starts anew for "
-        f"{some(labels)}. If it is trained, name its labels first, in config.id2label."
+        f"The labels of the model's head have no names ({some(names)}), so its last layer is newly initialised for "
+        f"{some(labels)}. If the head is trained, name its labels first, in config.id2label."
     )
     return []
 
@@ -128,15 +128,15 @@ def _say(names: Sequence[str], labels: Sequence[str]) -> None:
     kept, gone, new = set(names) & set(labels), set(names) - set(labels), set(labels) - set(names)
     if not kept:
         console.print(
-            f"None of the model's labels ({some(names)}) is in the training data: its last layer starts anew for "
+            f"None of the model's labels ({some(names)}) is in the training data: its last layer is initialised for "
             f"{some(labels)}."
         )
         return
-    parts = [f"Labels that the model goes on with: {some(kept)}"]
+    parts = [f"Labels kept from the model: {some(kept)}"]
     if new:
         parts.append(f"new and untrained: {some(new)}")
     if gone:
-        parts.append(f"not in the training data, so dropped: {some(gone)}")
+        parts.append(f"dropped, as not in the training data: {some(gone)}")
     console.print(f"{'; '.join(parts)}.")
 
 
@@ -148,7 +148,7 @@ def _last_layer(model: XmodPreTrainedModel) -> nn.Linear:
 
 @torch.no_grad()
 def new_last_layer(model: XmodPreTrainedModel, labels: Sequence[str], names: Sequence[str] = ()) -> None:
-    """Put a last layer for `labels` in the place of the one for `names`; what both have keeps its rows."""
+    """Replace the last layer for `names` by one for `labels`; common labels keep their rows."""
     last = _last_layer(model)
     made = nn.Linear(last.in_features, len(labels), device=last.weight.device, dtype=last.weight.dtype)
     model._init_weights(made)

@@ -30,13 +30,13 @@ def texts_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     """The text of a row, or its premise and hypothesis.
 
     Raises:
-        ValueError: there is none, or both, or it is empty or no text.
+        ValueError: there is neither, there are both, or it is empty or not a text.
     """
     if "text" in values:
         if "premise" in values and "hypothesis" in values:
             raise ValueError(
-                "there is a 'text', and a 'premise' with a 'hypothesis' too: --columns text=... names the one text, "
-                "--columns premise=...,hypothesis=... the two"
+                "there are both a 'text' and a 'premise' with a 'hypothesis': choose with --columns text=... or "
+                "--columns premise=...,hypothesis=..."
             )
         return (text_of(values, "text"),)
     if "premise" not in values and "hypothesis" not in values:
@@ -45,24 +45,24 @@ def texts_of(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def text_of(values: Mapping[str, Any], field: str) -> str:
-    """A field that must be a text with something in it.
+    """A field that must be a non-empty text.
 
     Raises:
         ValueError: it is not.
     """
     if field not in values:
-        raise ValueError(f"there is no {field!r}, or it is empty; --columns {field}=... names its column")
+        raise ValueError(f"there is no {field!r}, or it is empty; name its column with --columns {field}=...")
     text = values[field]
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"{field!r} must be a text that is not empty; it is {text!r:.60}.")
+        raise ValueError(f"{field!r} must be a non-empty text; it is {text!r:.60}.")
     return text
 
 
 def listed(value: Any) -> Any:
-    """The list or object that a text spells in JSON, None for an empty text; anything else as it is.
+    """The list or object in a JSON text, None for an empty text; any other value unchanged.
 
     Raises:
-        ValueError: there is half a surrogate pair in it.
+        ValueError: it contains an unpaired surrogate.
     """
     if not isinstance(value, str):
         return value
@@ -75,23 +75,23 @@ def listed(value: Any) -> Any:
     except (ValueError, RecursionError):
         return value
     if half_surrogate({"": read}) is not None:  # which JSON's escapes can spell
-        raise ValueError(f"{value!r:.60} has half a surrogate pair in it, which is no character.")
+        raise ValueError(f"{value!r:.60} contains an unpaired surrogate, which is not a character.")
     return read
 
 
 def no_list(field: str, value: Any) -> ValueError:
-    """The error for a field that is no list."""
-    spelled = ' (where a table has lists, they are JSON: ["a", "b"])' if isinstance(value, str) else ""
+    """The error for a field that is not a list."""
+    spelled = ' (in tables, lists are JSON: ["a", "b"])' if isinstance(value, str) else ""
     return ValueError(f"{field!r} must be a list; it is {value!r:.60}{spelled}.")
 
 
 def whole(value: Any) -> Any:
-    """A whole number that is a float, as tables have them where some are missing, as an int; all else as it is."""
+    """An integral float, as in tables with missing values, as an int; any other value unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Read(NamedTuple):
-    """A row's token ids, their types (empty where all are 0), and whether it was cut."""
+    """A row's token ids, their types (empty if all are 0), and whether it was truncated."""
 
     ids: tuple[int, ...]
     types: tuple[int, ...]
@@ -115,10 +115,10 @@ def label_targets(encodings: Sequence[Encoding], longest: int) -> dict[str, Tens
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerFast, rows: Sequence[tuple[str, ...]], room: Room) -> list[Read]:
-    """``<s> A </s>`` for each text, ``<s> A </s></s> B </s>`` for each pair; the longer text is cut first.
+    """``<s> A </s>`` for each text, ``<s> A </s></s> B </s>`` for each pair; the longer text is truncated first.
 
     Returns:
-        Each row's.
+        The encoding of each row.
     """
     ids = iter(ids_of(tokenizer, [text for row in rows for text in row]))
     one, two = special_tokens_of(tokenizer, 1), special_tokens_of(tokenizer, 2)

@@ -1,6 +1,6 @@
-"""Token ids of texts, and what the tokenizer puts around them. What a text spells is never a special token.
+"""Token ids of texts, and the special tokens around them. Text itself never becomes a special token.
 
-The tokenizer's own truncation is not used: a task knows better what to cut.
+The tokenizer's own truncation is not used: truncation depends on the task.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class SpecialTokens:
 
     Attributes:
         before, between, after: ids; `between` is empty for one text.
-        kinds: the types of the tokens before, of the first text, between, of the second text, after; a text's is one.
+        kinds: the types of the tokens before, of the first text, between, of the second text, after; one for each text.
             Empty where all are 0.
     """
 
@@ -34,15 +34,15 @@ class SpecialTokens:
 
     @property
     def size(self) -> int:
-        """Its number of tokens."""
+        """The number of special tokens."""
         return len(self.before) + len(self.between) + len(self.after)
 
     def around(self, first: Sequence[int], second: Sequence[int] = ()) -> tuple[int, ...]:
-        """The sequence of one text's ids or two."""
+        """The sequence for the ids of one or two texts."""
         return (*self.before, *first, *self.between, *second, *self.after)
 
     def types(self, first: int, second: int = 0) -> tuple[int, ...]:
-        """The types of the tokens around so many of one text or two; empty where all are 0."""
+        """The token types for one or two texts of these lengths; empty if all are 0."""
         if not self.kinds:
             return ()
         before, one, between, other, after = self.kinds
@@ -50,7 +50,7 @@ class SpecialTokens:
 
 
 def special_tokens_of(tokenizer: PreTrainedTokenizerFast, texts: int) -> SpecialTokens:
-    """What the tokenizer puts around one text or two."""
+    """The special tokens that the tokenizer adds around one or two texts."""
     encoding = text_backend(tokenizer).encode("a", "a" if texts == 2 else None)
     ids, kinds, sides = encoding.ids, encoding.type_ids, encoding.sequence_ids
     edges = [0]
@@ -74,14 +74,14 @@ def ids_of(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[lis
 
 
 def tokens_of(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[Tokens]:
-    """Tokens of each text with their places in it, without special tokens."""
+    """Tokens of each text with their positions in it, without special tokens."""
     return text_backend(tokenizer).encode_batch(list(texts), add_special_tokens=False)
 
 
 def words_of(tokenizer: PreTrainedTokenizerFast, sentences: Sequence[Sequence[str]]) -> list[Tokens]:
-    """Tokens of each sentence, given as words; they know their words. Without special tokens.
+    """Tokens of each sentence, given as words, with the word of each token; without special tokens.
 
-    Where a space before a word is part of its tokens, as in byte-level BPE, each word but the first has one.
+    If the space before a word is part of its tokens, as in byte-level BPE, each word except the first has one.
     """
     backend = text_backend(tokenizer)
     alone, spaced = (backend.encode(text, add_special_tokens=False).ids for text in ("a", " a"))
@@ -91,7 +91,7 @@ def words_of(tokenizer: PreTrainedTokenizerFast, sentences: Sequence[Sequence[st
 
 
 def shares(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens two texts may keep so that both fit: the longer one is cut first."""
+    """The numbers of tokens to keep of two texts so that both fit; the longer one is truncated first."""
     shorter = min(first, second, room // 2)
     if first <= second:
         return shorter, min(second, room - shorter)
@@ -99,10 +99,10 @@ def shares(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 def windows(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
-    """Windows of at most `room` tokens over `tokens` of them, neighbours sharing `stride`, half of `room` at most.
+    """Windows of at most `room` tokens over `tokens` tokens; neighbours share `stride`, at most half of `room`.
 
     Returns:
-        (start, end) of each; one at least.
+        (start, end) of each; at least one.
     """
     step = room - min(stride, room // 2)
     starts = range(0, max(1, tokens - room + step), step)

@@ -1,8 +1,8 @@
-"""Blocks on disk: a language's text as token ids, packed to one length (`packing`), made once and found again.
+"""Blocks on disk: a language's text as token ids, packed to one length (`packing`) and cached.
 
-One language a block, so that a block has one adapter. On disk a language is a folder named after the hash of all that
-decides its content, with ``blocks.bin``, the ids of (blocks, block_size) row by row, ``lengths.bin``, how many of them
-are no padding, and ``index.json``; it is read by memory mapping.
+A block has one language, so it needs one adapter. On disk, a language is a folder named after the hash of everything
+that determines its content, with ``blocks.bin``, the ids of (blocks, block_size) row by row, ``lengths.bin``, how many
+of them are not padding, and ``index.json``; it is read by memory mapping.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class LanguageBlocks:
         language: its code.
         blocks: (blocks, block_size) token ids, uint16 or int32, memory-mapped.
         tokens: tokens of the stream, ``</s>`` included, ``<s>`` and ``<pad>`` not.
-        lines: what became of the text's lines.
+        lines: counts of the text's lines.
         characters: characters of the lines kept, line ends not counted.
-        lengths: (blocks,) int32, tokens of each block that are no padding, memory-mapped.
+        lengths: (blocks,) int32, number of non-padding tokens of each block, memory-mapped.
     """
 
     language: str
@@ -54,13 +54,13 @@ class LanguageBlocks:
 
 
 class BlockCache:
-    """Makes blocks, or finds those made before from the same text with the same tokenizer.
+    """Creates blocks, or reuses those created before from the same text with the same tokenizer.
 
     Args:
-        folder: where languages' folders lie.
+        folder: parent of the languages' folders.
         tokenizer: the tokenizer.
-        block_size: tokens a block.
-        packing: "fill", "documents" or "lines", as drawn at the head of `packing`.
+        block_size: tokens per block.
+        packing: "fill", "documents" or "lines", as shown at the top of `packing`.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class BlockCache:
 
         Args:
             text: its lines.
-            advance: told how many lines were done, again and again.
+            advance: called with the number of lines done since the last call.
 
         Raises:
-            NoTextError: there is not one line in the files.
-            DataError: the files cannot be read, or the cache's folder not be written.
+            NoTextError: there is no line in the files.
+            DataError: the files cannot be read, or the cache folder cannot be written.
         """
         place = self.folder / f"{text.language}-{text.part}-{self._key(text)[:16]}"
         if not (place / "index.json").is_file() or beside(LOCK, place).exists():  # which may be a killed process's
@@ -94,8 +94,8 @@ class BlockCache:
             except OSError as error:
                 raise DataError(
                     f"The blocks of {text.language} cannot be written to {self.folder}: "
-                    f"{error.strerror or error}. Nothing half made is left there; "
-                    f"make room, or choose another folder with --cache-dir."
+                    f"{error.strerror or error}. No incomplete files are left; "
+                    f"free some space, or choose another folder with --cache-dir."
                 ) from error
         index = json.loads((place / "index.json").read_text(encoding="utf-8"))
         shape = (index["blocks"], index["block_size"])
@@ -155,7 +155,7 @@ class MixedBlocks(Dataset):
         lang_ids: the model's id of each language.
 
     Attributes:
-        lengths: (blocks,) tokens of every block that are no padding, by block id.
+        lengths: (blocks,) number of non-padding tokens of every block, by block id.
     """
 
     def __init__(self, languages: Sequence[LanguageBlocks], lang_ids: Mapping[str, int]) -> None:

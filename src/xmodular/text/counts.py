@@ -1,4 +1,4 @@
-"""What became of the lines of a text, counted by reason."""
+"""Counts of the lines of a text that were kept or dropped, by reason."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ DROPPED = {
 
 @dataclass
 class LineCounts:
-    """What became of the lines of some files; each line read is in exactly one of `kept`, `other_part` and `DROPPED`.
+    """Counts of the lines of some files; each line read is in exactly one of `kept`, `other_part` and `DROPPED`.
 
     Attributes:
-        kept: lines that the text consists of.
-        empty: nothing is left of them.
+        kept: lines that are part of the text.
+        empty: lines that are empty after cleaning.
         duplicate: repetitions of a line, or lines of a repeated document.
-        undecodable: not UTF-8, or a JSON string with half a surrogate pair.
+        undecodable: not UTF-8, or a JSON string with an unpaired surrogate.
         broken: rows that are not JSON.
-        no_text: rows without the text field, or with something else than a string in it.
+        no_text: rows without the text field, or with something other than a string in it.
         too_long: JSON rows too long to parse.
-        other_part: good lines of the other part, where a part is held out.
-        control: kept or not, lines that lost control characters.
-        cut: gigantic lines that were cut; each of their pieces counts as a line.
+        other_part: good lines of the other part, if a part is held out.
+        control: lines that lost control characters, kept or not.
+        cut: very long lines that were split; each of their pieces counts as a line.
     """
 
     kept: int = 0
@@ -48,12 +48,12 @@ class LineCounts:
 
     @property
     def dropped(self) -> int:
-        """Lines that were dropped, for whatever reason."""
+        """Lines that were dropped, for any reason."""
         return sum(getattr(self, name) for name in DROPPED)
 
     @property
     def lost(self) -> int:
-        """Lines that could not be read; empty and repeated ones are not among them."""
+        """Lines that could not be read, not counting empty and repeated ones."""
         return self.undecodable + self.broken + self.no_text + self.too_long
 
     @property
@@ -72,14 +72,14 @@ class LineCounts:
 
 
 def lines_table(lines: Mapping[str, LineCounts], title: str = "Lines") -> Table | None:
-    """A table of what happened to each language's lines, with the columns that are not all 0.
+    """A table of the line counts of each language, with the columns that are not all 0.
 
     Args:
         lines: counts by language.
         title: of the table.
 
     Returns:
-        The table, or None if nothing was dropped, mended or cut.
+        The table, or None if nothing was dropped, repaired or split.
     """
     shown = {
         name: word

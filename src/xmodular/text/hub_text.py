@@ -30,9 +30,9 @@ class HubText:
         config: its configuration, if it has several.
         split: its split, such as "train" or "train[:1%]".
         field: the column with the text.
-        streaming: read from afar in every pass; else download first.
-        most: rows to read, from the first; None reads all.
-        key: hash of what the data set's files hold.
+        streaming: stream in every pass; otherwise download first.
+        most: number of rows to read, from the first; None reads all.
+        key: hash of the content of the data set's files.
     """
 
     name: str
@@ -47,15 +47,15 @@ class HubText:
         return f"{self.name} ({self.config + ', ' if self.config else ''}{self.split})"
 
     def content(self) -> list[object]:
-        """All that decides the raw lines, JSON-able."""
+        """Everything that determines the raw lines, as JSON values."""
         return [self.key, self.split, self.field, self.most]
 
     def read(self, counts: LineCounts, max_line: int) -> Iterator[str | None]:
-        """The raw lines, and None behind every row.
+        """The raw lines, and None after every row.
 
         Args:
             counts: counts rows without text.
-            max_line: characters a line; longer ones are cut.
+            max_line: most characters per line; longer lines are split.
 
         Raises:
             DataError: the data set cannot be read, or lacks the split or the column.
@@ -93,17 +93,17 @@ def find_dataset(
 
     Args:
         name: repository on the Hub, or a local folder.
-        languages: codes that the model is to have. In `config` and `split`, ``{language}`` stands for the code and
+        languages: codes of the model's languages. In `config` and `split`, ``{language}`` stands for the code and
             ``{subtag}`` for its first part: "de" of "de_DE".
         config: configuration of the data set.
         split: its split.
         field: the column with the text.
-        streaming: read from afar in every pass, instead of downloading first. Local files are always streamed.
-        most: rows to read of each language.
+        streaming: stream in every pass, instead of downloading first. Local files are always streamed.
+        most: number of rows to read per language.
 
     Raises:
-        DataError: no such data set or configuration, or nothing says where the languages' texts are.
-        LanguageError: no language is named, or one by something else than a code.
+        DataError: there is no such data set or configuration, or neither is specific to a language.
+        LanguageError: no language is named, or one is not a code.
     """
     import datasets
 

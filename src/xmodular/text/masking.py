@@ -25,22 +25,22 @@ _FIRST_BYTES = "".join(chr(0xDC00 + byte) for byte in range(0xE3, 0xEA))
 
 
 class MaskedLMCollator:
-    """Turns blocks into a batch with masks, as BERT does it (Devlin et al. 2019, section 3.1, task 1).
+    """Turns blocks into a batch with masks, as in BERT (Devlin et al. 2019, section 3.1, task 1).
 
     Each token that is not special is chosen with `probability`; of the chosen, 80 % become ``<mask>``, 10 % a random
-    token, 10 % stay. With `word_starts`, the tokens of a word are chosen together, each word with `probability`; what
-    has more than ten tokens, or a third of its row's, is taken for no word: its tokens are chosen one by one, so that a
+    token, 10 % stay. With `word_starts`, the tokens of a word are chosen together, each word with `probability`; a word
+    of more than ten tokens, or a third of its row, does not count as one: its tokens are chosen one by one, so that a
     row's share of chosen tokens varies no more than without `word_starts`. The masks of a row are a function of the
     seed and the row's draw: the same in any process and any batch, with any number of workers, and after resuming.
 
     Args:
-        special_ids: ids that are never chosen and never put in at random.
+        special_ids: ids that are never chosen and never inserted random.
         mask_id: id of ``<mask>``.
         pad_id: id of ``<pad>``.
         vocab_size: rows of the vocabulary.
         probability: share of tokens to choose.
         word_starts: (vocabulary,) bool: pieces that begin a word; None chooses tokens one by one.
-        seed: what the masks are a function of, with the draws.
+        seed: seed that determines the masks, together with the draws.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class MaskedLMCollator:
         """Collate.
 
         Args:
-            rows: each with ``input_ids`` (sequence,), ``lang_id`` and ``draw``; with ``chosen`` (sequence,) bool it
-                is decided which tokens are predicted, as `choose` does it.
+            rows: each with ``input_ids`` (sequence,), ``lang_id`` and ``draw``; ``chosen`` (sequence,) bool
+                optionally says which tokens are predicted, as returned by `choose`.
 
         Returns:
             ``input_ids``, ``attention_mask`` and ``labels`` (batch, sequence) int64, labels -100 where nothing is
@@ -81,17 +81,17 @@ class MaskedLMCollator:
         return _batch(rows, ids, inputs, labels, self.pad_id)
 
     def choose(self, blocks: np.ndarray) -> np.ndarray:
-        """Which tokens to predict to measure a model on a whole text; one at least, if any can be.
+        """The tokens to predict when a model is measured on a whole text; at least one, if possible.
 
-        All tokens (with `word_starts`, all words) have the same chance, and a short row may be without: if every row
+        All tokens (with `word_starts`, all words) have the same chance, and a short row may have none: if every row
         had to have one, tokens of short rows would be predicted too often.
 
         Args:
             blocks: (blocks, sequence) ids.
 
         Returns:
-            (blocks, sequence) bool, a function of the seed and of the blocks. Tokens that are chosen one by one are
-            `probability` of all, to the nearest whole number.
+            (blocks, sequence) bool, determined by the seed and the blocks. If tokens are chosen singly, their share is
+            `probability`, rounded to a whole number of tokens.
         """
         places = np.flatnonzero(~self.is_special[blocks])
         chosen = np.zeros(blocks.shape, dtype=bool)
@@ -161,8 +161,8 @@ class CausalLMCollator:
 def word_starts(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
     """Which pieces begin a word, (vocabulary,) bool.
 
-    Those that follow a space, or that WordPiece does not mark as continuing a word; and those in a script without
-    spaces, such as Chinese or Thai, where a piece is as good a guess at a word as there is.
+    They follow a space, or WordPiece does not mark them as continuing a word, or they are in a script without
+    spaces, such as Chinese or Thai, where a piece is the best available approximation of a word.
 
     Raises:
         ConfigurationError: no piece is marked.
@@ -175,7 +175,7 @@ def word_starts(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
 
 
 def begins_word(text: str) -> bool:
-    """Whether what a piece spells begins a word wherever it stands, by its first character."""
+    """Whether the text of a piece begins a word in any position, judged by its first character."""
     first = text[:1] or " "
     return first in _FIRST_BYTES or _NO_SPACES.match(unicodedata.name(first, "")) is not None
 

@@ -1,8 +1,8 @@
-"""Text to measure a language model on: its blocks, and how much of the text their tokens tell.
+"""Text to measure a language model on: its blocks, and how much of the text their tokens represent.
 
-What counts is the text as it was read, whatever the vocabulary: its characters, a line end being one, are divided among
-the tokens. What no token tells is spelled in UTF-8, and its bytes are counted: what ``<unk>`` stands for, what gave no
-token, and characters that the tokenizer turns into others (lower case for upper). NFKC and white space are not meant:
+Measures refer to the text as read, for any vocabulary: its characters, with a line end as one, are divided among the
+tokens. Characters that no token represents are counted as UTF-8 bytes: those behind ``<unk>``, those that gave no
+token, and those that the tokenizer changes (lower case for upper), except for NFKC and white space:
 ``ﬁ`` may be read as ``fi``.
 """
 
@@ -28,17 +28,17 @@ _WARNED = 0.01  # share of tokens or characters
 
 @dataclass(frozen=True)
 class MeasuredText:
-    """One language's text as one vocabulary reads it.
+    """One language's text, tokenised with one vocabulary.
 
     Attributes:
         language: its code.
         blocks: (blocks, block_size) int32 token ids.
         ordinary: (blocks,) tokens that are not special.
-        unknown: (blocks,) ``<unk>``.
+        unknown: (blocks,) number of ``<unk>`` tokens.
         characters: (blocks,) characters of the text, line ends included.
-        untold: (blocks,) characters that no token tells.
+        untold: (blocks,) characters that no token represents.
         untold_bytes: (blocks,) their bytes in UTF-8.
-        lines: what became of the text's lines.
+        lines: counts of the text's lines.
     """
 
     language: str
@@ -52,12 +52,12 @@ class MeasuredText:
 
     @property
     def unknown_share(self) -> float:
-        """The share of ``<unk>`` in all tokens that are not special."""
+        """The share of ``<unk>`` among all tokens that are not special."""
         return float(self.unknown.sum() / max(1, self.unknown.sum() + self.ordinary.sum()))
 
     @property
     def untold_share(self) -> float:
-        """The share of the characters that no token tells."""
+        """The share of the characters that no token represents."""
         return float(self.untold.sum() / max(1, self.characters.sum()))
 
 
@@ -73,12 +73,12 @@ def measured_text(
     Args:
         text: its lines.
         tokenizer: reads them.
-        block_size: tokens a block.
+        block_size: tokens per block.
         packing: "fill", "documents" or "lines", as in `packing`.
-        advance: told how many lines were done, again and again.
+        advance: called with the number of lines done since the last call.
 
     Raises:
-        NoTextError: there is nothing in it that a token stands for.
+        NoTextError: it gives no tokens.
         DataError: a file cannot be read.
     """
     reader = _Reader(tokenizer)
@@ -107,17 +107,17 @@ def measured_text(
 
 
 def say_unknown(texts: Iterable[MeasuredText]) -> None:
-    """Say how much of some texts is ``<unk>``, and where it is more than 1 % what to do."""
+    """Report the share of ``<unk>`` in some texts, and advise what to do if it is above 1 %."""
     found = [text for text in texts if text.untold_bytes.any()]
     if found:
         shares = ", ".join(f"{text.language} {text.unknown_share:.2%}" for text in found)
-        console.print(f"<unk>, share of the tokens: {shares}")
+        console.print(f"Share of <unk> among the tokens: {shares}")
     for text in found:
         if max(text.unknown_share, text.untold_share) > _WARNED:
             console.print(
                 f"Warning: the vocabulary does not suit {text.language}. {text.unknown_share:.1%} of the tokens are "
-                f"<unk>, and {text.untold_share:.1%} of the characters cannot be told from the tokens; each of their "
-                "bytes in UTF-8 counts as 8 bits. `xmodular extend --new-vocabulary` gives a language one of its own."
+                f"<unk>, and {text.untold_share:.1%} of the characters are lost in the tokens; each of their "
+                "UTF-8 bytes counts as 8 bits. `xmodular extend --new-vocabulary` gives a language its own vocabulary."
             )
 
 
@@ -191,7 +191,7 @@ class _Reader:
 
 
 def _covered(spans: np.ndarray, length: int) -> np.ndarray:
-    """Which of `length` characters lie in one of the spans, (length,) bool."""
+    """Which of `length` characters are in one of the spans, (length,) bool."""
     edges = np.zeros(length + 1, np.int64)
     np.add.at(edges, spans[:, 0], 1)
     np.add.at(edges, spans[:, 1], -1)

@@ -1,7 +1,7 @@
 """Packing: one language's stream of tokens becomes blocks of one length.
 
-A language's lines become one stream of tokens, each line closed by ``</s>``. With "fill", a block is ``<s>`` and the
-next ``block_size - 1`` tokens of the stream, across line ends; the last one is filled up with ``<pad>``:
+A language's lines become one stream of tokens, with ``</s>`` after each line. With "fill", a block is ``<s>`` and the
+next ``block_size - 1`` tokens of the stream, across line ends; the last block is padded with ``<pad>``:
 
     lines     A1 A2 A3 | B1 B2 | C1 C2 C3 C4             (block_size 6)
     stream    A1 A2 A3 </s> B1 B2 </s> C1 C2 C3 C4 </s>
@@ -9,15 +9,15 @@ next ``block_size - 1`` tokens of the stream, across line ends; the last one is 
               <s> B2 </s> C1 C2 C3
               <s> C4 </s> <pad> <pad> <pad>
 
-With "documents" every document starts a block of its own and fills its blocks in that way, so that no block mixes
+With "documents", every document starts a new block and fills its blocks in that way, so that no block mixes
 documents. If A and B are lines of one document and C is another:
 
               <s> A1 A2 A3 </s> B1
               <s> B2 </s> <pad> <pad> <pad>
               <s> C1 C2 C3 C4 </s>
 
-With "lines" every line starts a block of its own, so that positions count from the line's start; a longer line goes
-on in the next block, each with its ``<s>`` and ``</s>``:
+With "lines", every line starts a new block, so that positions count from the line's start; a longer line continues
+in the next block; each block has its own ``<s>`` and ``</s>``:
 
               <s> A1 A2 A3 </s> <pad>
               <s> B1 B2 </s> <pad> <pad>
@@ -34,7 +34,7 @@ from transformers import PreTrainedTokenizerFast
 
 
 def packing_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
-    """The ids that packing needs: those of the tokens that begin, end and fill up a text, whatever they are called."""
+    """The ids that packing needs: those of the tokens that begin, end and pad a text."""
     return {
         "bos_id": tokenizer.cls_token_id,
         "eos_id": tokenizer.sep_token_id,
@@ -43,11 +43,11 @@ def packing_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
 
 
 class Packer:
-    """Packs a stream that comes piece by piece, whatever the pieces.
+    """Packs a stream that arrives in pieces of any size.
 
     Args:
-        packing: "fill", "documents" or "lines", as drawn at the head of this module.
-        block_size: tokens a block.
+        packing: "fill", "documents" or "lines", as shown at the top of this module.
+        block_size: tokens per block.
         bos_id, eos_id, pad_id: ids of ``<s>``, ``</s>`` and ``<pad>``.
     """
 
@@ -61,7 +61,7 @@ class Packer:
         """Add whole lines to the stream.
 
         Args:
-            tokens: (tokens,) int64 ids, every line closed by ``</s>``.
+            tokens: (tokens,) int64 ids, with ``</s>`` after every line.
             documents: the places in `tokens` where a document begins, ascending; used by "documents" only.
 
         Returns:
@@ -94,7 +94,7 @@ def pack(tokens: np.ndarray, block_size: int, *, bos_id: int, pad_id: int) -> np
 
     Args:
         tokens: (tokens,) ids.
-        block_size: tokens a block.
+        block_size: tokens per block.
         bos_id: first token of every block.
         pad_id: what fills up the last block.
 
@@ -118,7 +118,7 @@ def pack_lines(tokens: np.ndarray, block_size: int, *, bos_id: int, eos_id: int,
 
     Args:
         tokens: (tokens,) ids, every line closed by `eos_id`.
-        block_size: tokens a block.
+        block_size: tokens per block.
         bos_id, eos_id, pad_id: ids of ``<s>``, ``</s>`` and ``<pad>``.
 
     Returns:

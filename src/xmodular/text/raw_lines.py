@@ -1,8 +1,8 @@
-"""Raw lines out of files: text, JSON Lines and Parquet, never a whole file in memory.
+"""Read raw lines from files (text, JSON Lines and Parquet), never a whole file in memory.
 
 A reader yields lines as strings, and None where a document ends: after a blank line of a text file, after a row of
-JSON Lines or Parquet (a row's text may have several lines), and at the end of a file. What is no text at all is
-counted and left out.
+JSON Lines or Parquet (a row's text may have several lines), and at the end of a file. Anything that is not text is
+counted and skipped.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def read_file(path: Path, field: str, counts: LineCounts, max_line: int) -> Iter
         path: the file, or the address of one; its suffix, in capitals or not, says what it is.
         field: the field, or column, that has the text of a row.
         counts: counts what cannot be read.
-        max_line: characters a line; longer ones are cut, at a space where there is one.
+        max_line: most characters per line; longer lines are split, at a space if possible.
 
     Raises:
-        DataError: the file is gone or damaged, is UTF-16 or packed under another name, or no row has the field.
+        DataError: the file is missing or damaged, is UTF-16, is compressed under another name, or no row has the field.
     """
     place = address(path) or str(path)
     with opened(path, place) as file:
@@ -63,7 +63,7 @@ def _no_utf8(head: bytes) -> str | None:
     Of UTF-16, much would pass for text: letters with a NUL beside each. Without a mark it is known by these.
     """
     if head.startswith(_GZIP):
-        return "is packed by gzip: let its name end in .gz"
+        return "is compressed with gzip: rename it to end in .gz"
     zeros = [head[parity::2].count(0) for parity in (0, 1)]
     if zeros[0] + zeros[1] and (head.startswith(UTF_16_MARKS) or (min(zeros) == 0 and 3 * max(zeros) > len(head) // 2)):
         return "is UTF-16: save it as UTF-8, for instance with iconv -f UTF-16 -t UTF-8"
@@ -71,11 +71,11 @@ def _no_utf8(head: bytes) -> str | None:
 
 
 def digest(path: Path, advance: Callable[[int], None] = lambda count: None) -> str:
-    """A hash of a file's content. A file that is as it was, by size and time, is read once in a process.
+    """A hash of a file's content. A file whose size and time have not changed is read only once per process.
 
     Args:
         path: the file.
-        advance: told how many bytes were read, again and again.
+        advance: called with the number of bytes read since the last call.
 
     Raises:
         DataError: the file cannot be read.
@@ -94,7 +94,7 @@ def digest(path: Path, advance: Callable[[int], None] = lambda count: None) -> s
 
 
 def row_lines(text: Any, counts: LineCounts, max_line: int) -> Iterator[str | None]:
-    """The lines of one row's text, cut where they are gigantic, and None behind them."""
+    """The lines of one row's text, split if they are very long, and then None."""
     if not isinstance(text, str):
         counts.no_text += 1
         return
@@ -183,7 +183,7 @@ def _json_lines(file: IO[bytes], place: str, field: str, counts: LineCounts, max
 
 
 def no_field(where: str, field: str, others: list[str]) -> str:
-    """What to say where no row has the text field."""
+    """The message if no row has the text field."""
     return f"{where} has no field {field!r}; it has {', '.join(map(repr, others))}. Choose one with --text-field."
 
 

@@ -1,11 +1,11 @@
-"""How often each language is drawn: exponentially smoothed shares, the sampler that keeps to them, and its batches.
+"""How often each language is sampled: exponentially smoothed shares, a sampler with these shares, and its batches.
 
-With n the tokens of a language and p = n / sum(n) its natural share, its share of what is read is q, proportional to
-p^alpha (Conneau & Lample 2019, section 3.1). Its text is then repeated q / p times as often as its size alone would
-have it. Alpha may move along a line from the first draw of a run to its last.
+With n the tokens of a language and p = n / sum(n) its natural share, its share of the tokens read is q, proportional to
+p^alpha (Conneau & Lample 2019, section 3.1). Its text is then repeated q / p times as often as under natural
+shares. Alpha may change linearly from the first draw of a run to the last.
 
-All of this counts tokens, and what is drawn are blocks. With m the mean tokens of a language's blocks, padding aside, a
-draw is of the language with a probability proportional to q / m; where all blocks are full, that is q.
+Shares count tokens, but blocks are drawn. With m the mean number of tokens in a language's blocks, without padding, a
+language is drawn with a probability proportional to q / m; if all blocks are full, that is q.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHUNK = 4096  # draws, or runs of draws, made at a time
 
 @dataclass(frozen=True)
 class Share:
-    """One language's part in the mix: its tokens, natural share p and drawn share q."""
+    """One language's part in the mix: its tokens, natural share p and sampled share q."""
 
     tokens: int
     natural: float
@@ -33,7 +33,7 @@ class Share:
 
     @property
     def ratio(self) -> float:
-        """How many times more often than by its size the language is drawn."""
+        """How many times more often the language is sampled than under natural shares."""
         return self.drawn / self.natural
 
 
@@ -59,27 +59,27 @@ def language_shares(tokens: Mapping[str, int], alpha: float) -> dict[str, Share]
 
 
 class Draw(NamedTuple):
-    """One draw: which block, and the draw's number, which no other draw of the run has."""
+    """One draw: the block, and the draw's number, which is unique in the run."""
 
     block: int
     number: int
 
 
 class LanguageSampler(Sampler[Draw]):
-    """Draws the blocks of a whole run so that each language has its share of tokens; a pure function of the seed.
+    """Samples the blocks of a whole run so that each language has its share of tokens; determined by the seed.
 
-    The languages of the draws (or of runs of `run` draws) are a stratified sample, some thousand at a time: closer to
-    the shares than independent draws would be. A language's blocks come in a shuffled order and start over in a new one
-    when they are through, so every block of a language is seen before one is seen twice.
+    The languages of the draws (or of runs of `run` draws) are a stratified sample, a few thousand at a time: closer to
+    the shares than independent draws would be. A language's blocks come in shuffled order, reshuffled after each
+    pass, so every block of a language is seen before any is seen twice.
 
     Args:
         sizes: number of blocks of each language; block ids count through the languages in this order.
-        tokens: tokens of each language's blocks, padding aside, each positive: they decide its share.
-        draws: draws of the run.
-        seed: what the draws are a function of.
+        tokens: tokens of each language's blocks, without padding, each positive; they determine its share.
+        draws: number of draws of the run.
+        seed: random seed; it determines the draws.
         alpha: exponent of the smoothing, at the first draw.
-        alpha_end: exponent at the last draw, on a line between; None keeps `alpha`.
-        run: so many draws, one after the other, have one language.
+        alpha_end: exponent at the last draw, linear in between; None keeps `alpha`.
+        run: this many consecutive draws have the same language.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class LanguageSampler(Sampler[Draw]):
         return islice(self.stream(), self.draws)
 
     def stream(self) -> Iterator[Draw]:
-        """The run's draws, and then as many more as are asked for, with the last alpha."""
+        """The run's draws, and then as many more as requested, with the last alpha."""
         for chunk, blocks in enumerate(self.chunks()):
             first = chunk * _CHUNK * self.run
             for position, block in enumerate(blocks.tolist()):
@@ -121,7 +121,7 @@ class LanguageSampler(Sampler[Draw]):
         return np.concatenate([np.empty(0, np.int64), *islice(self.chunks(), chunks)])[: self.draws]
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """The blocks of the draws, some thousand at a time, without end."""
+        """The blocks of the draws, a few thousand at a time, endlessly."""
         starts = np.cumsum(self.sizes) - self.sizes
         taken = np.zeros(len(self.sizes), dtype=np.int64)  # draws of each language so far
         orders: dict[int, np.ndarray] = {}  # the shuffled blocks of each language's present pass
@@ -152,7 +152,7 @@ class LanguageSampler(Sampler[Draw]):
             progress = progress[:1]  # all rows are one
         alphas = self.alpha + (self.alpha_end - self.alpha) * progress
         sums = np.exp(alphas[:, None] * self.log_shares + self.log_rows).cumsum(1)  # (draws, languages)
-        # One draw from each of so many equal parts of the interval, in random order: the shares hardly vary by chance.
+        # One draw from each of many equal parts of the interval, in random order: the shares hardly vary by chance.
         random = np.random.default_rng([self.seed, 0, chunk])
         chance = ((random.permutation(_CHUNK) + random.random(_CHUNK)) / _CHUNK)[:, None]
         chosen = (sums[:, :-1] <= chance * sums[:, -1:]).sum(1)
@@ -160,16 +160,16 @@ class LanguageSampler(Sampler[Draw]):
 
 
 class Batches(Sampler[list[Draw]]):
-    """The batches of one process: every so-manieth of those that the draws make.
+    """The batches of one process: every n-th batch of the run, for n processes.
 
     Args:
-        draws: the draws of the run, without end.
-        batches: batches of the run, of all processes together.
-        rows: draws a batch; or, with `budget`, ignored.
-        budget: tokens a batch: as many draws as fit, at least one.
-        lengths: (blocks,) tokens of every block, by block id; needed for a budget, and to count what was read.
-        rank: which process this is.
-        ranks: how many there are.
+        draws: the draws of the run, endless.
+        batches: number of batches of the run, over all processes.
+        rows: draws per batch; ignored with `budget`.
+        budget: tokens per batch: as many draws as fit, at least one.
+        lengths: (blocks,) tokens of every block, by block id; needed for a budget, and to count the tokens read.
+        rank: number of this process.
+        ranks: number of processes.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class Batches(Sampler[list[Draw]]):
                 tokens += length
 
     def mean_rows(self) -> float:
-        """Draws that a batch takes on average, over as many draws as a run of `draws` has."""
+        """Average number of draws per batch, over as many draws as a run of `draws` has."""
         if self.budget is None:
             return float(self.rows)
         rows = batches = 0
@@ -232,7 +232,7 @@ class Batches(Sampler[list[Draw]]):
         return rows / batches
 
     def tokens(self) -> np.ndarray:
-        """Tokens of each language in all batches of the run, (languages,) int64: what all processes read together."""
+        """Tokens of each language in all batches of the run, over all processes, (languages,) int64."""
         assert self.lengths is not None
         left = self.batches * self.rows
         if self.budget is not None:
@@ -248,7 +248,7 @@ class Batches(Sampler[list[Draw]]):
 
 
 def block_lengths(languages: Iterable[np.ndarray], pad_id: int) -> np.ndarray:
-    """Tokens of every block that are no padding, (blocks,) int64, counted through the languages' blocks in order."""
+    """Number of non-padding tokens of every block, (blocks,) int64, in the order of block ids."""
     counts = [np.empty(0, np.int64)]
     for blocks in languages:
         for start in range(0, len(blocks), _CHUNK):

@@ -1,4 +1,4 @@
-"""A set of 64-bit hashes that takes 12 to 24 bytes a hash, where Python's own set takes about 100."""
+"""A set of 64-bit hashes that takes 12 to 24 bytes per hash, where Python's own set takes about 100."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SeenHashes:
         return self._count
 
     def add(self, value: int) -> bool:
-        """Add a hash in [0, 2^64); whether it is new."""
+        """Add a hash in [0, 2^64), and tell whether it is new."""
         if not _insert(self._table, value or 1):  # 0 marks a free place
             return False
         self._count += 1

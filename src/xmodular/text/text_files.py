@@ -1,4 +1,4 @@
-"""Clean lines: which files belong to which language, and what of them is kept."""
+"""Clean lines: which files belong to which language, and which of their lines are kept."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _LARGEST_DOCUMENT = 1_000_000  # characters
 
 @dataclass(frozen=True)
 class TextFiles:
-    """The clean lines of one language's text: iterate over it as often as you like.
+    """The clean lines of one language's text, which can be iterated over any number of times.
 
     Lines are stripped and NFC-normalised and lose their control characters; empty, repeated and unreadable ones are
-    dropped and counted. Repetitions are found by a 64-bit hash, in 12 to 24 bytes of memory a line. A text to measure a
-    model on keeps its repeated lines (`repeated`): they are part of it.
+    dropped and counted. Repetitions are found by a 64-bit hash, in 12 to 24 bytes of memory per line. A text for
+    measuring a model keeps its repeated lines (`repeated`).
 
     Args:
         language: the language's code.
         files: ``.txt``, ``.jsonl`` (both also packed) and ``.parquet`` files, or data sets.
-        part: "all", or "train" or "dev" of a split by a hash of the line, so that equal lines fall on one side.
+        part: "all", or "train" or "dev" of a split by a hash of the line, so that equal lines are in the same part.
         dev_fraction: the share of lines in "dev".
         text_field: field of JSON Lines, column of Parquet that has the text.
-        max_line: characters a line; longer ones are cut.
-        strict: whether it is an error that most lines cannot be read.
-        repeated: keep lines that were there before.
-        most: bytes of the text at most, line ends counted: its first lines, at least one; None takes all.
+        max_line: most characters per line; longer lines are split.
+        strict: whether it is an error if most lines cannot be read.
+        repeated: keep repeated lines.
+        most: most bytes of text, with line ends: the first lines, at least one; None takes all.
     """
 
     language: str
@@ -63,17 +63,17 @@ class TextFiles:
             yield from unit
 
     def units(self, *, documents: bool = False) -> Iterator[list[str]]:
-        """What repetitions are found among and the split is made of: lines, or whole documents.
+        """The units for finding repetitions and for splitting: lines, or whole documents.
 
         Args:
             documents: a unit is a document: a paragraph between blank lines of a text file, or a row. One of more
-                than a million characters goes on as another.
+                than a million characters continues as another.
 
         Yields:
-            Lists of clean lines, one line each without `documents`.
+            Lists of clean lines; without `documents`, of one line each.
 
         Raises:
-            DataError: a file is gone or damaged, or has no such field; with `strict`, at the end: most lines were lost.
+            DataError: a file is missing, damaged or without the field; with `strict`, at the end: most lines were lost.
         """
         self.counts.reset()
         seen = SeenHashes()
@@ -99,7 +99,7 @@ class TextFiles:
             raise DataError(self._lost())
 
     def content(self) -> list[object]:
-        """All that decides the lines, files by a hash of their content: JSON-able, for a cache's key."""
+        """Everything that determines the lines, files by a hash of their content: JSON values, for a cache key."""
         files = [each.content() if isinstance(each, HubText) else digest(each) for each in self.files]
         return [files, self.part, self.dev_fraction, self.text_field, self.max_line, self.repeated, self.most]
 
@@ -109,8 +109,8 @@ class TextFiles:
         ways = {
             "undecodable": "convert them from their encoding to UTF-8, as from Latin-2 with iconv -f LATIN2 -t UTF-8",
             "no_text": "choose the field with --text-field",
-            "broken": "a .jsonl file has a JSON object a line",
-            "too_long": "no row may be that long",
+            "broken": "a .jsonl file has one JSON object per line",
+            "too_long": "rows must be shorter",
         }
         worst = max(ways, key=lambda name: int(getattr(counts, name)))
         files = ", ".join(map(str, self.files))
@@ -165,11 +165,11 @@ def find_text(folder: Path, languages: Sequence[str] = ()) -> dict[str, tuple[Pa
 
     Args:
         folder: where the ``.txt``, ``.jsonl`` (both also packed) and ``.parquet`` files lie; a path, or an address.
-        languages: only these, by code or name; empty means all. The answer keeps this order, or the alphabet's.
+        languages: only these, by code or name; empty means all. The result has this order, or is sorted.
 
     Raises:
-        DataError: no such folder, no text in it, or a file name that starts with no language code.
-        LanguageError: a language is not there.
+        DataError: no such folder, no text in it, or a file name that does not start with a language code.
+        LanguageError: a language is missing.
     """
     place = address(folder) or str(folder)
     if (inside := files_in(folder)) is None:
@@ -180,11 +180,11 @@ def find_text(folder: Path, languages: Sequence[str] = ()) -> dict[str, tuple[Pa
             continue
         code = path.name.split(".", 1)[0]
         if not LANGUAGE_CODE.fullmatch(code):
-            raise DataError(f"{path}: a text file is named <language>.<source>.txt, like de_DE.news.txt.")
+            raise DataError(f"{path}: text files must be named <language>.<source>.txt, like de_DE.news.txt.")
         found.setdefault(code, []).append(path)
     if not found:
         raise DataError(
-            f"There are no text files in {place}; they are named like de_DE.txt, de_DE.news.jsonl.gz or de_DE.parquet."
+            f"There are no text files in {place}; names are such as de_DE.txt, de_DE.news.jsonl.gz or de_DE.parquet."
         )
     chosen = [resolve(language, found) for language in languages] or list(found)
     return {code: tuple(found[code]) for code in dict.fromkeys(chosen)}

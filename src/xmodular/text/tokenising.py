@@ -20,10 +20,10 @@ class Step:
     """Some lines, tokenised.
 
     Attributes:
-        tokens: (tokens,) int64 ids, each line closed by ``</s>``.
+        tokens: (tokens,) int64 ids, with ``</s>`` after each line.
         documents: places in `tokens` where a unit of the text (a document, or a line) begins.
         lines: number of lines.
-        characters: their characters.
+        characters: number of their characters.
     """
 
     tokens: np.ndarray
@@ -33,7 +33,7 @@ class Step:
 
 
 class Encoder:
-    """A tokenizer without special tokens: what a text spells like one is text."""
+    """A tokenizer without special tokens: their names in a text are ordinary text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.backend = text_backend(tokenizer)
@@ -51,17 +51,17 @@ def tokenise(
     encode: Encoder,
     advance: Callable[[int], None] = lambda lines: None,
 ) -> Iterator[Step]:
-    """Tokenise a text, some thousand lines at a time, in order.
+    """Tokenise a text, a few thousand lines at a time, in order.
 
-    The tokenizer's own threads do the work, as many as there are cores (``RAYON_NUM_THREADS`` says otherwise).
+    It uses the tokenizer's own threads, one per core (change it with ``RAYON_NUM_THREADS``).
 
     Args:
         units: lists of lines: documents, or lines one by one.
         encode: the tokenizer.
-        advance: told how many lines were done, again and again.
+        advance: called with the number of lines done since the last call.
 
     Yields:
-        The lines as ids; a unit with very many lines may go on in the next step.
+        The lines as ids; a unit with very many lines may continue in the next step.
     """
     for lines, starts in steps(units):
         tokens = encode(lines)

@@ -1,4 +1,4 @@
-"""Training: masked language models from text, new languages for them, and tasks on top of them."""
+"""Training: pretrain language models on text, add languages to them, and fine-tune them on tasks."""
 
 from xmodular.training.extending import extend
 from xmodular.training.finetuning import finetune

@@ -1,8 +1,8 @@
-"""Train a new language's adapter on translations: its sentences get the states that the model gives theirs.
+"""Train a new language's adapter on translations, so that sentences get the states of their translations.
 
-The model as it was is the teacher: it reads a sentence's translations, each with its own adapter, and the mean over
-tokens, and over translations, is what the new adapter is to give for the sentence (distillation on parallel sentences:
-Reimers and Gurevych 2020, equation 1, of which only the student's half is needed, as nothing else moves).
+The original model is the teacher: it reads a sentence's translations, each with its own adapter. The mean over
+tokens and translations is the target of the new adapter for the sentence (distillation on parallel sentences:
+Reimers and Gurevych 2020, equation 1; only its student term is needed, as nothing else changes).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _mean(states: Tensor, mask: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Aligned(Dataset[int]):
-    """Sentences of a new language, and the states that their translations have.
+    """Sentences of a new language, and the states of their translations.
 
     Attributes:
         encodings: the sentences.
@@ -76,20 +76,20 @@ class Aligned(Dataset[int]):
         return index
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Some sentences as the model takes them, with ``targets``."""
+        """A batch of sentences for the model, with ``targets``."""
         made = collate([self.encodings[index] for index in indices], [self.lang_id] * len(indices), self.pad_id)
         return {**made, "targets": torch.from_numpy(self.targets[list(indices)])}
 
     def scores(self, model: XmodPreTrainedModel, language: str | None = None) -> dict[str, float]:
-        """How near the sentences are to their translations.
+        """How close the sentences are to their translations.
 
         Args:
-            model: its encoder reads the sentences.
-            language: whose adapter reads them; default: the language's own.
+            model: the model whose encoder reads the sentences.
+            language: the language whose adapter is used; default: the language itself.
 
         Returns:
             ``retrieval``, the share of sentences whose nearest translation by cosine is their own, and of translations
-            whose nearest sentence is (mean of both); ``cosine``, the mean cosine of a sentence and its own; ``loss``.
+            whose nearest sentence is (mean of both); ``cosine``, the mean cosine of such pairs; ``loss``.
         """
         return nearness(_means(model, self.encodings, language or model.languages[self.lang_id]), self.targets)
 
@@ -97,7 +97,7 @@ class Aligned(Dataset[int]):
 def nearness(own: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Retrieval, cosine and loss of (sentences, hidden) states against those of their translations.
 
-    Where several are equally near, to six digits, one of them is as good as drawn: states that are all alike find
+    If several are equally close, to six digits, each gets an equal share: states that are all the same find
     nothing.
     """
     one, other = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (own, targets))
@@ -131,7 +131,7 @@ def distance(model: nn.Module, batch: dict[str, Any], items: Tensor) -> Tensor:
 def encoded(
     model: XmodPreTrainedModel, pairs: Sequence[Pair], options: ExtendOptions
 ) -> tuple[tuple[Encoding, ...], np.ndarray]:
-    """Sentences as the model reads them, and the mean states of their translations, before the language is there."""
+    """Encode sentences, and compute the mean states of their translations, before the language is added."""
     sums = np.zeros((len(pairs), model.config.hidden_size), np.float32)
     counts = np.zeros((len(pairs), 1), np.float32)
     languages = list(dict.fromkeys(language for pair in pairs for language in pair.translations))
@@ -147,17 +147,17 @@ def encoded(
 def compared(
     model: XmodPreTrainedModel, lines: Iterable[str], code: str, other: str, options: ExtendOptions
 ) -> dict[str, Any] | None:
-    """How near the states of lines under one language's adapter are to those of the same lines under another's.
+    """How close the states of lines with one language's adapter are to those of the same lines with another's.
 
     Args:
-        model: has both.
-        lines: held-out text; the first of those that are long enough are read.
+        model: a model with both languages.
+        lines: held-out text; the first lines that are long enough are used.
         code: a language.
         other: another one.
         options: of the run.
 
     Returns:
-        As `nearness`, with ``adapter``, the other language; None if there are too few lines to say.
+        As `nearness`, with ``adapter``, the other language; None if there are too few lines.
     """
     texts = list(islice((line for line in lines if len(line) >= _SHORTEST), _LINES))
     if len(texts) < _FEWEST_LINES:
@@ -189,7 +189,7 @@ def _means(
 
 
 def print_nearness(code: str, metrics: dict[str, Any], sentences: int, rate: float) -> None:
-    """Say what became of the held-out sentences, and whether the adapter helped."""
+    """Print the scores of the held-out sentences, and whether the adapter helped."""
     rows = [
         (name, f"{values['retrieval']:.1%}", f"{values['cosine']:.4f}")
         for name, values in stages(code, metrics).items()
@@ -202,6 +202,6 @@ def print_nearness(code: str, metrics: dict[str, Any], sentences: int, rate: flo
     error = 2 * np.sqrt(max(before["retrieval"] * (1 - before["retrieval"]), 0.01) * 2 / sentences)
     if after["retrieval"] < before["retrieval"] - error:
         console.print(
-            f"The adapter harms: with it fewer sentences find their translation than with that of {best}. Try a lower "
+            f"The adapter is harmful: fewer sentences find their translation than with that of {best}. Try a lower "
             f"learning rate than {rate:g}, fewer steps, or --init-from neutral."
         )

@@ -1,4 +1,4 @@
-"""The model that pretraining goes on with: what fits it, a masked-LM head where it has none, and what did not move."""
+"""The model that pretraining continues: what fits it, a masked-LM head if it has none, and what did not change."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _GAIN = 0.3  # of a new head's LayerNorm
 
 @dataclass(frozen=True)
 class Base:
-    """A model to go on with.
+    """A model to continue training.
 
     Attributes:
-        source: folder or name on the Hub, or what an object is called.
-        given: the object, which stays as it is; None: it is to be loaded.
-        config: its configuration, with the dropout that is asked for.
+        source: folder or name on the Hub, or the name of an object in messages.
+        given: the object, which is not changed; None: load the model.
+        config: its configuration, with the requested dropout.
         objective: "mlm" or "clm".
-        has_head: whether it predicts tokens already.
+        has_head: whether it has a head that predicts tokens.
     """
 
     source: str
@@ -54,7 +54,7 @@ class Base:
 
     @classmethod
     def of(cls, options: PretrainOptions, given: XmodPreTrainedModel | None) -> Base | None:
-        """The model that the options name; None if they name none.
+        """The model named in the options; None without one.
 
         Raises:
             ConfigurationError: there is no such model, it is fine-tuned for a task, or options contradict it.
@@ -69,14 +69,14 @@ class Base:
         objective = _OBJECTIVES.get(name)
         if objective is None:
             raise ConfigurationError(
-                f"{options.model} is a {name}: pretraining goes on with language models and bare encoders "
-                f"({', '.join(_OBJECTIVES)}). Go on with the model that this one was fine-tuned from."
+                f"{options.model} is a {name}: only language models and bare encoders can be pretrained further "
+                f"({', '.join(_OBJECTIVES)}). Continue with the model that this one was fine-tuned from."
             )
         if config.is_decoder and name == "XmodModel":
-            raise ConfigurationError(f"{options.model} is a bare decoder; a new head is one for encoders.")
+            raise ConfigurationError(f"{options.model} is a bare decoder; new heads are for encoders only.")
         if options.objective not in (None, objective):
             raise ConfigurationError(
-                f"--objective {options.objective} does not go with {options.model}: a {name} is trained by {objective}."
+                f"--objective {options.objective} does not suit {options.model}: a {name} is trained with {objective}."
             )
         if objective == "clm" and options.whole_words:
             raise ConfigurationError("--whole-words chooses what to mask; a causal language model masks nothing.")
@@ -86,8 +86,8 @@ class Base:
                 setattr(config, field, value)
             elif value != own:
                 raise ConfigurationError(
-                    f"--overrides sets {field} to {value!r}; {options.model} has {own!r}, and keeps its shape. Only "
-                    f"{' and '.join(_DROPOUT)} may change, of a model that is loaded here."
+                    f"--overrides sets {field} to {value!r}; {options.model} has {own!r} and keeps its shape. Only "
+                    f"{' and '.join(_DROPOUT)} may change, for a model loaded by this run."
                 )
         XmodConfig(**{**config.to_dict(), "hidden_act": "gelu"})  # refuses a dropout that is none
         base = cls(options.model, given, config, objective, name != "XmodModel")
@@ -99,25 +99,25 @@ class Base:
             return
         if options.head_steps is None and options.trainable != "head":
             raise ConfigurationError(
-                f"{self.source} has no masked-LM head. --head-steps 500 trains a new one for so many steps first, all "
-                "else frozen; --trainable head trains nothing else."
+                f"{self.source} has no masked-LM head. --head-steps 500 first trains a new one for 500 steps, with all "
+                "else frozen; --trainable head trains only the head."
             )
         if not options.head_steps and "lm head" not in TRAINABLE[options.trainable]:
             raise ConfigurationError(
                 f"--head-steps 0 with --trainable {options.trainable} would leave the new head of {self.source} "
-                "untrained: give it some steps."
+                "untrained: set it to a positive number."
             )
 
     def by_code(self, found: Mapping[str, tuple[T, ...]], *, strict: bool = True) -> dict[str, tuple[T, ...]]:
-        """Texts by the model's codes, instead of the names that files or options have.
+        """Texts by the model's codes, instead of the names in files or options.
 
         Args:
-            found: texts by name.
-            strict: whether a text that cannot be read here is an error; else it is left out.
+            found: the texts by name.
+            strict: whether a text that cannot be used here is an error; otherwise it is left out.
 
         Raises:
             LanguageError: the model lacks a language, or a name could mean several of its languages.
-            ConfigurationError: a language reads a vocabulary of its own.
+            ConfigurationError: a language has its own vocabulary.
         """
         texts: dict[str, tuple[T, ...]] = {}
         missing = []
@@ -132,15 +132,15 @@ class Base:
         if missing and strict:
             every = ",".join([*self.config.languages, *missing])
             raise LanguageError(
-                f"{self.source} has no {', '.join(missing)}. To add a language and train its adapter alone, use "
-                f"xmodular extend; to train it here with the others, first xmodular upcycle --model {self.source} "
-                f"--languages {every}. --languages chooses among the texts."
+                f"{self.source} has no {', '.join(missing)}. To add a language and train only its adapter, use "
+                f"xmodular extend; to train it here with the others, first run xmodular upcycle --model {self.source} "
+                f"--languages {every}. Or choose other texts with --languages."
             )
         own = [code for code in texts if code in self.config.vocabularies]
         if own and strict:
             raise ConfigurationError(
-                f"{', '.join(own)} of {self.source} read a vocabulary of their own, which cannot be mixed with the "
-                "others' here: leave their text out with --languages."
+                f"{', '.join(own)} of {self.source} have their own vocabularies, which cannot be mixed with the "
+                "shared one: leave out their text with --languages."
             )
         return {code: each for code, each in texts.items() if code not in own}
 
@@ -149,11 +149,11 @@ class Base:
         return {code: self.config.languages.index(code) for code in codes}
 
     def tokenizer(self, model: XmodPreTrainedModel, asked: str | None) -> PreTrainedTokenizerFast:
-        """The tokenizer that lies with the model, or the one asked for where none does.
+        """The model's own tokenizer, or the requested one if it has none.
 
         Raises:
-            ConfigurationError: another one than the model's is asked for.
-            DataError: there is none, or it has more pieces than the model.
+            ConfigurationError: another tokenizer than the model's is requested.
+            DataError: there is no tokenizer, or it has more pieces than the model.
         """
         if asked is None:
             return tokenizer_of(model, None)
@@ -163,13 +163,11 @@ class Base:
         except DataError:
             return given
         if fingerprint(own) != fingerprint(given):
-            raise ConfigurationError(
-                f"--tokenizer {asked} is not the tokenizer of {self.source}, whose pieces it keeps."
-            )
+            raise ConfigurationError(f"--tokenizer {asked} is not the tokenizer of {self.source}, which keeps its own.")
         return own
 
     def load(self) -> XmodPreTrainedModel:
-        """The model, or a copy of the object, as it is but for the dropout that is asked for."""
+        """The model, or a copy of the object, with the requested dropout."""
         if self.given is not None:
             return copy.deepcopy(self.given)
         return load_saved(self.source, **{name: getattr(self.config, name) for name in _DROPOUT})
@@ -178,13 +176,13 @@ class Base:
 def piece_shares(
     blocks: Sequence[LanguageBlocks], drawn: Mapping[str, float], pieces: int, special: Sequence[int]
 ) -> Tensor:
-    """How often each piece is there to be predicted, all languages together; one is added to every count.
+    """How often each piece is predicted, over all languages, with one added to every count.
 
     Args:
-        blocks: of the languages.
-        drawn: each language's share of what is read.
+        blocks: blocks of the languages.
+        drawn: each language's share of the tokens read.
         pieces: rows of the vocabulary.
-        special: ids that are never predicted, and count as if they were not there.
+        special: ids that are never predicted and are counted as absent.
 
     Returns:
         *Shape: (pieces,)*, float64; the sum is 1.
@@ -200,15 +198,15 @@ def piece_shares(
 
 
 def with_new_head(encoder: XmodModel, shares: Tensor) -> XmodForMaskedLM:
-    """A masked language model of a bare encoder, whose modules it takes; a pooler is left behind.
+    """A masked language model that takes over the modules of a bare encoder, without its pooler.
 
-    The head predicts each piece about as often as the text has it, whatever the states say: its bias is the logarithm
-    of the shares, and its LayerNorm scales what comes from the states down. A bias from 0 would take thousands of steps
-    to get there. The dense layer is drawn, the projection tied to the word embeddings.
+    At first the head predicts each piece about as often as in the text, whatever the states: its bias is the logarithm
+    of the shares, and its LayerNorm scales down the part from the states. A bias starting at 0 would need thousands of
+    steps to get there. The dense layer is random, the projection tied to the word embeddings.
 
     Args:
         encoder: the encoder.
-        shares: *Shape: (V,)*, how often each piece is read, all positive.
+        shares: *Shape: (V,)*, the frequency of each piece, all positive.
     """
     config = encoder.config
     config.tie_word_embeddings = True
@@ -227,7 +225,7 @@ def with_new_head(encoder: XmodModel, shares: Tensor) -> XmodForMaskedLM:
 
 
 def moving_parts(model: XmodPreTrainedModel, options: PretrainOptions) -> list[str]:
-    """What a run may move, by the names of a certificate's parts."""
+    """The parts that a run may change, by their names in a certificate."""
     trained = {
         language_of_weight(name) or parameter_group(name)
         for name, each in model.named_parameters()
@@ -237,22 +235,22 @@ def moving_parts(model: XmodPreTrainedModel, options: PretrainOptions) -> list[s
 
 
 def certify(run: Run, base: Base, may_move: Sequence[str]) -> None:
-    """Compare a model that is saved with the one that it went on with; write the certificate, and say what it says.
+    """Compare a saved model with the one it was continued from; write the certificate, and print a summary.
 
     Args:
         run: the run.
-        base: what it went on with.
+        base: the model it was continued from.
         may_move: names of the parts that may differ.
 
     Raises:
-        TrainingError: another part moved.
+        TrainingError: another part changed.
     """
     allow = [*may_move, *([] if base.has_head else ["lm head", "task head"])]  # a new head, and no pooler
     certificate = diff(base.source if base.given is None else base.given, run.output_dir, allow=allow)
     certificate.to_json(run.output_dir / "certificate.json")
     if certificate.moved:
-        raise TrainingError(f"something moved that should not have: {', '.join(sorted(certificate.moved))}.")
-    for title, status in (("Moved", "changed"), ("New", "added"), ("Left behind", "removed")):
+        raise TrainingError(f"parts changed that should be frozen: {', '.join(sorted(certificate.moved))}.")
+    for title, status in (("Changed", "changed"), ("New", "added"), ("Dropped", "removed")):
         names = [part.name for part in certificate.parts if part.status == status]
         if status == "removed":
             names = ["pooler" if name == "task head" else name for name in names]  # a bare encoder has no other
@@ -264,7 +262,7 @@ def certify(run: Run, base: Base, may_move: Sequence[str]) -> None:
 
 
 def say_fields(certificate: Certificate) -> None:
-    """Say which fields differ, though no weight does that should not; training moves none, but loading may."""
+    """Print the fields of the configuration that differ; training changes none, but loading may."""
     if certificate.decisive:
         fields = ", ".join(each.field for each in certificate.decisive)
         console.print(f"Its configuration differs from that of {certificate.a} in {fields} (certificate.json).")

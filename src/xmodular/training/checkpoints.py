@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not there: written in another place, sealed, then renamed.
+"""Atomic checkpoints: written to a temporary folder, sealed, then renamed.
 
-A checkpoint's seal, ``complete.json``, lists its files with their sizes and checksums (CRC-32, which finds whatever a
-disk or a copy does to a file, at the speed of reading it) and is written last. Only a checkpoint whose files are all
-there in those sizes is complete, and only one whose checksums hold too is ever gone on from.
+A checkpoint's seal, ``complete.json``, lists its files with their sizes and checksums (CRC-32, which detects damage by
+disks or copying, at reading speed) and is written last. Only a checkpoint whose files all have these
+sizes is complete, and a run only continues from one whose checksums match too.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 
 def intact_checkpoint(output_dir: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint of a run whose files are all as they were written, if there is one.
+    """The newest undamaged checkpoint of a run, if there is one.
 
-    A checkpoint that names another as the best so far needs that one too: its weights are what is saved at the end.
+    A checkpoint that names another as the best so far also needs that one, whose weights are saved at the end.
 
     Returns:
         The checkpoint, and a sentence for each newer one that is damaged.
@@ -51,12 +51,12 @@ def intact_checkpoint(output_dir: Path) -> tuple[Path | None, list[str]]:
             wrong = f"the best so far, {best.name}, is damaged: {wrong}"
         if wrong is None:
             return checkpoint, said
-        said.append(f"{checkpoint} is damaged ({wrong}) and is passed over.")
+        said.append(f"{checkpoint} is damaged ({wrong}) and is skipped.")
     return None, said
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether every file of a checkpoint is there in the size in which it was written."""
+    """Whether every file of a checkpoint exists with its original size."""
     return damage(checkpoint, read=False) is None
 
 
@@ -70,7 +70,7 @@ def damage(checkpoint: Path, *, read: bool = True) -> str | None:
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != size or (read and checksum is not None and _checksum(path) != checksum):
-                return f"{name} is not as it was written"
+                return f"{name} has changed since it was written"
         return None if seal else f"{_SEAL} is empty"
     except (OSError, ValueError, AttributeError, TypeError) as error:
         return f"it cannot be read: {error}"
@@ -91,13 +91,13 @@ def _checksum(path: Path) -> int:
 
 
 def publish(staged: Path, target: Path, keep: int, best: int | None = None) -> None:
-    """Seal a checkpoint, put it in its place, and remove the oldest ones.
+    """Seal a checkpoint, move it to its place, and remove the oldest ones.
 
     Args:
-        staged: its folder, all files written.
-        target: the folder it becomes.
-        keep: how many stay, the newest; 0 keeps all.
-        best: step of a checkpoint that stays besides.
+        staged: its temporary folder, with all files written.
+        target: its final folder.
+        keep: how many to keep, the newest ones; 0 keeps all.
+        best: step of a checkpoint to keep in addition.
     """
     files = sorted(path for path in staged.rglob("*") if path.is_file())
     for path in files:
@@ -119,10 +119,10 @@ def publish(staged: Path, target: Path, keep: int, best: int | None = None) -> N
 
 @contextmanager
 def saving(what: str, output_dir: Path) -> Iterator[None]:
-    """Turn a failure to write into a `TrainingError` that says what is left.
+    """Turn a failed write into a `TrainingError` that says which checkpoint is left.
 
     Args:
-        what: what is written, for the message.
+        what: what is being written, for the message.
         output_dir: the run's folder.
     """
     try:
@@ -131,7 +131,7 @@ def saving(what: str, output_dir: Path) -> Iterator[None]:
         last = last_checkpoint(output_dir)
         left = f"The last checkpoint, {last}, is intact" if last else "There is no earlier checkpoint"
         raise TrainingError(
-            f"{what} could not be written to {output_dir}: {error}. {left}; make room and start the same command again."
+            f"{what} could not be written to {output_dir}: {error}. {left}; make room and run the same command again."
         ) from error
 
 
@@ -146,7 +146,7 @@ def _to_disk(path: Path) -> None:
 
 
 def remove_checkpoints(output_dir: Path) -> None:
-    """Remove all checkpoints of a run, and what is left of half-written ones. Other files stay."""
+    """Remove all checkpoints of a run, including incomplete ones. Other files stay."""
     folder = output_dir / "checkpoints"
     remove(folder / STAGING)
     for checkpoint in _checkpoints(folder):

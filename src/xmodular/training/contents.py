@@ -1,4 +1,4 @@
-"""What a run reads, as checksums by name: it goes on only with what it began with."""
+"""Checksums of everything a run reads, by name: a run only continues with the same inputs."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _DECISIVE = re.compile(
 
 
 def texts(train: Mapping[str, Iterable[Path | HubText]], dev: Mapping[str, Iterable[Path | HubText]]) -> dict[str, str]:
-    """A checksum of each language's text to train on, and of its validation text where that is given.
+    """A checksum of each language's training text, and of its validation text if given.
 
-    Files are read once for this and for finding their blocks again.
+    Files are read once, for this and for finding their cached blocks.
 
     Args:
         train, dev: files, or parts of data sets, by language.
@@ -47,10 +47,10 @@ def texts(train: Mapping[str, Iterable[Path | HubText]], dev: Mapping[str, Itera
 
 
 def base(source: str, given: XmodPreTrainedModel | None) -> dict[str, str]:
-    """Checksums of the files of the model that a run starts from; of an object, of its weights and its configuration.
+    """Checksums of the files of the model that a run starts from; for an object, of its weights and its configuration.
 
     Args:
-        source: folder or name on the Hub, which is known by its commit.
+        source: folder or name on the Hub, which is identified by its commit.
         given: the object.
 
     Raises:

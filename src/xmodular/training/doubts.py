@@ -1,4 +1,4 @@
-"""What looks wrong with the data of a fine-tuning run, and with what came of it."""
+"""Warnings about the data of a fine-tuning run, and about its outcome."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _ITS_LOSS = 0.97  # of a guess's
 
 
 def doubts(train: Sequence[Example], dev: Sequence[Example] | None) -> list[str]:
-    """What looks wrong with training and validation rows, a sentence each."""
+    """Warnings about training and validation rows, one sentence each."""
     found = [*_label_doubts(train), *_tag_doubts(train)]
     if dev is not None:
         known = set(row_hashes(train))
         again = sum(each in known for each in row_hashes(dev))
         if again >= _AGAIN * len(dev):
             found.append(
-                f"{again:,} of {len(dev):,} validation rows are training rows too: their scores say little about new "
+                f"{again:,} of {len(dev):,} validation rows are also training rows: their scores say little about new "
                 "text."
             )
     return found
@@ -46,25 +46,25 @@ def _label_doubts(examples: Sequence[Example]) -> list[str]:
     if 2 * len(set(rows)) > len(rows):
         found.append(
             f"There are {len(set(rows)):,} labels for {len(rows):,} rows: if the labels are in another column, "
-            "--columns label=... names it."
+            "name it with --columns label=... ."
         )
     words = sum(len(label_names_of(each)) for each in examples) - len(rows)
     if words and len(names) > _MANY_TAGS and words < _WORDS_A_TAG * len(names):
         found.append(
             f"There are {len(names):,} tags for {words:,} words: if the tags are in another column, "
-            "--columns tags=... names it."
+            "name it with --columns tags=... ."
         )
     fractions = {name for name in names if _FRACTION.fullmatch(name)}
     if rows and fractions and all(_FRACTION.fullmatch(name) or _WHOLE.fullmatch(name) for name in names):
         found.append(
-            f"The labels are numbers with fractions ({some(fractions)}), each one a label by itself: --task regress "
+            f"The labels are numbers with fractions ({some(fractions)}), treated as separate labels: --task regress "
             "learns them as numbers."
         )
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
         groups.setdefault(_folded(name), []).append(name)
     if twins := [", ".join(map(repr, group)) for group in groups.values() if len(group) > 1]:
-        found.append(f"Labels that differ only in spelling count as different labels: {'; '.join(twins)}.")
+        found.append(f"Labels that differ only in spelling are treated as different labels: {'; '.join(twins)}.")
     return found
 
 
@@ -86,8 +86,8 @@ def _tag_doubts(examples: Sequence[Example]) -> list[str]:
     if others:
         first = next(each.place for each in tagged if others.intersection(each.gold))
         return [
-            f"Some tags are neither O nor begin with B- or I-: {some(others)} (the first at {first}). So the score is "
-            "the accuracy of words, not F1 of spans."
+            f"Some tags are neither O nor begin with B- or I-: {some(others)} (the first at {first}). The score is "
+            "word accuracy, not span F1."
         ]
     faults = [(each.place, count) for each in tagged if (count := _faults(each.gold, simple=marks <= {"B", "I"}))]
     count = sum(faulty for _, faulty in faults)
@@ -95,10 +95,10 @@ def _tag_doubts(examples: Sequence[Example]) -> list[str]:
     if marks <= {"B", "I"}:
         if not count:
             return []
-        return [f"{count:,} spans begin with I- where IOB2 has B- ({where}); they are read as if with B-."]
-    found = ["Tags of this kind (BIOES) are scored by the accuracy of words; F1 of spans needs IOB2."]
+        return [f"{count:,} spans begin with I- instead of B- as in IOB2 ({where}); they are treated as if with B-."]
+    found = ["BIOES tags are scored by word accuracy; span F1 needs IOB2."]
     if count:
-        found.append(f"{count:,} tags do not fit the ones beside them in BIOES ({where}).")
+        found.append(f"{count:,} tags do not match their neighbours in BIOES ({where}).")
     return found
 
 
@@ -110,8 +110,7 @@ def _unmarked(counts: Counter[str]) -> list[str]:
     if not outside and not spelled:
         return []
     return [
-        f"The tags ({some(names)}) do not mark spans as B-PER and I-PER do: the score is the accuracy of words, not F1 "
-        "of spans."
+        f"The tags ({some(names)}) do not mark spans as B-PER and I-PER do: the score is word accuracy, not span F1."
     ]
 
 
@@ -134,14 +133,14 @@ def learned_nothing(
     metrics: Mapping[str, Any],
     options: FinetuneOptions,
 ) -> str | None:
-    """The sentence to say where a run is no better than a guess; None where it is.
+    """A warning if a run is no better than a guess; None if it is better.
 
     Args:
-        task: what was learned.
+        task: the task.
         train: its training rows.
-        dev: its validation rows, if there are any: then they decide, else the training loss does.
+        dev: its validation rows, which decide if there are any; otherwise the training loss decides.
         labels: the model's.
-        metrics: ``train_loss``, in nats, at the end, and the scores of validation as ``dev``.
+        metrics: the final ``train_loss``, in nats, and the validation scores as ``dev``.
         options: of the run.
     """
     longer, now = ("--epochs", options.epochs) if options.max_steps is None else ("--max-steps", options.max_steps)
@@ -154,14 +153,14 @@ def learned_nothing(
         if not value or any(scores.get(metric, math.inf) > value[metric] + _CLOSE for metric in list(value)[:2]):
             return None
         return (
-            f"Validation shows nothing learned: {name} is {scores[name]:.3f}; {guess} would give {value[name]:.3f}. "
+            f"Validation shows no learning: {name} is {scores[name]:.3f}; {guess} would give {value[name]:.3f}. "
             f"{advice}"
         )
     loss, of_a_guess = metrics["train_loss"], _entropy(train)
     if not of_a_guess or loss < _ITS_LOSS * of_a_guess:
         return None
     return (
-        f"Little or nothing was learned: the training loss is {loss:.3f} at the end, and guessing would give "
+        f"Little or nothing was learned: the final training loss is {loss:.3f}, and guessing would give "
         f"{of_a_guess:.3f}. {advice}"
     )
 
@@ -173,7 +172,7 @@ def _best_guess(task: Task, examples: Sequence[Example], labels: Sequence[str]) 
         return "", "", {}
     metric = next(iter(next(iter(found.values()))))
     best = max(found, key=lambda name: found[name].get(metric, -math.inf))
-    return metric, {"majority": "always the same answer", "uniform": "drawing at random"}.get(best, best), found[best]
+    return metric, {"majority": "always the same answer", "uniform": "random guessing"}.get(best, best), found[best]
 
 
 def _entropy(examples: Sequence[Example]) -> float:

@@ -1,4 +1,4 @@
-"""The batches of a fine-tuning run: pass after pass over the rows, each in an order of its own."""
+"""The batches of a fine-tuning run: repeated passes over the rows, each in a new order."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from xmodular.options import TrainingOptions
 
 
 class Passes(Sampler[list[int]]):
-    """The batches of one process, a function of the seed and of the place alone, so that a run resumes anywhere.
+    """The batches of one process, determined only by the seed and the position, so that a run can resume anywhere.
 
-    A step takes `rows` rows for each of its batches, of all processes together; the last step of a pass takes what is
-    left, divided evenly. Rows too few for a batch each wait for the next pass. So one process that accumulates two
-    batches and two processes with one each see the same rows in each step.
+    A step takes `rows` rows for each of its batches, over all processes; the last step of a pass takes the remaining
+    rows, divided evenly. Fewer rows than batches wait for the next pass. So one process that accumulates
+    two batches and two processes with one each see the same rows in each step.
 
     Args:
-        size: how many rows there are.
-        rows: rows a batch.
-        batches: batches a step, of one process.
-        epochs: passes.
+        size: number of rows.
+        rows: rows per batch.
+        batches: batches per step in one process.
+        epochs: number of passes.
         steps: steps of the run, instead of `epochs`.
-        fewest: steps at least, where `epochs` decides.
-        seed: of the orders.
-        rank: which process this is.
-        ranks: how many there are.
+        fewest: minimum number of steps with `epochs`.
+        seed: random seed of the orders.
+        rank: number of this process.
+        ranks: number of processes.
 
     Attributes:
-        per_pass: steps of a pass.
-        steps: steps of the run.
+        per_pass: number of steps per pass.
+        steps: number of steps of the run.
 
     Raises:
         ConfigurationError: a step has more batches than there are rows.
@@ -61,8 +61,8 @@ class Passes(Sampler[list[int]]):
         at_once = batches * ranks  # batches of a step
         if size < at_once:
             raise ConfigurationError(
-                f"There are {size} training rows, and a step has {at_once} batches (--accumulation times the number of "
-                "processes): each needs a row."
+                f"There are {size} training rows, but a step has {at_once} batches (--accumulation times the number of "
+                "processes), and each needs a row."
             )
         left = size % (at_once * rows)
         self.per_pass = size // (at_once * rows) + (left >= at_once)

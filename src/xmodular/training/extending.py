@@ -1,8 +1,8 @@
-"""Add a language to a pretrained model: its adapter learns from raw text or translations, and nothing else moves.
+"""Add a language to a pretrained model: train its adapter on raw text or translations, and nothing else.
 
-Pfeiffer et al. 2022, section 3.2: an added language's adapter is trained by masked language modelling with all else
-frozen. A language whose script the vocabulary does not cover gets tokens and embeddings of its own, which train too.
-An encoder that has no masked-LM head, or whose states tasks read already, learns from translations (see `aligning`).
+Pfeiffer et al. 2022, section 3.2: an added language's adapter is trained by masked language modelling with everything
+else frozen. A language whose script the vocabulary does not cover gets its own tokens and embeddings, also trained.
+For an encoder without a masked-LM head, or with tasks that already use its states, train on translations (`aligning`).
 """
 
 from __future__ import annotations
@@ -36,28 +36,30 @@ _FEWEST_STEPS = 300  # of a run on pairs whose length is given in passes: pairs 
 
 @verb(ExtendOptions, "model", "language", "text", objects={"model": given_model}, holds="output_dir")
 def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
-    """Add a language to a pretrained model and train it, on its text or on its sentences beside translations.
+    """Add a language to a pretrained model and train it, on text or on sentences with translations.
 
     Args:
-        model: a folder, a name on the Hub, or an object, which gets the language.
+        model: a folder, a name on the Hub, or an object, to which the language is added.
         language: the new language's code.
-        text: a file, or a folder with the language's files; None where there are translations, `parallel`.
+        text: a file, or a folder with the language's files; None with translations (`parallel`).
 
     Returns:
-        The model with the language, saved in `output_dir` with its language pack (``pack``), the certificate of what
-        else moved (``certificate.json``), and ``metrics.json``: the held-out text's loss, perplexity and bits per
-        character under each adapter that was there, under the new one at its start, and after training; with
-        `parallel`, how many held-out sentences find their translation among all by cosine, and that cosine.
+        The model with the language, saved in `output_dir` with its language pack (``pack``), the certificate of the
+        other changes (``certificate.json``), and ``metrics.json``: the held-out text's loss, perplexity and bits per
+        character with each existing adapter, with the new one before training, and after training; with
+        `parallel`, the share of held-out sentences that find their translation among all by cosine, and that cosine.
 
     Raises:
-        ConfigurationError, DataError, LanguageError: before any work is lost.
-        TrainingError: a weight moved that should not have.
+        ConfigurationError, DataError, LanguageError: for problems found before the work starts.
+        TrainingError: a weight changed that should be frozen.
     """
     model = given if given is not None else load_saved(options.model)
     _check_class(model, options)
     beginning = Beginning.of(options, model)
     if not set(model.languages) - set(model.config.vocabularies):
-        raise ConfigurationError(f"No language of {options.model} reads its shared vocabulary: nothing to start from.")
+        raise ConfigurationError(
+            f"No language of {options.model} uses its shared vocabulary: there is nothing to start from."
+        )
     check_apart(options.output_dir, sources_of_run(options), names=is_of_run)
     check_target(options.output_dir / "pack", overwrite=True)
     before = copy.deepcopy(model) if given is not None else None
@@ -74,9 +76,9 @@ def _check_class(model: XmodPreTrainedModel, options: ExtendOptions) -> None:
         return
     if isinstance(model, XmodModel):
         raise ConfigurationError(
-            f"{options.model} has no masked-LM head, which a new language learns by. Train one first, on text of "
-            f"languages that it has: xmodular pretrain --model {options.model} --text <folder> --trainable head "
-            "--output-dir with-head. Without one it learns from translations (--parallel)."
+            f"{options.model} has no masked-LM head, which training on text needs. Train one first, on text in "
+            f"its languages: xmodular pretrain --model {options.model} --text <folder> --trainable head "
+            "--output-dir with-head. Or train on translations (--parallel), which needs no head."
         )
     raise ConfigurationError(
         f"A language is added to a pretrained model; {options.model} is a {type(model).__name__}. Add it to "
@@ -96,10 +98,10 @@ def _by_translations(
     pairs = read_pairs(source, code, model.languages)
     train, dev = held_out(pairs, options.dev_fraction, options.seed)
     if not dev:
-        raise DataError(f"{source} has {counted(len(pairs), 'pair')}: a tenth is held out, so 10 are the least.")
+        raise DataError(f"{source} has {counted(len(pairs), 'pair')}: a tenth is held out, so at least 10 are needed.")
     if not train:
         raise DataError(
-            f"{source} repeats {counted(len({pair.text for pair in dev}), 'sentence')}: none is left to learn."
+            f"{source} repeats {counted(len({pair.text for pair in dev}), 'sentence')}: none is left for training."
         )
     known = shared_tokenizer(model)
     arguments = training_arguments(options)

@@ -1,7 +1,7 @@
-"""Fine-tune a task in one language, so that it transfers to the others (Pfeiffer et al. 2022, section 3.3).
+"""Fine-tune on a task in one language, for transfer to the others (Pfeiffer et al. 2022, section 3.3).
 
-Embeddings and adapters stay as pretrained by default; what the shared layers and the head learn beside one language's
-adapter is then used beside another's.
+By default embeddings and adapters are frozen; what the shared layers and the head learn with one language's
+adapter is then used with another's.
 """
 
 from __future__ import annotations
@@ -64,25 +64,25 @@ _ROWS = {"train": sources_of, "dev": sources_of}
 
 @verb(FinetuneOptions, "model", "train", objects={"model": given_model}, rows=_ROWS, holds="output_dir")
 def finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Run:
-    """Train a task in one language.
+    """Fine-tune a model on a task in one language.
 
     Args:
         model: a pretrained model's folder or name on the Hub; or a model object with the task's head, which is
-            trained in place (its tokenizer is read from where it came from, or from the option `tokenizer`). With
-            several `seeds` each starts from a copy of the object. A head that is there goes on, each label keeping its
-            own row (see `fit_head`).
+            trained in place (its tokenizer is read from its folder, or from the option `tokenizer`). With
+            several `seeds`, each starts from a copy of the object. An existing head is kept, each label with its
+            row (see `fit_head`).
         train: the training file or data set, or several; or the rows themselves: mappings of columns, in a list or
             another iterable, a table of pandas, polars or Arrow, or a data set of ``datasets``. So may be `dev`.
 
     Returns:
         The model with its tokenizer, saved in `output_dir` with ``options.json``, ``metrics.json``, ``log.jsonl`` and a
-        model card. All its languages are there; ``config.task_language`` says which one it was trained in,
-        ``config.id2label`` its labels. With several `seeds`, the one that does best in validation, the first of them
-        without validation; all are saved in ``seed-<seed>``, and the metrics are their means and deviations.
+        model card. It has all its languages; ``config.task_language`` is the one it was trained in,
+        ``config.id2label`` its labels. With several `seeds`, the one with the best validation score, or the first
+        without validation; all are saved in ``seed-<seed>``, and the metrics are means and standard deviations.
 
     Raises:
-        ConfigurationError, DataError, LanguageError: before any work is lost.
-        TrainingError: the loss is no finite number any more, or a checkpoint cannot be written.
+        ConfigurationError, DataError, LanguageError: for problems found before the work starts.
+        TrainingError: the loss is no longer finite, or a checkpoint cannot be written.
     """
     task = task_named(options.task)
     config = read_config(options.model) if given is None else given.config
@@ -187,7 +187,7 @@ def _rows(task: Task, options: FinetuneOptions, config: XmodConfig) -> tuple[Row
         dev_rows = read(task, options.dev, options, config.languages, labels) if options.dev else None
     if len(labels) == 1 and task.problem_type != "regression":
         raise ConfigurationError(
-            f"{', '.join(options.train)} has one label only ({labels[0]!r}): there is nothing to learn."
+            f"{', '.join(options.train)} has only one label ({labels[0]!r}): there is nothing to learn."
         )
     return rows, dev_rows, labels
 
@@ -197,7 +197,9 @@ def _repeated(rows: Rows) -> list[str]:
     names: dict[str, list[str]] = {}
     for source, content in zip(rows.sources, rows.contents, strict=True):
         names.setdefault(content, []).append(source["source"])
-    return [f"These have the same rows, which count each time: {', '.join(n)}." for n in names.values() if len(n) > 1]
+    return [
+        f"These have the same rows, which are used repeatedly: {', '.join(n)}." for n in names.values() if len(n) > 1
+    ]
 
 
 def _describe(
@@ -209,11 +211,11 @@ def _describe(
             console.print(f"{name} rows: {gold}")
     tokens = longest(model, options.max_length)
     if tokens < options.max_length:
-        console.print(f"The model has positions for {tokens} tokens, so longer texts are cut.")
+        console.print(f"The model has positions for {tokens} tokens, so longer texts are truncated.")
     warnings = [*_repeated(rows), *doubts(data.examples, None if dev is None else dev.examples)]
     for name, part in (("training", data), ("validation", dev)):
         if part is not None and part.cut:
-            warnings.append(f"{part.cut:,} of {len(part.examples):,} {name} rows are cut to {tokens} tokens.")
+            warnings.append(f"{part.cut:,} of {len(part.examples):,} {name} rows are truncated to {tokens} tokens.")
     for each in warnings:
         console.print(each)
     return warnings
@@ -261,9 +263,9 @@ def _check_unfinished(options: FinetuneOptions) -> None:
         return
     if "train" in table_in(options.output_dir / "options.json"):  # a fine-tuning, killed at its end
         remove_checkpoints(options.output_dir)
-    gone = ", whose checkpoints are gone: there is nothing to go on with" if options.resume else ""
+    gone = ", whose checkpoints were removed, so it cannot be continued" if options.resume else ""
     raise ConfigurationError(
-        f"{options.output_dir} holds a finished run{gone}. Choose another folder, or --overwrite it."
+        f"{options.output_dir} contains a finished run{gone}. Choose another folder, or use --overwrite."
     )
 
 
@@ -293,7 +295,7 @@ def _with_options(
     if options.pooling is not None:
         if not isinstance(model, XmodForSequenceClassification):
             raise ConfigurationError(
-                f"--pooling {options.pooling} is for classify and regress, whose heads read a whole text."
+                f"--pooling {options.pooling} applies only to classify and regress, whose heads read a whole text."
             )
         model.config.classifier_pooling = options.pooling
     return model

@@ -76,7 +76,7 @@ def fit(
     state = trainer.state
     if was_over := trainer.is_over:
         if state.global_step >= steps:
-            console.print(f"All {steps} steps were done before.")
+            console.print(f"All {steps} steps are already done.")
     else:
         with quiet_transformers():
             trainer.train()
@@ -90,6 +90,6 @@ def fit(
     if was_over or kept != state.global_step:
         saved = options.output_dir / "checkpoints" / f"checkpoint-{kept}"
         if (wrong := damage(saved)) is not None:
-            raise TrainingError(f"The best weights, in {saved}, are damaged: {wrong}. Start the same command again.")
+            raise TrainingError(f"The best weights, in {saved}, are damaged: {wrong}. Run the same command again.")
         model.load_state_dict(load_saved(saved).state_dict())
     return Fit(model.eval(), state.global_step, state.best_global_step, trainer.mean_loss)

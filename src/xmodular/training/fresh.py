@@ -24,7 +24,7 @@ _DECIDED = {"languages", "pad_token_id", "bos_token_id", "eos_token_id", "is_dec
 def own_tokenizer(
     options: PretrainOptions, files: Mapping[str, tuple[Path | HubText, ...]], start: Start
 ) -> PreTrainedTokenizerFast:
-    """The tokenizer trained for this run, now or before it was broken off."""
+    """The tokenizer trained for this run, now or before an interruption."""
     if start.goes_on and (options.output_dir / "tokenizer_config.json").is_file():  # the last of its files
         return load_tokenizer(options.output_dir)
     size = options.vocab_size or 0  # given, as without --model it has a default
@@ -32,17 +32,17 @@ def own_tokenizer(
     text = {code: text_of(options, code, paths) for code, paths in files.items()}
     tokenizer = train_tokenizer(text, size, alpha=options.alpha, seed=options.seed, byte_fallback=options.byte_fallback)
     if len(tokenizer) < size:
-        console.print(f"The text gave {len(tokenizer):,} pieces only.")
+        console.print(f"The text gave only {len(tokenizer):,} pieces.")
     with written_beside(options.output_dir) as folder:
         tokenizer.save_pretrained(folder)
     return tokenizer
 
 
 def check_overrides(options: PretrainOptions) -> None:
-    """Raises ConfigurationError if a field is overridden that text, tokenizer or objective decide."""
+    """Raises ConfigurationError if a field is overridden that text, tokenizer or objective determine."""
     if decided := sorted(_DECIDED & set(options.overrides or {})):
         raise ConfigurationError(
-            f"--overrides cannot set {', '.join(decided)}: the text, the tokenizer and --objective decide it."
+            f"--overrides cannot set {', '.join(decided)}: text, tokenizer and --objective determine it."
         )
 
 
@@ -64,6 +64,6 @@ def config_of(options: PretrainOptions, tokenizer: PreTrainedTokenizerFast, lang
     for name, least in (("vocab_size", len(tokenizer)), ("max_position_embeddings", fields["max_position_embeddings"])):
         if (asked := (options.overrides or {}).get(name, least)) < least:
             raise ConfigurationError(
-                f"--overrides sets {name} to {asked}; the tokenizer and --block-size need {least} at least."
+                f"--overrides sets {name} to {asked}; the tokenizer and --block-size need at least {least}."
             )
     return XmodConfig.preset(options.preset or "small", **{**fields, **(options.overrides or {})})

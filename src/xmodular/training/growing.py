@@ -1,4 +1,4 @@
-"""A language that is added: what it starts from, the pack that it leaves as, and the certificate of all else."""
+"""Adding a language: its initialisation, its pack, and the certificate for everything else."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _NEUTRAL = "neutral"  # in place of languages to start from: adds nothing at fir
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a new language's adapter starts from.
+    """The initialisation of a new language's adapter.
 
     Attributes:
-        donors: languages, or their weights, as `XmodPreTrainedModel.add_language` takes them; None: drawn at random.
+        donors: languages, or their weights, as for `XmodPreTrainedModel.add_language`; None: random.
         neutral: whether it adds nothing at first.
-        said: the same for people.
+        said: a description of it.
     """
 
     donors: dict[str, float] | list[str] | None
@@ -40,21 +40,21 @@ class Beginning:
 
     @classmethod
     def of(cls, options: ExtendOptions, model: XmodPreTrainedModel) -> Beginning:
-        """As the options say.
+        """The initialisation in the options.
 
         Raises:
-            ConfigurationError: a weight is no number, or only some languages have one.
-            LanguageError: the model has the new language, or lacks one to start from.
+            ConfigurationError: a weight is not a number, or only some languages have one.
+            LanguageError: the model already has the new language, or lacks one to start from.
         """
         check_new_code(model, options.language)
         names = options.init_from or ((_NEUTRAL,) if options.parallel is not None else ())
         if names == (_NEUTRAL,):
-            return cls(None, True, "started with a second matrix of zeros")
+            return cls(None, True, "initialised with an up-projection of zeros")
         if not names:
-            return cls(None, False, "started at random")
+            return cls(None, False, "initialised at random")
         donors = _donors(names)
         donor_weights(donors, model.languages)
-        return cls(donors, False, f"started from {', '.join(names)}")
+        return cls(donors, False, f"initialised from {', '.join(names)}")
 
     def add(self, model: XmodPreTrainedModel, code: str) -> None:
         """Add the language to a model."""
@@ -67,13 +67,13 @@ def shared_tokenizer(model: XmodPreTrainedModel) -> PreTrainedTokenizerFast:
     """The tokenizer that was saved with the model.
 
     Raises:
-        DataError: there is none, or it has more pieces than the model has embeddings.
+        DataError: there is no tokenizer, or it has more pieces than the model has embeddings.
     """
     where = home_of(model)
     if not where or not is_with_tokenizer(where):
         raise DataError(
-            f"There is no tokenizer with the model{f' in {where}' if where else ', which comes from no folder'}: save "
-            "that which it was trained with beside its weights. (--tokenizer is for a new language's own vocabulary.)"
+            f"There is no tokenizer with the model{f' in {where}' if where else ', which is not from a folder'}: save "
+            "its tokenizer next to its weights. (--tokenizer is for a new language's own vocabulary.)"
         )
     return tokenizer_of(model, None)
 
@@ -95,17 +95,17 @@ def save(
     note: str,
     scores: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Save a model with its new language, the language's pack, and the certificate that nothing else moved.
+    """Save a model with its new language, the language's pack, and the certificate that nothing else changed.
 
     Args:
         run: the run.
         options: of the run.
-        before: the model before; None: it is at `options.model`.
-        note: how the adapter came about, for the pack.
-        scores: what was measured, for the pack.
+        before: the original model; None: it is at `options.model`.
+        note: how the adapter was trained, for the pack.
+        scores: the measured scores, for the pack.
 
     Raises:
-        TrainingError: a weight moved that should not have.
+        TrainingError: a weight changed that should be frozen.
     """
     code, pack = options.language, options.output_dir / "pack"
 
@@ -118,11 +118,13 @@ def save(
         certificate.to_json(options.output_dir / "certificate.json")
         console.print(f"Saved the model in {options.output_dir}, the language pack in {pack}")
         if not certificate.moved:
-            console.print(f"All weights but those of {code} are bit-identical to before (certificate.json).")
+            console.print(f"All weights except those of {code} are bit-identical to before (certificate.json).")
         elif options.trainable == "all":
-            console.print(f"Other weights than those of {code} moved, as --trainable all has it (certificate.json).")
+            console.print(
+                f"Weights other than those of {code} changed, as expected with --trainable all (certificate.json)."
+            )
         else:
-            raise TrainingError(f"weights moved that should not have: {', '.join(sorted(certificate.moved))}.")
+            raise TrainingError(f"weights changed that should be frozen: {', '.join(sorted(certificate.moved))}.")
         say_fields(certificate)
 
     with saving("The model", options.output_dir):
@@ -143,10 +145,10 @@ def _donors(init_from: Sequence[str]) -> dict[str, float] | list[str]:
     """The languages, or their weights.
 
     Raises:
-        ConfigurationError: a weight is no number, or only some languages have one.
+        ConfigurationError: a weight is not a number, or only some languages have one.
     """
     if _NEUTRAL in init_from:
-        raise ConfigurationError(f"init_from is {','.join(init_from)!r}: neutral adds nothing, and stands alone.")
+        raise ConfigurationError(f"init_from is {','.join(init_from)!r}: neutral cannot be combined with languages.")
     named = [each.partition("=") for each in init_from]
     if not any(sign for _, sign, _ in named):
         return [name.strip() for name, _, _ in named]
@@ -157,5 +159,5 @@ def _donors(init_from: Sequence[str]) -> dict[str, float] | list[str]:
         return weights
     except ValueError:
         raise ConfigurationError(
-            f"init_from is {','.join(init_from)!r}: give names (de,nl), or a weight to each (de=2,nl=1), none twice."
+            f"init_from is {','.join(init_from)!r}: give names (de,nl), or each with a weight (de=2,nl=1), none twice."
         ) from None

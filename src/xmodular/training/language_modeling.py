@@ -46,20 +46,20 @@ def text_of(
 ) -> TextFiles:
     """The lines of a language: all, or "train" or "dev" of the split by `dev_fraction`.
 
-    To read them is an error if most of them cannot be read.
+    Iterating raises an error if most of them cannot be read.
     """
     fraction = 0.0 if part == "all" else options.dev_fraction
     return TextFiles(language, sources, part, fraction, options.text_field, options.max_line, strict=True)
 
 
 def print_lines(texts: Iterable[LanguageBlocks | MeasuredText], title: str = "Lines") -> None:
-    """Say what became of the lines, where any was dropped, mended or cut."""
+    """Print the line counts, if any line was dropped, repaired or split."""
     if (table := lines_table({each.language: each.lines for each in texts}, title)) is not None:
         console.print(table)
 
 
 def blocks_of(cache: BlockCache, text: dict[str, TextFiles], description: str) -> list[LanguageBlocks]:
-    """The blocks of each language, made or found in the cache.
+    """The blocks of each language, newly created or from the cache.
 
     Raises:
         DataError: a language has no text.
@@ -74,10 +74,10 @@ def blocks_of(cache: BlockCache, text: dict[str, TextFiles], description: str) -
 def measured_of(
     options: LanguageModelOptions, tokenizer: PreTrainedTokenizerFast, block_size: int, text: Iterable[TextFiles]
 ) -> list[MeasuredText]:
-    """Validation text as a vocabulary reads it: of each language the same lines, whatever the vocabulary.
+    """Validation text tokenised with a vocabulary: the same lines of each language for any vocabulary.
 
-    As many lines as `dev_blocks` hold at 4 bytes a token. Text that is given keeps its repeated lines; held-out text is
-    part of a corpus that lost them.
+    As many lines as fit into `dev_blocks` at 4 bytes per token. Given text keeps its repeated lines; held-out text is
+    part of a corpus without them.
     """
     most = _BYTES_A_TOKEN * options.dev_blocks * options.block_size
     found = []
@@ -124,7 +124,7 @@ def drawn_batches(
 def collator(
     options: LanguageModelOptions, tokenizer: PreTrainedTokenizerFast, *, seed: int, causal: bool = False
 ) -> MaskedLMCollator | CausalLMCollator:
-    """Chooses what is predicted."""
+    """Choose the tokens to predict."""
     if causal:
         return CausalLMCollator(pad_id=tokenizer.pad_token_id)
     return MaskedLMCollator(

@@ -1,4 +1,4 @@
-"""The run's log, a JSON line for every logged loss and every validation: the same for a resumed run as for another."""
+"""The run's log: a JSON line for every logged loss and every validation. A resumed run writes the same log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RunLog(TrainerCallback):
         self.path = path
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Drop the lines of steps that will be done again."""
+        """Remove the lines of steps that will be repeated."""
         kept = [line for line in self._lines() if _step(line) <= state.global_step]
         write_text(self.path, "".join(kept))
 

@@ -190,7 +190,7 @@ def _measured(
     """
     found = {id(each): measured_of(options, each, size, [text]) for each in tokenizers}
     if not all(found.values()):
-        raise DataError(f"There is no held-out text of {text.language}: raise --dev-fraction or give --dev-text.")
+        raise DataError(f"There is no held-out text in {text.language}: raise --dev-fraction or give --dev-text.")
     return [found[id(each)][0] for each in tokenizers]
 
 
@@ -214,7 +214,7 @@ def _found(place: Path, language: str) -> tuple[Path, ...]:
         found = find_text(place)
         return found[resolve(language, found)]
     if not is_text(place):
-        raise DataError(f"{place} is no text: files end in .txt, .jsonl (both also with .gz) or .parquet.")
+        raise DataError(f"{place} is not a text file: names end in .txt, .jsonl (both also with .gz) or .parquet.")
     return (place,)
 
 
@@ -274,13 +274,13 @@ def _print_scores(code: str, metrics: dict[str, Any]) -> None:
         )
         for name, values in stages(code, metrics).items()
     ]
-    columns = ("adapter", "loss", "perplexity", "bits a character", "<unk>")
+    columns = ("adapter", "loss", "perplexity", "bits per character", "<unk>")
     console.print(table(f"Held-out text of {code}", columns, rows))
     best = metrics["best_existing"]
     states = metrics["states"]
     if states is not None and states["retrieval"] < _NEAR:
         console.print(
-            f"Only {states['retrieval']:.0%} of {states['lines']} held-out lines have states near those that they have "
-            f"under {best}. A task that was trained before may read {code} worse through this adapter than through "
-            f"{best}'s: `xmodular evaluate` scores both."
+            f"Only {states['retrieval']:.0%} of {states['lines']} held-out lines have states near those they have "
+            f"with {best}. A task that is already trained may do worse on {code} with this adapter than with "
+            f"{best}'s: compare them with `xmodular evaluate`."
         )

@@ -45,12 +45,12 @@ def model_card(
     Args:
         run: the run that made the model.
         options: its options.
-        languages: codes of the languages that it was trained in.
+        languages: codes of the training languages.
         train: sources of the training data, each with ``source``, ``rows`` and ``sha256``.
-        dev: those of the validation data.
-        groups: what trained.
+        dev: sources of the validation data.
+        groups: the trained parameter groups.
         pairs: whether its rows were pairs of texts.
-        warnings: what the run warned of.
+        warnings: the warnings of the run.
     """
     task = TASKS[options.task]
     does, row = task.does, task.sample
@@ -72,8 +72,8 @@ def model_card(
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
         f"# {options.output_dir.resolve().name}: {options.task} with X-MOD",
-        f"This model {does}. It was fine-tuned from {start} in {names}, and serves the {len(served)} languages below: "
-        "each is read by its own adapter. Nothing was trained for the task in any other language.",
+        f"This model {does}. It was fine-tuned from {start} in {names}, and has the {len(served)} languages below: "
+        "each is read with its own adapter. It was not trained on the task in any other language.",
         "## Use",
         _python(options, served, row),
         _shell(options, served),
@@ -95,8 +95,8 @@ def model_card(
         parts += ["## Warnings", "\n".join(f"- {each}" for each in warnings)]
     parts += ["## Training", _recipe(options)]
     parts.append(
-        _table(("part", "trains", "of"), ((g.name, f"{g.trainable:,}", f"{g.total:,}") for g in groups))
-        + "\n\nCounted in parameters. What does not train is as in the base model."
+        _table(("part", "trainable", "of"), ((g.name, f"{g.trainable:,}", f"{g.total:,}") for g in groups))
+        + "\n\nNumbers of parameters. Frozen parameters are those of the base model."
     )
     given = {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
     if options.max_steps is not None:
@@ -106,7 +106,7 @@ def model_card(
     settings = [(name, _shown(value)) for name, value in given.items()]
     parts.append(_table(("setting", "value"), [("steps", str(run.metrics["steps"])), *settings]))
     versions = ", ".join(f"{name} {_version(name)}" for name in _VERSIONS)
-    parts.append(f"Made with {versions}, Python {platform.python_version()}. `options.json` has all options.")
+    parts.append(f"Trained with {versions}, Python {platform.python_version()}. `options.json` has all options.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -135,12 +135,12 @@ def _folder(options: FinetuneOptions) -> str:
 
 def _recipe(options: FinetuneOptions) -> str:
     if options.recipe is None:
-        return f"No recipe. What trains: `{options.trainable}`."
+        return f"No recipe. Trainable: `{options.trainable}`."
     chosen = RECIPES[options.recipe]
     changed = [
         f"`{name}`" for name, value in chosen.values.items() if getattr(options, name) != value and name != "task"
     ]
-    text = f"Recipe `{chosen.name}`, after {chosen.source}. What trains: `{options.trainable}`."
+    text = f"Recipe `{chosen.name}`, after {chosen.source}. Trainable: `{options.trainable}`."
     return f"{text} Changed: {', '.join(changed)}." if changed else text
 
 

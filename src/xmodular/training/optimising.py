@@ -19,7 +19,7 @@ def training_arguments(options: TrainingOptions) -> TrainingArguments:
     """The machine, and how the optimiser steps, in transformers' terms; checkpoints go to ``<output_dir>/checkpoints``.
 
     Raises:
-        ConfigurationError: a precision that this machine does not have.
+        ConfigurationError: the machine does not support the precision.
     """
     on_gpu = torch.cuda.is_available()
     if options.precision == "fp16" and not on_gpu:
@@ -57,12 +57,12 @@ def training_arguments(options: TrainingOptions) -> TrainingArguments:
 
 
 def schedule(name: Schedule, steps: int, decay: float = 0.0) -> dict[str, Any]:
-    """The learning rate's schedule, in transformers' terms.
+    """The learning rate schedule, as arguments for transformers.
 
     Args:
-        name: of the schedule.
-        steps: steps of the run.
-        decay: share of them in which "wsd" falls.
+        name: name of the schedule.
+        steps: number of steps of the run.
+        decay: share of the steps in which "wsd" falls.
     """
     kinds: dict[str, tuple[str, dict[str, Any]]] = {
         "wsd": ("warmup_stable_decay", {"num_decay_steps": max(1, round(decay * steps)), "decay_type": "linear"}),
@@ -79,7 +79,7 @@ def new_optimizer(model: nn.Module, args: TrainingArguments, head_rate: float | 
     Args:
         model: the model.
         args: rate, decay and the like.
-        head_rate: peak learning rate of the task head; None takes that of the rest.
+        head_rate: peak learning rate of the task head; None: the same as for the rest.
     """
     rates = [args.learning_rate] if head_rate is None else [args.learning_rate, head_rate]
     groups: list[dict[str, Any]] = [
@@ -114,6 +114,6 @@ def take_up(optimizer: torch.optim.Optimizer, scheduler: Any, step: int, load: C
         group.update({**own, "lr": own["initial_lr"] * rate(step)})
     if (now := float(optimizer.param_groups[0]["lr"])) != planned:
         console.print(
-            f"The learning rate goes on at {now:.3g}, as the present options have it after step {step}; by those of "
+            f"The learning rate continues at {now:.3g}, as the present options have it after step {step}; by those of "
             f"the checkpoint it would be {planned:.3g}."
         )

@@ -1,4 +1,4 @@
-"""How fast a run is and what is left of it, on the terminal only: timings are no part of a run's files."""
+"""The speed of a run and its remaining time, on the terminal only: a run's files contain no timings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SILENCE = 30  # seconds after which a line says where a run is
 
 
 class Pace:
-    """Tokens a second and the time left, since training began or went on here.
+    """Tokens per second and the time left, since training started or was resumed.
 
     Args:
-        clock: gives the time in seconds.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,24 +26,24 @@ class Pace:
         self.first = 0
 
     def begin(self, step: int) -> None:
-        """Start the clock before a step is done; later calls change nothing.
+        """Start the clock before the first step; later calls have no effect.
 
         Args:
-            step: steps that are done, in this process or before a break.
+            step: number of finished steps, in this process or before an interruption.
         """
         if self.began is None:
             self.began, self.first = self.clock(), step
 
     def said(self, step: int, steps: int, tokens: int) -> tuple[str, str]:
-        """The pace and what is left, for people.
+        """The pace and the time left, as text.
 
         Args:
-            step: steps that are done.
-            steps: steps of the run.
-            tokens: tokens read since `begin`, of all processes, padding not counted.
+            step: number of finished steps.
+            steps: number of steps of the run.
+            tokens: tokens read since `begin` by all processes, without padding.
 
         Returns:
-            Such as "1,966 tokens/s" and "25 min left"; empty before a step is done.
+            For example "1,966 tokens/s" and "25 min left"; empty before the first step is finished.
         """
         passed = 0.0 if self.began is None else self.clock() - self.began
         if passed <= 0 or step <= self.first:
@@ -66,10 +66,10 @@ def duration(seconds: float) -> str:
 
 
 class Progress(TrainerCallback):
-    """A bar with step, loss, pace and time; one line per validation. Without a terminal one per log, or half minute.
+    """A bar with step, loss, pace and time; a line per validation. Without a terminal, a line per log or half minute.
 
     Args:
-        tokens: the tokens read so far, as for `Pace.said`.
+        tokens: returns the tokens read so far, as for `Pace.said`.
     """
 
     def __init__(self, tokens: Callable[[], int]) -> None:

@@ -1,4 +1,4 @@
-"""Sentences of a new language beside their translations into languages that a model knows."""
+"""Sentences of a new language with translations into a model's languages."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _HELD_OUT = 100  # pairs at most, unless a larger share is asked for
 
 @dataclass(frozen=True)
 class Pair:
-    """A sentence and what it means.
+    """A sentence with its translations.
 
     Attributes:
-        text: in the new language.
-        translations: the same in languages of the model, by their codes; one at least.
+        text: the sentence in the new language.
+        translations: its translations into languages of the model, by code; at least one.
     """
 
     text: str
@@ -30,7 +30,7 @@ class Pair:
 
 
 def read_pairs(source: str, code: str, languages: Sequence[str]) -> list[Pair]:
-    """Rows with a column for each language, named by a code, tag or name of it; other columns are left alone.
+    """Rows with a column for each language, named by its code, tag or name; other columns are ignored.
 
     Args:
         source: as for `read_rows`.
@@ -38,8 +38,8 @@ def read_pairs(source: str, code: str, languages: Sequence[str]) -> list[Pair]:
         languages: the model's.
 
     Raises:
-        DataError: it cannot be read; no column is of the new language, or none of a language of the model; a row lacks
-            both; a value is no text.
+        DataError: it cannot be read; no column is in the new language, or none in a language of the model; a row lacks
+            both; or a value is not text.
     """
     pairs = []
     bad = BadRows()
@@ -54,7 +54,7 @@ def read_pairs(source: str, code: str, languages: Sequence[str]) -> list[Pair]:
             if is_absent(value):
                 continue
             if not isinstance(value, str):
-                bad.report(row.place, f"{name!r} is {value!r:.40}, where a text belongs")
+                bad.report(row.place, f"{name!r} is {value!r:.40}; it must be a text")
             elif value.strip():
                 found[language] = value
         text = found.pop(code, None)
@@ -69,7 +69,7 @@ def read_pairs(source: str, code: str, languages: Sequence[str]) -> list[Pair]:
 
 
 def pairs_hash(pairs: Sequence[Pair]) -> str:
-    """A checksum of pairs in their order, wherever they stand: a folder and a data set on the Hub are no file."""
+    """A checksum of pairs in their order, for any source, such as a folder or a data set on the Hub."""
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(json.dumps([pair.text, sorted(pair.translations.items())]).encode())
@@ -86,7 +86,7 @@ def _codes(place: str, values: Mapping[str, object], code: str, languages: Seque
         if language is None:
             continue
         if language in found.values():
-            raise DataError(f"{place}: two columns are in {language}; one column a language is read.")
+            raise DataError(f"{place}: two columns are in {language}; there may be only one per language.")
         found[name] = language
     if code not in found.values() or len(found) < 2:
         wanted = f"{code} ({names_of(code)['english'] or 'the new language'})"
@@ -99,9 +99,9 @@ def _codes(place: str, values: Mapping[str, object], code: str, languages: Seque
 
 
 def held_out(pairs: Sequence[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Pairs to train on, and pairs to measure on: a share, but a tenth at least until there are a hundred.
+    """Pairs for training and held-out pairs: a share, but at least 100, or a tenth of less than 1,000.
 
-    Sentences that stand in both parts are left out of training.
+    Sentences that are in both parts are left out of training.
     """
     count = max(round(fraction * len(pairs)), min(_HELD_OUT, len(pairs) // 10))
     order = np.random.default_rng(seed).permutation(len(pairs))

@@ -75,7 +75,7 @@ class _Data:
 
 @verb(PretrainOptions, "text", objects={"model": given_model}, holds="output_dir")
 def pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None) -> Run:
-    """Pretrain from scratch (text → tokenizer → blocks → masked LM), or go on with a model; batches mix languages.
+    """Pretrain from scratch (text → tokenizer → blocks → masked LM), or continue with a model; batches mix languages.
 
     Args:
         model: a folder or a name on the Hub, or a model object, which stays as it is: training goes on with it, and
@@ -85,12 +85,12 @@ def pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None) -> Run
     Returns:
         The model with its tokenizer, saved in `output_dir` with ``options.json`` and ``metrics.json`` (training
         loss; validation loss and perplexity of each language). With the option `model` the metrics also have the
-        validation ``before`` training, and ``certificate.json`` says what moved.
+        validation ``before`` training, and ``certificate.json`` tells what changed.
 
     Raises:
-        ConfigurationError, DataError, LanguageError: before any work is lost.
-        TrainingError: the loss is no finite number any more, a checkpoint cannot be written, or a weight moved that
-            should not have.
+        ConfigurationError, DataError, LanguageError: for problems found before the work starts.
+        TrainingError: the loss is no longer finite, a checkpoint cannot be written, or a weight changed that
+            should be frozen.
     """
     base = Base.of(options, given)
     files = _sources(options, base)
@@ -103,7 +103,7 @@ def pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None) -> Run
         given_tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer is not None else None
     arguments = training_arguments(options)
     if options.fsdp and arguments.world_size == 1:
-        raise ConfigurationError("--fsdp shards over several processes; start them with torchrun --nproc-per-node.")
+        raise ConfigurationError("--fsdp needs several processes; start them with torchrun --nproc-per-node.")
     callbacks = _tensorboard(options, arguments.process_index == 0)
     first = arguments.process_index == 0
     with arguments.main_process_first(local=False, desc="the run's folder"):
@@ -150,12 +150,12 @@ def _begin(options: PretrainOptions, processes: int, data: Mapping[str, Any], fi
 
 
 def _say_start(options: PretrainOptions, languages: Sequence[str], start: Start) -> None:
-    does = "Pretraining" if options.model is None else f"Going on with {options.model}"
+    does = "Pretraining" if options.model is None else f"Continuing {options.model}"
     console.print(f"{does} in {len(languages)} languages; output goes to {options.output_dir}")
     if start.goes_on:
         console.print(start.said)
         if start.changed and options.alpha_end is not None:
-            console.print("Alpha goes on where a run of the present options has it at that step.")
+            console.print("Alpha continues from its value at that step under the present options.")
 
 
 def _with_trained_head(options: PretrainOptions, given: XmodPreTrainedModel | None) -> XmodPreTrainedModel:
@@ -163,7 +163,7 @@ def _with_trained_head(options: PretrainOptions, given: XmodPreTrainedModel | No
     folder = options.output_dir / _HEAD
     if (folder / "options.json").is_file():
         return load_saved(folder)
-    console.print(f"The head trains first, for {options.head_steps} steps; all else is frozen.")
+    console.print(f"First the head is trained for {options.head_steps} steps; everything else is frozen.")
     first = replace(
         options,
         output_dir=folder,
@@ -176,7 +176,7 @@ def _with_trained_head(options: PretrainOptions, given: XmodPreTrainedModel | No
         overwrite=False,
     )
     trained = pretrain(**{**vars(first), "model": options.model if given is None else given}).model
-    console.print(f"The head is trained. What trains now: {options.trainable}.")
+    console.print(f"The head is trained. Trainable from now on: {options.trainable}.")
     return trained
 
 
@@ -332,7 +332,7 @@ def _dev_files(options: PretrainOptions, files: _Sources, base: Base | None) -> 
     own = {code: found[code] for code in files if code in found}
     if not own:
         raise DataError(
-            f"{options.dev_text} has validation text for {', '.join(found)}, and for none of the languages of "
-            f"{options.text} ({', '.join(files)}): name the files by the same codes."
+            f"{options.dev_text} has validation text for {', '.join(found)}, but for none of the languages of "
+            f"{options.text} ({', '.join(files)}): use the same codes in the file names."
         )
     return own

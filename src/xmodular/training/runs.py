@@ -1,4 +1,4 @@
-"""A run's folder: free before the work starts, complete when it is done."""
+"""A run's folder: checked before the work starts, complete when it is done."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _NAMED = 8  # facts that differ
 
 @dataclass(frozen=True)
 class Run:
-    """What a training verb gives back.
+    """The result of a training verb.
 
     Attributes:
         model: the trained model, in evaluation mode.
         tokenizer: its tokenizer.
         output_dir: the folder they were saved to.
-        metrics: what was measured, as in ``metrics.json``.
+        metrics: the metrics, as in ``metrics.json``.
     """
 
     model: XmodPreTrainedModel
@@ -60,11 +60,11 @@ _MARKS = {"options.json": "a finished run", "config.json": "a model", "seeds.jso
 
 
 def check_claim(output_dir: Path, *, overwrite: bool) -> None:
-    """Make sure that a run may write here.
+    """Check that a run may write here.
 
     Raises:
-        ConfigurationError: the folder is a file, or holds a finished run and `overwrite` is False, or files that a run
-            would replace and that no run of ours wrote.
+        ConfigurationError: the folder is a file, has a finished run and `overwrite` is False, or has files that a
+            run would replace and that no run of ours wrote.
     """
     if not output_dir.exists():
         return
@@ -72,34 +72,34 @@ def check_claim(output_dir: Path, *, overwrite: bool) -> None:
         raise ConfigurationError(f"{output_dir} is a file; the output needs a folder.")
     for name, what in _MARKS.items():
         if (output_dir / name).is_file() and not overwrite:
-            raise ConfigurationError(f"{output_dir} holds {what}. Choose another folder, or --overwrite it.")
+            raise ConfigurationError(f"{output_dir} contains {what}. Choose another folder, or use --overwrite.")
     if not is_run(output_dir):
         for path in sorted(output_dir.iterdir()):
             if path.is_file() and is_of_run(path.name):
                 raise ConfigurationError(
-                    f"{output_dir} has a {path.name} that no run of xmodular wrote, and that a run would replace. "
+                    f"{output_dir} has a {path.name} that was not written by xmodular and would be replaced. "
                     "Choose another folder."
                 )
 
 
 def claim(output_dir: Path, *, overwrite: bool) -> None:
-    """Make sure that a run may write here, make the folder, and remove an old run's checkpoints, log and model.
+    """Check that a run may write here, create the folder, and remove an old run's checkpoints, log and model.
 
-    Its mark goes before its model, so that no mixture of both can pass for a finished run. Other files stay.
+    Its mark is removed before its model, so that no mixture can look like a finished run. Other files stay.
 
     Raises:
-        ConfigurationError: as `check_claim`, or the folder cannot be made.
+        ConfigurationError: as for `check_claim`, or the folder cannot be created.
     """
     check_claim(output_dir, overwrite=overwrite)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"The folder {output_dir} cannot be made: {error.strerror or error}.") from error
+        raise ConfigurationError(f"The folder {output_dir} cannot be created: {error.strerror or error}.") from error
     _wipe(output_dir, lambda name: name in _MARKS or name == "log.jsonl" or is_weights(name))
 
 
 def clear(output_dir: Path) -> None:
-    """Remove what a run wrote into a folder. Other files stay."""
+    """Remove the files that a run wrote to a folder. Other files stay."""
     _wipe(output_dir, is_of_run)
     with suppress(OSError):  # it is not empty
         output_dir.rmdir()
@@ -115,7 +115,7 @@ def _wipe(output_dir: Path, names: Callable[[str], bool]) -> None:
 
 
 def sources_of_run(options: TrainingOptions) -> list[object]:
-    """The files and folders that a run reads, as far as its options name them."""
+    """The files and folders named in a run's options that it reads."""
     found: list[object] = []
     for name in ("model", "tokenizer", "text", "dev_text", "parallel", "train", "dev"):
         given = getattr(options, name, None)
@@ -128,9 +128,9 @@ class Start:
     """How a run starts.
 
     Attributes:
-        goes_on: whether there is an unfinished run (or a finished one, with `resume`) that it goes on with.
-        checkpoint: where it goes on from; None: at the first step.
-        changed: whether a part of it was done with other options, data or processes.
+        goes_on: whether it continues an unfinished run (or a finished one, with `resume`).
+        checkpoint: the checkpoint to continue from; None: start at the first step.
+        changed: whether part of it was done with other options, data or processes.
     """
 
     goes_on: bool
@@ -139,8 +139,10 @@ class Start:
 
     @property
     def said(self) -> str:
-        """Where it starts, for people."""
-        return f"Going on from {self.checkpoint}" if self.checkpoint else "No checkpoint is there: from the first step."
+        """A description of where it starts."""
+        return (
+            f"Continuing from {self.checkpoint}" if self.checkpoint else "There is no checkpoint: starting at step 1."
+        )
 
 
 def begin(
@@ -153,19 +155,19 @@ def begin(
 ) -> Start:
     """Claim a run's folder, or find the unfinished run of the same options and data in it.
 
-    ``run.json`` says which options a run was started with, and has checksums of what it reads; a finished run has
-    ``options.json`` too. A run that stopped before its first step has no ``log.jsonl``: it is replaced, whatever its
-    options were. With `overwrite` a run is always started afresh.
+    ``run.json`` records the options of a run, and checksums of what it reads; a finished run has
+    ``options.json`` too. A run that stopped before its first log entry has no ``log.jsonl``: it is replaced, with any
+    options. With `overwrite`, a run always starts over.
 
     Args:
         options: of the run.
-        processes: how many work on it.
-        data: JSON-able facts of all that is read: texts or rows, the base, a tokenizer.
-        decisive: options that decide the outcome of this run, though they do not of others.
-        first: whether this is the first process, which alone replaces and says anything.
+        processes: number of processes.
+        data: JSON facts about everything that is read: texts or rows, the base, a tokenizer.
+        decisive: options that affect the outcome of this run, but not of other kinds of runs.
+        first: whether this is the first process; only it replaces files and prints messages.
 
     Raises:
-        ConfigurationError: the folder is a file, holds a finished run, or an unfinished one of other options or data.
+        ConfigurationError: the folder is a file, has a finished run, or an unfinished one with other options or data.
     """
     folder = options.output_dir
     record = {"options": as_record(options), "processes": processes, "data": data}
@@ -180,7 +182,7 @@ def begin(
         changed = start.changed or (start.checkpoint is not None and bool(differences or known is None))
         if first:
             for line in differences:
-                console.print(f"Going on although it differs: {line}.")
+                console.print(f"Continuing despite a difference: {line}.")
             if known is None or differences:
                 write_json(path, {**(known or {}), **record, **({"changed": True} if changed else {})})
         return Start(True, start.checkpoint, changed)
@@ -190,8 +192,8 @@ def begin(
             return _going_on(folder, known, first)
         if (folder / "log.jsonl").is_file():
             raise ConfigurationError(
-                f"{folder} holds an unfinished run with other options: {'; '.join(differences)}. Choose another "
-                "folder, start over with --overwrite, or go on all the same with --resume."
+                f"{folder} contains an unfinished run with other options: {'; '.join(differences)}. Choose another "
+                "folder, start over with --overwrite, or continue anyway with --resume."
             )
     return _afresh(options, record)
 
@@ -205,7 +207,7 @@ def _afresh(options: TrainingOptions, record: Mapping[str, Any]) -> Start:
 
 
 def _going_on(folder: Path, known: Mapping[str, Any] | None, first: bool) -> Start:
-    """Where a run goes on; checkpoints that are damaged are named and passed over."""
+    """Where a run continues; damaged checkpoints are reported and skipped."""
     checkpoint, damaged = intact_checkpoint(folder)
     if first:
         for line in damaged:
@@ -214,7 +216,7 @@ def _going_on(folder: Path, known: Mapping[str, Any] | None, first: bool) -> Sta
 
 
 def is_finished(options: TrainingOptions, decisive: Sequence[str] = ()) -> bool:
-    """Whether the run of these options is done; `decisive` as for `begin`."""
+    """Whether the run with these options is finished; `decisive` as for `begin`."""
     known = _read_record(options.output_dir / "run.json")
     if known is None or not (options.output_dir / "options.json").is_file():
         return False
@@ -222,16 +224,16 @@ def is_finished(options: TrainingOptions, decisive: Sequence[str] = ()) -> bool:
 
 
 def check_made(options: TrainingOptions, start: Start, made: Mapping[str, Any], *, first: bool = True) -> Start:
-    """Make sure that what a run made for itself, such as its tokenizer, is still that; a run that starts notes it down.
+    """Check that files a run created for itself, such as its tokenizer, have not changed; a new run records them.
 
     Args:
         options: of the run.
         start: how it starts.
-        made: JSON-able facts.
-        first: whether this is the first process, which alone writes.
+        made: JSON facts.
+        first: whether this is the first process; only it writes.
 
     Returns:
-        How the run starts: changed, if it goes on with `resume` although something differs.
+        How the run starts: changed, if it continues with `resume` despite a difference.
 
     Raises:
         ConfigurationError: something differs.
@@ -242,13 +244,13 @@ def check_made(options: TrainingOptions, start: Start, made: Mapping[str, Any], 
     changed = _changed(before, made)
     if changed and not options.resume:
         raise ConfigurationError(
-            f"In {options.output_dir}, what the unfinished run made before has changed ({changed}): start over with "
-            "--overwrite, or go on all the same with --resume."
+            f"In {options.output_dir}, files created by the unfinished run have changed ({changed}): start over with "
+            "--overwrite, or continue anyway with --resume."
         )
     changed_later = bool(changed) and start.checkpoint is not None
     if first and record.get("made") != made:
         if changed:
-            console.print(f"Going on although what the run made before has changed ({changed}).")
+            console.print(f"Continuing although files created by the run have changed ({changed}).")
         write_json(path, {**record, "made": made, **({"changed": True} if changed_later else {})})
     return replace(start, changed=start.changed or changed_later)
 
@@ -259,7 +261,7 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(record, dict):
-            raise ValueError("it is no table")
+            raise ValueError("it is not a table")
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path} cannot be read ({error}): choose another folder, or remove it.") from error
     return record
@@ -269,12 +271,12 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], decisive: Se
     """What differs between two records that decides a run's outcome."""
     options = before.get("options", {})
     found = [
-        f"{name} was {options[name]!r}, is {value!r}"
+        f"{name} was {options[name]!r}, now {value!r}"
         for name, value in now["options"].items()
         if name in options and (name in decisive or name not in _OF_NO_EFFECT) and options[name] != value
     ]
     if before.get("processes", now["processes"]) != now["processes"]:
-        found.append(f"processes were {before['processes']}, are {now['processes']}")
+        found.append(f"there were {before['processes']} processes, now {now['processes']}")
     if "data" in before and (changed := _changed(before["data"], now["data"])):
         found.append(f"the data or the base have changed ({changed})")
     return found
@@ -291,9 +293,9 @@ def save_run(run: Run, options: TrainingOptions, *, more: Callable[[], None] = l
     """Write model, tokenizer, ``metrics.json`` and ``options.json`` (last: it marks a finished run).
 
     Args:
-        run: what to write.
+        run: the run to write.
         options: of the run.
-        more: writes what else belongs to a finished run; the model is saved when it is called.
+        more: writes further files of a finished run; called after the model is saved.
     """
     before = [path.name for path in run.output_dir.iterdir() if is_weights(path.name)]
     gone = [*before, *own_tokenizers(run.output_dir)]
@@ -307,7 +309,7 @@ def save_run(run: Run, options: TrainingOptions, *, more: Callable[[], None] = l
 
 
 def print_trainable(groups: Sequence[ParameterGroup]) -> None:
-    """Say what trains: each group's trainable and total parameters."""
+    """Print each group's trainable and total parameters."""
     rows = [(group.name, f"{group.trainable:,}", f"{group.total:,}") for group in groups]
     shown = table("Parameters", ("part", "trains", "of"), rows)
     trainable, total = (sum(counts) for counts in zip(*((g.trainable, g.total) for g in groups), strict=True))

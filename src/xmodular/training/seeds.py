@@ -1,4 +1,4 @@
-"""One run for each of several seeds, and what they have in common."""
+"""Run once with each of several seeds, and combine the results."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _Train = Callable[[FinetuneOptions, XmodPreTrainedModel | None], Run]
 def each_seed(
     options: FinetuneOptions, given: XmodPreTrainedModel | None, train: _Train, decisive: Sequence[str]
 ) -> Run:
-    """Run once for each of `options.seeds`, in ``<output_dir>/seed-<seed>``, and write ``seeds.json``.
+    """Run once with each of `options.seeds`, in ``<output_dir>/seed-<seed>``, and write ``seeds.json``.
 
-    Seeds that are done are not done again, unless the group is to be overwritten.
+    Finished seeds are not repeated, unless the group is overwritten.
 
     Args:
         options: of the group.
@@ -39,11 +39,11 @@ def each_seed(
         decisive: as for `begin`.
 
     Returns:
-        The best seed's model (the first one's without validation) with the metrics of ``seeds.json``.
+        The best seed's model (without validation, the first one's) with the metrics of ``seeds.json``.
 
     Raises:
-        ConfigurationError: the folder holds a finished group or a run, or seeds of other data, and is not to be
-            overwritten; or the model is in it.
+        ConfigurationError: the folder contains a finished group or a run, or seeds with other data, and is not to be
+            overwritten; or it contains the model.
     """
     folder = options.output_dir
     for place in (folder, *(folder / f"seed-{seed}" for seed in options.seeds)):
@@ -63,7 +63,7 @@ def each_seed(
         console.print(f"Seed {seed}, {number} of {len(options.seeds)}")
         run = None
         if seed in done:
-            console.print(f"{own.output_dir} is finished already.")
+            console.print(f"{own.output_dir} is already finished.")
             remove_checkpoints(own.output_dir)  # which a killed process may have left
             metrics[seed] = json.loads((own.output_dir / "metrics.json").read_text(encoding="utf-8"))
         else:
@@ -92,7 +92,7 @@ def _check_its_data(options: FinetuneOptions, origin: Mapping[str, str]) -> None
     """Make sure that the data that a finished seed was trained on, and the model it started from, are as they were.
 
     Raises:
-        ConfigurationError: they are not.
+        ConfigurationError: it does not.
     """
     facts = json.loads((options.output_dir / "run.json").read_text(encoding="utf-8")).get("data", {})
     sources = [*facts.get("train", ()), *facts.get("dev", ())]

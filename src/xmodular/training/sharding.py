@@ -1,9 +1,9 @@
-"""One model over several processes: weights, gradients and optimiser in shards (FSDP2, `fully_shard`).
+"""One model over several processes: sharded weights, gradients and optimiser state (FSDP2, `fully_shard`).
 
-Every process gathers a layer's weights, works, and scatters the gradients. All must then have a gradient for the same
+Every process gathers a layer's weights, computes, and scatters the gradients. All must have gradients for the same
 parameters, but a process whose batch lacks a language has none for its adapter. So every adapter takes part in the
-backward pass with a gradient of zeros, and after it, adapters that no process used lose theirs: as in one process, the
-optimiser leaves them as they are.
+backward pass with zero gradients, which are then removed from adapters that no process used: as in one process, the
+optimiser does not change them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from xmodular.modeling.routing import Routes
 
 
 class Shards:
-    """A model in shards.
+    """A sharded model.
 
     Args:
-        model: the model, equal in all processes; it is sharded in place.
-        device: where each process works.
+        model: the model, identical in all processes; it is sharded in place.
+        device: the device of this process.
     """
 
     def __init__(self, model: XmodPreTrainedModel, device: torch.device) -> None:
@@ -64,7 +64,7 @@ class Shards:
         return hook
 
     def forget_unused(self) -> None:
-        """Take the gradient from adapters that no process used since the last call."""
+        """Remove the gradients of adapters that no process used since the last call."""
         used = self.used.to(self.model.device, copy=True)
         dist.all_reduce(used, dist.ReduceOp.MAX)
         self.used.zero_()

@@ -1,4 +1,4 @@
-"""The data of a fine-tuning run: read, checked, in their languages, and as a model reads them."""
+"""The data of a fine-tuning run: reading, checks, languages, and encodings for the model."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from xmodular.tasks.running import Encoded, encode_examples, predict_examples
 
 @dataclass(frozen=True)
 class Rows:
-    """What was read from some sources.
+    """The examples read from some sources.
 
     Attributes:
         examples: the examples, in order.
-        sources: each source's name with its number of rows and, of a file, the SHA-256 of its bytes.
+        sources: each source's name with its number of rows and, for a file, the SHA-256 of its bytes.
         contents: a checksum of each source's examples (see `content_hash`).
     """
 
@@ -53,15 +53,15 @@ def read(
     """All examples of some sources that have a label.
 
     Args:
-        task: what they are for.
+        task: their task.
         sources: files and data sets.
-        options: say which column is which, and whether bad rows are left out.
+        options: options for columns, and whether to skip bad rows.
         languages: the model's.
-        known: the labels of the training data, for others.
-        own: labels that the model has already, so that none of them stands for no label.
+        known: the labels of the training data, if these are other data.
+        own: labels that the model already has, which are never treated as missing labels.
 
     Raises:
-        DataError: a source cannot be read, has no rows, or a row is wrong.
+        DataError: a source cannot be read, has no rows, or has a bad row.
     """
     loaded = [
         load(
@@ -85,18 +85,18 @@ def read(
 
 
 def held_out(task: Task, rows: Rows, share: float) -> tuple[Rows, Rows]:
-    """Training rows and validation rows, parted by what the texts are: the order of the rows does not matter.
+    """Training rows and validation rows, split by the content of the texts, independent of the order of rows.
 
-    Rows that share a text (`Task.topic`) stay together. A row in whose language, or with whose label, none would be
-    left to train on stays in training.
+    Rows that share a text (`Task.topic`) stay together. A row stays in training if no other row with its language
+    or label would be left there.
 
     Args:
-        task: what they are for.
+        task: their task.
         rows: all of them.
-        share: of the rows, which is held out; a little more where rows stay together.
+        share: share of the rows to hold out; slightly more if rows stay together.
 
     Raises:
-        DataError: no row can be held out, or none is left.
+        DataError: no row can be held out, or none is left for training.
     """
     groups: dict[bytes, list[int]] = {}
     for index, each in enumerate(rows.examples):
@@ -132,7 +132,7 @@ def held_out(task: Task, rows: Rows, share: float) -> tuple[Rows, Rows]:
 
 
 def source_hash(source: str) -> str | None:
-    """The SHA-256 of a file, or of rows in memory; None of what is neither, such as a data set on the Hub."""
+    """The SHA-256 of a file, or of rows in memory; None for other sources, such as a data set on the Hub."""
     if isinstance(source, InMemory):
         return hash_of_rows(source)
     return sha256_of(Path(source)) if Path(source).is_file() else None
@@ -143,7 +143,7 @@ class EncodedData(Dataset[int]):
 
     Args:
         encoded: examples as the model reads them.
-        model: whose languages there are.
+        model: the model with the adapters.
 
     Attributes:
         examples: the examples.
@@ -157,7 +157,7 @@ class EncodedData(Dataset[int]):
 
     @property
     def cut(self) -> int:
-        """How many examples are longer than what the model reads of them."""
+        """The number of truncated examples."""
         return sum(self._encoded.cut)
 
     def __len__(self) -> int:
@@ -167,7 +167,7 @@ class EncodedData(Dataset[int]):
         return index
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Some encodings as the model takes them, with targets."""
+        """A batch of encodings for the model, with targets."""
         return collate(
             [self._encodings[index] for index in indices],
             [self._lang_ids[index] for index in indices],
@@ -178,7 +178,7 @@ class EncodedData(Dataset[int]):
     def scores(self, model: XmodPreTrainedModel, labels: Sequence[str]) -> dict[str, float]:
         """The task's metrics, the main one also as ``score``.
 
-        The examples are divided among the processes, and all of them get the same result.
+        The examples are divided among the processes, and all processes get the same result.
         """
         rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         own = self._encoded.part(rank, ranks)
@@ -200,10 +200,10 @@ def encoded_data(
     model: XmodPreTrainedModel,
     options: FinetuneOptions,
 ) -> EncodedData:
-    """Examples as a model reads them, each with the tokenizer of its language, in which it is also scored.
+    """Encode examples for a model, each with the tokenizer of its language, which is also used for scoring.
 
     Args:
-        task: what they are for.
+        task: their task.
         examples: the examples.
         readings: who reads each.
         labels: the names of the labels.

@@ -1,4 +1,4 @@
-"""The tables that pretraining prints: what is drawn of each language, what was read, how well it is predicted."""
+"""The tables that pretraining prints: sampling shares, tokens read, and validation by language."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _Scores = Mapping[str, Mapping[str, float]]
 
 
 def print_shares(blocks: list[LanguageBlocks], shares: dict[str, Share], end: dict[str, Share] | None) -> None:
-    """Size and shares of the languages: at the first draw, and at the last if they move."""
-    names = ["language", "lines", "tokens", "blocks", "natural", "drawn", "ratio"]
+    """Size and shares of the languages, at the beginning and, if they change, at the end."""
+    names = ["language", "lines", "tokens", "blocks", "natural", "sampled", "ratio"]
     if end is not None:
-        names += ["drawn at the end", "ratio at the end"]
+        names += ["sampled at the end", "ratio at the end"]
     rows = []
     for each in blocks:
         share = shares[each.language]
@@ -32,7 +32,7 @@ def print_shares(blocks: list[LanguageBlocks], shares: dict[str, Share], end: di
 
 
 def print_read(blocks: list[LanguageBlocks], read: dict[str, int]) -> None:
-    """What a run has read: the draws keep to the shares on average, and short runs less closely than long ones."""
+    """Tokens read in a run: draws match the shares on average, in short runs less closely than in long ones."""
     total, sizes = sum(read.values()), {each.language: int(each.lengths.sum()) for each in blocks}
     rows = [
         (code, f"{tokens:,}", f"{tokens / total:.1%}", f"{tokens / sizes[code]:.2f}") for code, tokens in read.items()
@@ -41,11 +41,11 @@ def print_read(blocks: list[LanguageBlocks], read: dict[str, int]) -> None:
 
 
 def print_validation(after: _Scores, before: _Scores) -> None:
-    """Validation by language; beside it, that of the model before training, where there was one."""
+    """Validation by language, next to that of the model before training, if there was one."""
     if before:
-        columns = ["language", "loss before", "after", "bits a character before", "after", "<unk>"]
+        columns = ["language", "loss before", "after", "bits per character before", "after", "<unk>"]
     else:
-        columns = ["language", "loss", "perplexity", "bits a character", "accuracy", "<unk>"]
+        columns = ["language", "loss", "perplexity", "bits per character", "accuracy", "<unk>"]
     rows = []
     for code, values in after.items():
         cells = [f"{values['loss']:.3f}"]

@@ -90,9 +90,9 @@ class RoutedTrainer:
         intervals: when to validate, save and end.
         checkpoint: where the run goes on from; None: at the first step.
         loss: of a batch, divided by the items of a step.
-        validate: gives metrics of the model in evaluation mode, without the ``eval_`` prefix.
-        sharded: whether the model is to be sharded over the processes.
-        head_rate: peak learning rate of the task head; None takes that of the rest.
+        validate: returns the metrics of the model in evaluation mode, without the ``eval_`` prefix.
+        sharded: whether to shard the model over the processes.
+        head_rate: peak learning rate of the task head; None: the same as for the rest.
         callbacks: are told what happens, in the first process.
         state: how far the run is, and its log.
         tokens: what all processes had read at the last log, padding not counted.
@@ -132,7 +132,7 @@ class RoutedTrainer:
         set_seed(args.seed)
 
     def whole_model(self) -> XmodPreTrainedModel:
-        """The trained model, put together if it is sharded (all processes must call this then)."""
+        """The trained model, gathered if it is sharded (then all processes must call this)."""
         whole: XmodPreTrainedModel = self.shards.gathered() if self.shards else self.model
         return whole
 
@@ -200,7 +200,7 @@ class RoutedTrainer:
         self._tell("on_train_end")
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], items: Tensor) -> Tensor:
-        """Forward and backward pass of a batch, whose tokens are counted; the first one decides about the threads."""
+        """Forward and backward pass of a batch, with its tokens counted; the first one decides the thread count."""
         if self.seen is None:
             self.seen = 0
             if one_is_enough(self.model, inputs["input_ids"].numel()):
@@ -257,7 +257,7 @@ class RoutedTrainer:
             self._save_checkpoint()
 
     def log(self, logs: dict[str, float]) -> None:
-        """Log; the tokens of all processes are summed up where the loss is read anyway."""
+        """Log, and sum up the tokens of all processes, when the loss is read anyway."""
         if "loss" in logs:
             self.tokens = int(gather(torch.as_tensor(self.seen or 0, device=self.args.device)).sum())
         logs["epoch"] = self.state.epoch

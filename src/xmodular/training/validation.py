@@ -1,4 +1,4 @@
-"""Validation of a language model while it trains: each language by itself."""
+"""Validation of a language model during training, separately for each language."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from xmodular.text import CausalLMCollator, MaskedLMCollator, MeasuredText
 
 @dataclass(eq=False)
 class Validation:
-    """Validation loss of each language on its text, always under the same masks.
+    """Validation loss of each language on its text, always with the same masks.
 
-    The blocks are divided among the processes, and all of them get the result.
+    The blocks are divided among the processes, and all processes get the result.
 
     Attributes:
         model: the model to start with; it may be set to another later.
         texts: the languages' validation text.
         lang_ids: the model's id of each language.
-        collator: makes the batches; it decides whether all tokens are predicted or masked ones.
+        collator: makes the batches; it decides whether all tokens or masked ones are predicted.
         unk_id: id of ``<unk>``.
-        batch_size: blocks a forward pass.
+        batch_size: blocks per forward pass.
     """
 
     model: nn.Module
@@ -44,7 +44,7 @@ class Validation:
             self.rows += [(text, int(block), each) for block, each in zip(blocks, chosen, strict=True)]
 
     def per_language(self) -> dict[str, dict[str, float]]:
-        """Loss (nats a token), perplexity, bits per character, accuracy, predicted tokens, share of ``<unk>``.
+        """Loss (nats per token), perplexity, bits per character, accuracy, predicted tokens, share of ``<unk>``.
 
         By language. What ``<unk>`` stands for is counted in all of them, as in `xmodular.perplexity`.
         """

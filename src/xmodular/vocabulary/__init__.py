@@ -1,4 +1,4 @@
-"""Tokenizers: load one of any kind that has a fast form, or train one on language-smoothed text."""
+"""Tokenizers: load any kind that has a fast version, or train one on language-smoothed text."""
 
 from xmodular.tokenizer_rules import SPECIAL_TOKENS
 from xmodular.vocabulary.fast_tokenizers import (

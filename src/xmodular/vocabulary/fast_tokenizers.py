@@ -19,13 +19,13 @@ _TYPES = "token_type_ids"
 
 
 def from_json(text: str, rows: int) -> PreTrainedTokenizerFast:
-    """The tokenizer that a ``tokenizer.json`` for so many word embeddings holds; special tokens as XLM-R's or BERT's.
+    """The tokenizer in a ``tokenizer.json`` for this many word embeddings; special tokens as in XLM-R or BERT.
 
     Raises:
-        DataError: the text is no such file, or a special token is missing.
+        DataError: the text is not such a file, or a special token is missing.
     """
     if wrong := problem(text, rows):
-        raise DataError(f"The tokenizer.json does not do: {wrong}.")
+        raise DataError(f"The tokenizer.json cannot be used: {wrong}.")
     return with_special_tokens(Tokenizer.from_str(text))
 
 
@@ -52,10 +52,10 @@ def _tells_types(backend: Tokenizer) -> bool:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, config: XmodConfig) -> None:
-    """Save a tokenizer beside the model of that configuration, with the model's length as its own.
+    """Save a tokenizer next to the model of that configuration, with the model's maximum length.
 
-    Whatever cuts texts by it, such as transformers' pipelines, then cuts where the model's positions end, and gives the
-    model types of tokens only where it has several.
+    Tools that truncate with it, such as transformers' pipelines, then truncate at the model's maximum length, and pass
+    token types only to a model with several.
     """
     tokenizer = suited(tokenizer, config)
     tokenizer.model_max_length = positions_of(config)
@@ -63,7 +63,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, config: Xmo
 
 
 def suited(tokenizer: PreTrainedTokenizerFast, config: XmodConfig) -> PreTrainedTokenizerFast:
-    """The tokenizer as the model of that configuration needs it: without types of tokens where it has only one."""
+    """The tokenizer as the model of that configuration needs it: without token types if it has only one."""
     if config.type_vocab_size > 1 or _TYPES not in tokenizer.model_input_names:
         return tokenizer
     tokenizer = copy.copy(tokenizer)
@@ -73,20 +73,20 @@ def suited(tokenizer: PreTrainedTokenizerFast, config: XmodConfig) -> PreTrained
 
 
 def positions_of(config: XmodConfig) -> int:
-    """The most tokens that a model of that configuration reads."""
+    """The maximum number of tokens of a model with that configuration."""
     return config.max_position_embeddings - config.pad_token_id - 1
 
 
 def text_backend(tokenizer: PreTrainedTokenizerFast, but: str | None = None) -> Tokenizer:
-    """The fast core of a tokenizer as it reads text, in which ``<s>`` or ``<mask>`` are characters like any others.
+    """The fast backend of a tokenizer for plain text, in which ``<s>`` or ``<mask>`` are ordinary characters.
 
-    What is spelled like a special token never becomes one. Nothing is cut or filled up, whatever the tokenizer was set
-    to; special tokens are still put around a text where they are asked for. Making it takes less than a millisecond:
-    it shares the tokenizer's model, and leaves the tokenizer as it is.
+    Text that looks like a special token never becomes one. There is no truncation or padding, whatever the tokenizer's
+    settings; special tokens are still added around a text if requested. Creating it takes less than a millisecond:
+    it shares the tokenizer's model and does not change the tokenizer.
 
     Args:
         tokenizer: the tokenizer.
-        but: a special token that stays one where a text spells it.
+        but: a special token that is still recognised in texts.
     """
     backend = tokenizer.backend_tokenizer
     reader = Tokenizer(backend.model)
@@ -110,7 +110,7 @@ def text_backend(tokenizer: PreTrainedTokenizerFast, but: str | None = None) -> 
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
-    """A hash of everything that decides which ids a text gets; what a call cuts or fills up is not among it."""
+    """A hash of everything that determines the ids of a text, except truncation and padding."""
     backend = tokenizer.backend_tokenizer
     if backend.truncation or backend.padding:
         backend = Tokenizer.from_str(backend.to_str())

@@ -29,13 +29,13 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
     Args:
         source: a folder with ``tokenizer.json`` or ``sentencepiece.bpe.model``, such a ``.model`` file itself, or the
-            name of a repository on the Hub. A released X-MOD without a tokenizer has the one that it was trained with.
+            name of a repository on the Hub. A released X-MOD without a tokenizer gets the one it was trained with.
 
-    Nothing that comes with it runs, and nothing is asked.
+    No code that comes with it is run, and there are no prompts.
 
     Raises:
-        DataError: there is no tokenizer, it lacks one of the special tokens, asks for code of its own, or has rules
-            that can blow a text up.
+        DataError: there is no tokenizer, it lacks one of the special tokens, needs code of its own, or has rules
+            that can make a text explode in length.
     """
     asked, source = source, _home(source)
     path = Path(source)
@@ -63,7 +63,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         said = in_one_line(error) if path.exists() else refusal(source, error)
         raise DataError(f"No tokenizer at {source}{of}: {said.rstrip('.')}.") from error
     if not hasattr(tokenizer, "backend_tokenizer"):
-        raise DataError(f"The tokenizer at {source} ({type(tokenizer).__name__}) has no fast form (tokenizer.json).")
+        raise DataError(f"The tokenizer at {source} ({type(tokenizer).__name__}) has no fast version (tokenizer.json).")
     if wrong := running_problem(tokenizer.backend_tokenizer):
         raise DataError(f"The tokenizer at {source} is refused: {wrong}.")
     for name in ("is_local", "local_files_only"):  # how it was loaded just now, which is nothing to save
@@ -97,7 +97,7 @@ def _is_camembert(folder: Path) -> bool:
 
 
 def is_with_tokenizer(source: str | Path) -> bool:
-    """Whether a model comes with a tokenizer: no, if it is a folder without the files of one, and no release."""
+    """Whether a model comes with a tokenizer: not if it is a folder without tokenizer files and not a release."""
     home = _home(source)
     return not Path(home).is_dir() or _has_files(Path(home))
 
@@ -151,5 +151,5 @@ def _ask_hub(name: str) -> None:
         huggingface_hub.HfApi().model_info(name, timeout=10)
     except Exception as error:  # of no name that it could have, or of the connection
         raise DataError(
-            f"No tokenizer at {name}: there is no such folder, and the Hub does not give it ({refusal(name, error)})."
+            f"No tokenizer at {name}: there is no such folder, and the Hub cannot provide it ({refusal(name, error)})."
         ) from error

@@ -1,9 +1,9 @@
 """Unigram tokenizers: train one on language-smoothed text, or read a SentencePiece model.
 
 A trained one has XLM-R's layout: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, the pieces, and ``<mask>`` last. A
-SentencePiece model (``<unk>`` 0, ``<s>`` 1, ``</s>`` 2, pieces) enters by one road, whether it is XLM-R's file or one
-trained here, so a piece's id is its SentencePiece id plus one. Beside a base with another vocabulary, ``<pad>`` has the
-base's id, and the special tokens stand around a text as the base's do.
+SentencePiece model (``<unk>`` 0, ``<s>`` 1, ``</s>`` 2, pieces) is read in the same way, whether it is XLM-R's or
+trained here, so a piece's id is its SentencePiece id plus one. For a base with another vocabulary, ``<pad>`` gets the
+base's id, and special tokens are added around a text as in the base.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ def train_tokenizer(
     byte_fallback: bool = False,
     like: PreTrainedTokenizerFast | None = None,
 ) -> PreTrainedTokenizerFast:
-    """Train a unigram tokenizer (Kudo 2018) on all languages, the small ones raised by smoothing.
+    """Train a unigram tokenizer (Kudo 2018) on all languages, with smoothing in favour of the small ones.
 
     A language with share p of the characters counts as if its share were proportional to p^alpha: its lines are
     repeated, the largest language's are not.
 
     Args:
         text: lines by language; each iterable is read twice.
-        vocab_size: rows the vocabulary is to have, the five special tokens included. Little text may yield fewer.
+        vocab_size: size of the vocabulary, including the five special tokens. With little text it may be smaller.
         alpha: smoothing exponent in [0, 1]; 1 keeps the natural shares.
-        max_lines: at most so many lines are sampled, all languages together.
+        max_lines: the most lines to sample, over all languages.
         seed: seed of that sampling.
-        byte_fallback: add the 256 bytes to the pieces, and spell with them what no other piece spells, in place of
+        byte_fallback: add the 256 bytes as pieces, and spell with them what no other piece can spell, instead of
             ``<unk>``.
-        like: the tokenizer of a model that is to read with this one too: as for `from_sentencepiece`.
+        like: the tokenizer of a model that will also use this one, as for `from_sentencepiece`.
 
     Raises:
         ConfigurationError: the vocabulary is too small for the characters of the text.
-        DataError: there is no text, or it is no collection of lines.
+        DataError: there is no text, or it is not a collection of lines.
     """
     characters, lines = {}, {}
     for language, language_lines in text.items():
         if isinstance(language_lines, (str, bytes, Mapping, Iterator)) or hasattr(language_lines, "columns"):
             raise DataError(
                 f"The text of {language} is a {type(language_lines).__name__}: give a list of lines, or another "
-                "collection of them that can be read twice."
+                "collection that can be read twice."
             )
         lengths = [len(line) for line in language_lines]
         characters[language], lines[language] = sum(lengths), len(lengths)
@@ -104,7 +104,7 @@ def train_tokenizer(
 
 
 def repetitions(sizes: Mapping[str, int], alpha: float) -> dict[str, float]:
-    """How often each language's text counts under smoothing with `alpha`; the least repeated language counts once.
+    """How often each language's text is repeated for smoothing with `alpha`; the least repeated one is used once.
 
     With n the size of a language, that is proportional to n^alpha / n. Empty languages count 0 times.
     """
@@ -118,11 +118,11 @@ def from_sentencepiece(model: bytes, *, like: PreTrainedTokenizerFast | None = N
 
     Args:
         model: content of a ``.model`` file whose first pieces are ``<unk> <s> </s>``.
-        like: a tokenizer whose id of the padding and whose special tokens around a text this one takes over.
+        like: a tokenizer whose padding id and special tokens around a text are taken over.
 
     Raises:
-        DataError: the bytes are no unigram SentencePiece model of that form, too small to have that padding, or have a
-            table of characters that can blow a text up.
+        DataError: the bytes are not such a unigram SentencePiece model, are too small for that padding id, or have a
+            character table that can make a text explode in length.
     """
     proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     try:
@@ -131,13 +131,13 @@ def from_sentencepiece(model: bytes, *, like: PreTrainedTokenizerFast | None = N
         raise DataError(f"This is not a SentencePiece model: {error}") from error
     first = [piece.piece for piece in proto.pieces[:3]]
     if proto.trainer_spec.model_type != 1 or first != ["<unk>", "<s>", "</s>"]:
-        raise DataError(f"Needed: a unigram SentencePiece model starting <unk> <s> </s>; this one starts {first}.")
+        raise DataError(f"Not a unigram SentencePiece model with <unk> <s> </s> first; this one starts with {first}.")
     pieces = [(token, 0.0) for token in SPECIAL_TOKENS if token not in ("<pad>", "<mask>")]
     pieces += [(piece.piece, piece.score) for piece in proto.pieces[3:]]
     pieces.append(("<mask>", 0.0))
     pad = 1 if like is None else like.pad_token_id
     if pad > len(pieces):
-        raise DataError(f"The padding of the model is piece {pad}, this vocabulary has only {len(pieces)} others.")
+        raise DataError(f"The model's padding is piece {pad}, but this vocabulary has only {len(pieces)} other pieces.")
     pieces.insert(pad, ("<pad>", 0.0))
     bytes_too: bool = proto.trainer_spec.byte_fallback
     backend = Tokenizer(Unigram(pieces, unk_id=2 + (pad < 3), byte_fallback=bytes_too))

@@ -1,4 +1,4 @@
-"""A tokenizer's files, checked before transformers loads them: they may name code, other files, and too much."""
+"""Check a tokenizer's files before transformers loads them: they may name code, other files, or huge sizes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _MOST_ASKED, _MOST_TOKENS = 2**16, 2**13
 
 
 def checked(source: str | Path) -> PretrainedConfig:
-    """What the files of a tokenizer say of its class, once they are safe to load.
+    """The class that a tokenizer's files name, once they are safe to load.
 
     Returns:
-        A configuration of the kind that its ``config.json`` names, and nothing else of that file in it.
+        A configuration of the type that its ``config.json`` names, with nothing else from that file.
 
     Raises:
-        DataError: they ask for code, for other files, for a class that has no fast form, or for too much.
+        DataError: they ask for code, for other files, for a class without a fast version, or for huge sizes.
     """
     found = {}
     repository, where = hub_source(source)
@@ -45,17 +45,17 @@ def checked(source: str | Path) -> PretrainedConfig:
     if said.get("auto_map") and known is None:
         raise DataError(
             f"The tokenizer at {source} needs Python code of its own (auto_map in tokenizer_config.json), which is "
-            "never run. Give another with --tokenizer."
+            "never run. Choose another tokenizer with --tokenizer."
         )
     if asked and not (known is None or _is_fast(known) or known.__name__ == "PythonBackend"):
-        raise DataError(f"The tokenizer at {source} ({asked!s:.60}) has no fast form (tokenizer.json).")
+        raise DataError(f"The tokenizer at {source} ({asked!s:.60}) has no fast version (tokenizer.json).")
     if other := [name for name in said.get("fast_tokenizer_files") or () if name != "tokenizer.json"]:
-        raise DataError(f"The tokenizer at {source} names the file {other[0]!r:.60}; only tokenizer.json is read.")
+        raise DataError(f"The tokenizer at {source} names the file {other[0]!r:.60}, but only tokenizer.json is read.")
     for name, value in said.items():
         if isinstance(value, dict | list) and len(value) > _MOST_TOKENS:
             raise DataError(
                 f"The tokenizer at {source} has {len(value):,} values for {name} in tokenizer_config.json; at most "
-                f"{_MOST_TOKENS:,} are read."
+                f"{_MOST_TOKENS:,} are allowed."
             )
         if isinstance(value, int) and abs(value) > _MOST_ASKED and name != "model_max_length":
             raise DataError(
@@ -70,7 +70,7 @@ def check_rules(path: Path) -> None:
     """Check a ``tokenizer.json`` before the library reads it.
 
     Raises:
-        DataError: its rules must not run.
+        DataError: its rules are not safe to run.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
