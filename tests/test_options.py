@@ -133,8 +133,16 @@ def test_columns_are_text_however_they_are_given(tmp_path):
 def test_lists_of_choices():
     options = build(EvaluateOptions, {"model": "m", "data": "d", "adapter": "right"})
     assert options.adapter == ("right",)
-    with pytest.raises(ConfigurationError, match="adapter must be one of right, source, relative, none; got 'left'"):
+    with pytest.raises(
+        ConfigurationError, match="adapter must be one of own, right, source, relative, none; got 'left'"
+    ):
         build(EvaluateOptions, {"model": "m", "data": "d", "adapter": "right,left"})
+
+
+def test_own_is_another_name_of_the_right_adapter():
+    assert build(EvaluateOptions, {"model": "m", "data": "d", "adapter": "own,none"}).adapter == ("right", "none")
+    with pytest.raises(ConfigurationError, match="names an adapter twice"):
+        build(EvaluateOptions, {"model": "m", "data": "d", "adapter": "own,right"})
 
 
 def test_config_files_that_are_none(tmp_path):

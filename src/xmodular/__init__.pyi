@@ -99,7 +99,7 @@ def evaluate(
     *,
     output_dir: str | Path | None = None,
     languages: str | Sequence[str] = (),
-    adapter: str | Sequence[Literal["right", "source", "relative", "none"]] = ("right", "source"),
+    adapter: str | Sequence[Literal["own", "right", "source", "relative", "none"]] = ("right", "source"),
     revision: str | None = None,
     split: str = "test",
     columns: str | Mapping[str, str] | None = None,
@@ -129,7 +129,7 @@ def evaluate(
             ``hub:<data set>:<configuration>:<split>`` with ``{language}`` in it.
         output_dir: Folder for results.json, results.md, report.html and the pictures.
         languages: Only these languages, comma-separated.
-        adapter: right: the language's own adapter; source: the training language's for all (no switching);
+        adapter: own, or right: the language's own adapter; source: the training language's for all (no switching);
             relative: that of the nearest relative; none: no adapter.
         revision: Branch, tag or commit of the models on the Hub; the same as writing name@revision.
         split: The split to read from folders.

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-# What may be asked for: the own adapter, and what it is compared with, in this order.
+# What may be asked for: the own adapter, and what it is compared with, in this order. Files call the own one "right".
 LanguageCondition = Literal["right", "source", "relative", "none"]
 ASKED: tuple[LanguageCondition, ...] = get_args(LanguageCondition)
+AskedCondition = Literal["own", "right", "source", "relative", "none"]
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,8 @@ CONDITIONS = {
 }
 GUESSES = tuple(name for name, condition in CONDITIONS.items() if condition.guess)
 OWN = ("right", "relative")  # what stands for a language's own adapter, the first that there is
+
+
+def stored_name(condition: str) -> str:
+    """What files call a condition: "own" is "right" there."""
+    return "right" if condition == "own" else condition

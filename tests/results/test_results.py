@@ -19,6 +19,12 @@ def row(language, value, adapter="right", metric="accuracy", run="topic", **more
     return Row(run, "classify", language, metric, adapter, value, None, None, 10, **more)
 
 
+def test_own_is_another_name_of_the_right_adapter():
+    results = Results((row("de_DE", 0.5), row("de_DE", 0.25, adapter="source")), "en_XX")
+    assert results.value("de_DE", "own").value == results.value("de_DE", "right").value == 0.5
+    assert results.mean("own") == results.mean("right")
+
+
 def test_means_gap_and_worst():
     results = Results((row("de", 0.6), row("en", 0.9), row("sw", 0.3), row("gsw", 0.5, "relative")), "en")
     assert results.languages() == ["en", "de", "sw", "gsw"]

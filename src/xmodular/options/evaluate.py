@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from xmodular.errors import ConfigurationError
-from xmodular.language_conditions import ASKED, CONDITIONS, LanguageCondition
+from xmodular.language_conditions import ASKED, CONDITIONS, AskedCondition, stored_name
 from xmodular.options.declaring import REVISION, Fallback, Options, Packing, Place, WeightPrecision, at_least, option
 
 
@@ -43,8 +43,8 @@ class EvaluateOptions(Options):
         "Names of columns, as text=review,label=stars; default: as in training, if the rows have those columns.", None
     )
     skip_bad_rows: bool = option("Skip rows that cannot be read, and count them.", False)
-    adapter: tuple[LanguageCondition, ...] = option(
-        "; ".join(f"{name}: {CONDITIONS[name].asked}" for name in ASKED) + ".", ("right", "source")
+    adapter: tuple[AskedCondition, ...] = option(
+        "own, or " + "; ".join(f"{name}: {CONDITIONS[name].asked}" for name in ASKED) + ".", ("right", "source")
     )
     source: str | None = option("The source language; default: the language the model was fine-tuned in.", None)
     fallback: Fallback | None = option(
@@ -78,8 +78,9 @@ class EvaluateOptions(Options):
         super().__post_init__()
         if not self.model or not self.data:
             raise ConfigurationError(f"--{'data' if self.model else 'model'} is empty.")
+        object.__setattr__(self, "adapter", tuple(map(stored_name, self.adapter)))
         if not self.adapter:
-            raise ConfigurationError("--adapter needs at least one of: right, source, relative, none.")
+            raise ConfigurationError("--adapter needs at least one of: own, source, relative, none.")
         if len(set(self.adapter)) < len(self.adapter):
             raise ConfigurationError(f"--adapter names an adapter twice: {', '.join(self.adapter)}.")
         if self.predictions and self.output_dir is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from xmodular.language_conditions import CONDITIONS, GUESSES, OWN
+from xmodular.language_conditions import CONDITIONS, GUESSES, OWN, stored_name
 from xmodular.results.values import GEOMETRIC, LOWER_IS_BETTER, Comparison, Detail, Row, Score, mean
 
 
@@ -90,11 +90,11 @@ class Scores:
 
         Args:
             language: its code.
-            adapter: the condition.
+            adapter: the condition; "own" is another name of "right".
             metric: default: the main one.
             run: default: the first one.
         """
-        rows = self._by_key.get((self._run(run), language, adapter, metric or self._metric), [])
+        rows = self._by_key.get((self._run(run), language, stored_name(adapter), metric or self._metric), [])
         if not rows:
             return None
         seeds = [row for row in rows if row.seed is not None]
