@@ -101,7 +101,9 @@ def test_by_language() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ConfigurationError, match=r"'xmod-bas': did you mean 'xmod-base'\? They are xmod-base, "):
+    with pytest.raises(
+        ConfigurationError, match=r"'xmod-bas': did you mean 'xmod-base'\? The checkpoints are xmod-base, "
+    ):
         models("xmod-bas")
     with pytest.raises(LanguageError, match=r"'Klingon'.*en_XX"):
         models(language="Klingon")

@@ -737,7 +737,7 @@ def test_weights_that_come_from_elsewhere_are_an_error(model: Any, tmp_path: Pat
     changed_state(tmp_path / "mixed", lambda state: state.update({"lm_head.bias": state["lm_head.bias"].half()}))
     for name, error, message in (
         ("named", ConfigurationError, r"transformers_weights in its config\.json"),
-        ("adapter", DataError, "adapter of PEFT"),
+        ("adapter", DataError, "a PEFT adapter"),
         ("distributed", DataError, "distributed checkpoint"),
         ("mixed", DataError, r"weights in float16 and float32, and no dtype"),
     ):

@@ -83,7 +83,7 @@ def test_defaults_are_those_of_the_page() -> None:
         ({"pad_token_id": None}, ["pad_token_id", "None"]),
         ({"max_position_embeddings": 2}, ["max_position_embeddings", "2", "at least 3"]),
         ({"pruned_heads": {0: [4]}}, ["pruned_heads", "0 to 3"]),
-        ({"pruned_heads": {1: [0, 1, 2, 3]}}, ["pruned_heads", "must stay"]),
+        ({"pruned_heads": {1: [0, 1, 2, 3]}}, ["pruned_heads", "must remain"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -224,7 +224,7 @@ def test_an_unknown_override_ends_pretraining_before_it_starts(corpus: Path, tmp
 
 
 def test_an_unknown_name_stands_beside_the_other_problems() -> None:
-    with pytest.raises(ConfigurationError, match=r"(?s)hiden_size is no field.*languages has duplicates"):
+    with pytest.raises(ConfigurationError, match=r"(?s)hiden_size is not a field.*languages has duplicates"):
         tiny_config(hiden_size=30, languages=["en_XX", "en_XX"])
 
 

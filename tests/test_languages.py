@@ -182,7 +182,7 @@ def test_what_is_no_language_of_the_model(name: str) -> None:
 
 
 def test_a_name_is_text() -> None:
-    with pytest.raises(LanguageError, match="not by 3"):
+    with pytest.raises(LanguageError, match="got 3"):
         resolve(3, X81)  # type: ignore[arg-type]
     with pytest.raises(LanguageError, match=r"such as \['de'\]"):
         resolve_all("de", X81)
@@ -229,7 +229,7 @@ def test_several_names() -> None:
     assert resolve_all(["German", "sw"], X81) == ["de_DE", "sw_KE"]
     with pytest.raises(LanguageError, match="'deu' means de_DE, which is named twice"):
         resolve_all(["German", "deu"], X81)
-    with pytest.raises(LanguageError, match="no language is named"):
+    with pytest.raises(LanguageError, match="no language is given"):
         resolve_all([], X81)
     with pytest.raises(LanguageError, match="'bar' means de_DE, which is named twice"):
         resolve_all(["gsw", "bar"], X81, fallback="relative")

@@ -119,7 +119,7 @@ def test_a_model_with_files_of_others_is_not_replaced(name: str, home: Path) -> 
     for verb in verbs:
         with pytest.raises(ConfigurationError, match="is not part of a model"):
             verb(out)
-    with pytest.raises(PackError, match="contains no language pack that xmodular wrote"):
+    with pytest.raises(PackError, match="contains no language pack written by xmodular"):
         pack_save(home / "base", "de", output_dir=out, overwrite=True)
     assert contents(home) == before
 
@@ -130,7 +130,7 @@ def test_what_is_no_model_of_ours_is_not_replaced(config: str, home: Path, corpu
     folder.mkdir()
     (folder / "config.json").write_text(config)
     train = corpus / "topic" / "en_XX.train.jsonl"
-    for overwrite, said in ((True, "xmodular wrote"), (False, "--overwrite")):
+    for overwrite, said in ((True, "written by xmodular"), (False, "--overwrite")):
         with pytest.raises(ConfigurationError, match=said):
             upcycle(home / "base", ["de"], output_dir=folder, overwrite=overwrite)
         with pytest.raises(ConfigurationError, match=said):

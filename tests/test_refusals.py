@@ -143,7 +143,7 @@ def test_columns_of_fine_tuning_need_not_be_named_again(base_run: Run, corpus: P
     assert metrics[0] == metrics[1]
     rows = [json.loads(line) for line in test.read_text().splitlines()]
     assert [each["score"] for each in xmodular.Predictor(model)(rows, "en")] == pytest.approx(scores[0])
-    with pytest.raises(DataError, match="there is no column 'text'; there are 'id', 'Rezension', 'Note'"):
+    with pytest.raises(DataError, match="there is no column 'text'; the columns are 'id', 'Rezension', 'Note'"):
         xmodular.predict(model, test, tmp_path / "named.jsonl", columns={"text": "text"})
 
 
@@ -293,7 +293,7 @@ def test_a_revision_on_the_hub_is_what_is_read(topic_run: Run, corpus: Path, nur
     pid, log = nursery.start(*words, str(tmp_path / "x.jsonl"), "--model", "owner/name@v9", first=cache)
     assert nursery.wait(pid) == 2
     said = " ".join(log.read_text(encoding="utf-8").split())
-    assert "Error: No model owner/name@v9: owner/name was not fetched before" in said
+    assert "Error: No model owner/name@v9: owner/name is not in the local cache" in said
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_the_hub_is_asked_once_for_a_name_of_one_word(monkeypatch: pytest.Monkey
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
     monkeypatch.setattr("xmodular.vocabulary.tokenizer_loading.AutoTokenizer.from_pretrained", found)
     with pytest.raises(
-        DataError, match=r"No tokenizer at nowhere: there is no such folder, .* \(nowhere was not fetched"
+        DataError, match=r"No tokenizer at nowhere: there is no such folder, .* \(nowhere is not in the local cache"
     ):
         load_tokenizer("nowhere")
     assert asked == ["nowhere"]

@@ -212,7 +212,9 @@ def models(name: str | None = None, *, language: str | None = None) -> Catalogue
         if name not in names:
             near = difflib.get_close_matches(name, RELEASES, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ConfigurationError(f"no checkpoint is called {name!r}: {hint}There are {', '.join(RELEASES)}.")
+            raise ConfigurationError(
+                f"no checkpoint is called {name!r}: {hint}The checkpoints are {', '.join(RELEASES)}."
+            )
         releases = (names[name],)
     if language is not None:
         releases = _with_language(releases, language)

@@ -60,7 +60,7 @@ CONDITIONS = {
         "always the most frequent answer in the file; no model",
         "c7",
         "tick",
-        guess="always the commonest answer",
+        guess="always the most frequent answer",
     ),
     "uniform": Condition("blind draw", "a random answer; no model", "c8", "tick", guess="a blind draw"),
 }

@@ -252,7 +252,7 @@ def check_replaceable(
     if not overwrite:
         raise error(f"{output} already exists. Choose another folder, or use --overwrite.")
     if not is_ours(output):
-        raise error(f"{output} is not replaced: it contains no {what.split(' ', 1)[1]} that xmodular wrote.")
+        raise error(f"{output} is not replaced: it contains no {what.split(' ', 1)[1]} written by xmodular.")
     if strange := [name for name in there if not names(name)]:
         shown = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
         raise error(

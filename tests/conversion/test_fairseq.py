@@ -150,7 +150,7 @@ def test_the_token_type_is_folded_into_the_positions(tmp_path: Path) -> None:
     model = tiny_model(XmodForMaskedLM, type_vocab_size=1)
     model.save_pretrained(tmp_path / "ours")
     answer = convert(tmp_path / "ours", output_dir=tmp_path / "fairseq", to="fairseq")
-    assert any("positions" in line for line in answer.derived)
+    assert any("position embeddings" in line for line in answer.derived)
     state = model_of(tmp_path / "fairseq")
     args = torch.load(tmp_path / "fairseq" / "model.pt", weights_only=True)["cfg"]["model"]
     logits = model(torch.tensor([ROWS[0]]), lang_ids=torch.tensor([2])).logits[0]
@@ -541,7 +541,7 @@ def test_the_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("over", "message"),
     [
-        ({"type_vocab_size": 2}, "type_vocab_size is 2; fairseq has 1 only"),
+        ({"type_vocab_size": 2}, "type_vocab_size is 2; fairseq has only 1"),
         ({"is_decoder": True}, "is_decoder is True"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
         ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
@@ -608,7 +608,7 @@ def test_a_folder_that_does_not_hold_what_it_says(tmp_path: Path) -> None:
     for field, value, message in (
         ("languages", ["en_XX", "de_DE"], r"adapter_modules\.sw_KE\.dense1\.weight is not in its config"),
         ("num_hidden_layers", 3, r"layer\.2\..* is missing"),
-        ("intermediate_size", 36, r"has shape \(37, 32\), its config\.json asks for \(36, 32\)"),
+        ("intermediate_size", 36, r"has shape \(37, 32\), its config\.json requires \(36, 32\)"),
     ):
         (tmp_path / "ours" / "config.json").write_text(json.dumps(config | {field: value}))
         with pytest.raises(DataError, match=message):
@@ -697,7 +697,7 @@ def test_vocabularies_that_do_not_belong(worded: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not a SentencePiece model.*--no-tokenizer|--no-tokenizer"):
         convert(worded, output_dir=tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
-    assert "no tokenizer: as asked" in convert(worded, output_dir=tmp_path / "ours", tokenizer=False).derived
+    assert "no tokenizer: as requested" in convert(worded, output_dir=tmp_path / "ours", tokenizer=False).derived
 
 
 def test_a_vocabulary_of_another_size(vocabulary: Path, tmp_path: Path) -> None:

@@ -270,10 +270,10 @@ def test_an_xmods_own_code_of_a_language_counts(tmp_path: Path) -> None:
         ("modernbert", "rotary"),
         ("eurobert", "gated"),
         ("albert", "share"),
-        ("deberta-v2", "apart"),
+        ("deberta-v2", "separately"),
         ("xlm-roberta-xl", "LayerNorm after its embeddings"),
-        ("t5", "It can: BERT"),
-        ("made-up", "It can: BERT"),
+        ("t5", "Supported: BERT"),
+        ("made-up", "Supported: BERT"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(kind: str, reason: str, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_pruned_weights_can_be_trained() -> None:
     [
         ({0: [4]}, ["0: [4]", "0 to 3"]),
         ({2: [0]}, ["2: [0]", "0 to 1"]),
-        ({1: [0, 1, 2, 3]}, ["1: [0, 1, 2, 3]", "must stay"]),
+        ({1: [0, 1, 2, 3]}, ["1: [0, 1, 2, 3]", "must remain"]),
     ],
 )
 def test_pruning_what_is_not_there_or_everything_is_refused(heads: dict[int, list[int]], parts: list[str]) -> None:

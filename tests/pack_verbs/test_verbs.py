@@ -265,7 +265,7 @@ def test_scores_and_upload(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert [row["language"] for row in pack.scores] == ["sw_KE"]
     assert pushed == [("sw_KE", "me/sw", True)]
     assert push_pack.__name__ == "push_pack"
-    with pytest.raises(ConfigurationError, match=r"no rows of en_XX.*sw_KE, de_DE"):
+    with pytest.raises(ConfigurationError, match=r"no rows for en_XX.*sw_KE, de_DE"):
         pack_save(folder, "en", output_dir=tmp_path / "en", results=tmp_path / "results.json")
 
 

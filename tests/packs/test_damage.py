@@ -472,5 +472,5 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         read_pack(folder).check()
     (folder / "pack.json").unlink()
     os.mkfifo(folder / "pack.json")
-    with pytest.raises(PackError, match="no language pack"):
+    with pytest.raises(PackError, match="is not a language pack"):
         read_pack(folder)

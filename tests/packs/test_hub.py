@@ -176,7 +176,7 @@ def test_a_pack_json_that_wants_too_much_stops_the_download(hub: Hub) -> None:
     with pytest.raises(PackError, match="its format is not"):
         read_pack("me/xmod-own")
     del hub.files["pack.json"]
-    with pytest.raises(PackError, match=r"no pack\.json in it"):
+    with pytest.raises(PackError, match=r"it has no pack\.json"):
         read_pack("me/xmod-own")
     assert [name for name, _ in hub.asked] == ["pack.json"] * 2
 

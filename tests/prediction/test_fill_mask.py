@@ -22,11 +22,11 @@ def test_fill_mask(base_run):
     assert [filling.probability for filling in fillings[:3]] == pytest.approx(best.values.tolist(), abs=1e-5)
     assert fillings[0].piece == tokenizer.decode([int(best.indices[0])]).strip()
     assert fillings[0].text.count("<mask>") == 1
-    with pytest.raises(InputError, match="no <mask> in the text"):
+    with pytest.raises(InputError, match="no <mask> to fill in the text"):
         fill_mask(base_run.model, "the house", language="en")
     with pytest.raises(LanguageError, match=r"'gsw'.*de_DE"):
         fill_mask(base_run.model, "<mask>", language="gsw")
-    with pytest.raises(InputError, match="this model reads 32 at most"):
+    with pytest.raises(InputError, match="this model reads at most 32"):
         fill_mask(base_run.model, "house " * 60 + "<mask>", language="en")
 
 

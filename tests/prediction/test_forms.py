@@ -149,7 +149,7 @@ def test_one_text_on_the_command_line(topic: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({}, "Missing: --input"), ({"text": "a", "input": "b.csv"}, "give one of them")],
+    [({}, "Missing: --input"), ({"text": "a", "input": "b.csv"}, "Give either --input")],
 )
 def test_a_text_or_rows(topic: Path, given: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):

@@ -98,7 +98,7 @@ def test_a_title(tmp_path):
 def test_nothing_to_show(tmp_path):
     with pytest.raises(ConfigurationError, match="no rows"):
         Results(()).report(tmp_path / "r.html")
-    with pytest.raises(ConfigurationError, match=r"ends in .png, .svg, .pdf; not 'r.gif'"):
+    with pytest.raises(ConfigurationError, match=r"must end in .png, .svg, .pdf; got 'r.gif'"):
         made_up(languages=("en_XX",)).plot(tmp_path / "r.gif")
 
 

@@ -163,5 +163,5 @@ def test_words_in_a_file_that_is_called_tsv(tmp_path):
     """So is GermEval 2014's."""
     path = tmp_path / "NER-de-train.tsv"
     path.write_text("#\thttp://de.wikipedia.org/wiki/Ada\t[2009-10-17]\n1\tAda\tB-PER\tO\n")
-    with pytest.raises(DataError, match=r"4 fields .* 3 columns; if its lines are words, .* ends in \.conll"):
+    with pytest.raises(DataError, match=r"4 fields, .* 3 columns; if its lines are words, .* ends in \.conll"):
         list(read_rows(path, BadRows()))

@@ -87,6 +87,8 @@ def test_without_its_record_a_model_is_what_its_head_says(corpus, topic_run):
 
 
 def test_an_unknown_task_is_named_before_anything_is_read(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"no task 'clasify'; did you mean classify\? There are classify, reg"):
+    with pytest.raises(
+        ConfigurationError, match=r"no task 'clasify'; did you mean classify\? The tasks are classify, reg"
+    ):
         finetune("nowhere", tmp_path / "absent.jsonl", task="clasify", output_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()

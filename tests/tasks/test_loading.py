@@ -83,13 +83,13 @@ def test_a_text_and_a_pair_in_one_row_are_not_chosen_from():
 
 def test_a_mapped_column_that_is_not_there_is_an_error_at_the_first_row(tmp_path: Path):
     path = write(tmp_path / "a.jsonl", '{"review": "a", "label": 1}', '{"text": "b", "label": 1}')
-    with pytest.raises(DataError, match=r"a.jsonl:1: there is no column 'txt'; there are 'review', 'label'\.$"):
+    with pytest.raises(DataError, match=r"a.jsonl:1: there is no column 'txt'; the columns are 'review', 'label'\.$"):
         load(CLASSIFY, path, columns={"text": "txt"}, skip_bad_rows=True)
     bad = BadRows(skip=True)
     found = list(examples(CLASSIFY, read_rows(path, bad), bad, columns={"text": "review"}))
     assert [example.texts for example in found] == [("a",)]
-    assert "a.jsonl:2: there is no column 'review'; there are 'text', 'label'" in bad.summary()
-    with pytest.raises(ConfigurationError, match=r"no field 'review'; .*it has text, .*label, id, language"):
+    assert "a.jsonl:2: there is no column 'review'; the columns are 'text', 'label'" in bad.summary()
+    with pytest.raises(ConfigurationError, match=r"no field 'review'; .*its fields are text, .*label, id, language"):
         load(CLASSIFY, path, columns={"review": "text"})
 
 

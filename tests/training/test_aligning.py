@@ -230,10 +230,10 @@ def test_text_or_translations(base_run, pairs, tmp_path):
         extend(folder, "gsw", output_dir=tmp_path / "out")
     with pytest.raises(ConfigurationError, match="Give either --text or"):
         extend(folder, "gsw", pairs, parallel=pairs, output_dir=tmp_path / "out")
-    with pytest.raises(ConfigurationError, match="--new-vocabulary works with --text"):
+    with pytest.raises(ConfigurationError, match="--new-vocabulary goes with --text"):
         extend(folder, "gsw", parallel=pairs, new_vocabulary=100, output_dir=tmp_path / "out")
     for name, value in (("packing", "lines"), ("mask_probability", 0.3), ("text_field", "x"), ("start_rows", "random")):
-        with pytest.raises(ConfigurationError, match=f"--{name.replace('_', '-')} works with --text"):
+        with pytest.raises(ConfigurationError, match=f"--{name.replace('_', '-')} goes with --text"):
             extend(folder, "gsw", parallel=pairs, output_dir=tmp_path / "out", **{name: value})
 
 

@@ -154,7 +154,7 @@ def test_rows_without_a_label_are_left_out_and_counted(mark, base_run, tmp_path,
     facts = json.loads((tmp_path / "run" / "run.json").read_text())["data"]
     assert [each["rows"] for each in (*facts["train"], *facts["dev"])] == [4, 1, 3]
     line = said(capsys)
-    assert "b.jsonl:2of3rowshavenolabel('-'or-1)andareleftout." in "".join(line.split())  # wherever lines break
+    assert "b.jsonl:2of3rowshavenolabel('-'or-1)andareskipped." in "".join(line.split())  # wherever lines break
     assert "1 of 4 rows have no label" in line
     results = evaluate(run.model, {"en": dev})
     assert results.rows[0].rows == 3
@@ -288,7 +288,7 @@ def test_weights_chosen_by_the_test_rows(base_run, tmp_path, capsys):
 
 def test_one_label_only_is_refused_whatever_is_missing(base_run, tmp_path):
     path = write(tmp_path / "a.jsonl", [{"text": "a", "label": "x"}] * 2)
-    with pytest.raises(ConfigurationError, match="one label only"):
+    with pytest.raises(ConfigurationError, match="only one label"):
         finetune(base_run.output_dir, path, language="en", output_dir=tmp_path / "run")
 
 

@@ -148,7 +148,7 @@ def test_training_stops_when_nothing_better_comes(validated, monkeypatch):
 
 
 def test_validation_is_in_the_training_language(corpus, validated, tmp_path):
-    with pytest.raises(ConfigurationError, match=r"sw_KE\.dev\.jsonl:1 is in sw_KE, the training data are in en_XX"):
+    with pytest.raises(ConfigurationError, match=r"sw_KE\.dev\.jsonl:1 is in sw_KE, the training data in en_XX"):
         validated(dev=corpus / "topic" / "sw_KE.dev.jsonl")
     mixed = tmp_path / "mixed.jsonl"
     rows = [{"text": "a river", "label": "rare"}, {"text": "mto", "label": "rare", "language": "Swahili"}]
@@ -189,7 +189,7 @@ def test_rows_are_read_in_their_own_languages(corpus, base_run, tmp_path):
     assert run.model.config.task_language == "sw_KE"
     nowhere = tmp_path / "rows.jsonl"
     nowhere.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
-    with pytest.raises(DataError, match=r"rows\.jsonl:1: the row's language is unknown\. Say it with --language"):
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: the row's language is unknown\. Give it with --language"):
         finetune(base_run.output_dir, nowhere, output_dir=tmp_path / "nowhere")
 
 
@@ -203,7 +203,7 @@ def test_a_files_name_is_a_language_only_where_the_model_has_it(base_run, tmp_pa
     assert run.model.config.task_language == "en_XX"
     run = finetune(base_run.output_dir, write("sw.train.jsonl"), **options)
     assert run.model.config.task_language == "sw_KE"
-    with pytest.raises(DataError, match=r"mt\.train\.jsonl:1: the row's language is unknown\. Say it with --language"):
+    with pytest.raises(DataError, match=r"mt\.train\.jsonl:1: the row's language is unknown\. Give it with --language"):
         finetune(base_run.output_dir, write("mt.train.jsonl"), **options)
     with pytest.raises(LanguageError, match="there is no language 'de_CH' here: did you mean de_DE"):
         finetune(base_run.output_dir, write("de_CH.train.jsonl"), **options)

@@ -228,7 +228,7 @@ def test_errors_come_before_work(corpus, base_run, tmp_path):
 @pytest.mark.parametrize(("field", "value", "least"), [("vocab_size", 100, 200), ("max_position_embeddings", 20, 34)])
 def test_overrides_leave_room_for_vocabulary_and_blocks(corpus, base_run, tmp_path, field, value, least):
     given = dict(QUICK, tokenizer=base_run.output_dir)
-    with pytest.raises(ConfigurationError, match=rf"sets {field} to {value}; .* need {least}"):
+    with pytest.raises(ConfigurationError, match=rf"sets {field} to {value}; .* need at least {least}"):
         pretrain(corpus / "text", output_dir=tmp_path, **{**given, "overrides": {**MINIATURE, field: value}})
     wide = {**MINIATURE, field: 256}
     run = pretrain(corpus / "text", output_dir=tmp_path, **{**given, "overrides": wide, "max_steps": 1})

@@ -146,9 +146,9 @@ def test_a_record_that_cannot_be_read_is_named(text, tmp_path):
 def test_other_options_are_named(whole, text, tmp_path):
     broken = copy_of(whole, tmp_path / "broken")
     options = {**text, **OPTIONS, "max_steps": 9, "output_dir": broken}
-    with pytest.raises(ConfigurationError, match=r"other options: learning_rate was 0\.003, is 0\.1\. Choose another"):
+    with pytest.raises(ConfigurationError, match=r"other options: learning_rate was 0\.003, now 0\.1\. Choose another"):
         pretrain(**{**options, "learning_rate": 0.1})
-    with pytest.raises(ConfigurationError, match=r"max_steps was 9, is 12; alpha was 0\.3, is 0\.5"):
+    with pytest.raises(ConfigurationError, match=r"max_steps was 9, now 12; alpha was 0\.3, now 0\.5"):
         pretrain(**{**options, "max_steps": 12, "alpha": 0.5})
     assert last_checkpoint(broken).name == "checkpoint-9"
     assert pretrain(**{**options, "max_steps": 12, "resume": True}).metrics["steps"] == 12

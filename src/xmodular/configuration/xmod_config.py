@@ -166,7 +166,7 @@ class XmodConfig(PretrainedConfig):
     def _check(self, more: Iterable[str] = ()) -> None:
         """Raises ConfigurationError if something cannot be, with `more` problems before those of the fields."""
         if found := list(islice(chain(more, problems(self)), _MOST_PROBLEMS)):
-            raise ConfigurationError(f"XmodConfig cannot be made:{listed(found)}")
+            raise ConfigurationError(f"Invalid XmodConfig:{listed(found)}")
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> XmodConfig:

@@ -171,7 +171,7 @@ def _training_languages(options: DemoOptions, task: Task, code_of: Callable[[str
             for row in load(task, source, columns=options.columns or {}, knows=lambda name: code_of(name) is not None):
                 if row.language is None:
                     raise DataError(
-                        f"{row.place}: the row's language is unknown. Say it with --language, in a column 'language', "
+                        f"{row.place}: the row's language is unknown. Give it with --language, in a column 'language', "
                         "or at the beginning of the file name (en_XX.train.jsonl)."
                     )
                 names.setdefault(row.language, row.place)

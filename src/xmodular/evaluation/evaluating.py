@@ -239,8 +239,8 @@ class _Evaluation:
             which = f" of {subject.run}" if len(runs) > 1 else ""
             readers = {language: self._reader(place, language) for language in self.sets}
             said += [
-                f"{Path(self.sets[language].files[0]).name} is read by the adapter{which} of {reader.adapter}, the "
-                "nearest relative."
+                f"{Path(self.sets[language].files[0]).name} uses the adapter{which} of {reader.adapter}, its nearest "
+                "relative."
                 for language, reader in readers.items()
                 if reader is not None and not reader.own
             ]

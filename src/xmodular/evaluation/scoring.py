@@ -80,8 +80,8 @@ def score_task(
         )
     if count := sum(strange):
         console.print(
-            f"The model's outputs are infinite or no numbers for {count:,} of {sum(map(len, encoded.windows)):,} "
-            "inputs: what scores are meaningless."
+            f"The model's outputs are infinite or NaN for {count:,} of {sum(map(len, encoded.windows)):,} "
+            "inputs: their scores are meaningless."
         )
     predicted = zip(predictions, encoded.cut, strict=True)
     found = {}

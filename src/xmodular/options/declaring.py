@@ -61,7 +61,7 @@ def positive(value: float) -> str | None:
 
 def not_negative(value: float) -> str | None:
     """Refuses negative numbers and infinity."""
-    return None if 0 <= value < math.inf else "must be a number from 0 up"
+    return None if 0 <= value < math.inf else "must be 0 or more"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

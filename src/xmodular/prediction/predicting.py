@@ -189,8 +189,8 @@ def _check_output(options: PredictOptions, output: Path) -> None:
     if options.shard_rows is None and format_of(output) not in WRITTEN:
         suffixes = ", ".join(f".{format}" for format in WRITTEN)
         raise ConfigurationError(
-            f"--output {options.output} is none of {suffixes}, of which all but .parquet may have .gz or .zst behind "
-            "them; '-' is standard output, and with --shard-rows it is a folder."
+            f"--output {options.output} must end in {suffixes}; all except .parquet may be followed by .gz or "
+            ".zst; '-' is standard output, and with --shard-rows it is a folder."
         )
     if not _is_whole(options) or not output.exists() or (read_journal(_beside(output)) or {}).get("complete"):
         return

@@ -138,9 +138,10 @@ class Base:
             )
         own = [code for code in texts if code in self.config.vocabularies]
         if own and strict:
+            has = "has its own vocabulary" if len(own) == 1 else "have their own vocabularies"
             raise ConfigurationError(
-                f"{', '.join(own)} of {self.source} have their own vocabularies, which cannot be mixed with the "
-                "shared one: leave out their text with --languages."
+                f"{', '.join(own)} of {self.source} {has}, "
+                "which cannot be mixed with the shared one: leave out the text with --languages."
             )
         return {code: each for code, each in texts.items() if code not in own}
 

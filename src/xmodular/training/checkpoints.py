@@ -131,7 +131,8 @@ def saving(what: str, output_dir: Path) -> Iterator[None]:
         last = last_checkpoint(output_dir)
         left = f"The last checkpoint, {last}, is intact" if last else "There is no earlier checkpoint"
         raise TrainingError(
-            f"{what} could not be written to {output_dir}: {error}. {left}; make room and run the same command again."
+            f"{what} could not be written to {output_dir}: {error}. {left}; free some space and run the same command "
+            "again."
         ) from error
 
 

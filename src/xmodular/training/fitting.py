@@ -64,7 +64,7 @@ def fit(
         how: what `RoutedTrainer` takes besides.
 
     Raises:
-        TrainingError: the loss or a weight is no finite number any more, or a checkpoint cannot be written or read.
+        TrainingError: the loss or a weight is no longer finite, or a checkpoint cannot be written or read.
     """
     decay = options.decay if isinstance(options, LanguageModelOptions) else 0.0
     for name, value in {"max_steps": steps, **schedule(options.schedule, steps, decay)}.items():
@@ -83,7 +83,7 @@ def fit(
         model = trainer.whole_model()
         if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
             raise TrainingError(
-                f"After the last step, {state.global_step}, a weight is no finite number, so the model was not saved. "
+                f"After the last step, {state.global_step}, a weight is not finite, so the model was not saved. "
                 f"Try a lower learning rate than {arguments.learning_rate:g}, or a longer warm-up."
             )
     kept = state.best_global_step or state.global_step

@@ -114,6 +114,6 @@ def take_up(optimizer: torch.optim.Optimizer, scheduler: Any, step: int, load: C
         group.update({**own, "lr": own["initial_lr"] * rate(step)})
     if (now := float(optimizer.param_groups[0]["lr"])) != planned:
         console.print(
-            f"The learning rate continues at {now:.3g}, as the present options have it after step {step}; by those of "
-            f"the checkpoint it would be {planned:.3g}."
+            f"The learning rate continues at {now:.3g}, as in the present options after step {step}; under those of "
+            f"the checkpoint, it would be {planned:.3g}."
         )

@@ -151,7 +151,7 @@ class RoutedTrainer:
         """Train to the end.
 
         Raises:
-            TrainingError: the loss or a weight is no finite number any more, or a checkpoint cannot be written.
+            TrainingError: the loss or a weight is no longer finite, or a checkpoint cannot be written.
         """
         threads = torch.get_num_threads()
         try:
@@ -269,7 +269,7 @@ class RoutedTrainer:
             getattr(callback, event)(self.args, self.state, TrainerControl(), model=self.model, **more)
 
     def _check(self, finite: bool, what: str, together: bool) -> None:
-        """Stop if something is no finite number (`together`: in any process)."""
+        """Stop if something is not finite (`together`: in any process)."""
         if together:
             finite = bool(gather(torch.tensor(int(finite), device=self.args.device)).min())
         if not finite:
