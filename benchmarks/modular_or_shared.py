@@ -5,7 +5,7 @@
 For 4, 8, 16 and 30 languages and three seeds it pretrains two models of the same active size with the same number of
 updates on the same draws: one with an adapter per language, one with a single adapter for all (`--shared`). One
 tokenizer serves all runs, and four languages are in every set, so that their perplexities can be compared across
-sets. Finished runs are kept: the same command goes on where it stopped. Writes runs.json, summary.txt and a picture.
+sets. Finished runs are kept: the same command continues where it stopped. Writes runs.json, summary.txt and a picture.
 """
 
 from __future__ import annotations

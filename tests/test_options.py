@@ -125,7 +125,7 @@ def test_columns_are_text_however_they_are_given(tmp_path):
     assert build(EvaluateOptions, {"model": "m", "data": "d", "columns": {"text": 0}}).columns == {"text": "0"}
     (tmp_path / "run.yaml").write_text("columns: {label: no}")
     with pytest.raises(
-        ConfigurationError, match="columns holds False where a name is needed; in YAML, write it in quo"
+        ConfigurationError, match="columns contains False where a name is needed; in YAML, write it in quo"
     ):
         build(FinetuneOptions, {**given, **read_options_file(tmp_path / "run.yaml")})
 
@@ -149,7 +149,7 @@ def test_config_files_that_are_none(tmp_path):
     with pytest.raises(ConfigurationError, match="no configuration file"):
         read_options_file(tmp_path / "absent.yaml")
     (tmp_path / "list.yaml").write_text("- a\n- b\n")
-    with pytest.raises(ConfigurationError, match="must hold names and values"):
+    with pytest.raises(ConfigurationError, match="must contain names and values"):
         read_options_file(tmp_path / "list.yaml")
     (tmp_path / "broken.yaml").write_text("a: [1\n")
     with pytest.raises(ConfigurationError, match="not valid YAML"):

@@ -92,7 +92,7 @@ class _Wrapped(torch.nn.Module):
 @pytest.mark.parametrize(
     ("wrap", "said"),
     [
-        (_Wrapped, r"_Wrapped of PEFT: merge its adapters with model.merge_and_unload\(\)"),
+        (_Wrapped, r"PEFT _Wrapped: merge its adapters with model.merge_and_unload\(\)"),
         (torch.nn.DataParallel, "a DataParallel around a XmodForMaskedLM: give that model itself"),
         (
             lambda model: torch.nn.Linear(2, 2),

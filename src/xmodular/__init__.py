@@ -8,7 +8,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Where each public name lives. Imported on first use, so that `import xmodular` starts without torch; type
-# checkers read the stub beside this file.
+# checkers read the stub next to this file.
 _HOMES = {
     "Identifier": "identify",
     "Predictor": "prediction",

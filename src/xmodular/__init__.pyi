@@ -129,8 +129,8 @@ def evaluate(
             ``hub:<data set>:<configuration>:<split>`` with ``{language}`` in it.
         output_dir: Folder for results.json, results.md, report.html and the pictures.
         languages: Only these languages, comma-separated.
-        adapter: own, or right: the language's own adapter; source: the training language's for all (no switching);
-            relative: that of the nearest relative; none: no adapter.
+        adapter: own, or right: the language's own adapter; source: the training language's, for all languages;
+            relative: that of the most closely related language; none: no adapter.
         revision: Branch, tag or commit of the models on the Hub; the same as writing name@revision.
         split: The split to read from folders.
         columns: Names of columns, as text=review,label=stars; default: as in training, if the rows have those
@@ -371,13 +371,13 @@ def finetune(
         learning_rate: Peak learning rate; default: 2e-5 at hidden size 768, proportionally more for smaller hidden
             sizes.
         head_learning_rate: Peak learning rate of the task head; default: `learning_rate`; if that is not given
-            either, 50 times its default (at most 2e-3) where the model has no head for the task yet.
+            either, and the model has no head for the task yet, 50 times its default (at most 2e-3).
         schedule: Learning rate after warm-up.
         adam_betas: AdamW's two decay rates.
         adam_epsilon: AdamW's epsilon.
         classifier_dropout: Dropout in the task head; default: the model's.
-        pooling: Input of the classify and regress heads: the first token's state, or the mean of all; default: what
-            the model says.
+        pooling: Input of the classify and regress heads: the first token's state, or the mean of all; default: as
+            recorded in the model.
         seeds: Train once with each of these seeds, in <output-dir>/seed-<seed>.
         eval_every: Steps between validations; default: after each pass, or every 10 steps if passes are shorter and
             neither `epochs` nor `max_steps` is given.
@@ -652,8 +652,8 @@ def pretrain(
     """Pretrain from scratch (text → tokenizer → blocks → masked LM), or continue with a model; batches mix languages.
 
     Args:
-        model: a folder or a name on the Hub, or a model object, which stays as it is: training goes on with it, and
-            its shape, languages and tokenizer stay.
+        model: a folder or a name on the Hub, or a model object, which is not changed: the model to continue; the
+            result has its shape, languages and tokenizer.
         text: folder of ``<language>.<anything>.txt``, ``.jsonl`` or ``.parquet`` files, or ``hub:<data set>``.
         output_dir: Folder for the model, its tokenizer and its metrics.
         preset: Model shape: tiny, mini, small, base, large-prenorm, or a released checkpoint; default: small.

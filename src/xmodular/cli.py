@@ -49,7 +49,7 @@ def _show_fillings(fillings: Any) -> int:
 
 
 def _show_table(answer: Any) -> int:
-    """Print an answer that has a table; its `ok`, where it has one, is the exit status."""
+    """Print a result that has a table; its `ok`, if it has one, determines the exit status."""
     terminal(width=None if sys.stdout.isatty() else 120).print(answer.table())
     return 0 if getattr(answer, "ok", True) else 1
 
@@ -105,7 +105,7 @@ def _main(
 ) -> None:
     """Keeps the verbs as subcommands, and makes the streams accept any text."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # one that is not UTF-8 shows what it lacks as \\u0448
+        if isinstance(stream, io.TextIOWrapper):  # one that is not UTF-8 shows missing characters as \\u0448
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -115,7 +115,7 @@ class _Verb(TyperCommand):
     options: type[Options]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        self.rich_markup_mode = None  # plain lines: rich's table cuts what is longer than one of its columns
+        self.rich_markup_mode = None  # plain lines: rich's table truncates long cells
         super().format_help(ctx, formatter)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

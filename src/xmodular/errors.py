@@ -15,7 +15,7 @@ T = TypeVar("T")
 # text. Marks that Persian, Arabic or Hindi need are not among them.
 _ACTS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
-_TIDIED = 300  # characters of what a library says
+_TIDIED = 300  # characters of a library's message
 
 
 def visible(text: str) -> str:
@@ -85,7 +85,7 @@ def of_system(error: BaseException) -> str | None:
     """The message of a failed read or write as a sentence; None for any other error."""
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, BrokenPipeError):
-        return None  # who reads has enough
+        return None  # the reader of a pipe has closed it
     if isinstance(error, OSError):
         places = " and ".join(f"{name!s:.{_TIDIED}}" for name in (error.filename, error.filename2) if name is not None)
         what = error.strerror or in_one_line(error)
@@ -93,7 +93,10 @@ def of_system(error: BaseException) -> str | None:
     elif found := _OF_RUST.search(str(error)):
         number, said = int(found[1]), in_one_line(error)
     elif "PytorchStreamWriter failed" in str(error) or "inline_container.cc" in str(error):
-        number, said = errno.ENOSPC, f"torch could not write a file ({in_one_line(error):.100})"  # it knows no number
+        number, said = (
+            errno.ENOSPC,
+            f"torch could not write a file ({in_one_line(error):.100})",
+        )  # it has no error number
     elif isinstance(error, RuntimeError) and "Symlink loop" in str(error):  # no OSError before Python 3.13
         number, said = errno.ELOOP, in_one_line(error)
     else:

@@ -134,7 +134,7 @@ def folder_beside(target: Path, check: Callable[[], None] = lambda: None, *, wai
                 check()
             put(new, target)
         finally:
-            remove(new)  # or what was there, if they changed places
+            remove(new)  # or the old content, if they were exchanged
 
 
 def put(new: Path, target: Path) -> None:
@@ -153,7 +153,7 @@ def put(new: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two names on a disk change places, in one moment; whether the system could."""
+    """Exchange two names on a disk atomically; returns whether the system supports it."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError, TypeError):  # not Linux
@@ -175,7 +175,7 @@ def sha256_of(path: Path) -> str:
 def let_read(paths: Iterable[Path]) -> None:
     """Give files the usual permissions of new files; the safetensors library makes them private."""
     with _MASK:
-        mask = os.umask(0o077)  # it is only told when it is set
+        mask = os.umask(0o077)  # it can only be read by setting it
         os.umask(mask)
     for path in paths:
         path.chmod(0o666 & ~mask)

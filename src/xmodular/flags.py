@@ -1,4 +1,4 @@
-"""The flags of the command line, from the options of a verb: how many values each takes, its type, its help."""
+"""The command-line flags of a verb, made from its options: number of values, type and help of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xmodular.options.declaring import flag_of
 
 
 def kinds_of(options: type[Options]) -> dict[str, Any]:
-    """The types of the options by name, None aside."""
+    """The types of the options by name, without None."""
     return {name: kind_of(hint) for name, hint in typing.get_type_hints(options).items()}
 
 
@@ -41,9 +41,9 @@ def takes_of(options: type[Options]) -> dict[str, Literal["one", "several", "non
 def gathered(words: Sequence[str], options: type[Options]) -> list[str]:
     """The words of a command line, with every flag only once.
 
-    Values of a flag that takes several may follow each other (as when a shell expands ``*.jsonl``), or
-    each have a flag; they are joined with commas. Words after another flag's value, or after that of any flag of a
-    verb with arguments of its own, stay where they are.
+    The values of a flag that takes several may follow each other (as when a shell expands ``*.jsonl``), or the flag
+    may be repeated; they are joined with commas. All other words stay where they are: those after the value of another
+    flag and, if the verb has positional arguments, those after the value of any flag.
 
     Raises:
         ConfigurationError: a flag that takes one value has two, one has none, or a switch is turned on and off.
@@ -52,7 +52,7 @@ def gathered(words: Sequence[str], options: type[Options]) -> list[str]:
     has_arguments = any(field.metadata["positional"] for field in fields(options))
     given: dict[str, list[str]] = {}
     rest: list[str] = []
-    last: str | None = None  # the flag whose values the words are
+    last: str | None = None  # the flag that the words belong to
     waiting = list(words)
     while waiting:
         word = waiting.pop(0)
@@ -60,7 +60,7 @@ def gathered(words: Sequence[str], options: type[Options]) -> list[str]:
         if word == "--":
             rest += [word, *waiting]
             break
-        if flag not in takes:  # a value, an argument of the verb, or a mistake
+        if flag not in takes:  # a value, a positional argument or a mistake
             if _LOOKS_LIKE_A_FLAG.match(word):
                 raise no_flag(word, takes)
             if last is None or has_arguments:
@@ -74,7 +74,7 @@ def gathered(words: Sequence[str], options: type[Options]) -> list[str]:
             rest.append(word)
         elif is_joined or (waiting and waiting[0].partition("=")[0] not in takes):
             given.setdefault(flag, []).append(value if is_joined else waiting.pop(0))
-        else:  # the parser would take the next flag for the value
+        else:  # the parser would read the next flag as the value
             raise ConfigurationError(f"{flag} needs a value{f', but {waiting[0]} follows' if waiting else ''}.")
     for flag, values in given.items():
         if len(values) > 1 and takes[flag] == "one":
@@ -98,7 +98,7 @@ def no_flag(word: str, flags: Iterable[str]) -> ConfigurationError:
 
 
 def parameters_of(options: type[Options]) -> list[inspect.Parameter]:
-    """One optional parameter per option, in the order of the help, as typer reads them, and that of the file."""
+    """An optional parameter for typer per option, in the order of the help, and one for the options file."""
     kinds = kinds_of(options)
     config = typer.Option(None, "--config", help="YAML file with options; flags override it.")
     parameters = [
@@ -114,7 +114,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _declaration(field: Field[Any], kind: Any, panel: str | None) -> Any:
-    """The flag of an option. All default to None, "not given"; the true default is for show."""
+    """The flag of an option. All default to None, "not given"; the help shows the true default."""
     text = field.metadata["help"]
     if field.default is MISSING:
         text += " (required)"
@@ -126,7 +126,7 @@ def _declaration(field: Field[Any], kind: Any, panel: str | None) -> Any:
 
 
 def _choices(kind: Any) -> str | None:
-    """What an option of few values may be, as ``[fp32|bf16]``; None of any other."""
+    """The choices of an option, such as ``[fp32|bf16]``; None if it has no list of choices."""
     if typing.get_origin(kind) is tuple:
         inner = _choices(typing.get_args(kind)[0])
         return inner and f"{inner},..."
@@ -134,5 +134,5 @@ def _choices(kind: Any) -> str | None:
 
 
 def _flag_type(kind: Any) -> Any:
-    """The type typer is to read: numbers and truth values as such, all else as text for `build`."""
+    """The type for typer: numbers and booleans stay as they are, the rest is text for `build`."""
     return Optional[kind if kind in (bool, int, float) else str]  # noqa: UP045

@@ -32,7 +32,7 @@ def refusal(source: str | Path, error: BaseException) -> str:
     """Why something cannot be loaded from the Hub, in a sentence that says what to do.
 
     Args:
-        source: the name that was asked for.
+        source: the requested name.
         error: the error of the Hub libraries, which may wrap its cause.
     """
     name, revision = on_hub(source)

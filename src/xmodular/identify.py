@@ -23,7 +23,7 @@ from xmodular.languages import names_of, resolve_or_none
 THRESHOLD = 0.3
 
 _READ = 1000  # characters: enough to be sure, and no line takes long
-# What SentencePiece's nmt_nfkc, XLM-R's normaliser, does besides NFKC: joiners, marks of direction and ends of lines
+# What SentencePiece's nmt_nfkc, XLM-R's normaliser, adds to NFKC: joiners, marks of direction and ends of lines
 # become spaces, other control characters go.
 _SPACES = (9, 10, 12, 13, 0x61C, 0x1680, 0x200B, 0x200C, 0x200E, 0x200F, 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD)
 _CONTROLS = (*range(1, 9), 0x0B, *range(0x0E, 0x20), 0x7F, 0x8F, 0x9F)
@@ -31,9 +31,9 @@ _INVISIBLE: dict[int, str | None] = {**dict.fromkeys(_SPACES, " "), **dict.fromk
 _SPACE = re.compile(" {2,}")
 # Tags of HTML and XML, and special tokens, are the same in all languages.
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>|<!--.{0,500}?-->|\[(?:CLS|SEP|PAD|UNK|MASK)\]", re.DOTALL)
-# Labels of a language's varieties, which go to the language itself where a model has them not.
+# Labels of a language's varieties, which count as the language itself if a model lacks them.
 _VARIETIES = {"arz": "ar", "ary": "ar", "bs": "hr", "nn": "no", "wuu": "zh", "yue": "zh"}
-# Labels whose text is in one of two scripts, which then decides: what a model may have for each script, best first.
+# Labels whose text is in one of two scripts, which then decides: a model's possible codes per script, best first.
 # sr_RS names no script, which means Cyrillic: Serbian in Latin letters is nearer to the Croatian module's text.
 _SCRIPTS: dict[str, dict[str, tuple[str, ...]]] = {
     "zh": {"Hans": ("zh", "zh-Hant"), "Hant": ("zh-Hant", "zh")},
@@ -88,7 +88,9 @@ class Identifier:
             tag = None if code.casefold().endswith(_MARKS) else names_of(code)["bcp47"]
             if tag is not None:
                 tags.setdefault(tag, code)
-        self._codes: dict[str, dict[str, str]] = {}  # codes of a label by the text's script, "" where that says nothing
+        self._codes: dict[
+            str, dict[str, str]
+        ] = {}  # codes of a label by the text's script, "" if the script does not matter
         for tag, code in tags.items():
             if (label := resolve_or_none(tag, labels)) is not None:
                 self._codes.setdefault(label, {"": code})

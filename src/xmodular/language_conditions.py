@@ -1,6 +1,6 @@
-"""The language conditions: by whose adapter a language may be read, and what results say of each.
+"""The language conditions: which adapter a language is read with, and how results name and show it.
 
-How a condition is read stands in `xmodular.evaluation`, and all else here.
+`xmodular.evaluation` runs the conditions; everything else about them is here.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-# What may be asked for: the own adapter, and what it is compared with, in this order. Files call the own one "right".
+# What can be requested: the own adapter and those to compare it with, in this order. Files call the own one "right".
 LanguageCondition = Literal["right", "source", "relative", "none"]
 ASKED: tuple[LanguageCondition, ...] = get_args(LanguageCondition)
 AskedCondition = Literal["own", "right", "source", "relative", "none"]
@@ -16,15 +16,15 @@ AskedCondition = Literal["own", "right", "source", "relative", "none"]
 
 @dataclass(frozen=True)
 class Condition:
-    """What is said of a language condition, or of a guess that needs no model.
+    """How a language condition, or a guess that needs no model, is described and drawn.
 
     Attributes:
-        heading: of its column.
-        meaning: how its numbers came about.
-        colour: of `xmodular.charts.COLOURS`.
+        heading: heading of its column.
+        meaning: how its values are obtained.
+        colour: a name in `xmodular.charts.COLOURS`.
         mark: its shape in a chart.
-        asked: what ``--adapter`` means by it.
-        guess: of a guess: what is done, in a sentence.
+        asked: its meaning in ``--adapter``.
+        guess: for a guess: what it does, as part of a sentence.
     """
 
     heading: str
@@ -45,14 +45,14 @@ CONDITIONS = {
         "every language is read with the adapter of its nearest relative",
         "c3",
         "square",
-        asked="that of the nearest relative",
+        asked="that of the most closely related language",
     ),
     "source": Condition(
         "source adapter",
         "every language is read with the source language's adapter",
         "c2",
         "circle",
-        asked="the training language's for all (no switching)",
+        asked="the training language's, for all languages",
     ),
     "none": Condition("no adapter", "no adapter: the bottlenecks are turned off", "c4", "diamond", asked="no adapter"),
     "majority": Condition(
@@ -62,10 +62,10 @@ CONDITIONS = {
         "tick",
         guess="always the most frequent answer",
     ),
-    "uniform": Condition("blind draw", "a random answer; no model", "c8", "tick", guess="a blind draw"),
+    "uniform": Condition("random", "a random answer; no model", "c8", "tick", guess="a random guess"),
 }
 GUESSES = tuple(name for name, condition in CONDITIONS.items() if condition.guess)
-OWN = ("right", "relative")  # what stands for a language's own adapter, the first that there is
+OWN = ("right", "relative")  # either counts as the language's own adapter; the first available one is used
 
 
 def stored_name(condition: str) -> str:

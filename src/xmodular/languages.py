@@ -310,7 +310,7 @@ def _relatives(name: str, codes: tuple[str, ...]) -> tuple[str, ...]:
         if there is not None and common >= _LEAST_COMMON and code not in _meant(name, codes):
             distance = langcodes.tag_distance(wanted.tag, there.tag)
             script = wanted.levels[-1][1] == there.levels[-1][1]
-            # A language is read by letters: one that hardly differs and has them goes before itself in others.
+            # Script matters most: a nearly equal language in that script comes before the language itself in another.
             inmost = bool(_lineage(wanted)) and _lineage(wanted) == _lineage(there)
             near = 0 if script and common == _SAME_LANGUAGE else 1 if script and inmost else 2
             ranks[code] = (near, -common, not script, distance, number)
@@ -355,7 +355,7 @@ def _branches(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _hint(name: str, codes: tuple[str, ...]) -> str:
-    """The nearest candidates: the language's own other codes, else its relatives, else what is spelled alike."""
+    """The nearest candidates: the language's own other codes, else its relatives, else similarly spelled codes."""
     wanted = _meaning(_split(name.strip())[0])
     related = _relatives(name, codes)
     own = [code for code in related if wanted and _in_common(wanted, _meaning(code, code=True)) == _SAME_LANGUAGE]

@@ -20,8 +20,8 @@ from typing import Any
 from xmodular.errors import ConfigurationError, XmodularError
 
 PREFIX = ".xmodular-"
-NEW = f"{PREFIX}new"  # what is not complete yet, or, once the new is in its place, the old that is to go
-OLD = f"{PREFIX}old"  # what was there, while the new takes its place
+NEW = f"{PREFIX}new"  # an incomplete output or, once it is in its place, the old one to be removed
+OLD = f"{PREFIX}old"  # the old output, while the new one takes its place
 READY = f"{PREFIX}ready"  # complete files on their way into their folder
 LOCK = f"{PREFIX}lock"
 
@@ -37,7 +37,7 @@ RESULTS = (
     *("report.html", "results.md", "results.png", "results.svg", "matrix.png", "matrix.svg", "predictions.jsonl"),
     "results.json",
 )
-# They say what a folder holds, so they come last.
+# They identify a folder's content, so they come last.
 _MARKS = {_CONFIG, "options.json", "results.json"}
 
 _TRIES = 100  # to make a folder that another process removes meanwhile
@@ -79,7 +79,7 @@ def held(output: str | Path, *, wait: bool = False) -> Iterator[None]:
     finally:
         del _HELD[place]
         release()
-        with suppress(OSError):  # the first that is not empty stays, and those above it
+        with suppress(OSError):  # stops at the first that is not empty
             for folder in made:
                 folder.rmdir()
 
@@ -98,7 +98,7 @@ def _make(folder: Path, output: str | Path) -> None:
             why = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror or error
             wrong = ConfigurationError(f"{output} cannot be created: {why}.")
             there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
-            # Who held the output before may just have removed a folder that was made for the lock alone.
+            # The last holder of the lock may just have removed a folder that was only created for the lock.
             if not isinstance(error, (FileExistsError, FileNotFoundError)) or not there.is_dir():
                 raise wrong from error
     raise wrong
@@ -111,7 +111,7 @@ def is_covered(path: Path) -> bool:
 
 
 def _lock(place: Path, output: str | Path, wait: bool) -> Callable[[], None]:
-    """Lock a place; what is given back lets go of it."""
+    """Lock a place; returns a function that releases it."""
     from filelock import FileLock, Timeout
 
     for path in (beside(LOCK, place), place / LOCK):
@@ -126,7 +126,7 @@ def _lock(place: Path, output: str | Path, wait: bool) -> Callable[[], None]:
             continue
 
         def release(path: Path = path, lock: Any = lock) -> None:
-            with suppress(OSError):  # while it is held, so that nobody else's goes; Windows removes it on release
+            with suppress(OSError):  # while it is held, so that no other lock is removed; Windows removes it on release
                 path.unlink()
             lock.release()
 
@@ -135,7 +135,7 @@ def _lock(place: Path, output: str | Path, wait: bool) -> Callable[[], None]:
 
 
 def _recover(place: Path) -> None:
-    """Put in order what a killed process left: what was there stays until the new is complete, which then counts."""
+    """Clean up after a killed process: the old output stays unless the new one is complete."""
     old = beside(OLD, place)
     if old.exists() and not place.exists():
         os.replace(old, place)  # it was killed between two renames
@@ -147,9 +147,11 @@ def _recover(place: Path) -> None:
 
 
 def _recover_inner(place: Path) -> None:
-    """The same for the files and folders in a folder; those that somebody else holds are left alone."""
+    """The same for the files and folders in a folder; those that another process holds are not touched."""
     for path in place.glob(f"{NEW}-*"):
-        if not path.with_name(path.name.replace(NEW, LOCK, 1)).exists():  # written by who had the whole folder
+        if not path.with_name(
+            path.name.replace(NEW, LOCK, 1)
+        ).exists():  # written by a process that held the whole folder
             remove(path)
     for path in place.glob(f"{LOCK}-*"):
         with suppress(ConfigurationError), held(place / path.name.removeprefix(f"{LOCK}-")):

@@ -1,15 +1,15 @@
 """Perplexity of a text: how well a model predicts masked tokens, or the next token.
 
 A model's mean loss at predicted tokens, in nats, is extrapolated to all predictable tokens. Text lost in the tokens
-(mainly ``<unk>``) is added with 8 bits per UTF-8 byte, so that a vocabulary does not gain by what it lacks. From
+(mainly ``<unk>``) is added with 8 bits per UTF-8 byte, so that a vocabulary with gaps has no advantage. From
 the sum of both over a text,
 
     perplexity = exp(nats / tokens)        bits per character = nats / ln 2 / characters
 
 with the characters of the text as read. For a causal model, this is the length of the text encoded with
 the model. For a masked model it is a pseudo-measure, as every token is predicted with most of its neighbours on both
-sides visible; it only compares models with different vocabularies on the same text. Perplexity is per
-token, and compares models with the same vocabulary.
+sides visible; it can only compare models on the same text, also with different vocabularies. Perplexity is per token,
+and only comparable between models with the same vocabulary.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from xmodular.modeling import XmodForCausalLM
 from xmodular.modeling.threads import threads_for
 from xmodular.text import CausalLMCollator, MaskedLMCollator, MeasuredText
 
-_MOST_LOGITS = 2**27  # of a causal model's forward pass: 512 MiB in fp32
+_MOST_LOGITS = 2**27  # in a forward pass of a causal model: 512 MiB in fp32
 
 
 def to_predict(
     text: MeasuredText, collator: MaskedLMCollator | CausalLMCollator
 ) -> tuple[np.ndarray, list[np.ndarray | None]]:
-    """The tokens of a text to predict, determined by the collator's seed and the text's tokens.
+    """Choose the tokens of a text to predict; they depend on the collator's seed and the text's tokens only.
 
     Args:
         text: the text.
         collator: a collator that suits the model.
 
     Returns:
-        Numbers of the blocks with tokens to predict; for each of these, (block_size,) bool, which tokens, or
+        Numbers of the blocks with tokens to predict; for each of these, (block_size,) bool, true at these tokens, or
         None for a causal model, which predicts all.
     """
     if isinstance(collator, CausalLMCollator):
@@ -146,7 +146,9 @@ def loss_a_token(sums: np.ndarray) -> np.ndarray:
     """Nats per token (...), from (..., 7) sums of `text_statistics`; NaN if nothing was predicted."""
     losses, _, predicted, known, unknown, _, untold = np.moveaxis(sums, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        told = np.where(known > 0, losses / predicted * known, 0.0)  # what was predicted stands for all that could be
+        told = np.where(
+            known > 0, losses / predicted * known, 0.0
+        )  # extrapolated from the predicted tokens to all predictable ones
     return (told + untold * math.log(256)) / np.maximum(known + unknown, 1)
 
 

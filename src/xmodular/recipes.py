@@ -15,7 +15,7 @@ from xmodular.errors import ConfigurationError
 if TYPE_CHECKING:
     from rich.table import Table
 
-# AdamW and its schedule in the scripts on top of transformers, where they say nothing else.
+# AdamW and its schedule in the scripts on top of transformers, unless they set something else.
 _PLAIN = {
     "warmup": 0.0,
     "schedule": "linear",

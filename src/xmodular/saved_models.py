@@ -1,4 +1,4 @@
-"""The model that a verb is asked for, as an object or where it is saved, and its tokenizer."""
+"""Find and load the model of a verb, given as an object or by its location, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from xmodular.weights import open_weights
 
 
 def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
-    """The model, if it is an object, and its name in messages.
+    """The model if it is an object (else None), and its name for messages.
 
     Raises:
-        InputError: it is neither a model nor the name of one.
+        InputError: it is neither an X-MOD model nor a folder or a name on the Hub.
     """
     if isinstance(model, XmodPreTrainedModel):
         return model, home_of(model) or "model object"
     if isinstance(model, (str, Path)):
         return None, str(model)
     kind = type(model).__name__
-    if hasattr(model, "merge_and_unload"):  # of PEFT
-        raise InputError(f"The model is a {kind} of PEFT: merge its adapters with model.merge_and_unload() first.")
+    if hasattr(model, "merge_and_unload"):  # a PEFT model
+        raise InputError(f"The model is a PEFT {kind}: merge its adapters with model.merge_and_unload() first.")
     if isinstance(inside := getattr(model, "_orig_mod", getattr(model, "module", None)), XmodPreTrainedModel):
         raise InputError(f"The model is a {kind} around a {type(inside).__name__}: give that model itself.")
     if isinstance(model, PreTrainedModel):
@@ -46,12 +46,12 @@ def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrained
 
 
 def home_of(model: XmodPreTrainedModel) -> str | None:
-    """Where a model was loaded from, or saved to last, and where its tokenizer is found; None if it is nowhere."""
+    """Where a model was loaded from or last saved, which is also where its tokenizer is; None if unknown."""
     return str(model.config.name_or_path or "") or None
 
 
 def set_home(model: XmodPreTrainedModel, source: str | Path) -> None:
-    """Note where a model and its tokenizer lie."""
+    """Record where a model and its tokenizer are saved."""
     model.config.name_or_path = str(source)
 
 

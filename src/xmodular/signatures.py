@@ -1,4 +1,4 @@
-"""The face of a verb: its signature with every keyword, and what each means, from the options that it takes."""
+"""The public function of a verb: its signature and the help of its keywords, made from the verb's options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xmodular.outputs import held
 R = TypeVar("R")
 
 _WIDTH = 112  # of a docstring
-_FLAG = re.compile("--([a-z]+(?:-[a-z]+)*)")  # in a help text; a keyword of that name here
+_FLAG = re.compile("--([a-z]+(?:-[a-z]+)*)")  # in a help text; here it is a keyword
 
 
 class _Shown(str):
@@ -41,17 +41,16 @@ def verb(
     """Make the public function of a verb from one that takes its options as an object.
 
     The public function takes each option as a keyword. Its signature and the ``Args`` of its docstring come from the
-    options, but for those that the docstring explains itself. Failures to read or write come out of it as a
-    `StorageError`.
+    options, except those that the docstring explains itself. It raises failures to read or write as `StorageError`.
 
     Args:
         options: the verb's options.
-        positional: those that may be given without their names, in this order.
-        objects: what reads options that may also be objects, such as a model: the object (None where there is none),
-            and what the option is then. The function gets the objects behind its options, in this order.
-        rows: what turns options that may be rows in memory into names; it is told the option's name. Text and None
-            stay as they are.
-        holds: the option with the output that no other process may write to meanwhile.
+        positional: the options that may be given by position, in this order.
+        objects: for each option that may also be an object, such as a model: a function that returns the object (None
+            if there is none) and the option's value. The function gets the objects after its options, in this order.
+        rows: for each option that may be rows in memory: a function that turns them and the option's name into a name
+            for the rows. Text and None stay unchanged.
+        holds: the option with the output, which is locked against other processes.
     """
     fields = {field.name: field for group in options.groups().values() for field in group}
     fields = {name: fields[name] for name in dict.fromkeys([*positional, *fields])}
@@ -108,8 +107,8 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _type(options: type[Options], field: dataclasses.Field[Any], readers: Mapping[str, Callable[..., Any]]) -> str:
-    """What may be given for an option, as the text of an annotation."""
-    if field.name in readers:  # what reads it says what it takes
+    """The values that an option accepts, as the text of an annotation."""
+    if field.name in readers:  # as annotated in its reader
         shown = str(next(iter(inspect.signature(readers[field.name]).parameters.values())).annotation)
     else:
         hint = typing.get_type_hints(options, localns={"Place": Path})[field.name]
@@ -118,7 +117,7 @@ def _type(options: type[Options], field: dataclasses.Field[Any], readers: Mappin
 
 
 def _taken(kind: Any) -> str:
-    """What `build` takes for a value of a type."""
+    """The values that `build` accepts for a type."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         return "Literal[" + ", ".join(f'"{each}"' for each in arguments) + "]"
@@ -130,10 +129,10 @@ def _taken(kind: Any) -> str:
 
 
 def _explained(doc: str, fields: Mapping[str, dataclasses.Field[Any]]) -> str:
-    """A docstring whose ``Args`` explain every option: those that it explains itself, and then the others."""
+    """The docstring with all options in its ``Args``: first those that it explains itself, then the others."""
     before, _, after = doc.partition("\nArgs:\n")
     own, _, rest = after.partition("\n\n")
-    if not after:  # it has no Args
+    if not after:  # there are no Args
         before, _, rest = doc.partition("\n\n")
         before += "\n"
     named = {name for names in re.findall(r"^    (\w[\w, ]*):", own, re.MULTILINE) for name in names.split(", ")}

@@ -36,11 +36,11 @@ _MOST_GROWTH = 16
 _MOST_BYTES = 64
 # Rows of a table beyond twice its pieces: tables are rounded up.
 _SPARE_ROWS = 1024
-# A pair of words, with what the template puts around them.
+# A pair of words, with the special tokens around them.
 _MOST_IDS = 64
 # Each text is searched for them, and classes add them one by one.
 _MOST_ADDED = 2**12
-# Characters of what marks the inside of a word; "##" has two.
+# Characters in the mark of a word's inside; "##" has two.
 _MOST_AFFIX = 16
 # Beyond it, BERT's pieces are not looked for; they take the square of it.
 _MOST_LETTERS = 1000
@@ -56,7 +56,7 @@ _KNOWN = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*"
     rf"{_CONTRACTIONS}?|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}",
 )
-# A model without pieces but one, to see the rules beside it alone.
+# A model with a single piece, to test the other rules alone.
 _NO_MODEL = {"type": "WordLevel", "vocab": {"x": 0}, "unk_token": "x"}
 
 
@@ -203,7 +203,7 @@ def _decoders(steps: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _template(processor: Any) -> str | None:
-    """What is wrong with what is put around a text: it may be the text itself, again and again."""
+    """The problem with a template around a text: it may repeat the text itself many times."""
     waiting, most, often = [processor], 0, 0
     while waiting:
         step = waiting.pop()

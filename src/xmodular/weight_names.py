@@ -1,7 +1,8 @@
-"""What the weights of a model are called: the public names, which released checkpoints have too.
+"""The names of a model's weights: the public ones, also used in released checkpoints.
 
-In a model with a head the encoder's names begin with `PREFIX`, in a bare encoder they do not:
-``roberta.encoder.layer.3.output.adapter_modules.de_DE.dense1.weight``. What fairseq calls them: `conversion/table.py`.
+In a model with a head, the encoder's names begin with `PREFIX`, such as
+``roberta.encoder.layer.3.output.adapter_modules.de_DE.dense1.weight``; in a bare encoder they do not. For fairseq's
+names, see `conversion/table.py`.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ WORDS = f"{PREFIX}embeddings.word_embeddings.weight"
 POSITIONS = f"{PREFIX}embeddings.position_embeddings.weight"
 TYPES = f"{PREFIX}embeddings.token_type_embeddings.weight"
 LM_WEIGHT, LM_BIAS, LM_BIAS_TOO = "lm_head.decoder.weight", "lm_head.bias", "lm_head.decoder.bias"
-# Second names of shared weights, and the first ones; a file holds them or not.
+# Second names of shared weights, with the first names; files may contain the second names or not.
 TIED = {LM_WEIGHT: WORDS, LM_BIAS_TOO: LM_BIAS}
-# Old files hold this, but it is no weight.
+# Found in old files, but not a weight.
 POSITION_IDS = "embeddings.position_ids"
 
 LM_HEAD, TASK_HEADS, POOLER = "lm_head.", ("classifier.", "qa_outputs."), "pooler."
 ADAPTER, ADAPTER_NORM = ".adapter_modules.", ".adapter_layer_norm."
 # Of a language's own vocabulary.
 OWN_WORDS, OWN_BIAS = "embeddings.language_embeddings.", "lm_head.language_bias."
-# In a pack, where a language needs no code.
+# In a pack, whose names have no language code.
 PACK_WORDS, PACK_BIAS = "word_embeddings.weight", LM_BIAS
 
-# The language that a weight belongs to, of a bare encoder or of a head.
+# Finds the language of a weight by its name in a bare encoder or in a head.
 LANGUAGE = re.compile(r"(?:\.adapter_modules|^embeddings\.language_embeddings|^lm_head\.language_bias)\.([^.]+)")
-# The same wherever it stands: what wraps a module puts a name before those of its weights.
+# The same anywhere in a name: wrappers of a module add prefixes to the names of its weights.
 LANGUAGE_IN_MODULE = re.compile(r"\.(?:adapter_modules|language_embeddings|language_bias)\.([^.]+)")
 
 
 def bare(name: str) -> str:
-    """The name of an encoder's weight without what stands before it in a model with a head."""
+    """The name of an encoder's weight without the prefix that it has in a model with a head."""
     return name.removeprefix(PREFIX)
 
 

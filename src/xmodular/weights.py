@@ -60,7 +60,7 @@ class Weights:
         """The tensor, on the CPU. It is the file itself, mapped: clone it before writing into it.
 
         Raises:
-            DataError: there is no tensor of that name, or it cannot be read.
+            DataError: there is not a tensor of that name, or it cannot be read.
         """
         if name not in self._readers:
             raise DataError(f"{self.source} has no weight {name!r}; it has {len(self)}; the first is {self.names[:1]}.")
@@ -188,12 +188,12 @@ def _readers(folder: Path, stack: ExitStack) -> tuple[dict[str, Callable[[], Ten
 
 
 def _shards(path: Path) -> tuple[str, ...]:
-    """The names of the files that an index names; none if the file is no index, but the weights themselves."""
+    """The names of the files in an index; none if the file is not an index but the weights themselves."""
     return tuple(dict.fromkeys(_read_index(path)[0].values())) if path.name.endswith(".index.json") else ()
 
 
 def _read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """From the names of the weights to the names of their files; and what is said besides."""
+    """The file of each weight, by name; and the other entries of the index."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         places, metadata = content["weight_map"], content.get("metadata") or {}
@@ -227,13 +227,13 @@ def _open(path: Path, stack: ExitStack) -> dict[str, Callable[[], Tensor]]:
         return {name: lambda name=name: file.get_tensor(name) for name in names}  # type: ignore[misc]
     _check_unpacked(path)
     try:
-        # Files from before torch 1.6 are no zip archives and cannot be mapped.
+        # Files from before torch 1.6 are not zip archives and cannot be mapped.
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # unpickling damaged bytes can end in any of them
         raise DataError(f"{path} is damaged or contains more than tensors: {in_one_line(error)}") from error
     wrong = [name for name, value in content.items() if not isinstance(value, Tensor)] if _is_state(content) else None
     if wrong is None or wrong:
-        raise DataError(f"{path} does not map names to tensors{f': {wrong[0]!r} is no tensor' if wrong else ''}.")
+        raise DataError(f"{path} does not map names to tensors{f': {wrong[0]!r} is not a tensor' if wrong else ''}.")
     return {name: lambda tensor=tensor: tensor for name, tensor in content.items()}  # type: ignore[misc]
 
 

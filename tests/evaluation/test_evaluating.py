@@ -160,7 +160,7 @@ def test_a_text_is_read_with_all_its_lines_and_what_is_lost_is_said(base_run, co
     assert "de_DE │ 102 │ 100 │ 2" in said
     assert "the vocabulary does not suit sw_KE" in said
     assert "does not suit de_DE" not in said
-    # A blind draw of a piece does not spell unknown text either.
+    # A random guess of a piece does not spell unknown text either.
     assert results.value("sw_KE", "uniform").value > 10 * len(base_run.tokenizer)
     # What is unknown costs its bytes, so the other line is no worse than it.
     (tmp_path / "sw_KE.txt").write_text("mto\n" * 30, encoding="utf-8")

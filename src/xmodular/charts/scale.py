@@ -61,6 +61,6 @@ class Scale:
 
 
 def _round_step(step: float) -> float:
-    """The least of 1, 2, 5, 10 ... that is no less."""
+    """The smallest of 1, 2, 5, 10 ... that is not smaller."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * (1 - 1e-9))

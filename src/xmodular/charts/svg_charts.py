@@ -11,7 +11,7 @@ from typing import Literal
 from xmodular.charts.scale import Scale
 
 Shape = Literal["circle", "square", "diamond", "tick"]
-Sample = tuple[str, Shape | Literal["bar"]]  # colour, and what is drawn in it
+Sample = tuple[str, Shape | Literal["bar"]]  # colour, and the shape drawn in it
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from xmodular.saved_models import given_model
 from xmodular.signatures import verb
 from xmodular.vocabulary import is_with_tokenizer, load_tokenizer
 
-# A part shows so many of its changes.
+# The number of changes shown per part.
 _SHOWN = 3
 # Values that are subtracted at a time.
 _CHUNK = 1 << 20
@@ -34,7 +34,7 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def _side(given: XmodPreTrainedModel | str | Path) -> tuple[Source, str]:
-    """A side as it is given, and what to call it."""
+    """A side as given, and its name."""
     return given, given_model(given)[1]
 
 
@@ -68,7 +68,7 @@ def diff(options: DiffOptions, a: Source, b: Source) -> Certificate:
 
 
 def _check_output(output: Path, options: DiffOptions) -> None:
-    """Raises ConfigurationError where the comparison cannot go."""
+    """Raises ConfigurationError if the comparison cannot be written there."""
     if output.is_dir():
         raise ConfigurationError(f"{output} is a folder; --output must be a JSON file.")
     if output.exists() and not options.overwrite:
@@ -197,20 +197,20 @@ def compare_tensors(a: Tensor, b: Tensor) -> tuple[str | None, float | None]:
 
 
 def _compare_tokenizers(a: Side, b: Side) -> Iterator[FieldChange]:
-    """What differs in how both sides read the languages that share a vocabulary; where one lacks it, that it does."""
+    """The differences between the shared tokenizers of both sides, or that one side has none."""
     if not a.shared or not b.shared or a.shared == b.shared:
         return
     left, right = _reading(a), _reading(b)
     if not left or not right:
         if left or right:
             hashes = [None if each is None else each["tokenizer"] for each in (left, right)]
-            yield FieldChange("tokenizer of one side only", hashes[0], hashes[1], None)  # not known to be another
+            yield FieldChange("tokenizer of one side only", hashes[0], hashes[1], None)  # it may be the same
         return
     yield from compare_fields(left, right, frozenset())
 
 
 def _reading(side: Side) -> dict[str, Any] | None:
-    """How the tokenizer that lies with a model reads, None if there is none.
+    """The settings of the tokenizer next to a model; None if there is none.
 
     Raises:
         DataError: there is one in a folder, and it cannot be read.

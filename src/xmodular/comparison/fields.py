@@ -16,7 +16,7 @@ from xmodular.comparison.certificate import CONFIGURATION, FieldChange
 from xmodular.configuration import XmodConfig
 from xmodular.vocabulary import fingerprint, positions_of, suited
 
-# Where a model comes from, and what is read as another field: not even listed.
+# The origin of a model, and fields that are read under another name: not even listed.
 BOOKKEEPING = frozenset(
     (
         *("transformers_version", "_name_or_path", "name_or_path", "_commit_hash"),
@@ -31,7 +31,7 @@ HARMLESS = frozenset(
         *("task_data", "task_columns", "language"),
     )
 )
-# Attributes of a tokenizer that decide nothing: where it comes from, how it talks, what no X-MOD reads. The core
+# Attributes of a tokenizer without effect: its origin, its messages, what no X-MOD reads. The core
 # (`_tokenizer`) and what is built into it are compared by `fingerprint`.
 _HARMLESS_OF_TOKENIZERS = frozenset(
     (
@@ -78,7 +78,7 @@ def reading_of(tokenizer: PreTrainedTokenizerFast, config: XmodConfig) -> dict[s
     tokenizer = suited(tokenizer, config)
     found = {name: value for name, value in vars(tokenizer).items() if name not in _HARMLESS_OF_TOKENIZERS}
     if tokenizer.model_max_length > (positions := positions_of(config)):
-        # Whatever it is: texts are not cut to what the model can read.
+        # Any such value: texts are not truncated to the model's length.
         found["model_max_length"] = f"more than the {positions} positions"
     found["_special_tokens_map"] = {role: str(token) for role, token in tokenizer._special_tokens_map.items()}
     found["_extra_special_tokens"] = [str(token) for token in tokenizer._extra_special_tokens]
@@ -107,7 +107,7 @@ def compare_fields(a: Mapping[str, Any], b: Mapping[str, Any], differing: Set[st
         yield FieldChange("order of languages", orders[0], orders[1])
     ids = [{code: id_ for id_, code in enumerate(own)} for own in codes]
     for code in dict.fromkeys([*ids[0], *ids[1]]):
-        if ids[0].get(code) != ids[1].get(code):  # where the order is the same, others came or went
+        if ids[0].get(code) != ids[1].get(code):  # with the same order, other languages were added or removed
             yield FieldChange(f"language id of {code}", ids[0].get(code), ids[1].get(code), None)
 
 

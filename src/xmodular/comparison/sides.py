@@ -153,7 +153,7 @@ def _dtype(config: XmodConfig, weights: Weights) -> str:
 
 
 def _generation(source: str | Path, config: XmodConfig) -> GenerationConfig:
-    """How a saved causal model writes; what its configuration says where no file does."""
+    """The generation settings of a saved causal model: from its file, or else from its configuration."""
     if _file(source, "generation_config.json") is None:
         return GenerationConfig.from_model_config(config)
     try:
@@ -286,7 +286,7 @@ def _pack_side(source: str | Path) -> Iterator[Side]:
     }
     with ExitStack() as stack:
         adapter = stack.enter_context(safe_open(pack.folder / ADAPTER, framework="pt"))
-        for name in adapter.keys():  # noqa: SIM118 - it is no dictionary
+        for name in adapter.keys():  # noqa: SIM118 - it is not a dictionary
             _, layer, rest = name.split(".", 2)
             readers[of_adapter(layer, code, rest)] = partial(adapter.get_tensor, name)
         own = []

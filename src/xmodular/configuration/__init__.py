@@ -1,4 +1,4 @@
-"""The configuration of an X-MOD model: its fields, what cannot be, where it is stored."""
+"""The configuration of an X-MOD model: its fields, their checks, its file."""
 
 from xmodular.configuration.config_problems import MOST_LABELS
 from xmodular.configuration.stored_config import check_kind, config_content, numbers_in, read_config

@@ -1,4 +1,4 @@
-"""What cannot be in a configuration: a line for each thing, with field, value and what is allowed."""
+"""Problems of a configuration: one line each, with field, value and what is allowed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _is_number(value: object, most: float = sys.float_info.max) -> bool:
 
 
 def problems(config: Any) -> Iterator[str]:
-    """Yields one line for each thing that cannot be: field, value, what is allowed."""
+    """Yields one line for each problem: field, value, what is allowed."""
     sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     bad_sizes = False
     for name in (*sizes, "max_position_embeddings", "type_vocab_size"):
@@ -161,7 +161,7 @@ def _language_problems(config: Any) -> Iterator[str]:
 
 
 def _near(value: object, names: Iterable[object]) -> str:
-    """A hint at the names that a value is most like; nothing where there are none."""
+    """A hint with the names most similar to a value; empty if there are none."""
     near = difflib.get_close_matches(str(value), list(map(str, names)), n=3)
     return f" (near: {', '.join(near)})" if near else ""
 

@@ -21,7 +21,7 @@ _NOTES = (
     *("finetuning_task", "task_language", "task_max_length", "task_stride", "task_columns", "task_data"),
     "fairseq_head",
 )
-# Names beside the fields that are taken: notes, and transformers' own, of this and earlier versions.
+# Names accepted in addition to the fields: notes, and transformers' own, of this and earlier versions.
 _ALSO_TAKEN = (
     *("attn_implementation", "auto_map", "cross_attention_hidden_size", "experts_implementation", *_NOTES),
     *("name_or_path", "num_labels", "output_attentions", "per_layer_config", "prefix", "quantization_config"),
@@ -132,7 +132,7 @@ class XmodConfig(PretrainedConfig):
     vocabularies: dict[str, int] = field(default_factory=dict)
     pruned_heads: dict[int, list[int]] | None = None
 
-    # Notes: attributes of the class and no fields, so that a file has those alone that were set.
+    # Notes: class attributes, not fields, so that a file only has those that were set.
     finetuning_task = cast(str | None, None)
     task_language = cast(str | None, None)
     task_max_length = cast(int | None, None)
@@ -209,7 +209,7 @@ class XmodConfig(PretrainedConfig):
         """
         asked = kwargs.pop("return_unused_kwargs", False)
         lenient = asked or "_from_auto" in kwargs
-        # AutoConfig asks on behalf of a model: what its loading looks up, by names of languages, is left to that.
+        # AutoConfig calls this for a model: names of languages are left to the loading of that model.
         for_model = () if kwargs.pop("_own", False) or not asked else _OF_THE_MODEL
         held = {name: kwargs.pop(name) for name in for_model if name in kwargs}
         record = {"model_type": cls.model_type, **config_dict}
@@ -218,7 +218,7 @@ class XmodConfig(PretrainedConfig):
         unknown = [name for name in unknown if not lenient or _nearest(name, cls._names(), _MISSPELT)]
         if found := list(_unknown_names(unknown, cls._names())):
             raise ConfigurationError(" ".join(found))
-        if kwargs:  # what is set otherwise was not there when the configuration was made
+        if kwargs:  # changed fields were not known when the configuration was made
             config._check()
         return (config, {**unused, **held}) if asked else config
 
@@ -259,12 +259,12 @@ class XmodConfig(PretrainedConfig):
 
 
 def _is_taken(name: str) -> bool:
-    """Whether a keyword that is no field of the class has a meaning; transformers' internal names begin with "_"."""
+    """Whether a keyword that is not a field of the class is known; transformers' internal names begin with "_"."""
     return name in _ALSO_TAKEN or name.startswith("_")
 
 
 def _nearest(name: str, names: Sequence[str], likeness: float = 0.6) -> str | None:
-    """The name that another is most like, if there is one so like it; one with all of its words comes first."""
+    """The most similar of some names, if one is similar enough; one with all of its words is preferred."""
     words = set(name.split("_"))
     if len(words) > 1 and (longer := [each for each in names if words < set(each.split("_"))]):
         return min(longer, key=len)

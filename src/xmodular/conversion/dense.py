@@ -156,7 +156,7 @@ def to_config(
 
 
 def fill(model: XmodPreTrainedModel, dense: Dense, stored: Weights) -> dict[str, str]:
-    """Load the source's weights into a new model; its adapters stay as they are.
+    """Load the source's weights into a new model; its adapters do not change.
 
     Args:
         model: the new model, with the class and configuration for the source.

@@ -80,7 +80,7 @@ FAMILIES: Mapping[str, Family] = {
 }
 SUPPORTED = "BERT, RoBERTa, XLM-RoBERTa, CamemBERT and RoBERTa-PreLayerNorm encoders, and X-MOD itself"
 
-# Encoders that are asked for, and what of theirs an X-MOD layer cannot compute.
+# Known encoders that cannot be converted, and what an X-MOD layer cannot compute.
 UNFIT: Mapping[str, str] = {
     "albert": "its layers share their weights, and its embeddings are narrower than its states",
     "deberta": "its attention treats content and position separately",
@@ -98,7 +98,7 @@ UNFIT: Mapping[str, str] = {
 
 # Weights that need no counterpart, and why.
 LEFT: Mapping[str, str] = {
-    r"(.*\.)?embeddings\.position_ids": "counted anew",
+    r"(.*\.)?embeddings\.position_ids": "computed again",
     r"(.*\.)?embeddings\.token_type_ids": "zeros, created again",
     r"cls\.seq_relationship\..*": "the next-sentence prediction head",
 }

@@ -87,7 +87,7 @@ def _find(source: Path) -> Path:
 
 
 def _mapped(path: Path, model: Mapping[Any, Any]) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """The tensors by fairseq's newest names, and what is ignored; all that is unknown raises."""
+    """The tensors by fairseq's newest names, and what is ignored; anything unknown is an error."""
     state: dict[str, StoredTensor] = {}
     spelled: dict[str, str] = {}
     left: dict[str, str] = {}

@@ -107,7 +107,7 @@ def read_pickle(stream: BinaryIO, file: mmap.mmap) -> tuple[Any, dict[str, Stora
 
 
 def _key(value: Any) -> Any:
-    """A key of a table, as it is; only what hashes at once may be one."""
+    """A key of a table, unchanged; only values that can be hashed quickly are allowed."""
     if isinstance(value, str | None) or (isinstance(value, int) and abs(value) < _MOST_KEY):
         return value
     raise pickle.UnpicklingError(f"a table has the key {shown(value)}; only text and numbers below 2^61 can be read")
@@ -189,7 +189,7 @@ class _Machine:
         return True
 
     def _fill(self, name: str) -> bool:
-        """Steps that put something into a container; stand-ins drop it, for no field is read that comes that way."""
+        """Steps that put something into a container; stand-ins drop it, as no field is needed from there."""
         if name in ("SETITEM", "APPEND"):
             items = self._popped(2 if name == "SETITEM" else 1)
         elif name in ("SETITEMS", "APPENDS", "ADDITEMS"):
@@ -258,7 +258,7 @@ def _called(callee: Any, args: Any) -> Any:
     """What a call gives here."""
     if not isinstance(args, tuple):
         raise pickle.UnpicklingError(f"it calls something with a {kind_of(args)} for arguments")
-    if isinstance(callee, StandIn):  # where the file calls what it was given, that stays what it is
+    if isinstance(callee, StandIn):  # a call of a stand-in returns the stand-in
         return callee
     if not isinstance(callee, _Name):
         raise pickle.UnpicklingError(f"it calls a {kind_of(callee)}")

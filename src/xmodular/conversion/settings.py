@@ -48,7 +48,7 @@ _FIXED: dict[str, Any] = {
     "adaptive_input": False,
     "spectral_norm_classification_head": False,
 }
-# What fairseq's loader reads beside these; without effect on what the model computes.
+# Also read by fairseq's loader; without effect on the model's outputs.
 _REST: dict[str, Any] = {
     "activation_dropout": 0.0,
     "relu_dropout": 0.0,

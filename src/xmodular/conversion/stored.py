@@ -25,7 +25,7 @@ class Storage:
         """All numbers of the storage."""
         if not self.numel or self.start is None:
             return torch.empty(0, dtype=self.dtype)
-        if self.start % self.dtype.itemsize:  # files that are no archives do not align
+        if self.start % self.dtype.itemsize:  # files that are not archives do not align
             stop = self.start + self.numel * self.dtype.itemsize
             return torch.frombuffer(bytearray(self.file[self.start : stop]), dtype=self.dtype)
         return torch.frombuffer(self.file, dtype=self.dtype, count=self.numel, offset=self.start)

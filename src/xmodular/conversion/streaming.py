@@ -37,7 +37,7 @@ def write_safetensors(path: Path, entries: Sequence[Entry]) -> None:
         path: the file; it must not be in use.
         entries: tensors of the dtypes in `DTYPES`.
     """
-    # The widest first, so that all stay aligned.
+    # The widest first, so that all are aligned.
     entries = sorted(entries, key=lambda entry: (-entry.dtype.itemsize, entry.name))
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     place = 0

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from xmodular.configuration import XmodConfig
 from xmodular.weight_names import LM_BIAS, LM_BIAS_TOO, LM_WEIGHT, POSITION_IDS, POSITIONS, PREFIX, TYPES, WORDS
 
-DEFAULT_HEAD = "sentence_classification_head"  # fairseq's own name for it, where nothing else is known
+DEFAULT_HEAD = "sentence_classification_head"  # fairseq's own default name
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ VERSION = f"{_STACK}.version"
 # Below 2, or without this, fairseq takes the last LayerNorm of a pre-norm encoder away.
 VERSION_NOW = 3.0
 
-# Where this name is there, fairseq makes a language-model head anew that is missing (RobertaModel's
+# If this name exists, fairseq creates a missing language-model head (RobertaModel's
 # upgrade_state_dict_named, for data2vec's checkpoints); else a missing one is an error.
 NO_LM_HEAD = "encoder._ema"
 
-# Names here without a counterpart in fairseq, and what becomes of them.
+# Names here without a counterpart in fairseq, and why they are left out.
 OURS_ALONE = {
     TYPES: "folded into the positions",
-    PREFIX + POSITION_IDS: "counted anew",
+    PREFIX + POSITION_IDS: "computed again",
     LM_BIAS_TOO: f"the same as {LM_BIAS}",
 }
 

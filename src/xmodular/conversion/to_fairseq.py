@@ -62,7 +62,7 @@ def write_fairseq(options: ConvertOptions) -> Converted:
                 "args": None,
                 "cfg": _sections(config, head),
                 "model": state,
-                # What fairseq's loader asks for beside the model.
+                # Required by fairseq's loader in addition to the model.
                 "optimizer_history": [
                     {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
                 ],
@@ -95,7 +95,7 @@ def _unheld(stored: Weights) -> list[str]:
 def _foreign(
     stored: Weights, config: XmodConfig, head: str | None
 ) -> tuple[OrderedDict[str, Tensor], list[str], dict[str, str]]:
-    """The state dict by fairseq's names, in its order; what there is to say about it; names left behind."""
+    """The state dict by fairseq's names, in its order; messages about it; names that were left out."""
     state: OrderedDict[str, Tensor] = OrderedDict()
     derived, wrong = [], []
     used = set(OURS_ALONE)
@@ -108,7 +108,7 @@ def _foreign(
             used.add(name)
             continue
         if name == LM_BIAS and LM_BIAS_TOO in stored and not (config.tie_word_embeddings and name in stored):
-            name = LM_BIAS_TOO  # this is the one that is added where they are not tied
+            name = LM_BIAS_TOO  # the one that is added if they are not tied
         used |= {name, weight.ours}
         if name not in stored:
             wrong.append(f"{name} is missing")

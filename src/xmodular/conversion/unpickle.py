@@ -20,7 +20,7 @@ from xmodular.conversion.pickles import read_pickle, shown
 from xmodular.errors import DataError
 
 _CHUNK = 2**24  # bytes of a checksum at a time
-# The first two pickles of a file from before torch 1.6, which is no archive (torch.serialization).
+# The first two pickles of a file from before torch 1.6, which is not an archive (torch.serialization).
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
@@ -41,7 +41,7 @@ def load(path: Path) -> Any:
         raise DataError(f"There is no file {path}.")
     try:
         with path.open("rb") as opened:
-            # A private mapping: tensors of it may be written to, the file stays.
+            # A private mapping: its tensors may be written to without changing the file.
             file = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
             return _load_archive(opened, file) if file[:4] == b"PK\x03\x04" else _load_old(file)
     except Exception as error:  # damaged bytes can end in any of them

@@ -119,19 +119,19 @@ def code_for(name: str, there: Sequence[str] = ()) -> str:
 
 
 def _config_of(source: str) -> dict[str, Any]:
-    """The content of the source's config.json; nothing in it runs.
+    """The content of the source's config.json; no code in it runs.
 
     Raises:
-        ConfigurationError: there is no such task.
+        ConfigurationError: there is no config.json.
     """
     content = config_content(source)
     if not content:
-        raise ConfigurationError(f"{source} has no config.json, which says what kind of model it is.")
+        raise ConfigurationError(f"{source} has no config.json, so the kind of model is unknown.")
     return content
 
 
 def _tokenizer_of(options: UpcycleOptions) -> PreTrainedTokenizerFast | None:
-    """The tokenizer asked for, or that beside the weights, if there is one."""
+    """The requested tokenizer, or the one next to the weights; None if there is none."""
     if options.tokenizer is not None:
         return load_tokenizer(options.tokenizer)
     return load_tokenizer(options.model) if is_with_tokenizer(options.model) else None
@@ -140,7 +140,7 @@ def _tokenizer_of(options: UpcycleOptions) -> PreTrainedTokenizerFast | None:
 def _of_dense(
     options: UpcycleOptions, codes: Sequence[str], content: dict[str, Any], tokenizer: PreTrainedTokenizerFast | None
 ) -> tuple[XmodPreTrainedModel, dict[str, str]]:
-    """A dense encoder with adapters that add nothing, and the weights that stay behind."""
+    """A dense encoder with adapters that add nothing, and the weights that were left out."""
     dense = recognise(options.model, content, head=options.head)
     config = to_config(dense, codes, tokenizer, options.reduction)
     with open_weights(options.model) as stored, torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -180,7 +180,7 @@ def _set_pooling(model: XmodPreTrainedModel, options: UpcycleOptions) -> None:
 
 
 def _is_pooled_by_mean(source: str) -> bool:
-    """Whether the files that sentence-transformers keeps beside an encoder say that it takes the mean."""
+    """Whether sentence-transformers' files next to an encoder say that it uses the mean."""
     quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     name, where = hub_source(source)
     path = cached_file(name, "1_Pooling/config.json", **quietly, **where)
@@ -205,7 +205,7 @@ def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrained
         raise ConfigurationError(
             f"{options.model} does not name an X-MOD class in its config.json; it has {name!r:.80}."
         )
-    with open_weights(options.model):  # says what is wrong with the files
+    with open_weights(options.model):  # reports problems of the files
         pass
     with quiet_transformers(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(options.seed)

@@ -116,7 +116,7 @@ def _run(made: DemoOptions) -> Results:
 
 
 def _pretrained(made: DemoOptions, corpus: Path) -> Run:
-    # Small width, small adapters, strong decay and a sentence a row: what makes so small a model share its
+    # Small width, small adapters, strong decay and a sentence a row: these make so small a model share its
     # representations between languages at all.
     return pretrain(
         corpus / "text",

@@ -73,7 +73,7 @@ def walk(options: DemoOptions) -> Results:
         if record.is_done:
             console.print(f"Already done, in {folder / _MODULAR}")
         else:
-            # In place of nothing, or of what this demo, or one that is to be replaced, made.
+            # In an empty place, or in place of output of this demo or of one that may be replaced.
             upcycle(options.model, codes, output_dir=folder / _MODULAR, head=False, seed=options.seed, overwrite=True)
             record.note(**_exactness(options.model, folder / _MODULAR, task, sets, there))
 
@@ -157,7 +157,7 @@ def _languages_and_sets(options: DemoOptions, task: Task, there: Sequence[str]) 
     sets = Finder(reading, task, [*asked, *added], code_of, usual=options.columns or {}).sets()
     codes = list(dict.fromkeys([*trained, *asked, *(each.language for each in sets if each.language not in added)]))
     if options.parallel is not None:
-        read_pairs(options.parallel, str(options.add), codes)  # says what is wrong with it
+        read_pairs(options.parallel, str(options.add), codes)  # reports its problems
     return codes, {each.language: each for each in sets}
 
 
@@ -184,7 +184,7 @@ def _training_languages(options: DemoOptions, task: Task, code_of: Callable[[str
     return list(dict.fromkeys(code for code in codes.values() if code is not None))
 
 
-# ---------------------------------------------------------------- what is done
+# ---------------------------------------------------------------- finished steps
 
 
 class _Record:
@@ -251,7 +251,7 @@ class _Record:
         return self._title in self._before
 
     def note(self, **facts: Any) -> None:
-        """Write down what is done, with some facts."""
+        """Record a finished step, with some facts."""
         self._content |= facts
         write_json(self._path, self._content)
 
@@ -283,18 +283,18 @@ def _clear(options: DemoOptions) -> None:
             raise ConfigurationError(f"{place} already exists. Choose another folder, or use --overwrite.")
     for place in (options.output_dir / _GROWN, options.output_dir / _TASK):
         if place.exists():
-            claim(place, overwrite=True)  # what is finished in it is of another demo
+            claim(place, overwrite=True)  # a finished run in it belongs to another demo
 
 
 def _is_finished(run: Path) -> bool:
-    """Whether a run of this demo is done; what was there before it is gone."""
+    """Whether a run of this demo is finished; the output of another demo is removed."""
     if not (run / "options.json").is_file():
         return False
     console.print(f"Already done, in {run}")
     return True
 
 
-# ---------------------------------------------------------------- the steps that are no single verb's
+# ---------------------------------------------------------------- the steps that are not a single verb
 
 
 def _exactness(
@@ -308,7 +308,7 @@ def _exactness(
     rows = [replace(row, gold=None) for row in rows]
     with quiet_transformers():
         model: Any = XmodModel.from_pretrained(modular, add_pooling_layer=False, dtype=torch.float32).eval()
-    rows = [row for row in rows if row.language in model.languages]  # one that is added later is not there yet
+    rows = [row for row in rows if row.language in model.languages]  # a language to add is not there yet
     if not rows:
         console.print(f"No row is in a language of {source}, so its states cannot be compared.")
         return {}
@@ -371,7 +371,7 @@ def _say_what_is_untrained(codes: Sequence[str], results: Results) -> None:
 
 
 def _predict(folder: Path, sets: Mapping[str, TestSet]) -> None:
-    """Predict a few rows of every language, and show them beside what is right."""
+    """Predict a few rows of every language, and show them with the right answers."""
     predictor = Predictor(folder / _TASK)
     rows = _spread(sets, _PREDICTED)
     predictions = predictor.predict([replace(row, gold=None) for row in rows])
@@ -386,7 +386,7 @@ def _predict(folder: Path, sets: Mapping[str, TestSet]) -> None:
 
 
 def _right(row: Example) -> Any:
-    """What is right, without where it stands."""
+    """The right answer, without positions."""
     is_answer = isinstance(row.gold, (list, tuple)) and row.gold and isinstance(row.gold[0], tuple)
     return row.gold[0][0] if is_answer else row.gold
 

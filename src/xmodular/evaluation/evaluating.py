@@ -35,7 +35,7 @@ from xmodular.tasks.qa import squad_statistics
 from xmodular.tasks.readers import Reading, reading_of
 from xmodular.tasks.task_heads import names_in
 
-_BLOCK = 128  # tokens of text, where nothing else is asked for
+_BLOCK = 128  # tokens of text, by default
 
 
 def _source(name: str, place: Any) -> str:
@@ -49,14 +49,14 @@ def _source(name: str, place: Any) -> str:
 def _models(
     model: XmodPreTrainedModel | str | Path | Sequence[XmodPreTrainedModel | str | Path],
 ) -> tuple[list[XmodPreTrainedModel | str | Path], list[str]]:
-    """The models, and what to call them."""
+    """The models and their names."""
     models = [model] if isinstance(model, str) or not isinstance(model, Sequence) else list(model)
     given = [given_model(each) for each in models]
     return models, [name if each is None else home_of(each) or "model" for each, name in given]
 
 
 def _data(data: Any) -> tuple[dict[str, str] | None, list[str]]:
-    """The sources by language, where data are given so, and all of them."""
+    """The sources by language, if they are given that way, and all sources."""
     if not isinstance(data, Mapping):
         return None, sources_of(data, "data")
     named = {name: _source(name, place) for name, place in data.items()}
@@ -106,7 +106,7 @@ def _check_folder(folder: Path) -> None:
 
 
 class _Evaluation:
-    """Models, test data, and who reads what.
+    """Models, test data, and the adapters to use.
 
     Raises:
         ConfigurationError, DataError, LanguageError: as `evaluate`.
@@ -121,7 +121,7 @@ class _Evaluation:
         self.started = time.monotonic()
         self.options = options
         self.subjects = subjects_of(models, options.source)
-        self.loaded = [self.subjects[0].load(options.precision)]  # the first alone, and no longer than the others
+        self.loaded = [self.subjects[0].load(options.precision)]  # only the first, and no longer than the others
         self.task = self._task(self.loaded[0])
         self.repeatable = named is None and not any(isinstance(place, InMemory) for place in options.data)
         self._readers: dict[tuple[int, str], Reading | None] = {}
@@ -139,7 +139,7 @@ class _Evaluation:
         self.guesses: dict[str, Mapping[str, Mapping[str, Mapping[str, float]]]] = {}
 
     def run(self, check: Callable[[], None]) -> Results:
-        """Score the models one after the other; show and save what comes of it, once `check` agrees."""
+        """Score the models one after the other; show and save the results if `check` allows it."""
         for subject, jobs in zip(self.subjects, self.jobs, strict=True):
             by_reading = self._score(subject, jobs)
             self.scored.append({job: by_reading[job.reading] for job in jobs})
@@ -173,7 +173,7 @@ class _Evaluation:
         return task
 
     def _sets(self, named: Mapping[str, str] | None) -> dict[str, TestSet]:
-        """The test data by language, with what belongs together in them."""
+        """The test data by language, with their dependent rows grouped."""
         languages = list(dict.fromkeys(code for subject in self.subjects for code in subject.config.languages))
         labels = {name for subject in self.subjects for name in names_in(subject.config)}
         task, usual = self.task, {}
@@ -183,7 +183,7 @@ class _Evaluation:
         return {each.language: each for each in (found if task is None else with_units(task, found))}
 
     def _reader(self, place: int, name: str) -> Reading | None:
-        """Who reads a language in a model; None if nobody does."""
+        """The adapter for a language in a model; None if there is none."""
         if (place, name) not in self._readers:
             try:
                 found = reading_of(name, self.subjects[place].config.languages, self.options.fallback)
@@ -193,7 +193,7 @@ class _Evaluation:
         return self._readers[place, name]
 
     def _name(self, name: str) -> str | None:
-        """The code that the first model with the language has for it; the name itself where none has it."""
+        """The code for a language in the first model that has it; the name itself if no model has its code."""
         readers = [reader for place in range(len(self.subjects)) if (reader := self._reader(place, name)) is not None]
         return next((reader.adapter for reader in readers if reader.own), name if readers else None)
 
@@ -203,7 +203,7 @@ class _Evaluation:
         return jobs_of(language, reader, conditions, subject.source, subject.config.languages) if reader else []
 
     def _conditions(self) -> list[str]:
-        """What is asked for, as far as the source language is known."""
+        """The requested conditions, as far as the source language is known."""
         asked, known = self.options.adapter, any(subject.source for subject in self.subjects)
         conditions: list[str] = [name for name in asked if name != "source" or known]
         if not conditions:
@@ -216,7 +216,7 @@ class _Evaluation:
         return conditions
 
     def _check_labels(self) -> None:
-        """Say once for every run what it lacks of the labels in the files that it reads; an error if that is all."""
+        """Warn once per run about labels in its files that it lacks; an error if it lacks all."""
         checked = set()
         for subject, jobs in zip(self.subjects, self.jobs, strict=True):
             labels = tuple(names_in(subject.config))
@@ -226,7 +226,7 @@ class _Evaluation:
                 check_known_labels([self.sets[code] for code in read], labels, subject.run)
 
     def _announce(self) -> None:
-        """Say what is evaluated, and what is read by whom."""
+        """Print what is evaluated, and which adapters are used."""
         runs = list(dict.fromkeys(subject.run for subject in self.subjects))
         sources = list(dict.fromkeys(subject.source for subject in self.subjects if subject.source))
         seeds = f" ({len(self.subjects)} models)" if len(self.subjects) > len(runs) else ""
@@ -262,7 +262,7 @@ class _Evaluation:
         return _say(said)
 
     def _score(self, subject: Subject, jobs: Sequence[Job]) -> dict[Reading, Scored]:
-        """What a model reaches; and, of its run, what needs no model."""
+        """The scores of a model and, once per run, those of the guesses."""
         options, task, sets = self.options, self.task, self.sets
         model = self.loaded.pop() if self.loaded else subject.load(options.precision)
         if task is None:

@@ -119,7 +119,7 @@ def measure(
     sums = np.zeros((len(numbers), statistics.shape[1]))
     np.add.at(sums, places, statistics)
     total = statistics.sum(0)
-    with np.errstate(divide="ignore", invalid="ignore"):  # what is left of a single unit
+    with np.errstate(divide="ignore", invalid="ignore"):  # if there is only one unit, nothing is left without it
         values, without, alone = metrics(total), metrics(total - sums), metrics(sums)
     found = {}
     for name, value in values.items():
@@ -133,10 +133,10 @@ def _scale_of(metric: str) -> Scale:
 
 
 def _pulls(value: float, without: np.ndarray, alone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which units say something about a value, and their pulls; from the value without each and of each by itself."""
+    """The units that affect a value, and their pulls; from the value without each unit and of each unit alone."""
     moved = value - without
     telling = (np.abs(moved) > _NOISE * max(1.0, abs(value))) | ~np.isfinite(moved)
-    if not telling.any():  # at the end of a scale, where those that have the value by themselves speak for it
+    if not telling.any():  # at the end of a scale: those units count that have this value alone
         telling = np.isclose(alone, value)
     count = int(telling.sum())
     return telling, moved[telling] * math.sqrt((count - 1) / count) if count > 1 else np.full(count, np.nan)
@@ -210,7 +210,7 @@ def _with_half_a_row_more(value: float, error: float, rows: int) -> tuple[float,
 
 
 def _sum(units: Sequence[np.ndarray], pulls: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The units of several, where each stands first, and its pulls' sum."""
+    """The units of several values, the first position of each, and the sum of its pulls."""
     numbers, first, places = np.unique(np.concatenate(units), return_index=True, return_inverse=True)
     return numbers, first, np.bincount(places, np.concatenate(pulls), len(numbers))
 

@@ -78,7 +78,7 @@ def subjects_of(models: Sequence[XmodPreTrainedModel | str | Path], source: str 
 
 
 def _members(where: str) -> list[str]:
-    """The model folders of a run with several seeds; else the one that is named."""
+    """The model folders of a run with several seeds; else the given one."""
     folder = Path(where)
     path = folder / "seeds.json"
     if not path.is_file() or (folder / "config.json").is_file():
@@ -106,7 +106,7 @@ def _subject(where: str, given: XmodPreTrainedModel | None, source: str | None, 
 
 
 def _seed(folder: Path) -> int | None:
-    """The seed that a model was fine-tuned with; None where that is not known."""
+    """The seed that a model was fine-tuned with; None if unknown."""
     try:
         content = json.loads((folder / "options.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

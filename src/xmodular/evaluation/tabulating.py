@@ -80,7 +80,7 @@ def _row(run: str, task: str, job: Job, metric: str, seed: int | None, source: s
 
 
 def _end(value: float) -> float | None:
-    """An end of an interval; None where it has none."""
+    """An end of an interval; None if it is unbounded."""
     return value if math.isfinite(value) else None
 
 

@@ -49,7 +49,7 @@ class TestSet:
 
 
 class _Found(NamedTuple):
-    """A file or data set; `name` is what its language is called, None if its rows say that."""
+    """A file or data set; `name` is its language's name, None if its rows name it."""
 
     name: str | None
     place: str
@@ -151,13 +151,13 @@ class Finder:
         return (name, place) if self.code_of(name) is not None or Path(place).exists() else None
 
     def _given(self, name: str, place: str) -> _Found:
-        """A file whose language is named beside it.
+        """A file given together with its language.
 
         Raises:
             LanguageError: no model can read that language.
         """
         if self.code_of(name) is None:
-            resolve(name, self.languages, fallback=self.options.fallback)  # raises, and says what is there
+            resolve(name, self.languages, fallback=self.options.fallback)  # raises an error that lists the languages
         return _Found(name, place)
 
     def _load(self, place: str, task: Task, knows: Knows | None = None) -> list[Example]:
@@ -173,7 +173,7 @@ class Finder:
         return labelled(found, place, no_labels(found, self.labels))
 
     def _by_column(self, place: str, task: Task, left_out: dict[str, None]) -> list[TestSet]:
-        """The languages of a file by what its rows say, else by its name."""
+        """The languages of a file, from its rows or else its name."""
         grouped: dict[str, list[Example]] = {}
         by_name = _language(Path(place))
         found = self._load(place, task, lambda name: self.code_of(name) is not None)

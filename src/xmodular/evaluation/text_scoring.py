@@ -67,7 +67,7 @@ def score_text(
 
 
 def _blind(text: MeasuredText, size: int, *, causal: bool) -> dict[str, float]:
-    """Perplexity and bits per character where every piece of a vocabulary is as likely."""
+    """Perplexity and bits per character if all pieces of a vocabulary are equally likely."""
     predicted = np.zeros((len(text.blocks), 3))
     predicted[:, 2] = text.ordinary + (text.unknown if causal else 0)
     predicted[:, 0] = predicted[:, 2] * math.log(size)
@@ -78,7 +78,7 @@ def _blind(text: MeasuredText, size: int, *, causal: bool) -> dict[str, float]:
 def _read(
     sets: Sequence[TestSet], tokenizer: PreTrainedTokenizerFast, block_size: int, options: EvaluateOptions
 ) -> dict[str, MeasuredText]:
-    """Texts as one vocabulary reads them, every line as often as it is there; and say what of them is lost."""
+    """Texts encoded with one vocabulary, with repeated lines; prints how much of them is lost."""
     texts = {}
     for each in sets:
         text = TextFiles(each.language, tuple(map(Path, each.files)), strict=True, repeated=True)

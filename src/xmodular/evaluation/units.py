@@ -29,7 +29,7 @@ def with_units(task: Task, sets: Sequence[TestSet]) -> list[TestSet]:
     links = _Links()
     for each in sets:
         names, topics = _names(each.examples), [(each.language, task.topic(example)) for example in each.examples]
-        for known in (names, [own[:1] for own in names]):  # ids alone where places contradict them
+        for known in (names, [own[:1] for own in names]):  # only ids if positions contradict them
             tried = links.copy()
             for topic, own in zip(topics, known, strict=True):
                 for name in own:
@@ -85,7 +85,7 @@ def _is_comparable(examples: Sequence[Example]) -> bool:
 
 
 class _Links:
-    """What is joined with what."""
+    """The groups of joined items."""
 
     def __init__(self) -> None:
         self._next: dict[Hashable, Hashable] = {}

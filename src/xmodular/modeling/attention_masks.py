@@ -1,4 +1,4 @@
-"""The masks of the grid layout, in the form that the attention backend wants.
+"""The masks of the grid layout, in the form for the attention backend.
 
 Shapes: B sequences, S tokens per sequence as given, Q queries and K keys of a sequence.
 """
@@ -21,8 +21,8 @@ def config_of_masks(config: XmodConfig, *, eager: bool) -> XmodConfig:
     """The configuration whose backend decides the form of the masks.
 
     Args:
-        config: of the model.
-        eager: whether the probabilities are asked for, which the eager backend computes.
+        config: the model's configuration.
+        eager: whether probabilities are requested, which only the eager backend computes.
     """
     if not eager and config.position_embedding_type == "absolute":
         return config
@@ -41,7 +41,7 @@ def self_mask(config: XmodConfig, grid: Tensor, mask: Tensor | None, cache: Cach
         cache: keys and values of earlier tokens.
 
     Raises:
-        ConfigurationError: if the mask has three dimensions, which this backend cannot take.
+        ConfigurationError: if the mask has three dimensions, which this backend does not support.
     """
     if isinstance(mask, Tensor) and mask.dim() == 3 and config._attn_implementation not in ("eager", "sdpa"):
         raise ConfigurationError(
@@ -55,14 +55,14 @@ def self_mask(config: XmodConfig, grid: Tensor, mask: Tensor | None, cache: Cach
 
 
 def cross_mask(config: XmodConfig, grid: Tensor, mask: Tensor | None, cross_states: Tensor | None) -> Any:
-    """The mask over the encoder's states, *Shape: (B, K, hidden)*; None where there are none, or all are visible."""
+    """The mask over the encoder's states, *Shape: (B, K, hidden)*; None if there are none, or all are visible."""
     if mask is None or cross_states is None:
         return None
     return create_bidirectional_mask(config, grid, _square(mask, grid.dtype), cross_states)
 
 
 def _square(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """A mask of three dimensions (nonzero: visible) as one to add, *(B, 1, Q, K)*; others as they are."""
+    """A mask of three dimensions (nonzero: visible) as an additive one, *(B, 1, Q, K)*; others unchanged."""
     if not isinstance(mask, Tensor) or mask.dim() != 3:
         return mask
     visible = mask[:, None] != 0

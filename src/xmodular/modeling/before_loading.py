@@ -1,4 +1,4 @@
-"""Before a model is loaded: whether its files are an X-MOD's and worth their memory, and which languages are read."""
+"""Check a model's files before loading: whether they are X-MOD, what memory they need, which languages to load."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from xmodular.weights import size_of_weights
 # Options of `from_pretrained` that say where the files are.
 WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
 
-# What a model may have more than its files hold: a new head, a new language. Of adapters and other parts of layers, the
-# names alone take more bytes.
+# How much larger than its files a model may be, for a new head or a new language. The names alone of adapters and other
+# parts of layers take more bytes in a file.
 _FREE_NUMBERS, _NUMBERS_A_BYTE = 2**27, 16
 _PARTS_OF_A_LAYER, _FREE_PARTS, _BYTES_A_PART = 8, 2**12, 2**8
 
 
 def stored_fields(source: Any, where: Mapping[str, Any]) -> dict[str, Any]:
-    """What config.json has; nothing where there is none.
+    """The content of config.json; empty if there is none.
 
     Raises:
-        ConfigurationError: if it says that the weights are another architecture's.
+        ConfigurationError: if the weights are another architecture's.
     """
     try:
         content: dict[str, Any] = XmodConfig.get_config_dict(source, **where)[0]
-    except (OSError, ValueError):  # there is none, or the loading itself says what is wrong
+    except (OSError, ValueError):  # it is missing, or loading will report the problem
         return {}
     check_kind(source, content)
     return content
@@ -43,12 +43,12 @@ def choose_languages(
     languages: Sequence[str] | None,
     fallback: str | None,
 ) -> None:
-    """Put the languages that are asked for, and their default, into the arguments of a loading.
+    """Put the requested languages, and their default, into the arguments for loading.
 
     Args:
-        source: where the model is.
-        loading: the arguments; changed in place.
-        fields: of config.json.
+        source: location of the model.
+        loading: the arguments for loading; changed in place.
+        fields: the fields of config.json.
         where: options that say where the files are.
         languages: names, in the order of their new ids; None for all.
         fallback: "relative" uses the nearest relative of a language that the model lacks, with a warning.
@@ -60,7 +60,7 @@ def choose_languages(
     given = config.languages if isinstance(config, XmodConfig) else []
     among = given
     if languages is None and given and given != (known := fields.get("languages", given)):
-        languages, among = given, known  # the Auto classes have put them into the configuration as they came
+        languages, among = given, known  # the Auto classes put them into the configuration unchanged
     if languages is None and "default_language" not in loading:
         return
     stored = config if isinstance(config, XmodConfig) else XmodConfig.from_pretrained(config or source, **where)
@@ -83,20 +83,20 @@ def choose_languages(
 
 
 def check_size(source: Any, fields: Mapping[str, Any], given: Mapping[str, Any], where: Mapping[str, Any]) -> None:
-    """Check that a model is worth its files, before its memory is taken: what they lack would be drawn.
+    """Check that a model is not far larger than its files, before memory is allocated: the rest would be random.
 
     Args:
-        source: where they are.
-        fields: of config.json.
-        given: arguments of the loading, in which fields may be set otherwise.
+        source: location of the files.
+        fields: the fields of config.json.
+        given: arguments for loading, which may change fields.
         where: options that say where the files are.
 
     Raises:
-        ConfigurationError: it has far more numbers, or parts, than the files can hold.
+        ConfigurationError: it has far more parameters, or parts, than the files can contain.
     """
     size = size_of_weights(source, **where)
     if size is None:
-        return  # the loading says what is missing
+        return  # loading will report what is missing
     config = given.get("config")
     if not isinstance(config, XmodConfig):
         names = (*XmodConfig.__annotations__, "num_labels")

@@ -1,4 +1,4 @@
-"""Keys and values of earlier tokens, in the forms that users pass and get.
+"""Caches: keys and values of earlier tokens, in all supported forms.
 
 Shapes: B sequences.
 """
@@ -18,13 +18,13 @@ from xmodular.modeling.shortcuts import tracing
 
 @dataclass
 class Past:
-    """What a forward has of earlier tokens.
+    """The cache of a forward pass.
 
     Attributes:
-        given: what the user passed.
+        given: the cache as the user passed it.
         cache: the same as a cache object, or a new one to fill; None if there is neither.
-        length: tokens that the cache holds.
-        extends: whether those of this forward are added, in place.
+        length: number of tokens in the cache.
+        extends: whether the tokens of this forward pass are added, in place.
         returned: whether the cache is returned.
     """
 
@@ -36,7 +36,7 @@ class Past:
 
     @property
     def has_fixed_size(self) -> bool:
-        """Whether the cache is of a size that was set when it was made."""
+        """Whether the size of the cache was fixed when it was created."""
         return self.cache is not None and self.cache.is_compileable
 
     def to_return(self) -> Any:
@@ -56,17 +56,17 @@ class Past:
 
 
 def past_of(given: Any, config: XmodConfig, use_cache: bool | None, *, runs_twice: bool) -> Past:
-    """What a forward has of earlier tokens.
+    """The cache of a forward pass.
 
     Args:
         given: None; a cache object; or one tuple per layer of 2 tensors (keys and values) or 4 (those of
             cross-attention after them), each *(B, heads, tokens, head size)*.
-        config: of the model.
+        config: the model's configuration.
         use_cache: whether a decoder returns its keys and values; `config.use_cache` if None.
         runs_twice: whether each layer runs twice, which would fill a cache twice.
 
     Raises:
-        InputError: if what was passed is none of these, or an encoder gets a cache of a fixed size.
+        InputError: if it is none of these, or an encoder gets a cache of a fixed size.
     """
     extends = config.is_decoder and not runs_twice
     returned = extends and bool(config.use_cache if use_cache is None else use_cache)
@@ -81,7 +81,7 @@ def past_of(given: Any, config: XmodConfig, use_cache: bool | None, *, runs_twic
         if config.add_cross_attention:
             cache = EncoderDecoderCache(cache, DynamicCache(config=config))
     length: Any = cache.get_seq_length() if cache is not None else 0
-    if isinstance(length, Tensor):  # a static cache's own counter, which the first layer moves on
+    if isinstance(length, Tensor):  # a static cache's own counter, which the first layer advances
         length = length.clone() if tracing() else int(length)
     return Past(given, cache, length, extends, returned)
 

@@ -113,7 +113,7 @@ class XmodLayer(GradientCheckpointingLayer):
             context, cross_weights = self.crossattention.attend(states, inputs, head_mask, cross_states)
         block = self.attention if cross_states is None else self.crossattention
         if plan.packed and self._in_chunks(states, routes):
-            # What follows works token by token: in chunks that stay in the processor's cache.
+            # The rest works token by token: in chunks that fit into the processor's cache.
             done = torch.empty_like(states)
             start = 0
             for tokens, part in routes.chunks(CHUNK_ROWS):
@@ -126,7 +126,7 @@ class XmodLayer(GradientCheckpointingLayer):
     def _in_chunks(self, states: Tensor, routes: Routes) -> bool:
         """Whether chunks pay: many tokens on a CPU, sorted by language, and no gradient to keep their states for."""
         return (
-            not tracing()  # first, as a number of tokens that is asked for is fixed in a graph
+            not tracing()  # first, as reading a number of tokens would fix it in a graph
             and states.device.type == "cpu"
             and len(states) > CHUNK_ROWS
             and routes.order is None
@@ -144,7 +144,7 @@ class XmodLayer(GradientCheckpointingLayer):
         return adapted if self.pre_norm else self.output.LayerNorm(adapted)
 
     def _feed_forward(self, states: Tensor, batch_size: int) -> Tensor:
-        """The feed-forward block with its residual, `chunk_size` columns of the batch at a time if asked for."""
+        """The feed-forward block with its residual, `chunk_size` columns of the batch at a time if requested."""
         if not self.chunk_size or tracing():  # the number of chunks would be fixed
             return self._feed_forward_chunk(states)
         dim, rows = (0, self.chunk_size * batch_size) if states.dim() == 2 else (1, self.chunk_size)

@@ -173,7 +173,7 @@ class XmodForSequenceClassification(XmodPreTrainedModel):
                 f"labels have shape {tuple(labels.shape)}: for {problem} they must have {tuple(logits.shape)}, floats."
             )
         targets, logits = in_full(labels.view(logits.shape)), in_full(logits)
-        if problem == "regression":  # where -100 is a value as any other
+        if problem == "regression":  # where -100 is an ordinary value
             count = torch.tensor(logits.numel(), device=logits.device)
             return F.mse_loss(logits, targets, reduction="sum") / number_of_items(count, items)
         counted = targets != IGNORED

@@ -1,7 +1,7 @@
-"""What is wrong with the arguments of a forward, each named with its value and what would be right.
+"""Check the arguments of a forward pass; messages name the argument, its value and what is allowed.
 
-Shapes: B sequences, S tokens per sequence as given. Nothing here waits for a device, and a traced forward is checked as
-far as its sizes are known.
+Shapes: B sequences, S tokens per sequence as given. Nothing here waits for a device; a traced forward pass is
+checked as far as its sizes are known.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xmodular.errors import InputError
 from xmodular.modeling.caches import Past
 from xmodular.modeling.shortcuts import tracing
 
-# What callers of transformers models pass along: options of attention kernels and of generation that need no action.
+# Options that transformers passes along, for attention kernels and generation; they have no effect here.
 _UNUSED_KEYWORDS = (
     "cache_position",
     "num_items_in_batch",
@@ -28,7 +28,7 @@ _UNUSED_KEYWORDS = (
 
 
 def check_keywords(keywords: Mapping[str, Any], arguments: Sequence[str]) -> None:
-    """Refuse keywords that mean nothing; `arguments` are those that do."""
+    """Raise an error for unknown keywords; `arguments` are the known ones."""
     for name, value in keywords.items():
         if name not in _UNUSED_KEYWORDS and value is not None:
             near = difflib.get_close_matches(name, arguments, n=1)
@@ -39,7 +39,7 @@ def check_keywords(keywords: Mapping[str, Any], arguments: Sequence[str]) -> Non
 def input_shape(
     input_ids: Tensor | None, inputs_embeds: Tensor | None, hidden_size: int
 ) -> tuple[int, int, torch.device]:
-    """B, S and the device of the one input that there is."""
+    """B, S and the device of the input."""
     if (input_ids is None) == (inputs_embeds is None):
         raise InputError("give exactly one of input_ids and inputs_embeds.")
     if input_ids is not None:
@@ -82,12 +82,12 @@ def check_cross(states: Tensor | None, mask: Tensor | None, batch_size: int, con
 
 
 def check_ids(ids: Tensor | None, name: str, batch_size: int, length: int, rows: int, field: str) -> None:
-    """Rows of a table, *(B, S)* or *(1, S)*; `field` says where their number stands."""
+    """Check row numbers of a table, *(B, S)* or *(1, S)*; `field` is the configuration field with the table's size."""
     if ids is None:
         return
     if ids.is_floating_point() or ids.dtype == torch.bool:
         raise InputError(f"{name} has dtype {ids.dtype}: it must be integers.")
-    # Where reading values costs nothing; elsewhere the device's own check has to do.
+    # Only where reading values costs nothing; elsewhere the device itself checks.
     if ids.device.type == "cpu" and not tracing() and ids.numel():
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= rows:
@@ -99,7 +99,7 @@ def check_ids(ids: Tensor | None, name: str, batch_size: int, length: int, rows:
 
 
 def check_mask(mask: Tensor | None, batch_size: int, length: int, past: Past) -> None:
-    """A mask over the tokens of this forward and those before them."""
+    """Check a mask over the tokens of this forward pass and those before them."""
     if mask is None:
         return
     if isinstance(mask, list | tuple):

@@ -15,7 +15,7 @@ from xmodular.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-IGNORED = -100  # label of what does not count
+IGNORED = -100  # the label to ignore
 
 
 def shape_of(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[int, ...]:

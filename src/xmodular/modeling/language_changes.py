@@ -50,7 +50,7 @@ def check_new_code(model: Any, code: str, *, instead_of: str | None = None, way_
         raise LanguageError(f"not a valid language code: {wrong}")
     there = same_language(code, [other for other in model.config.languages if other != instead_of])
     if there is not None:
-        means = "" if there == code else f", which is what {code!r} means"
+        means = "" if there == code else f" ({code!r} means the same language)"
         raise LanguageError(f"the model already has the language {there}{means}.{way_out}")
 
 
@@ -132,7 +132,7 @@ def _average(adapter: XmodAdapter, donors: Mapping[nn.Module, float]) -> None:
 
 
 def install(model: Any, code: str, adapters: Sequence[XmodAdapter], vocabulary: Vocabulary | None) -> None:
-    """Puts a language's adapters and vocabulary in place: at its own place if it is there, else last."""
+    """Installs a language's adapters and vocabulary: it keeps its position if the model has it, else it is last."""
     if code in model.config.vocabularies:
         drop_vocabulary(model, code)
     for layer, adapter in zip(adapters_by_layer(model), adapters, strict=True):
@@ -166,7 +166,7 @@ def relabel(model: Any, table: Mapping[str, str]) -> None:
         biases = {new: head.language_bias[old] for new, old in own.items()}
         head.language_bias = type(head.language_bias)(biases)
     renamed = {old: new for new, old in table.items()}
-    before = model.__dict__.get("_defaults_before", [])  # what `language` will put back
+    before = model.__dict__.get("_defaults_before", [])  # the defaults that `language` will restore
     before[:] = [code and renamed.get(same_language(code, old_codes) or "") for code in before]
     config.vocabularies = {new: config.vocabularies[old] for new, old in own.items()}
     config.languages = list(table)

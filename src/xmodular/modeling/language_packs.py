@@ -1,4 +1,4 @@
-"""A language of a model into a pack, and a pack's language into a model."""
+"""Save a language of a model as a pack, and install a pack's language in a model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _shape(config: XmodConfig) -> dict[str, Any]:
 
 
 def _frame(model: Any) -> dict[str, Tensor]:
-    """What all languages share and fine-tuning does not move, words apart, by name."""
+    """The shared weights that fine-tuning does not change, except the word embeddings, by name."""
     embeddings = embeddings_of(model)
     norms = model.base_model.encoder.named_parameters(prefix="encoder")
     return {
@@ -60,7 +60,7 @@ def base_of(model: Any, tokenizer_hash: str | None) -> Base:
     """The base of this model's packs."""
     words = embeddings_of(model).word_embeddings.weight.detach()
     name = str(model.config.name_or_path or "") or None
-    if name is not None and getattr(model.config, "_commit_hash", None) is None:  # a folder: its path is its owner's
+    if name is not None and getattr(model.config, "_commit_hash", None) is None:  # a folder: its path is private
         name = Path(name).name or None
     return Base.of(_shape(model.config), _frame(model), words, name=name, tokenizer=tokenizer_hash)
 

@@ -182,7 +182,7 @@ def chunked_cross_entropy(
 def _called_cross_entropy(
     head: Callable[[Tensor], Tensor], states: Tensor, labels: Tensor, divisor: Tensor, pieces: int
 ) -> Tensor:
-    """The same of a head that is called, whatever wraps it; the backward pass computes a chunk's logits again."""
+    """The same for a head that must be called, because it is wrapped; the backward pass recomputes a chunk's logits."""
     rows = max(1, LOGITS_PER_CHUNK // pieces)
     chunks = list(zip(states.split(rows), labels.split(rows), strict=True))
     again = len(chunks) > 1 and torch.is_grad_enabled()
@@ -205,7 +205,7 @@ class XmodLM(XmodPreTrainedModel):
 
     @property
     def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]  # a class attribute there
-        """What is tied to what: target to source, which is what is saved. The head has one bias in any case."""
+        """The tied weights, target to source; the source is saved. The head always has a single bias."""
         if not self.config.tie_word_embeddings:
             return {LM_BIAS: LM_BIAS_TOO}
         return dict(TIED)
@@ -221,8 +221,8 @@ class XmodLM(XmodPreTrainedModel):
         """Ties weights; if a file has two biases, the one in use there is kept."""
         super().tie_weights(*args, **kwargs)
         head = self.lm_head
-        working = getattr(head.decoder, "bias", None)  # what wraps the projection may have none to show
-        if head.bias is not working and working is not None and not working.is_meta:  # meta: no file has it
+        working = getattr(head.decoder, "bias", None)  # a wrapped projection may not show its bias
+        if head.bias is not working and working is not None and not working.is_meta:  # meta: not in any file
             head.bias = head.decoder.bias
             target = next(name for name in self._tied_weights_keys if name.endswith("bias"))
             self.all_tied_weights_keys[target] = self._tied_weights_keys[target]
@@ -255,7 +255,7 @@ class XmodLM(XmodPreTrainedModel):
         return is_plain(head, XmodLMHead) and (vocabulary is not None or is_plain(head.decoder, nn.Linear))
 
     def _tied_gradient(self, input_ids: Tensor | None, vocabulary: str | None) -> TiedGradient | None:
-        """The collector of the tied weight's gradient, if there is such a weight and it trains."""
+        """The collector of the tied weight's gradient, if there is one and it is trainable."""
         embeddings = self.roberta.embeddings
         words = embeddings.words(vocabulary)
         collects = (

@@ -198,7 +198,7 @@ class XmodModel(XmodPreTrainedModel):
         check_ids(position_ids, "position_ids", batch_size, length, rows, "max_position_embeddings")
 
     def _packs(self, mask: Any, past: Past, *, want_weights: bool) -> bool:
-        """Whether the layers see real tokens alone, and not the grid of all tokens."""
+        """Whether the layers only see real tokens, not the grid of all tokens."""
         return (
             (self.config._attn_implementation in PACKED_BACKENDS or want_weights)
             and past.cache is None

@@ -1,4 +1,4 @@
-"""The languages of a model, as its methods: ids, defaults, changes, vocabularies of their own, packs."""
+"""Methods of models for their languages: ids, defaults, changes, own vocabularies, packs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xmodular.packs import Misfit, Pack, read_pack, write_pack
 
 
 class MultilingualModel(PreTrainedModel):
-    """A model with an adapter per language in every layer, whose languages come and go."""
+    """A model with an adapter per language in every layer; languages can be added and removed."""
 
     config: XmodConfig
     config_class = XmodConfig
@@ -68,7 +68,7 @@ class MultilingualModel(PreTrainedModel):
 
     @property
     def tokenizers(self) -> dict[str, str]:
-        """The ``tokenizer.json`` of each language that has a vocabulary of its own."""
+        """The ``tokenizer.json`` of each language that has its own vocabulary."""
         return embeddings_of(self).tokenizers
 
     @contextmanager
@@ -81,7 +81,7 @@ class MultilingualModel(PreTrainedModel):
             LanguageError: if this model has no such language.
         """
         code = resolve(language, self.languages, fallback=fallback)
-        before = self.__dict__.setdefault("_defaults_before", [])  # follows what is renamed or removed inside
+        before = self.__dict__.setdefault("_defaults_before", [])  # updated if a language is renamed or removed inside
         before.append(self.config.default_language)
         self.config.default_language = code
         try:
@@ -122,7 +122,7 @@ class MultilingualModel(PreTrainedModel):
         if lang_ids is None:
             used = [self.default_lang_id()]
         elif not isinstance(lang_ids, Tensor) or lang_ids.is_floating_point() or lang_ids.dtype == torch.bool:
-            return None  # refused where lang_ids are checked
+            return None  # an error where lang_ids are checked
         elif tracing():
             raise InputError(
                 f"{', '.join(own)} have their own vocabularies: compile, export or trace the model for one language "

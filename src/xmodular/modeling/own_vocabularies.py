@@ -1,6 +1,6 @@
-"""The vocabularies that belong to single languages of a model: word embeddings, tokenizer, bias of the head.
+"""The vocabularies of single languages of a model: word embeddings, tokenizer, bias of the head.
 
-What can be wrong is found before the model is changed.
+All checks come before the model is changed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def embeddings_of(model: Any) -> XmodEmbeddings:
 
 
 def copy_of_vocabulary(model: Any, shares: Mapping[str, float]) -> Vocabulary | None:
-    """A copy of the vocabulary of a donor that has its own; its adapters are of use with them only.
+    """A copy of the vocabulary of a donor that has its own; its adapters only work with that vocabulary.
 
     Raises:
         InputError: if donors with different vocabularies are averaged.
@@ -55,7 +55,7 @@ def check_tokenizer(model: Any, tokenizer: str, rows: int) -> None:
 
 
 class Vocabulary(NamedTuple):
-    """A vocabulary that is ready to be put into the model."""
+    """A checked vocabulary, ready for the model."""
 
     tokenizer: str
     words: nn.Embedding
@@ -63,10 +63,10 @@ class Vocabulary(NamedTuple):
 
 
 def make_vocabulary(model: Any, tokenizer: str, word_embeddings: Tensor, bias: Tensor | None) -> Vocabulary:
-    """Makes what the model takes; all that can be wrong is found here.
+    """Prepares a vocabulary for the model, and checks it.
 
     Raises:
-        InputError: shapes, tokenizer and padding do not fit together, or values are too large.
+        InputError: shapes, tokenizer and padding do not match, or values are too large.
     """
     hidden, embeddings = model.config.hidden_size, embeddings_of(model)
     if word_embeddings.dim() != 2 or word_embeddings.shape[1] != hidden or not len(word_embeddings):
@@ -86,7 +86,7 @@ def make_vocabulary(model: Any, tokenizer: str, word_embeddings: Tensor, bias: T
 
 
 def give_vocabulary(model: Any, language: str, vocabulary: Vocabulary) -> None:
-    """Gives a language of the model a vocabulary of its own."""
+    """Gives a language of the model its own vocabulary."""
     embeddings = embeddings_of(model)
     embeddings.language_embeddings[language] = vocabulary.words
     embeddings.tokenizers[language] = vocabulary.tokenizer
@@ -113,7 +113,7 @@ def cast_like(tensor: Tensor, like: Tensor, name: str) -> Tensor:
 
 
 def drop_vocabulary(model: Any, language: str) -> None:
-    """Back to the shared vocabulary."""
+    """Returns a language to the shared vocabulary."""
     embeddings = embeddings_of(model)
     del embeddings.language_embeddings[language]
     embeddings.tokenizers.pop(language, None)

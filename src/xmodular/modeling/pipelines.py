@@ -42,9 +42,9 @@ def register_pipelines() -> None:
 
 
 def _choice(original: type[Pipeline], ours: type[Pipeline]) -> type[Pipeline]:
-    """What stands in for a pipeline class where pipelines are made; nothing is ever an instance of it."""
+    """A class that replaces a pipeline class in the registry; it never has instances."""
 
-    class Choice(original):  # type: ignore[misc, valid-type]  # for what it says about tokenizers and the like
+    class Choice(original):  # type: ignore[misc, valid-type]  # for its attributes about tokenizers and so on
         chooses_by_model = True
 
         def __new__(cls, *args: Any, **kwargs: Any) -> Any:

@@ -95,13 +95,13 @@ class XmodPreTrainedModel(MultilingualModel):
         return loaded
 
     def _read_tokenizers(self, source: Any, **where: Any) -> None:
-        """Reads the tokenizers of the languages that have their own, as far as they lie beside the weights."""
+        """Reads the tokenizers of the languages that have their own, as far as they are next to the weights."""
         for code in self.config.vocabularies:
             path = cached_file(source, f"tokenizer.{code}.json", _raise_exceptions_for_missing_entries=False, **where)
             if path is not None:
                 self.tokenizers[code] = Path(path).read_bytes().decode("utf-8")
 
-    def save_pretrained(  # type: ignore[override]  # the rest goes through as it is
+    def save_pretrained(  # type: ignore[override]  # other arguments are passed on unchanged
         self,
         save_directory: str | os.PathLike[Any],
         is_main_process: bool = True,
@@ -122,7 +122,7 @@ class XmodPreTrainedModel(MultilingualModel):
             with written_file(folder / f"tokenizer.{code}.json") as new:
                 new.write_bytes(text.encode())
         for name in before - {f"tokenizer.{code}.json" for code in self.config.vocabularies}:
-            (folder / name).unlink(missing_ok=True)  # of a language that is gone
+            (folder / name).unlink(missing_ok=True)  # of a removed language
         if later:
             repository = upload.pop("repo_id", folder.name)
             if "token" in kwargs:

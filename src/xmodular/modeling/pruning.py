@@ -21,7 +21,7 @@ def prune_heads(block: XmodAttention, heads: set[int]) -> None:
     if not stay:
         raise ConfigurationError(
             f"layer {attention.layer_idx} has heads {attention.heads}: pruning {sorted(heads)} leaves none; one "
-            "must stay."
+            "must remain."
         )
     places = torch.tensor([attention.heads.index(head) for head in stay])
     rows = (places[:, None] * attention.head_size + torch.arange(attention.head_size)).flatten()

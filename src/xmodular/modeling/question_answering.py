@@ -114,7 +114,7 @@ def _possible_answers(attention_mask: Tensor | None, p_mask: Tensor | None, logi
 
 
 def _edge_loss(logits: Tensor, positions: Tensor, possible: Tensor | None, items: Tensor | None) -> Tensor:
-    """Cross entropy of one edge of the answer; positions where none can be are ignored."""
+    """Cross entropy of one edge of the answer; impossible positions are ignored."""
     positions = positions.to(logits.device).view(-1)
     outside = (positions < 0) | (positions >= logits.shape[1])
     if possible is not None and len(positions) == len(logits):

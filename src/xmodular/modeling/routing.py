@@ -99,7 +99,7 @@ class Plan:
         return flat if self.tokens is None else flat.index_select(0, self.tokens)
 
     def unpack(self, states: Tensor) -> Tensor:
-        """From the layers' states to `(B, S, ...)`, zeros where no token was worked on."""
+        """From the layers' states to `(B, S, ...)`, zeros for tokens that were not computed."""
         if not self.packed:
             return states
         if self.tokens is not None:

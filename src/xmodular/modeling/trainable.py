@@ -16,7 +16,7 @@ from xmodular.weight_names import (
 )
 
 # Which groups of parameters train, by policy. "shared" is fine-tuning as in the paper (section 3.3): embeddings,
-# adapters and the adapters' LayerNorm stay as pretrained.
+# adapters and the adapters' LayerNorm do not change.
 TRAINABLE: dict[str, frozenset[str]] = {
     "all": frozenset({"embeddings", "vocabularies", "adapters", "adapter norm", "encoder", "lm head", "task head"}),
     "shared": frozenset({"encoder", "lm head", "task head"}),

@@ -1,4 +1,4 @@
-"""From loose values to an options object, and back to names and values that JSON knows."""
+"""Convert loose values to an options object, and an options object to names and values for JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build(options: type[T], values: Mapping[str, Any]) -> T:
         values: field names (with dashes or underscores) to values; text is converted to the field's type.
 
     Raises:
-        ConfigurationError: unknown name (the nearest is given), missing name, or a value of the wrong type.
+        ConfigurationError: an unknown name (the message gives the nearest), a missing name, or a wrong type.
     """
     fields = {field.name: field for field in dataclasses.fields(options)}
     hints = typing.get_type_hints(options)
@@ -54,10 +54,10 @@ def build(options: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _pinned(field: str, given: Mapping[str, Any], revision: str) -> dict[str, Any]:
-    """The names in the field that the option `revision` is about, with it.
+    """Add the revision to the names in the field that the option `revision` applies to.
 
     Raises:
-        ConfigurationError: one is a folder, or has another revision already.
+        ConfigurationError: one is a local path, or already has another revision.
     """
     if not given.get(field):
         raise ConfigurationError(f"--revision {revision} applies to a name on the Hub; none is given.")
@@ -89,7 +89,7 @@ def as_record(options: Any) -> dict[str, Any]:
 
 
 def kind_of(hint: Any) -> Any:
-    """The type of an option, None aside."""
+    """The type of an option, without None."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return next(part for part in typing.get_args(hint) if part is not type(None))
     return hint
@@ -121,7 +121,7 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
     if isinstance(value, (str, Path)):
         _check_characters(name, str(value))
     if hint is str and isinstance(value, str):
-        return value  # as it is: the name of rows in memory carries them
+        return value  # unchanged: a name for rows in memory is a str that carries the rows
     try:
         if hint is int and isinstance(value, float) and not value.is_integer():
             raise ValueError
@@ -129,14 +129,14 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
             raise ValueError
         return hint(value)
     except (TypeError, ValueError):
-        shown = " ".join(f"{value!r}".split())  # that of a table has several lines
+        shown = " ".join(f"{value!r}".split())  # the text of a table has several lines
         raise ConfigurationError(f"{name} must be {KINDS[hint]}; got {shown:.60}.") from None
 
 
 def _check_characters(name: str, text: str) -> None:
-    """Raises ConfigurationError if a text has characters that no file name and no writable text can have."""
+    """Raises ConfigurationError if a text has characters that neither file names nor UTF-8 can have."""
     try:
-        text.encode("utf-8", "surrogateescape")  # as the names of files come that are not UTF-8
+        text.encode("utf-8", "surrogateescape")  # as Python represents file names that are not UTF-8
     except UnicodeEncodeError:
         raise ConfigurationError(
             f"{name} contains an unpaired surrogate, which is not a character: {text!r:.60}."
@@ -171,7 +171,7 @@ def _coerce_mapping(name: str, value: Any, *, text: bool) -> dict[str, Any]:
 
 
 def _as_text(name: str, value: Any) -> str:
-    """Text, or a number as text; YAML's booleans and null are errors, as they may have been words (no, off, ~)."""
+    """Text, or a number as text; YAML's booleans and null are errors, as they may be meant as words (no, off, ~)."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ConfigurationError(f"{name} holds {value!r} where a name is needed; in YAML, write it in quotes.")
+        raise ConfigurationError(f"{name} contains {value!r} where a name is needed; in YAML, write it in quotes.")
     return str(value)

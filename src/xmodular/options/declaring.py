@@ -1,4 +1,4 @@
-"""How an option is declared: a field with its help, its default and its limits, in a dataclass for each verb."""
+"""Declare options: fields with help, default and limits, in one dataclass per verb."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Trainable = Literal["shared", "all", "adapters", "head", "all-but-adapters"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Packing = Literal["fill", "documents", "lines"]
 WeightPrecision = Literal["keep", "fp32", "bf16", "fp16"]
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as torch calls them
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
 Fallback = Literal["relative"]
 Pooling = Literal["first", "mean"]
 StartRows = Literal["pieces", "random"]
 Schedule = Literal["linear", "polynomial", "cosine", "wsd", "constant"]
-Place = str  # a folder, a file or a name on the Hub, for which Python may give a `Path` too
+Place = str  # a folder, a file or a name on the Hub; in Python also a `Path`
 
 REVISION = "Branch, tag or commit of the {} on the Hub; the same as writing name@revision."
 
-Check = Callable[[float], "str | None"]  # what is wrong with a number
+Check = Callable[[float], "str | None"]  # returns the problem with a number, if any
 
 
 def option(
@@ -36,10 +36,10 @@ def option(
     """A field of a class of options.
 
     Args:
-        help: what it means, in sentences; the help of its flag and of its keyword.
-        default: without one the option is required.
-        check: what its values are held against; None and tables are not checked.
-        positional: on the command line it is an argument without a flag.
+        help: its meaning, in sentences; shown for its flag and its keyword.
+        default: its default; without one, the option is required.
+        check: returns the problem with a value, or None; a value of None is not checked.
+        positional: whether it is an argument without a flag on the command line.
     """
     return dataclasses.field(default=default, metadata={"help": help, "check": check, "positional": positional})
 
@@ -50,7 +50,7 @@ def at_least(least: float) -> Check:
 
 
 def between(low: float, high: float) -> Check:
-    """Refuses numbers outside, and what is none."""
+    """Refuses numbers outside this range, and NaN."""
     return lambda value: None if low <= value <= high else f"must be between {low} and {high}"
 
 
@@ -66,18 +66,18 @@ def not_negative(value: float) -> str | None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options of a verb, and what the command line knows of it.
+    """The options of a verb, and how the command line shows it.
 
     Attributes:
         verb: its name on the command line.
         home: module and name of its function, which is imported when it is called.
         example: a command line, for the help.
-        first: those that matter most, which come first in the help.
-        headings: those at which a group of options begins in the help, and its heading.
-        of_revision: the option that `revision`, where there is one, is about.
+        first: the most important options, which come first in the help.
+        headings: the first option of each group in the help, with the group's heading.
+        of_revision: the option that `revision` applies to, if the verb has it.
     """
 
-    # Without annotations, for these are no fields.
+    # Without annotations: these are not fields.
     verb = home = example = ""
     first = tuple[str, ...]()
     headings = dict[str, str]()
@@ -91,12 +91,12 @@ class Options:
 
     @classmethod
     def completed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Loose values with those that they stand for."""
+        """The loose values, plus any that they imply, such as those of a recipe."""
         return dict(values)
 
     @classmethod
     def groups(cls) -> dict[str, list[dataclasses.Field[Any]]]:
-        """All options in the order of the help, by heading: the first ones, the verb's own, those that it shares."""
+        """All options in the order of the help, by heading: the first ones, the verb's own, the shared ones."""
         fields = {field.name: field for field in dataclasses.fields(cls)}
         groups = {"": [fields.pop(name) for name in cls.first]}
         for owner in cls.__mro__:
@@ -114,5 +114,5 @@ def usual(options: Options) -> dict[str, Any]:
 
 
 def flag_of(name: str) -> str:
-    """An option as it is written on the command line."""
+    """The command-line flag of an option."""
     return f"--{name.replace('_', '-')}"

@@ -25,7 +25,7 @@ class DemoOptions(Options):
     example = "xmodular demo --output-dir demo"
     first = ("output_dir", "model", "train", "data", "overwrite")
     headings = {
-        "language": "An encoder and sets of your own",
+        "language": "Your own encoder and data sets",
         "pretrain_steps": "The demo's own encoder",
         "seed": "Further options",
     }

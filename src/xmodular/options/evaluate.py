@@ -21,7 +21,7 @@ class EvaluateOptions(Options):
     first = ("model", "data", "output_dir", "languages", "adapter")
     headings = {
         "model": "Reading rows",
-        "adapter": "Who reads",
+        "adapter": "Adapters",
         "tokenizer": "Running the model",
         "answers": "Scores and outputs",
     }

@@ -36,8 +36,8 @@ class ExtendOptions(LanguageModelOptions):
     first = ("model", "language", "text", "parallel", "output_dir")
     headings = {
         "model": "The new language",
-        "new_vocabulary": "A vocabulary of its own",
-        "trainable": "What trains, and the pack",
+        "new_vocabulary": "Its own vocabulary",
+        "trainable": "Trained parameters, and the pack",
     }
 
     model: str = option("Model to extend: a folder or a name on the Hub; --text needs one with a masked-LM head.")

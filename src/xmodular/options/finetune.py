@@ -73,8 +73,8 @@ class FinetuneOptions(TrainingOptions):
         positive,
     )
     head_learning_rate: float | None = option(
-        "Peak learning rate of the task head; default: --learning-rate; if that is not given either, 50 times its "
-        "default (at most 2e-3) where the model has no head for the task yet.",
+        "Peak learning rate of the task head; default: --learning-rate; if that is not given either, and the "
+        "model has no head for the task yet, 50 times its default (at most 2e-3).",
         None,
         positive,
     )
@@ -85,8 +85,8 @@ class FinetuneOptions(TrainingOptions):
         "Dropout in the task head; default: the model's.", None, between(0.0, 0.99)
     )
     pooling: Pooling | None = option(
-        "Input of the classify and regress heads: the first token's state, or the mean of all; default: what the "
-        "model says.",
+        "Input of the classify and regress heads: the first token's state, or the mean of all; default: as recorded in "
+        "the model.",
         None,
     )
     seeds: tuple[int, ...] = option("Train once with each of these seeds, in <output-dir>/seed-<seed>.", ())
@@ -104,7 +104,7 @@ class FinetuneOptions(TrainingOptions):
 
     @classmethod
     def completed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values, and those of the recipe they name for all other options.
+        """The values, and for all other options those of the recipe, if one is named.
 
         Raises:
             ConfigurationError: there is no such recipe, or it is for another task.
@@ -121,9 +121,11 @@ class FinetuneOptions(TrainingOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.train:
-            raise ConfigurationError("--train is empty: name a file.")
+            raise ConfigurationError("--train is empty: give a file.")
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
-            raise ConfigurationError(f"adam_betas are two numbers from 0 to below 1; got {self.adam_betas}.")
+            raise ConfigurationError(
+                f"adam_betas must be two numbers of at least 0 and below 1; got {self.adam_betas}."
+            )
         if self.dev and self.dev_fraction is not None:
             raise ConfigurationError("Give either --dev (validation files) or --dev-fraction (held-out rows).")
         for name in ("patience", "eval_every"):
@@ -136,13 +138,13 @@ class FinetuneOptions(TrainingOptions):
             raise ConfigurationError(f"--seeds names a seed twice: {', '.join(map(str, self.seeds))}.")
 
     def with_rates(self, width: int, *, is_new: bool) -> FinetuneOptions:
-        """The same options with learning rates that suit a model, if none was given.
+        """The same options, with learning rates that suit the model if none was given.
 
         A trained encoder needs a small learning rate, or it forgets what it barely knew; a randomly initialised head
         needs a larger one. So do narrow models (Yang et al. 2022: in inverse proportion to the width).
 
         Args:
-            width: of the model's states.
+            width: the model's hidden size.
             is_new: whether the task head is randomly initialised.
         """
         if self.learning_rate is not None:
@@ -157,7 +159,7 @@ class FinetuneOptions(TrainingOptions):
         return bool(self.dev) or self.dev_fraction is not None
 
     def _of_recipe(self, name: str) -> Any:
-        """What the recipe sets an option to; None without one."""
+        """The recipe's value for an option; None without a recipe."""
         if self.recipe is None:
             return None
         from xmodular.recipes import recipe

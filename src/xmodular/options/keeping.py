@@ -1,4 +1,4 @@
-"""The options of the verbs that keep models and packs: `pack …`, `convert`, `upcycle`, `diff`, `models`, `recipes`."""
+"""The options of the verbs for stored models and packs: `pack …`, `convert`, `upcycle`, `diff`, `models`, `recipes`."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class DiffOptions(Options):
 
     a: str = option("Model or pack: a folder or a name on the Hub.", positional=True)
     b: str = option("The other one.", positional=True)
-    allow: tuple[str, ...] = option("Parts that may differ: languages, encoder, task head ...; comma-separated.", ())
+    allow: tuple[str, ...] = option("Parts that may differ, comma-separated: languages, encoder, task head ...", ())
     output: Path | None = option("Write the comparison to this JSON file.", None)
     overwrite: bool = option("Replace the comparison in --output.", False)
 

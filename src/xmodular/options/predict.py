@@ -17,7 +17,7 @@ class PredictOptions(Options):
     example = "xmodular predict --model runs/topic --input reviews.csv --language de --output labelled.csv"
     first = ("model", "input", "text", "output", "language")
     headings = {
-        "model": "What is read and written",
+        "model": "Input and output",
         "identify": "Languages of the rows",
         "columns": "Reading rows",
         "tokenizer": "Running the model",

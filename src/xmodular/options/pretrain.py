@@ -59,7 +59,7 @@ class LanguageModelOptions(TrainingOptions):
     """Options that pretraining and adding a language share."""
 
     headings = {
-        "text_field": "Reading text, and holding out some of it",
+        "text_field": "Text and validation",
         "block_size": "Blocks and masks",
         "schedule": "The course of a run",
     }
@@ -99,11 +99,11 @@ class PretrainOptions(LanguageModelOptions):
     example = "xmodular pretrain --text corpus/text --output-dir runs/base --preset mini --vocab-size 16000"
     first = ("text", "output_dir", "model", "preset", "max_steps")
     headings = {
-        "model": "Going on with a model",
+        "model": "Continuing with a model",
         "text": "Languages and data sets",
         "tokenizer": "A new model",
         "alpha": "Mixing languages",
-        "shared": "What is trained, and how",
+        "shared": "Model and objective",
     }
 
     model: str | None = option(
@@ -173,7 +173,7 @@ class PretrainOptions(LanguageModelOptions):
             if self.mixing == "batch":
                 raise ConfigurationError("--batch-tokens needs --mixing tokens; with --mixing batch, set --batch-size.")
         if self.objective == "clm" and self.whole_words:
-            raise ConfigurationError("--whole-words chooses what to mask; --objective clm masks nothing.")
+            raise ConfigurationError("--whole-words is about masking; --objective clm masks nothing.")
 
     def _check_model(self) -> None:
         """Raises ConfigurationError if options contradict --model, or make no sense without it."""

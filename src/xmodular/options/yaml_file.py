@@ -1,4 +1,4 @@
-"""Files of options, which hold YAML or JSON, and the YAML of single values."""
+"""Read files of options (YAML or JSON), and single values in YAML."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from xmodular.errors import ConfigurationError, in_one_line, of_system
 
-_MOST_YAML, _MOST_VALUES = 2**18, 20_000  # bytes of a file of options, and values in it
+_MOST_YAML, _MOST_VALUES = 2**18, 20_000  # limits of a file of options: bytes, and values
 
 
 def read_options_file(path: Path) -> dict[str, Any]:
@@ -33,7 +33,9 @@ def read_options_file(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2024-13-45 is a ValueError
         raise ConfigurationError(f"{path} is not valid YAML: {in_one_line(error)}") from error
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} must hold names and values, one option a line; it holds {content!r:.60}.")
+        raise ConfigurationError(
+            f"{path} must contain names and values, one option per line; it contains {content!r:.60}."
+        )
     try:
         return by_field_name(content)
     except ConfigurationError as error:
@@ -60,7 +62,7 @@ def read_yaml(text: str) -> Any:
 
     try:
         content = yaml.load(text, Reader)
-    except (ValueError, RecursionError, OverflowError) as error:  # a date that there is not, a number without end
+    except (ValueError, RecursionError, OverflowError) as error:  # an impossible date, an endless number
         raise yaml.YAMLError(f"a value cannot be read: {error!s:.200}") from error
     if _size_written_out(content) > _MOST_VALUES:
         raise yaml.YAMLError(f"it has more than {_MOST_VALUES:,} values once its references are expanded")
@@ -86,10 +88,10 @@ def _size_written_out(content: Any) -> int:
 
 
 def by_field_name(values: Mapping[Any, Any]) -> dict[str, Any]:
-    """Values by the names of fields, in which dashes are underscores.
+    """Values by field name, with dashes as underscores.
 
     Raises:
-        ConfigurationError: a name is there in both spellings.
+        ConfigurationError: a name appears twice, once in each spelling.
     """
     named: dict[str, Any] = {}
     for key, value in values.items():

@@ -62,7 +62,7 @@ class Verification:
 
 
 def given_pack(pack: Pack | str | Path) -> tuple[Pack | None, str | Path]:
-    """The pack, if it is an object, and where it is."""
+    """The pack if it is an object (else None), and its location."""
     return (pack, pack.folder) if isinstance(pack, Pack) else (None, pack)
 
 

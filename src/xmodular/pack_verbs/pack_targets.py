@@ -21,7 +21,7 @@ from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of, save_
 
 _TOKENIZER = "tokenizer_config.json"
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
-# Larger files beside a model are none of those that describe it.
+# Larger files next to a model do not describe it.
 _SMALL = 64 << 20
 _ONE_FILE = 1 << 62
 
@@ -118,10 +118,10 @@ def _bring_along(source: str, target: Path, config: XmodConfig) -> None:
 
 
 def _tell_length(folder: Path, target: Path, config: XmodConfig) -> None:
-    """Write a folder's ``tokenizer_config.json`` anew where it allows longer texts than the model reads.
+    """Rewrite a folder's ``tokenizer_config.json`` if it allows longer texts than the model reads.
 
     Tokenizers that were saved without a length allow any.
     """
     content, positions = table_in(folder / _TOKENIZER), positions_of(config)
-    if content and not 0 < (content.get("model_max_length") or 0) <= positions:  # else it stays as it is
+    if content and not 0 < (content.get("model_max_length") or 0) <= positions:  # else it does not change
         write_json(target / _TOKENIZER, {**content, "model_max_length": positions})

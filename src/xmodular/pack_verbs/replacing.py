@@ -85,7 +85,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _keep(path: Path, copy: Path) -> None:
-    """A second name for a file, or a copy where the disk knows no such thing."""
+    """A second name for a file, or a copy if the disk does not support that."""
     try:
         os.link(path, copy)
     except OSError:

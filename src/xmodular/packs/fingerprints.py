@@ -134,7 +134,7 @@ def word_fingerprints(words: Tensor) -> dict[str, str]:
 
 
 def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """The fingerprint of tensors in each dtype that is no wider than theirs.
+    """The fingerprint of tensors in each dtype not wider than theirs.
 
     Raises:
         InputError: there is no such dtype, or a tensor has no data.

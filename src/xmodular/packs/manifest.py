@@ -27,7 +27,7 @@ ADAPTER, TOKENIZER, EMBEDDINGS = "adapter.safetensors", "tokenizer.json", "embed
 FILES = (MANIFEST, CARD, ADAPTER, TOKENIZER, EMBEDDINGS)
 
 MAX_MANIFEST = 1 << 20
-# Far beyond any model there is; a pack that claims more is not worth its disk.
+# Far beyond any existing model; a pack that claims more is not stored.
 _MAX_WIDTH = 1 << 16
 _MAX_LAYERS = 1 << 10
 _MAX_ROWS = 1 << 20

@@ -63,7 +63,7 @@ def push_pack(pack: Pack, repo_id: str, *, private: bool = False, token: str | N
             repo_id=repo_id,
             folder_path=str(pack.folder),
             allow_patterns=list(FILES),
-            delete_patterns=[TOKENIZER, EMBEDDINGS],  # of an older pack there; never of what is uploaded
+            delete_patterns=[TOKENIZER, EMBEDDINGS],  # those of an older pack there, not the uploaded ones
             commit_message=f"Language pack {pack.language}",
         )
     except (OSError, ValueError) as error:
@@ -78,7 +78,7 @@ def check_repository(repo_id: str) -> None:
 
 
 def _fetch(repository: str, revision: str | None, token: str | None) -> Path:
-    """Bring a pack's files to this machine, `pack.json` first: what it does not account for is not downloaded.
+    """Download a pack's files, `pack.json` first: files that it does not list are not downloaded.
 
     Returns:
         Their folder.
@@ -137,7 +137,7 @@ def _cached(repository: str, revision: str | None, error: Exception) -> Path:
 
 
 def _size(size: int | None) -> int:
-    """A file's size on the Hub; -1 where it is not known."""
+    """A file's size on the Hub; -1 if unknown."""
     return size if type(size) is int else -1
 
 

@@ -187,7 +187,7 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def _writer() -> str:
-    """This program's name and, where it is installed, its version."""
+    """This program's name and, if it is installed, its version."""
     try:
         return f"xmodular {importlib.metadata.version('xmodular')}"
     except importlib.metadata.PackageNotFoundError:

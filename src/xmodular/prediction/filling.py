@@ -60,7 +60,7 @@ def fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None) -> li
         raise InputError(f"There is no {tokenizer.mask_token} to fill in the text {options.text!r}.")
     model.eval()
     labels = torch.where(ids == tokenizer.mask_token_id, ids, -100)
-    # Labels choose where the head works; what they say decides the loss only.
+    # Labels choose the positions of the head; their values only affect the loss.
     logits = model(ids, lang_ids=model.lang_ids(language), labels=labels, sparse_prediction=True).logits
     logits[:, tokenizer.all_special_ids] = -torch.inf
     logits[:, 1 + max(tokenizer.get_vocab().values()) :] = -torch.inf  # rows that fill up a table

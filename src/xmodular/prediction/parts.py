@@ -70,7 +70,7 @@ class OutputParts:
         """Prepare the folder for the next part; only now are the files of another run removed."""
         if not self.count:
             if (self.folder / JOURNAL).is_file():
-                # If the removal is interrupted, what is left is no run.
+                # If the removal is interrupted, the rest is not a run.
                 write_json(self.folder / JOURNAL, {"complete": False, "run": None})
             discard(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ class OutputPart:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave nothing of a part that is not finished."""
+        """Remove a part that is not finished."""
         if not self._file.closed:
             self._file.close()
             self._beside.unlink()
@@ -190,7 +190,7 @@ def discard(folder: Path) -> None:
 
 
 def _tidy(folder: Path) -> None:
-    """Remove what a killed run was writing."""
+    """Remove the incomplete files of a killed run."""
     for path in [*folder.glob("*.writing"), *folder.glob(f"{PREFIX}*")]:
         remove(path)
 

@@ -111,12 +111,12 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
 
 
 def _is_whole(options: PredictOptions) -> bool:
-    """Whether the output appears at once, when all is done, with its parts beside it; else the parts are the output."""
+    """Whether the output is one file, written at the end from its parts; otherwise the parts are the output."""
     return options.shard_rows is None or bool(parquet_files(options.input))
 
 
 def _to_files(predictor: Predictor, options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
-    """Write rows part by part, from where a run before was killed."""
+    """Write rows part by part, continuing after the finished parts of an interrupted run."""
     output, whole = Path(options.output), _is_whole(options)
     run = _run(options, given, predictor)
     parts = OutputParts(_beside(output) if whole else output, run, overwrite=options.overwrite)
@@ -160,7 +160,7 @@ def _bad_of(output: Path) -> Path:
 
 
 def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) -> None:
-    """Refuse an input that is not there, and an output that would replace what it should not, before any work.
+    """Check before any work that the input exists and that the output may be written.
 
     Raises:
         ConfigurationError: the output has no format, or is in the place of the model, of the input or of another file.
@@ -185,7 +185,7 @@ def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) ->
 
 
 def _check_output(options: PredictOptions, output: Path) -> None:
-    """Refuse an output of no format, or one that would replace something unasked."""
+    """Check that the output has a format and may be written."""
     if options.shard_rows is None and format_of(output) not in WRITTEN:
         suffixes = ", ".join(f".{format}" for format in WRITTEN)
         raise ConfigurationError(
@@ -197,7 +197,7 @@ def _check_output(options: PredictOptions, output: Path) -> None:
     if not options.overwrite:
         raise ConfigurationError(f"{output} already exists; --overwrite replaces it.")
     if options.shard_rows is not None:
-        read_journal(output)  # raises where it is no run's
+        read_journal(output)  # raises an error if it is not a run
         _check_strangers(output)
 
 
@@ -232,7 +232,7 @@ def _hash(model: XmodPreTrainedModel) -> str:
 
 
 def _write_parts(work: Work, parts: OutputParts, predictor: Predictor, shard_rows: int | None) -> None:
-    """Write what is missing."""
+    """Write the missing parts."""
     done = work.start(parts.lines())
     parts.begin()
     if parts.count:
@@ -284,7 +284,7 @@ def _publish(parts: OutputParts, options: PredictOptions, work: Work, rows: int,
 
 
 def _write_parquet(parts: OutputParts, targets: list[Path], options: PredictOptions, none: dict[str, Any]) -> None:
-    """Write the parts as Parquet; columns that come out of Parquet files are taken from there, with their types."""
+    """Write the parts as Parquet; columns from Parquet files are copied from there, with their types."""
     stored = None
     if files := parquet_files(options.input):
         schema = parquet_schema(files)
@@ -341,7 +341,7 @@ def _say_doubts(predictor: Predictor) -> None:
 
 @contextmanager
 def _speed(predictor: Predictor, work: Work) -> Iterator[Callable[[float], None]]:
-    """Show rows and tokens a second: on a terminal always, elsewhere once a minute; yields what is told of progress."""
+    """Show rows and tokens per second, on a terminal always, elsewhere once a minute; yields the progress callback."""
     start = told = time.monotonic()
 
     def speed(rows: float) -> str:

@@ -98,7 +98,7 @@ class Predictor:
         self.adapters = Readers(self.model, default_language, identify=identify, threshold=threshold, fallback=fallback)
         self.identifies = identify
         self.tokens = 0
-        self.cut = 0  # rows that are longer than what the model reads of them
+        self.cut = 0  # number of truncated rows
         self.strange = 0  # rows for which the model's outputs were no finite numbers
         self.room = room_of(self.model, max_length, stride)
         self.batch_tokens = batch_tokens
@@ -107,7 +107,7 @@ class Predictor:
         if isinstance(tokenizer, (str, Path)) or tokenizer is None:
             self._source = tokenizer
             if len(self.model.config.vocabularies) < len(self.model.languages):
-                self._tokenizer(None)  # what is wrong with it shows before any row is read
+                self._tokenizer(None)  # so that its problems show before any row is read
         elif not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a fast tokenizer or its location.")
         else:
@@ -229,10 +229,10 @@ class Predictor:
 
 
 def _names(languages: Iterable[Any]) -> list[str | None]:
-    """The languages of rows; None, also as pandas writes it, where there is none.
+    """The languages of rows; None, or a missing value of pandas, for a row without one.
 
     Raises:
-        InputError: one is no text.
+        InputError: one is not a text.
     """
     column = ({"language": name} for name in languages)
     names = [row.values["language"] for row in memory_rows(column, BadRows())]

@@ -18,7 +18,7 @@ from xmodular.tasks import Example
 from xmodular.tasks.examples import examples
 
 _LINE_ENDS = re.compile(r"[\t\r\n]")
-# Place and reason of a bad row, and the row itself where it could be parsed at all.
+# Place and reason of a bad row, and the row itself if it could be parsed.
 _Noted = dict[str, Any]
 
 
@@ -111,7 +111,7 @@ class Work:
         return list(zip(example.texts[1:], row[self._names["tags"]] or (), strict=False))
 
     def none(self) -> dict[str, Any]:
-        """What a row of the output holds where the input has none: its columns, and those of a prediction."""
+        """A sample row of output for an input without rows: its columns, and those of a prediction."""
         columns = dict.fromkeys(columns_in(self._options.input), "")
         self._name_columns(columns)
         return {**columns, **{self._names[name]: value for name, value in self._predictor.columns.items()}}
@@ -145,7 +145,7 @@ class Work:
             yield Accepted(line, example)
 
     def _say_default(self) -> None:
-        """Say so where the model's own default reads a file whose name may mean another language."""
+        """Warn if the model's own default is used for a file whose name may mean another language."""
         options, default = self._options, self._predictor.adapters.default
         if default is None or options.identify or options.language or options.default_language:
             return
@@ -173,7 +173,7 @@ class Work:
         return line_of(values)
 
     def _head(self, rows: Iterator[DataRow]) -> list[DataRow | _Noted]:
-        """The first rows, with the notes on bad ones in their places; fewer where they are long."""
+        """The first rows, with notes in the places of bad ones; fewer if they are long."""
         head: list[DataRow | _Noted] = []
         characters = 0
         for row in islice(rows, self._predictor.window):
@@ -199,7 +199,7 @@ class Work:
         self._noted.append(noted)
 
     def _name_columns(self, columns: Container[str]) -> None:
-        """What the predictions are called: where the first rows have such a column, predicted_<name>.
+        """The names of the predictions: predicted_<name> if the first rows have a column of that name.
 
         So they are too where the task would read them for the rows' own gold, which has another of its names there.
         """

@@ -54,7 +54,7 @@ def _f1(found: Mapping[str, Detail], names: Mapping[str, str]) -> str:
 
 
 def _confusions(found: Mapping[str, Detail], names: Mapping[str, str]) -> str:
-    """Of each language what its labels are taken for."""
+    """The confusions of labels in each language."""
     cells = sum((len(each.labels) + 1) ** 2 for each in found.values())
     small = cells <= _MOST_CELLS and all(len(each.labels) <= _MOST_LABELS for each in found.values())
     parts = {}
@@ -103,7 +103,7 @@ def _matrix(each: Detail) -> str:
 
 
 def _pairs(each: Detail) -> str:
-    """The commonest confusions, where a matrix would be too large."""
+    """The most frequent confusions, if a matrix would be too large."""
     names = [*each.labels, _NOTHING]
     most = sorted(each.confused, key=lambda entry: -entry[2])[:_MOST_PAIRS]
     lines = [[Cell(names[gold]), Cell(names[said]), Cell(f"{count:,}", key=count)] for gold, said, count in most]

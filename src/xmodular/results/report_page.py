@@ -53,7 +53,7 @@ _SIGNIFICANT = 0.05
 
 
 def html(scores: Scores, title: str | None = None) -> str:
-    """The page: summary, a chart and a table per metric, matrix, differences, what was run."""
+    """The page: summary, a chart and a table per metric, matrix, differences, provenance."""
     runs, languages = scores.runs(), scores.languages()
     task = scores.rows[0].task
     names = ", ".join(runs) if len(runs) <= 3 else f"{len(runs)} models"
@@ -80,7 +80,7 @@ def _rows(scores: Scores) -> int:
 
 
 def _name(code: str) -> str:
-    """The language's English name, where it says more than the code."""
+    """The language's English name, if it adds to the code."""
     name = english_name(code)
     return "" if name == code else name
 

@@ -24,7 +24,7 @@ _Part = TypeVar("_Part")
 
 
 def _made(kind: Callable[..., _Part], content: Mapping[str, Any]) -> _Part:
-    """A part of results as JSON has it: with lists for tuples, and null where a value is no number."""
+    """A part of results for JSON: tuples become lists, and values that are not numbers null."""
     numbers = {name: math.nan for name in ("value", "difference") if content.get(name, 0) is None}
     return kind(**{**{name: _tuples(value) for name, value in content.items()}, **numbers})
 

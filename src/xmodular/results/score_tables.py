@@ -19,7 +19,7 @@ _Lines = tuple[list[str], list[list[str]]]  # heading, lines
 
 
 def number(value: float | None, metric: str) -> str:
-    """A value as it is shown: shares in per cent, nothing where there is none."""
+    """A value as text: shares in per cent; empty if there is none."""
     if value is None:
         return ""
     if not math.isfinite(value):
@@ -162,7 +162,7 @@ def reading(scores: Scores) -> list[str]:
 
 
 def _said_over(codes: Sequence[str], lines: _Lines | None = None) -> list[str]:
-    """A sentence on the means, if there are any, at the end of a table where one is given."""
+    """A sentence on the means, if there are any; added to a table if one is given."""
     return [f"Mean {means_over(codes)}.\n"] if codes and (lines is None or _has_mean(lines[1])) else []
 
 

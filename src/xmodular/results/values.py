@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Metrics that are no shares; less of them is better.
+# Metrics that are not shares; lower is better.
 LOWER_IS_BETTER = frozenset({"perplexity", "bits per character", "RMSE"})
 # From -1 to 1, and shown a hundredfold, as shares are.
 CORRELATIONS = frozenset({"Pearson", "Spearman"})
-# Their mean is the geometric one: of perplexities that is e to the mean loss.
+# Their mean is geometric: for perplexities, e to the mean loss.
 GEOMETRIC = frozenset({"perplexity"})
 
 

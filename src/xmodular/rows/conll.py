@@ -34,7 +34,7 @@ class _Sentence:
     last: int = -1
 
     def follows(self, number: int, name: str) -> None:
-        """Take the number that a word has in its file: where numbers begin anew, so does a sentence.
+        """Take the number of a word in its file: where numbers start again, a sentence begins.
 
         Args:
             number: of the line.
@@ -46,7 +46,7 @@ class _Sentence:
         self.last = here
 
     def wrong(self, number: int, reason: str) -> None:
-        """The first thing that is wrong with it counts; its words are let go."""
+        """Record the first problem of a sentence, and drop its words."""
         self.problem = self.problem or (number, reason)
         self.words, self.tags, self.between = [], [], []
 
@@ -96,7 +96,7 @@ class _Layout:
         return (self.comments or self.iob) and not begun and spaced and not self.has_tag(parts)
 
     def has_tag(self, parts: Sequence[str]) -> bool:
-        """Whether the last of as many columns as words have is one that words have too."""
+        """Whether the last column, of as many as words have, is a tag that words have too."""
         return self.columns == 1 or parts[-1] in self.tags or _IOB.fullmatch(parts[-1]) is not None
 
     def wrong(self, parts: Sequence[str], line: str) -> str:
@@ -193,7 +193,7 @@ def _sentences(lines: Sequence[str], layout: _Layout) -> list[list[list[str]]]:
 def _numbered(sentences: Sequence[Sequence[Sequence[str]]], column: int, columns: int) -> bool:
     """Whether a column numbers the words of most sentences, from 0 or 1 in each or right through all of them.
 
-    Two columns may be numbers that are words, with their tags; so there it takes two sentences that begin anew.
+    With two columns, the numbers may be words with tags; so it takes two sentences whose numbers start again.
     """
     good = anew = longest = last = count = 0
     for sentence in sentences:
@@ -212,7 +212,7 @@ def _numbered(sentences: Sequence[Sequence[Sequence[str]]], column: int, columns
 
 
 def _runs(numbers: Sequence[int]) -> list[list[int]]:
-    """Numbers cut where they begin anew: there a blank line may be missing."""
+    """Numbers, split where they start again: a blank line may be missing there."""
     runs = [[numbers[0]]]
     for number in numbers[1:]:
         if number in (0, 1) and number <= runs[-1][-1]:
@@ -222,7 +222,7 @@ def _runs(numbers: Sequence[int]) -> list[list[int]]:
 
 
 def conllu(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
-    """``{"words": [...], "tags": [...]}`` per sentence from the columns FORM and UPOS, with ``id`` where it has one.
+    """``{"words": [...], "tags": [...]}`` per sentence from the columns FORM and UPOS, with ``id`` if it has one.
 
     Multiword tokens, whose words follow, and empty nodes are skipped. If no word has a part of speech, there are no
     tags. https://universaldependencies.org/format.html
@@ -280,7 +280,7 @@ def _ended(
     *,
     unnamed: bool = False,
 ) -> Iterator[DataRow]:
-    """The row of a sentence that is complete; one without a line is none."""
+    """The row of a complete sentence; none for a sentence without lines."""
     if sentence.problem:
         number, reason = sentence.problem
         bad.report(f"{place}:{number}", reason)

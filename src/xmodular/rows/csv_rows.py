@@ -85,7 +85,7 @@ class _Records:
         self._reader = csv.reader(self, delimiter=self._separator, strict=True)
 
     def _found(self) -> str:
-        """What separates the names in the first line that is not blank."""
+        """The separator of the names in the first line that is not blank."""
         for number, raw in self._file:
             if raw is not None and (said := _SEPARATOR.fullmatch(raw)):
                 return said[1].decode()

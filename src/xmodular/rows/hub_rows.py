@@ -63,7 +63,7 @@ def hub_sources(source: str, languages: Sequence[str]) -> dict[str, str]:
         choosing = split or ""
         there = opened_data_set(name, source, datasets.get_dataset_split_names, configuration)
     wanted = {code: filled(choosing, code) for code in languages}
-    if list(there) == ["default"]:  # which is also what the library knows of a cached data set without a network
+    if list(there) == ["default"]:  # also reported by the library for a cached data set without a network
         return found
     if not set(wanted.values()) & set(there):
         raise DataError(

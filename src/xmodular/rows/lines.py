@@ -8,7 +8,7 @@ from typing import Any
 from xmodular.rows.opening import Unpacked
 
 LONGEST_LINE = 2**25  # bytes; of JSON, they may become twenty times as many
-# Of a packed file that is read whole: bytes, and so many times the packed ones; values of JSON, and so many a byte.
+# Limits for a compressed file that is read whole: bytes, and times its size; JSON values, and values per byte.
 _MOST_UNPACKED = (2**25, 20)
 _MOST_VALUES = (2**22, 2)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -59,7 +59,7 @@ def without_mark(raw: bytes) -> bytes:
 
 
 def decoded(file: Any) -> Iterator[tuple[int, str, str]]:
-    """Number, text without its line end, and what is wrong with it, if anything."""
+    """Number, text without its line end, and the problem with it, if any."""
     for number, raw in lines(file):
         if raw is None:
             yield number, "", TOO_LONG

@@ -61,7 +61,7 @@ def sources_of(given: Any, name: str) -> list[str]:
 
 
 def _held(rows: Any, name: str) -> InMemory:
-    """Rows that can be read more than once: what gives them only once is kept as a list."""
+    """Rows that can be read more than once: those of an iterator are kept as a list."""
     _check(rows, name)
     if isinstance(rows, Iterator):
         if hasattr(rows, "__arrow_c_stream__"):
@@ -169,7 +169,7 @@ class _Unread(str):
 
 
 def _each(rows: Any, name: str) -> Iterator[tuple[Any, _Readers]]:
-    """Each row with what makes names of its classes."""
+    """Each row with the functions that name its classes."""
     if _is_of(rows, "datasets", "Dataset", "IterableDataset"):
         readers = class_readers(rows.features.to_dict() if rows.features is not None else {})
         yield from ((row, readers) for row in _without_format(rows))
@@ -197,7 +197,7 @@ def _each(rows: Any, name: str) -> Iterator[tuple[Any, _Readers]]:
 
 
 def _without_format(data: Any) -> Any:
-    """A data set whose rows are Python's values; one with a function of the user's gives what that makes."""
+    """A data set whose rows are Python values; one with a user-defined transform returns its output."""
     kind = data.format["type"] if hasattr(data, "format") else None
     return data if kind == "custom" else data.with_format(None)
 
@@ -213,7 +213,7 @@ def _of_frame(frame: Any, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _batches(rows: Any) -> Any:
-    """Arrow's batches of a table; None of what is none."""
+    """Arrow batches of a table; None for anything else."""
     import pyarrow
 
     if hasattr(rows, "__arrow_c_stream__"):
@@ -237,7 +237,7 @@ def _columns(row: Any, texts: bool) -> dict[str, Any]:
     """A row's values by column, as JSON would give them.
 
     Raises:
-        ValueError: it is no row.
+        ValueError: it is not a row.
     """
     if hasattr(row, "_asdict"):  # a named tuple
         row = row._asdict()

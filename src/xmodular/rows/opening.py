@@ -1,7 +1,7 @@
-"""Files, wherever they lie and however they are packed: one way to their bytes.
+"""Open files to read or write bytes: local or remote, compressed or not.
 
 A file is named by its path, or by an address that fsspec understands, such as ``s3://bucket/rows.jsonl`` or
-``hf://datasets/owner/name/rows.jsonl``. The end of its name, in letters of any size, says how it is packed.
+``hf://datasets/owner/name/rows.jsonl``. The end of its name, in upper or lower case, tells how it is compressed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import IO, Any, cast
 
 from xmodular.errors import DataError, XmodularError, in_one_line
 
-# A Path has only one of the two slashes left. The names of data sets begin with hub:, one letter with a colon is a
-# drive of Windows.
+# A Path keeps only one of the two slashes. Names of data sets begin with hub:; a single letter with a colon is a drive
+# on Windows.
 _ADDRESS = re.compile(r"(?!hub:)([a-z][a-z0-9+.-]+):/{1,2}(.*)", re.DOTALL)
 
 
@@ -32,7 +32,7 @@ def _zstandard(kind: str) -> Callable[[Any], Any]:
     return wrapped
 
 
-# By the end of a name: what reads the packed bytes of an open file, and what writes them.
+# By suffix: the reader of an open compressed file, and the writer.
 _PACKINGS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     ".gz": (
         lambda file: gzip.GzipFile(fileobj=file),
@@ -43,10 +43,10 @@ _PACKINGS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 
 
 class Unpacked(io.BufferedReader):
-    """What a packed file holds.
+    """The decompressed content of a file.
 
     Attributes:
-        packed: the size of the file itself, in bytes.
+        packed: the compressed size, in bytes.
     """
 
     def __init__(self, raw: Any, packed: int) -> None:
@@ -55,9 +55,9 @@ class Unpacked(io.BufferedReader):
 
 
 def kind_of(source: str | Path) -> str:
-    """What a file's name ends in, apart from how it is packed: ``jsonl`` of ``a.JSONL.gz``.
+    """The format in a file's name, without its compression: ``jsonl`` of ``a.JSONL.gz``.
 
-    Nothing of packed Parquet, which is packed inside.
+    Empty for compressed Parquet: Parquet compresses its own content.
     """
     name, packing = Path(source).name.lower(), _packing(source)
     kind = name.removesuffix(packing).rpartition(".")[2]
@@ -70,7 +70,7 @@ def _packing(source: str | Path) -> str:
 
 
 def address(source: str | Path) -> str | None:
-    """The address of a file or folder that lies elsewhere; None of a path."""
+    """The address of a remote file or folder; None for a local path."""
     found = _ADDRESS.match(str(source))
     return f"{found[1]}://{found[2]}" if found else None
 
@@ -79,7 +79,7 @@ def is_file(source: str | Path) -> bool:
     """Whether there is such a file.
 
     Raises:
-        DataError: it lies where nobody can look.
+        DataError: its location cannot be accessed.
     """
     with reaching(address(source) or str(source)):
         system, path = _system(source)
@@ -87,10 +87,10 @@ def is_file(source: str | Path) -> bool:
 
 
 def files_in(folder: Path) -> list[Path] | None:
-    """What lies in a folder, by name; None where there is no such folder.
+    """The content of a folder, sorted by name; None if there is no such folder.
 
     Raises:
-        DataError: it lies where nobody can look.
+        DataError: its location cannot be accessed.
     """
     with reaching(address(folder) or str(folder)):
         system, path = _system(folder)
@@ -99,11 +99,11 @@ def files_in(folder: Path) -> list[Path] | None:
 
 @contextmanager
 def opened(source: str | Path | IO[Any], place: str) -> Iterator[Any]:
-    """A file's bytes, unpacked; a file that is open already stays open.
+    """A file's bytes, decompressed; an open file stays open.
 
     Args:
-        source: path, address or open file; of one of text, the bytes are its UTF-8.
-        place: what to call it.
+        source: path, address or open file; an open text file gives its UTF-8 bytes.
+        place: its name in messages.
 
     Raises:
         DataError: it cannot be opened or read.
@@ -121,7 +121,7 @@ def opened(source: str | Path | IO[Any], place: str) -> Iterator[Any]:
 
 
 def state_of(source: str | Path) -> tuple[str, int, object]:
-    """A file's whole name, its size in bytes, and what changes when its content does."""
+    """A file's full name, its size in bytes, and a value that changes with its content."""
     system, path = _system(source)
     return system.unstrip_protocol(path), system.size(path), system.checksum(path)
 
@@ -136,11 +136,11 @@ def stored(source: str | Path) -> io.BufferedReader:
 
 @contextmanager
 def packed(target: Path, name: str) -> Iterator[IO[bytes]]:
-    """A file to write, packed as a name says.
+    """Open a file for writing, compressed as a name tells.
 
     Args:
         target: the file.
-        name: what it will be called.
+        name: its final name.
     """
     with target.open("wb") as file:
         if not (packing := _packing(name)):
@@ -152,7 +152,7 @@ def packed(target: Path, name: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def reaching(place: str, *, anything: bool = True) -> Iterator[None]:
-    """What goes wrong with a file becomes a DataError: of one elsewhere anything, as each system has its own errors."""
+    """Turn the errors of a file into DataError; for a remote file all of them, as each system has its own."""
     try:
         yield
     except XmodularError:
@@ -168,7 +168,7 @@ def reaching(place: str, *, anything: bool = True) -> Iterator[None]:
 
 
 def _system(source: str | Path) -> tuple[Any, str]:
-    """The file system of a path or an address, and the path in it; an error says which package it needs."""
+    """The file system of a path or an address, and the path in it; an error names the package that is missing."""
     import fsspec
 
     if (there := address(source)) is None:
@@ -178,7 +178,7 @@ def _system(source: str | Path) -> tuple[Any, str]:
 
 
 class _Encoded:
-    """A text file as bytes. Half surrogates become what is not UTF-8, so that they are noticed."""
+    """A text file as bytes. Unpaired surrogates become invalid UTF-8, so that they are noticed."""
 
     def __init__(self, file: Any) -> None:
         self.file = file

@@ -15,11 +15,11 @@ from xmodular.rows.row import BadRows, DataRow, first_repeated
 
 _ROWS_A_STEP = 256
 TEXT_TYPES = ("string", "large_string", "binary", "large_binary")
-# A file says a long text once and how often it stands there, so its size says nothing of what is in it.
-_MOST_BYTES_A_STEP = 2**26  # of texts that are in memory at once, where there are several rows
+# A file can store a long text once with a count, so its size says nothing about its content.
+_MOST_BYTES_A_STEP = 2**26  # of texts in memory at once, if there are several rows
 _MOST_BYTES_A_ROW = 2**28
-_MOST_UNPACKED = (2**26, 64)  # bytes of a row group, and so many times those of the file
-_MOST_INSIDE = (2**22, 2)  # values of a row group's lists, and so many a byte of the file
+_MOST_UNPACKED = (2**26, 64)  # bytes of a row group, and times the size of the file
+_MOST_INSIDE = (2**22, 2)  # values in a row group's lists, and values per byte of the file
 
 
 def parquet_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:

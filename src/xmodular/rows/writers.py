@@ -1,4 +1,4 @@
-"""Files of rows, written: a row as a line of JSON, and files of such lines put together in any format."""
+"""Write rows as lines of JSON, and join files of such lines into one file of any format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from xmodular.rows.opening import kind_of, packed
 
 Tagged = Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]
-_WHOLE = 2.0**53  # up to here, all whole numbers are floats
+_WHOLE = 2.0**53  # up to here, a float can represent every whole number
 
 
 def line_of(row: Mapping[str, Any]) -> bytes:
@@ -32,7 +32,7 @@ def line_of(row: Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no form for, as text or lists; bytes in base64, dates in ISO 8601."""
+    """Values that JSON cannot represent, as text or lists; bytes in base64, dates in ISO 8601."""
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -77,16 +77,16 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 def write_as(
     parts: Sequence[Path], target: Path, name: str, none: Mapping[str, Any], tagged: Tagged | None = None
 ) -> None:
-    """Put files of JSON lines together into one file, in the format of a name's suffix; packed if its end says so.
+    """Join files of JSON lines into one file, in the format of a name's suffix, possibly compressed.
 
     The columns are those of all rows, in order of first appearance; missing values are empty.
 
     Args:
         parts: the files of lines.
         target: the file to write.
-        name: of `WRITTEN`, and perhaps packed.
+        name: a name that ends in one of `WRITTEN`, possibly compressed.
         none: without rows: the columns to write, with values of their types.
-        tagged: for CoNLL, the words of a row, each with its tag.
+        tagged: for CoNLL: returns the words of a row with their tags.
     """
     with packed(target, name) as out:
         _WRITERS[kind_of(name)](parts, out, none, tagged)
@@ -106,7 +106,7 @@ def _write_csv(parts: Sequence[Path], out: IO[bytes], none: Mapping[str, Any], *
 
 
 def _write_conll(parts: Sequence[Path], out: IO[bytes], none: Mapping[str, Any], tagged: Tagged | None) -> None:
-    """A word and its tag a line, a blank line after each sentence."""
+    """A word and its tag per line, a blank line after each sentence."""
     assert tagged is not None
     for row in _rows(parts):
         out.write("".join(f"{word}\t{tag}\n" for word, tag in tagged(row)).encode() + b"\n")
@@ -123,7 +123,7 @@ _WRITERS: dict[str, Callable[..., None]] = {
     "parquet": _write_parquet,
     "conll": _write_conll,
 }
-WRITTEN = tuple(_WRITERS)  # the formats that rows are written in
+WRITTEN = tuple(_WRITERS)  # the formats for output
 
 
 def _rows(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:
@@ -132,10 +132,10 @@ def _rows(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:
 
 
 def _write_table(parts: Sequence[Path], file: TextIO, delimiter: str, none: Mapping[str, Any]) -> None:
-    """Lists and mappings are written as JSON, truth values as true and false, nothing as an empty field.
+    """Lists and mappings are written as JSON, booleans as true and false, null as an empty field.
 
-    Readers of TSV may take a line of a quoted field for a row where it has as many tabs; a quoted header says that
-    quotes are meant. It also keeps a byte order mark that begins the first name.
+    A reader of TSV could mistake a line of a quoted field for a row with as many tabs; a quoted header shows that the
+    file uses quotes. It also protects a byte order mark at the beginning of the first name.
     """
     columns: dict[str, None] = {}
     quoted = False
@@ -154,10 +154,10 @@ def _write_table(parts: Sequence[Path], file: TextIO, delimiter: str, none: Mapp
 
 
 class _LineEnds:
-    """A file whose records end in a line feed alone.
+    """A file whose records end in a line feed only.
 
-    The writer quotes a field with a carriage return in it (without quotes, it would end the record) only where its own
-    line ends have one.
+    The csv writer only quotes a field with a carriage return (which would end the record otherwise) if its own line
+    ends contain one.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -170,8 +170,8 @@ class _LineEnds:
 def _cell(value: Any, row: Mapping[str, Any]) -> Any:
     """A value of a row as a cell.
 
-    A list is not to be taken for a text that stands in another cell, as an answer may stand in a context; JSON may have
-    any number of spaces before it.
+    A list must not equal a text that occurs in another cell, as an answer may occur in a context; JSON may begin with
+    any number of spaces.
     """
     if isinstance(value, (list, dict)):
         text = json.dumps(value, ensure_ascii=False)
@@ -181,7 +181,7 @@ def _cell(value: Any, row: Mapping[str, Any]) -> Any:
     if isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < _WHOLE:
-        return int(value)  # labels may be numbers, and 1.0 is another text than 1
+        return int(value)  # labels may be numbers, and the text 1.0 is not the text 1
     return value
 
 
@@ -229,7 +229,7 @@ def write_parquet(
 
 
 def _fields(parts: Sequence[Path], none: Mapping[str, Any], kept: Sequence[str]) -> dict[str, pa.Field | None]:
-    """The columns that are not kept, with types for all their values; None for text."""
+    """The columns without a stored type, with types for all their values; None for text."""
     columns = dict.fromkeys(name for row in _rows(parts) for name in row) or none
     names = [name for name in columns if name not in kept]
     fields: dict[str, pa.Field | None] = {name: pa.field(name, pa.null()) for name in names}
@@ -243,7 +243,7 @@ def _fields(parts: Sequence[Path], none: Mapping[str, Any], kept: Sequence[str])
                 found = fields[name] = _common(field, [row.get(name) for row in rows])
                 if number and found is not None and found.type != field.type:
                     widened.add(name)
-    # What came before a type was widened may not fit: no float equals 2**60 + 1.
+    # Values from before a type was widened may not fit: no float equals 2**60 + 1.
     for part in parts if widened else ():
         rows = list(read_lines(part))
         for name in widened:
@@ -262,7 +262,7 @@ def _fits(kind: pa.DataType, values: Sequence[Any]) -> bool:
 
 
 def _common(field: pa.Field, values: Sequence[Any]) -> pa.Field | None:
-    """The type of a column once it has these values too; None if there is none that Parquet can hold."""
+    """The type of a column once it has these values too; None if Parquet has none."""
     try:
         found = pa.field(field.name, pa.array(values).type)
         one = pa.unify_schemas([pa.schema([field]), pa.schema([found])], promote_options="permissive")

@@ -27,7 +27,7 @@ _WORDS = {
     "vi": "của là cái chiếc những",
     "de": "ein eine einen einem eines einer der die das den dem des",
 }
-# Arabic's article is written together with its word; MLQA drops the two letters wherever they stand.
+# Arabic's article is written together with its word; MLQA drops the two letters anywhere.
 _ARTICLES = {language: re.compile(rf"\b({words.replace(' ', '|')})\b") for language, words in _WORDS.items()} | {
     "ar": re.compile("ال")
 }

@@ -49,7 +49,7 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], int | None]:
 
 
 def _choices(values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """The choices, and what the label may call them."""
+    """The choices, and the names that a label may use for them."""
     names: list[str] = []
     if (texts := listed(values.get("choices"))) is not None:
         if isinstance(texts, Mapping) and isinstance(texts.get("text"), list | tuple):

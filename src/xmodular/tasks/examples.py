@@ -50,7 +50,7 @@ def examples(
 
     Raises:
         ConfigurationError: `columns` names a field that the task does not have.
-        DataError: the first row lacks a column named in `columns`; and a bad and `bad` does not skip it.
+        DataError: the first row lacks a column named in `columns`; or a row is bad and `bad` does not skip it.
     """
     fields = [*task.fields, *_OF_EVERY_TASK]
     for field in columns:
@@ -225,12 +225,12 @@ def _example(
 
 
 def _gold_of(task: Task) -> str:
-    """The field that says what is right."""
+    """The field with the right answer."""
     return list(task.fields)[-1]
 
 
 def _no_columns(task: Task, row: DataRow, read: Mapping[str, Sequence[str]]) -> str:
-    """What to say of a row that has nothing of what the task reads: another name is meant, or another task."""
+    """The message for a row without any of the task's fields: they have other names, or it suits another task."""
     if empty := [name for names in read.values() for name in names if name in row.values]:
         return f"{empty[0]!r} is empty (the row has {columns_of(row.values)})"
     fields = list(read)

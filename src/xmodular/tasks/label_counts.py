@@ -12,7 +12,7 @@ from xmodular.errors import DataError
 from xmodular.tasks.task import Example
 from xmodular.tasks.text_fields import whole
 
-_NO_LABEL = ("-", "-1")  # SNLI's rows whose annotators disagree, and what data sets on the Hub put in their place
+_NO_LABEL = ("-", "-1")  # SNLI's rows without agreement, and how data sets on the Hub mark them
 _WHOLE = re.compile("-?[0-9]{1,18}")
 _SHOWN = 10
 

@@ -71,7 +71,7 @@ class Places:
         """The spans trimmed, and with the characters between them that belong to no token but touch one."""
         answer: list[tuple[int, int]] = []
         unseen = {character for character in set(text) if self._kind(character) != _SEEN}
-        reach, last = 0, -1  # the end of what is covered, and the token that covers it
+        reach, last = 0, -1  # the end of the covered text, and the token that covers it
         for token, (given, end) in zip(ids, spans, strict=True):
             start = given
             if token == self._mark:
@@ -94,7 +94,7 @@ class Places:
         return answer
 
     def _split(self, text: str, start: int, end: int) -> tuple[int, int]:
-        """Of an uncovered stretch: where its first part without white space ends, and where its last one begins."""
+        """In an uncovered stretch, the end of its first part without white space and the beginning of its last one."""
         before, after = start, end
         while before < end and self._kind(text[before]) == _SEEN:
             before += 1
@@ -103,7 +103,7 @@ class Places:
         return before, after
 
     def _kind(self, character: str) -> str:
-        """What the tokenizer makes of a character; accents count as seen, whatever it makes of them alone."""
+        """The tokenizer's text for a character; accents count as covered in any case."""
         kind = self._kinds.get(character)
         if kind is None:
             kind = self._kinds[character] = self._look(character)

@@ -194,7 +194,7 @@ def _candidates(outputs: Outputs) -> list[tuple[float, Span]]:
 
 
 def _edges(outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
-    """Start and end logits of the context's tokens, (windows, tokens) each; minus infinity where no answer can be."""
+    """Start and end logits of the context's tokens, (windows, tokens) each; minus infinity at impossible positions."""
     tokens = max(len(encoding.places[1]) for encoding, _ in outputs)
     edges = np.full((2, len(outputs), tokens), -np.inf)
     for window, (encoding, logits) in enumerate(outputs):

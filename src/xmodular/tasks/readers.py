@@ -1,4 +1,4 @@
-"""Who reads a row: the adapter of the language that it names, of the one that its text is in, or of a default."""
+"""Choose the adapter for a row: that of the language it names, of the identified language, or of a default."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xmodular.languages import resolve, resolve_or_none
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks.task import Example
 
-_CHARACTERS = 1000  # of a row decide its language
+_CHARACTERS = 1000  # of a row, used to identify its language
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Reading:
     """The language and the adapter for a row.
 
     Attributes:
-        language: what the text is in: a code of the model, or the name that was given for a language it lacks; empty
-            if identification is uncertain.
+        language: the language of the text: a code of the model, or the given name of a language it lacks; empty if
+            identification is uncertain.
         adapter: the code of the language whose adapter is used.
         confidence: confidence of the identification, in [0, 1]; None if the language was given.
-        adapted: False leaves the adapter out, to see what it does.
+        adapted: False turns the adapter off, to see its effect.
     """
 
     language: str
@@ -39,7 +39,7 @@ class Reading:
 
 
 def reading_of(name: str, languages: Sequence[str], fallback: str | None = None) -> Reading:
-    """Who reads a language: its own adapter or, with the fallback "relative", that of its nearest relative.
+    """The adapter for a language: its own or, with the fallback "relative", that of its nearest relative.
 
     Raises:
         LanguageError: neither is among `languages`, or the name fits several of them.
@@ -49,7 +49,7 @@ def reading_of(name: str, languages: Sequence[str], fallback: str | None = None)
 
 
 def training_readings(examples: Sequence[Example], language: str | None, languages: Sequence[str]) -> list[Reading]:
-    """Who reads each training row: the language that is asked for, or the row's own.
+    """The adapter for each training row: that of the requested language, or of the row's own.
 
     Raises:
         LanguageError: the model lacks the language.
@@ -74,13 +74,13 @@ def training_readings(examples: Sequence[Example], language: str | None, languag
 def validation_readings(
     examples: Sequence[Example], trained: Sequence[Reading], language: str | None, languages: Sequence[str]
 ) -> list[Reading]:
-    """Who reads each validation row.
+    """The adapter for each validation row.
 
     Args:
         examples: the rows.
-        trained: who reads the training rows.
-        language: the one that is asked for.
-        languages: the model's.
+        trained: the readings of the training rows.
+        language: the requested language.
+        languages: the model's languages.
 
     Raises:
         ConfigurationError: a row is in a language that the training data are not in: a model must not be selected by
@@ -107,7 +107,7 @@ def validation_readings(
 
 
 class Readers:
-    """Finds who reads each row to predict.
+    """Finds the adapter for each row to predict.
 
     Args:
         model: the model with the adapters.

@@ -1,4 +1,4 @@
-"""The tasks that there are: a new one needs its own file, and its record in the table here."""
+"""All tasks. A new one needs its own file, and an entry in the table here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def task_named(name: str) -> Task:
 
 
 def task_of(model: XmodPreTrainedModel) -> Task | None:
-    """The task that a model was fine-tuned for, from its configuration or its head; None if it is unknown here."""
+    """The task that a model was fine-tuned for, from its configuration or its head; None if it is unknown."""
     return task_for(model.config, type(model).__name__)
 
 
@@ -51,6 +51,6 @@ def task_for(config: XmodConfig, architecture: str) -> Task | None:
 
 
 def read_labels(model: XmodPreTrainedModel) -> list[str]:
-    """The names of a model's labels, in the order of their ids; empty for answers in texts and for choices."""
+    """The names of a model's labels, in the order of their ids; empty for question answering and choices."""
     task = task_of(model)
     return [] if task is not None and not task.has_labels else names_in(model.config)

@@ -73,7 +73,7 @@ def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], l
 
 
 def _rank_parts(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of the file plus each row's influence on it, (rows,); 0 where one side is constant.
+    """Spearman's correlation of the file plus each row's influence on it, (rows,); 0 if one side is constant.
 
     A row has influence by its own ranks, and by the others', which it moves (Croux and Dehon 2010, Influence functions
     of the Spearman and Kendall correlation measures; here also for equal values, which share the mean of their ranks).
@@ -99,7 +99,7 @@ def _spread(values: np.ndarray) -> float:
 
 
 def _moved(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """What each row changes in the mean of ranks times weights: the weights of what ranks above it, less their mean."""
+    """Each row's influence on the mean of ranks times weights: the weights ranked above it, minus their mean."""
     _, places = np.unique(values, return_inverse=True)
     equal = np.bincount(places, weights)
     above = (equal.sum() - np.cumsum(equal) + equal / 2)[places] / len(values)

@@ -1,4 +1,4 @@
-"""Examples in, predictions out: vocabularies, encoding, batches, and each example's windows together again.
+"""Examples in, predictions out: vocabularies, encoding, batches, and the windows of each example joined again.
 
 Examples of any languages go together, sorted by length.
 """
@@ -30,12 +30,12 @@ _AT_ONCE = 2048  # examples that are tokenised together
 
 @dataclass(frozen=True)
 class Encoded:
-    """Examples as a model reads them.
+    """Examples, encoded for a model.
 
     Attributes:
         task: their task.
         examples: the examples.
-        readings: who reads each.
+        readings: the reading (language and adapter) of each.
         windows: the encodings of each.
     """
 
@@ -46,31 +46,31 @@ class Encoded:
 
     @property
     def cut(self) -> list[bool]:
-        """Which examples are longer than what the model reads of them."""
+        """Which examples are truncated."""
         return [any(encoding.cut for encoding in own) for own in self.windows]
 
     @property
     def tokens(self) -> int:
-        """How many tokens the model reads."""
+        """The number of tokens, over all encodings."""
         return sum(len(sequence) for own in self.windows for encoding in own for sequence in encoding.sequences)
 
     def part(self, number: int, parts: int) -> Encoded:
-        """One of several parts of about the same size: every so many examples one."""
+        """One of several parts of about equal size: every n-th example."""
         own = slice(number, None, parts)
         return Encoded(self.task, self.examples[own], self.readings[own], self.windows[own])
 
     def inputs(self, model: XmodPreTrainedModel, places: Sequence[int]) -> tuple[list[Encoding], list[int]]:
-        """The encodings of some examples one after the other, each with the model's id of the language that reads."""
+        """The encodings of some examples in sequence, each with the language id of its adapter."""
         ids = {code: number for number, code in enumerate(model.languages)}
         encodings = [encoding for place in places for encoding in self.windows[place]]
         return encodings, [ids[self.readings[place].adapter] for place in places for _ in self.windows[place]]
 
 
 def passes(model: XmodPreTrainedModel, readings: Sequence[Reading]) -> dict[tuple[str | None, bool], list[int]]:
-    """Which readings can go through a model together, by their places.
+    """Groups of readings that can share batches, by position.
 
     Returns:
-        Places by the language whose own vocabulary is read, None for the shared one, and whether adapters are on.
+        Positions, by the language whose own vocabulary is used (None: the shared one) and whether adapters are on.
     """
     own = model.config.vocabularies
     found: dict[tuple[str | None, bool], list[int]] = {}
@@ -90,17 +90,17 @@ def encode_examples(
     tokenizers: Callable[[str | None], PreTrainedTokenizerFast],
     advance: Callable[[int], None] = lambda examples: None,
 ) -> Encoded:
-    """Examples as a model reads them, each in the vocabulary of the language that reads it.
+    """Encode examples for a model, each with the vocabulary of the language it is read as.
 
     Args:
-        model: says which languages have a vocabulary of their own.
-        task: what the examples are for.
-        examples: the examples; one that stands here several times, read by several adapters, is encoded once.
-        readings: who reads each.
+        model: the model, which knows the languages with their own vocabularies.
+        task: their task.
+        examples: the examples; one that appears several times, for several adapters, is encoded once.
+        readings: the reading of each.
         labels: names of the model's labels.
         room: length and stride of the model's input.
-        tokenizers: from a language with a vocabulary of its own, or None for the others, to its tokenizer.
-        advance: told how many examples were encoded, again and again.
+        tokenizers: the tokenizer of a language with its own vocabulary, or, for None, of all others.
+        advance: called with the number of examples encoded since the last call.
 
     Raises:
         DataError: a gold label is not among `labels`.
@@ -131,18 +131,18 @@ def predict_examples(
     probabilities: bool = False,
     advance: Callable[[float], None] = lambda examples: None,
 ) -> tuple[list[dict[str, Any]], list[int]]:
-    """What a model with a task's head says of examples.
+    """The predictions of a model with a task head.
 
     Args:
         model: the model.
-        encoded: the examples, as it reads them.
-        labels: names of its labels.
+        encoded: the encoded examples.
+        labels: names of the model's labels.
         batch_tokens: as for `predict_logits`.
-        probabilities: also give those of all that the model chose from, as ``probabilities``.
-        advance: told how many examples were read, again and again; of one in several windows, parts.
+        probabilities: also return the probabilities of all choices, as ``probabilities``.
+        advance: called with the number of examples done since the last call; a window counts as a part of its example.
 
     Returns:
-        Each example's prediction, and for how many of its windows the model's outputs are infinite or no numbers.
+        Each example's prediction, and the number of its windows for which the model's outputs are infinite or NaN.
     """
     task = encoded.task
     predictions: list[dict[str, Any]] = [{}] * len(encoded.examples)
@@ -164,16 +164,16 @@ def predict_examples(
 
 
 def _tell(advance: Callable[[float], None], share: float, encodings: int) -> None:
-    """Tell in examples how many encodings were read."""
+    """Report progress in examples rather than encodings."""
     advance(share * encodings)
 
 
 @contextmanager
 def without_adapters(model: XmodPreTrainedModel, *, left_out: bool = True) -> Iterator[None]:
-    """Turn the bottlenecks off for a while; residual and LayerNorm stay. No weight is changed.
+    """Turn the bottlenecks off temporarily; residual and LayerNorm stay. No weight is changed.
 
     Args:
-        model: any.
+        model: any model.
         left_out: whether to turn them off; False changes nothing.
     """
     modules: list[nn.Module] = [module for module in model.modules() if isinstance(module, Adapters)]
@@ -230,7 +230,7 @@ def collate(
 
 
 def _types(encodings: Sequence[Encoding], rows: tuple[int, ...], shape: tuple[int, ...]) -> dict[str, Tensor]:
-    """The types of tokens, 0 at padding; nothing where all are 0, as in models that know no others."""
+    """The types of tokens, 0 at padding; empty if all are 0, as in models with a single type."""
     types = [of_one for encoding in encodings for of_one in encoding.types or ((),) * len(encoding.sequences)]
     if not any(types):
         return {}
@@ -254,7 +254,7 @@ def predict_logits(
 
     Args:
         model: a model that returns ``logits``, or ``start_logits`` and ``end_logits``.
-        encodings: of one task.
+        encodings: encodings of one task.
         lang_ids: the model's language id for each encoding.
         pad_id: id of ``<pad>``.
         batch_tokens: most tokens per forward pass, padding included (one encoding always fits); languages are
@@ -288,7 +288,7 @@ def predict_logits(
 
 
 def _batches(encodings: Sequence[Encoding], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices by number of choices and length, the longest first, as many at once as there is room for."""
+    """Batches of indices, sorted by number of choices and length, the longest first; each as large as allowed."""
     sizes = [(len(each.sequences), max(map(len, each.sequences))) for each in encodings]
     order = sorted(range(len(encodings)), key=lambda index: sizes[index], reverse=True)
     start = 0

@@ -149,7 +149,7 @@ def encode(
 
 
 def _shares(parts: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """What each window answers for: up to the middle of what it shares with its neighbours."""
+    """The part of each window that is used: up to the middle of its overlap with its neighbours."""
     edges = [(right[0] + left[1]) // 2 for left, right in pairwise(parts)]
     return zip([0, *edges], [*edges, parts[-1][1]], strict=True)
 

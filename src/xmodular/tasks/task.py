@@ -16,7 +16,7 @@ from xmodular.saved_models import longest
 from xmodular.tasks.breakdown import Breakdown
 
 _SHORTEST = 6  # <s> A </s></s> B </s>
-_LENGTH = 512  # tokens, where nothing says how a model was fine-tuned
+_LENGTH = 512  # tokens, if the length in fine-tuning is unknown
 
 # What a model says about one row, as named values that JSON can hold: {"label": "sports", "score": 0.93}.
 Prediction = Mapping[str, Any]
@@ -99,7 +99,7 @@ class Encoding:
     types: tuple[tuple[int, ...], ...] = ()
 
 
-# The encodings of an example, each with what the model makes of it, float32 logits.
+# The encodings of an example, each with the model's float32 logits.
 Outputs = Sequence[tuple[Encoding, np.ndarray]]
 
 

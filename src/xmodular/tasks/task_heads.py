@@ -1,4 +1,4 @@
-"""The head of a task, new or fitted to other labels: of its last layer, a row a label, each keeps what is its own."""
+"""The head of a task: new, or adapted to other labels, where common labels keep their rows of the last layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xmodular.saved_models import load_architecture
 from xmodular.tasks.label_counts import some
 from xmodular.tasks.task import Task
 
-_UNNAMED = re.compile("LABEL_[0-9]+")  # what transformers calls labels that have no names
+_UNNAMED = re.compile("LABEL_[0-9]+")  # transformers' names for unnamed labels
 _REGRESSION = "regression"
 
 
@@ -51,7 +51,7 @@ def load_model(source: str | Path, task: Task, labels: Sequence[str]) -> XmodPre
     config = read_config(source)
     goes_on = bool(labels) and (config.architectures or [task.architecture]) == [task.architecture]
     if not goes_on:
-        # Without labels, what an earlier task left goes too: two is the number that a head has by default.
+        # Without labels, those of an earlier task are removed too: a head has two by default.
         set_names(config, labels or ["LABEL_0", "LABEL_1"])
         config.problem_type = task.problem_type
     model, new = load_architecture(
@@ -80,7 +80,7 @@ def fit_head(model: XmodPreTrainedModel, task: Task, labels: Sequence[str], *, a
         as_many: whether the number of unnamed labels must match.
 
     Raises:
-        ConfigurationError: it does not.
+        ConfigurationError: the number does not match.
     """
     was_number, is_number = is_regression(model.config), task.problem_type == _REGRESSION
     model.config.problem_type = task.problem_type
@@ -124,7 +124,7 @@ def _numbered(names: Sequence[str], labels: Sequence[str]) -> list[str]:
 
 
 def _say(names: Sequence[str], labels: Sequence[str]) -> None:
-    """Say what becomes of a head's labels."""
+    """Print what happens to a head's labels."""
     kept, gone, new = set(names) & set(labels), set(names) - set(labels), set(labels) - set(names)
     if not kept:
         console.print(

@@ -118,7 +118,7 @@ class BlockCache:
         packer = Packer(self.packing, self.block_size, **ids)
         tokens = characters = size = 0
         with folder_beside(place) as made:
-            # Written, not memory-mapped: on a full disk that is an error and not the end of the process.
+            # Written, not memory-mapped: on a full disk this is an error, not the end of the process.
             with (made / "blocks.bin").open("wb") as file, (made / "lengths.bin").open("wb") as lengths:
 
                 def write(blocks: np.ndarray) -> int:

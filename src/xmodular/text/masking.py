@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from xmodular.errors import ConfigurationError
 from xmodular.pieces import Notation
 
-_LONGEST_WORD = 10  # pieces; what is longer is a web address, a number or a line without spaces
+_LONGEST_WORD = 10  # pieces; longer ones are web addresses, numbers or lines without spaces
 # How Unicode's names of characters begin in scripts that put no spaces between words.
 _NO_SPACES = re.compile(
     "(HALFWIDTH )?(CJK|IDEOGRAPHIC|HIRAGANA|KATAKANA|BOPOMOFO|YI|THAI|LAO|KHMER|MYANMAR|TIBETAN|TAI|NEW TAI|JAVANESE|"
@@ -34,7 +34,7 @@ class MaskedLMCollator:
     seed and the row's draw: the same in any process and any batch, with any number of workers, and after resuming.
 
     Args:
-        special_ids: ids that are never chosen and never inserted random.
+        special_ids: ids that are never chosen and never inserted at random.
         mask_id: id of ``<mask>``.
         pad_id: id of ``<pad>``.
         vocab_size: rows of the vocabulary.

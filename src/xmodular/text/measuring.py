@@ -122,7 +122,7 @@ def say_unknown(texts: Iterable[MeasuredText]) -> None:
 
 
 class _Reader:
-    """Lines → tokens, and what each of them tells."""
+    """Lines → tokens, and the text that each represents."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         encoder = Encoder(tokenizer)
@@ -179,7 +179,7 @@ class _Reader:
         return ids, np.diff(weights.cumsum(0)[edges], axis=0)
 
     def _is_altered(self, character: str) -> bool:
-        """Whether the tokenizer reads a character as another one, NFKC and white space aside."""
+        """Whether the tokenizer reads a character as another one, except for NFKC and white space."""
         if character not in self._altered:
             normalizer = self.backend.normalizer
             # Bytes as characters are only another spelling.

@@ -23,8 +23,8 @@ from xmodular.text.counts import LineCounts
 _KINDS = ("txt", "jsonl", "parquet")
 _BYTES_A_CHARACTER = 4
 _GZIP = b"\x1f\x8b\x08"
-_HEAD = 4096  # bytes that tell what a file is
-_DIGESTS: dict[tuple[str, int, object], str] = {}  # of files by what `state_of` says of them
+_HEAD = 4096  # bytes that show the kind of a file
+_DIGESTS: dict[tuple[str, int, object], str] = {}  # of files, by their `state_of`
 
 
 def is_text(path: Path) -> bool:
@@ -58,9 +58,9 @@ def read_file(path: Path, field: str, counts: LineCounts, max_line: int) -> Iter
 
 
 def _no_utf8(head: bytes) -> str | None:
-    """What a file is whose beginning shows that it is no UTF-8 text, and what to do; None where nothing shows that.
+    """The kind of a file that does not begin like UTF-8 text, and what to do; None if it does.
 
-    Of UTF-16, much would pass for text: letters with a NUL beside each. Without a mark it is known by these.
+    Much of UTF-16 could pass for text: letters, each with a NUL. Without a byte order mark it is recognised by these.
     """
     if head.startswith(_GZIP):
         return "is compressed with gzip: rename it to end in .gz"
@@ -106,7 +106,7 @@ def row_lines(text: Any, counts: LineCounts, max_line: int) -> Iterator[str | No
 
 
 def _cut(line: str, most: int) -> list[str]:
-    """Pieces of at most `most` characters, ended by a space where there is one."""
+    """Pieces of at most `most` characters, split at a space if there is one."""
     pieces = []
     start = 0
     while len(line) - start > most:
@@ -118,7 +118,7 @@ def _cut(line: str, most: int) -> list[str]:
 
 
 def _text(file: IO[bytes], counts: LineCounts, max_line: int) -> Iterator[str | None]:
-    most = _BYTES_A_CHARACTER * max_line + 2  # what does not fit is longer than max_line; 2 for the line's end
+    most = _BYTES_A_CHARACTER * max_line + 2  # longer ones exceed max_line; 2 for the line end
     decoder = getincrementaldecoder("utf-8")()  # keeps half a character at the end of a part
     long = False  # within a line that did not fit
     carry = ""  # the last piece of such a line
@@ -143,7 +143,7 @@ def _text(file: IO[bytes], counts: LineCounts, max_line: int) -> Iterator[str | 
 
 
 def _buffers(file: IO[bytes], most: int) -> Iterator[tuple[bytes, bool]]:
-    """Lines, or parts of them where they are longer than `most` bytes, and whether the line ends there."""
+    """Lines, or parts of lines longer than `most` bytes, and whether the line ends there."""
     raw = file.readline(most).removeprefix(BYTE_ORDER_MARK)
     while raw:
         following = b"" if raw.endswith(b"\n") else file.readline(most)

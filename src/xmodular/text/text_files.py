@@ -104,7 +104,7 @@ class TextFiles:
         return [files, self.part, self.dev_fraction, self.text_field, self.max_line, self.repeated, self.most]
 
     def _lost(self) -> str:
-        """What to say where most lines could not be read."""
+        """The message if most lines could not be read."""
         counts = self.counts
         ways = {
             "undecodable": "convert them from their encoding to UTF-8, as from Latin-2 with iconv -f LATIN2 -t UTF-8",

@@ -24,9 +24,9 @@ from xmodular.tasks import Encoding, collate, longest, predict_logits, tokenizer
 from xmodular.training.growing import stages
 from xmodular.training.pairs import Pair
 
-_LINES, _FEWEST_LINES = 100, 10  # of held-out text whose states are compared
+_LINES, _FEWEST_LINES = 100, 10  # of held-out text, to compare states
 _SHORTEST = 20  # characters of such a line
-_AT_ONCE = 1024  # sentences whose cosines with all others are in memory
+_AT_ONCE = 1024  # sentences compared with all others at once
 
 
 class _Means(nn.Module):

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 _OBJECTIVES = {"XmodForMaskedLM": "mlm", "XmodForCausalLM": "clm", "XmodModel": "mlm"}
 _DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob")  # fields that may change: no weight knows of them
-HEAD_RATE = 1e-3  # peak learning rate of a head that trains alone, before the rest
+HEAD_RATE = 1e-3  # peak learning rate of a head that is trained first, alone
 _GAIN = 0.3  # of a new head's LayerNorm
 
 
@@ -89,7 +89,7 @@ class Base:
                     f"--overrides sets {field} to {value!r}; {options.model} has {own!r} and keeps its shape. Only "
                     f"{' and '.join(_DROPOUT)} may change, for a model loaded by this run."
                 )
-        XmodConfig(**{**config.to_dict(), "hidden_act": "gelu"})  # refuses a dropout that is none
+        XmodConfig(**{**config.to_dict(), "hidden_act": "gelu"})  # raises an error for an invalid dropout
         base = cls(options.model, given, config, objective, name != "XmodModel")
         base._check_head(options)
         return base

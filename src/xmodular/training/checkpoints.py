@@ -20,7 +20,7 @@ from xmodular.errors import TrainingError
 from xmodular.outputs import remove, table_in
 
 _SEAL = "complete.json"
-STAGING = ".writing"  # where a checkpoint is while it is written, beside the others
+STAGING = ".writing"  # a checkpoint while it is written, next to the others
 
 
 def last_checkpoint(output_dir: Path) -> Path | None:
@@ -61,11 +61,13 @@ def is_complete(checkpoint: Path) -> bool:
 
 
 def damage(checkpoint: Path, *, read: bool = True) -> str | None:
-    """What is wrong with a checkpoint; None if every file is as it was written, by its size alone without `read`."""
+    """The problem with a checkpoint; None if every file is unchanged. Without `read`, only sizes are compared."""
     try:
         seal = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
         for name, written in seal.items():
-            size, checksum = written if isinstance(written, list) else (written, None)  # earlier ones have sizes alone
+            size, checksum = (
+                written if isinstance(written, list) else (written, None)
+            )  # earlier versions only wrote sizes
             path = checkpoint / name
             if not path.is_file():
                 return f"{name} is missing"
@@ -157,7 +159,7 @@ def remove_checkpoints(output_dir: Path) -> None:
 
 
 def _remove(checkpoint: Path) -> None:
-    """Remove the files that a checkpoint's seal lists, and the seal last: what is half removed can be told by it."""
+    """Remove the files listed in a checkpoint's seal, and the seal last: it shows what was being removed."""
     for name in (*table_in(checkpoint / _SEAL), _SEAL):
         (checkpoint / name).unlink(missing_ok=True)
     folders = [path for path in checkpoint.rglob("*") if path.is_dir()]

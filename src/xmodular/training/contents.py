@@ -17,9 +17,9 @@ from xmodular.text import HubText
 from xmodular.text.raw_lines import digest
 from xmodular.weights import weight_files
 
-WEIGHTS = "the model object's weights"  # what they are called among the facts of a run
+WEIGHTS = "the model object's weights"  # their name among the facts of a run
 TOKENIZER = "the tokenizer"
-# Besides the weights, what of a model's folder decides anything.
+# The files of a model's folder that matter in addition to the weights.
 _DECISIVE = re.compile(
     r"config\.json|tokenizer(_config|\.[^.]+)?\.json|special_tokens_map\.json|added_tokens\.json"
     r"|sentencepiece\.bpe\.model|vocab\.(txt|json)|merges\.txt"

@@ -18,7 +18,7 @@ _FRACTION = re.compile(r"[-+]?[0-9]*[.,][0-9]*[1-9][0-9]*")
 _WHOLE = re.compile(r"[-+]?[0-9]+([.,]0*)?")
 _POINT_ZERO = re.compile(r"(?<=[0-9])[.,]0*$")
 _MARKED = re.compile("([BIESLUM])-.+")  # M as in BMES, L and U as in BILOU
-_OTHERWISE = re.compile("o|[BIESLUM][-_].+|[0-9]+", re.IGNORECASE)  # what is near to IOB2, and numbers of classes
+_OTHERWISE = re.compile("o|[BIESLUM][-_].+|[0-9]+", re.IGNORECASE)  # similar to IOB2, or class numbers
 _AGAIN = 0.1  # a share of validation rows that are training rows
 _MANY_TAGS, _WORDS_A_TAG = 50, 4  # tags, and words a tag, that make a column look like one of lemmas
 _CLOSE = 0.01  # to a guess
@@ -76,7 +76,7 @@ def _folded(name: str) -> str:
 
 
 def _tag_doubts(examples: Sequence[Example]) -> list[str]:
-    """Where tags mark spans, what is wrong with the marks."""
+    """Problems with the marks of tags, if they mark spans."""
     tagged = [each for each in examples if isinstance(each.gold, tuple) and label_names_of(each)]
     names = {tag for each in tagged for tag in each.gold} - {"O"}
     marks = {match[1] for name in names if (match := _MARKED.fullmatch(name))}
@@ -103,7 +103,7 @@ def _tag_doubts(examples: Sequence[Example]) -> list[str]:
 
 
 def _unmarked(counts: Counter[str]) -> list[str]:
-    """Whether tags that mark no spans look like such as should: PER beside many O, B_PER, b-per, numbers."""
+    """Whether tags that mark no spans look as if they should: PER with many O, B_PER, b-per, numbers."""
     names = set(counts) - {"O"}
     outside = bool(names) and counts.most_common(1)[0][0] == "O"
     spelled = bool(names) and all(_OTHERWISE.fullmatch(name) for name in names)
@@ -116,7 +116,7 @@ def _unmarked(counts: Counter[str]) -> list[str]:
 
 def _faults(tags: Sequence[str], *, simple: bool) -> int:
     """How many tags do not follow from the one before: in IOB2, or in BIOES, BILOU and BMES."""
-    count, inside = 0, ""  # the type of the span that is not at its end
+    count, inside = 0, ""  # the type of the open span
     for tag in (*tags, "O"):
         mark, kind = ("O", "") if tag == "O" else (tag[0], tag[2:])
         goes_on = mark in "IELM"
@@ -176,7 +176,7 @@ def _best_guess(task: Task, examples: Sequence[Example], labels: Sequence[str]) 
 
 
 def _entropy(examples: Sequence[Example]) -> float:
-    """Nats that a guess pays for each label if it knows how often each occurs; 0 where gold has no names."""
+    """The loss in nats per label of a guess that knows how often each label occurs; 0 if gold has no names."""
     if isinstance(examples[0].gold, int):
         return math.log(len(examples[0].texts) // 2)
     counts: Counter[str] = label_counts(examples)

@@ -72,7 +72,7 @@ class Passes(Sampler[list[int]]):
     def of(
         cls, options: TrainingOptions, arguments: TrainingArguments, size: int, epochs: float, fewest: int
     ) -> Passes:
-        """This process's batches, of a run with these options on so many rows."""
+        """This process's batches in a run with these options on this many rows."""
         return cls(
             size,
             options.batch_size,

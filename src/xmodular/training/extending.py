@@ -31,7 +31,7 @@ from xmodular.training.optimising import training_arguments
 from xmodular.training.pairs import held_out, pairs_hash, read_pairs
 from xmodular.training.runs import Run, print_trainable, sources_of_run
 
-_FEWEST_STEPS = 300  # of a run on pairs whose length is given in passes: pairs are few
+_FEWEST_STEPS = 300  # of a run on pairs without --max-steps: pairs are few
 
 
 @verb(ExtendOptions, "model", "language", "text", objects={"model": given_model}, holds="output_dir")
@@ -71,7 +71,7 @@ def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
 
 
 def _check_class(model: XmodPreTrainedModel, options: ExtendOptions) -> None:
-    """Raises ConfigurationError if a model of this class cannot learn a language from what there is."""
+    """Raises ConfigurationError if a model of this class cannot learn a language from the given data."""
     if isinstance(model, XmodForMaskedLM) or (isinstance(model, XmodModel) and options.parallel is not None):
         return
     if isinstance(model, XmodModel):

@@ -51,11 +51,12 @@ from xmodular.training.task_data import EncodedData, Rows, encoded_data, held_ou
 from xmodular.training.trainer import Intervals
 from xmodular.vocabulary import fingerprint
 
-# How long a run is where nothing is said. A few rows want more passes (Mosbach et al. 2021).
+# Default length of a run. A few rows need more passes (Mosbach et al. 2021).
 _PASSES, _FEWEST_STEPS = 5, 200
-_APART = 10  # steps between validations there, at least: of few rows, passes are short and validation rows may be many
-# Options that decide what is trained here, though they do not elsewhere: the best weights are chosen among those that
-# were validated.
+_APART = (
+    10  # least steps between validations then: with few rows, passes are short, and there may be many validation rows
+)
+# Options that affect the outcome here, but not elsewhere: the best weights are chosen among the validated ones.
 _DECISIVE = ("eval_every",)
 
 
@@ -86,7 +87,7 @@ def finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Run
     """
     task = task_named(options.task)
     config = read_config(options.model) if given is None else given.config
-    saved_as = config.architectures or ()  # of an object, too: what it was loaded from
+    saved_as = config.architectures or ()  # for an object, too: the class that it was loaded from
     options = options.with_rates(config.hidden_size, is_new=task.architecture not in saved_as)
     return each_seed(options, given, _finetune, _DECISIVE) if options.seeds else _finetune(options, given)
 
@@ -176,7 +177,7 @@ def _rows(task: Task, options: FinetuneOptions, config: XmodConfig) -> tuple[Row
     """Training rows, validation rows, and the labels in the order of a new head, for a model of this configuration.
 
     Raises:
-        ConfigurationError: there is one label only.
+        ConfigurationError: there is only one label.
     """
     rows = read(task, options.train, options, config.languages, own=names_in(config))
     labels = task.label_names(rows.examples)
@@ -205,7 +206,7 @@ def _repeated(rows: Rows) -> list[str]:
 def _describe(
     model: XmodPreTrainedModel, rows: Rows, data: EncodedData, dev: EncodedData | None, options: FinetuneOptions
 ) -> list[str]:
-    """Say what the rows are, and what looks wrong with them; gives back the latter."""
+    """Print a summary of the rows and warnings about them; returns the warnings."""
     for name, part in (("Training", data), ("Validation", dev)):
         if part is not None and (gold := spread(part.examples)):
             console.print(f"{name} rows: {gold}")
@@ -224,7 +225,7 @@ def _describe(
 def _note_down(
     model: XmodPreTrainedModel, task: Task, language: str, rows: Rows, dev: Rows | None, options: FinetuneOptions
 ) -> None:
-    """Note in the model's configuration what it was trained for, how and on what."""
+    """Record in the model's configuration the task, the options and the data of its training."""
     config = model.config
     config.task_language, config.finetuning_task = language, task.name
     config.task_max_length, config.task_stride = options.max_length, options.stride
@@ -280,7 +281,7 @@ def _with_head(model: XmodPreTrainedModel, task: Task, labels: Sequence[str]) ->
 def _with_options(
     task: Task, labels: Sequence[str], options: FinetuneOptions, given: XmodPreTrainedModel | None
 ) -> XmodPreTrainedModel:
-    """The model to train, with the dropout and the pooling of the task head that are asked for.
+    """The model to train, with the requested dropout and pooling of the task head.
 
     Raises:
         ConfigurationError: the model is not for the task, or the task has no head that reads a whole text.

@@ -1,4 +1,4 @@
-"""A fit: a model trained to the end of its run from wherever that stands, with the weights that it is to keep."""
+"""Train a model to the end of its run, from the beginning or a checkpoint, and pick the weights to keep."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from xmodular.training.trainer import RoutedTrainer
 
 @dataclass(frozen=True)
 class Fit:
-    """How a fit ended.
+    """The result of a fit.
 
     Attributes:
         model: the whole model with the weights to keep, in evaluation mode.
-        step: how many steps were done.
-        best: the step of the best validation; None where there is none or it decides nothing.
-        train_loss: mean over the steps.
+        step: number of steps of the run.
+        best: the step of the best validation; None without validation, or if validation does not choose the weights.
+        train_loss: mean loss over the steps.
     """
 
     model: XmodPreTrainedModel
@@ -52,16 +52,16 @@ def fit(
     callbacks: Sequence[TrainerCallback] = (),
     **how: Any,
 ) -> Fit:
-    """Train a model, unless its run was done before, and give it the weights to keep.
+    """Train a model, unless its run is already complete, and load the weights to keep.
 
     Args:
         model, dataset, collate, batches: as for `RoutedTrainer`.
-        options: of the run.
-        arguments: as `training_arguments` makes them of the options.
+        options: options of the run.
+        arguments: made from the options by `training_arguments`.
         start: how the run starts.
-        steps: of the whole run.
-        callbacks: are told what happens.
-        how: what `RoutedTrainer` takes besides.
+        steps: number of steps of the whole run.
+        callbacks: called with the events of the training loop.
+        how: further arguments of `RoutedTrainer`.
 
     Raises:
         TrainingError: the loss or a weight is no longer finite, or a checkpoint cannot be written or read.

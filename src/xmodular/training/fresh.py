@@ -25,7 +25,7 @@ def own_tokenizer(
     options: PretrainOptions, files: Mapping[str, tuple[Path | HubText, ...]], start: Start
 ) -> PreTrainedTokenizerFast:
     """The tokenizer trained for this run, now or before an interruption."""
-    if start.goes_on and (options.output_dir / "tokenizer_config.json").is_file():  # the last of its files
+    if start.goes_on and (options.output_dir / "tokenizer_config.json").is_file():  # written last
         return load_tokenizer(options.output_dir)
     size = options.vocab_size or 0  # given, as without --model it has a default
     console.print(f"Training a tokenizer of {size:,} pieces")

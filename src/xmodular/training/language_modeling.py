@@ -94,7 +94,7 @@ def measured_of(
 def drawn_batches(
     options: LanguageModelOptions, dataset: MixedBlocks, arguments: TrainingArguments, steps: int
 ) -> Batches:
-    """This process's batches of the whole run: as the options of pretraining say, or of rows as they come."""
+    """This process's batches of the whole run: by the options of pretraining, or simply rows in order."""
     batches = steps * options.accumulation * arguments.world_size
     mixed = options if isinstance(options, PretrainOptions) else None
 

@@ -1,4 +1,4 @@
-"""A new language learned from its text: its adapter learns by predicting masked tokens."""
+"""Add a language from its text: the adapter is trained to predict masked tokens."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from xmodular.training.runs import Run, Start, check_made, print_trainable
 from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of, save_tokenizer, train_tokenizer
 
 _Scores = dict[str, float]
-_NEAR = 0.95  # share of lines that are nearest to themselves; below, tasks were seen to suffer
+_NEAR = 0.95  # share of lines whose states are nearest to their own; below it, tasks were seen to get worse
 
 
 def by_masked_words(
@@ -61,14 +61,14 @@ def by_masked_words(
     """Add a language to a model and train it on its text.
 
     Args:
-        options: of the run.
+        options: options of the run.
         place: file or folder with the text.
         model: the model, which gets the language.
-        beginning: what the adapter starts from.
-        before: the model before, if it is an object.
+        beginning: the start of the adapter.
+        before: the unchanged model, if it is an object.
 
     Raises:
-        DataError: the text cannot be read, or is too little.
+        DataError: the text cannot be read, or is too short.
     """
     code = options.language
     files = _found(place, code)
@@ -131,7 +131,7 @@ def by_masked_words(
 
 
 def _save(run: Run, options: ExtendOptions, before: XmodPreTrainedModel | None, note: str) -> None:
-    """Save the model and its pack with the bits per character under the best other adapter and the new one."""
+    """Save the model and its pack, with the bits per character of the best other adapter and the new one."""
     code, best = options.language, run.metrics["best_existing"]
     scores = [
         {
@@ -146,7 +146,7 @@ def _save(run: Run, options: ExtendOptions, before: XmodPreTrainedModel | None, 
 
 
 def _own_tokenizer(options: ExtendOptions, model: XmodForMaskedLM) -> PreTrainedTokenizerFast | None:
-    """The tokenizer that is given for the language alone, if one is.
+    """The tokenizer given for the language alone, if any.
 
     Raises:
         ConfigurationError: it does not fit the model.
@@ -167,7 +167,7 @@ def _tokenised(
     start: Start,
     arguments: TrainingArguments,
 ) -> tuple[Start, PreTrainedTokenizerFast, LanguageBlocks]:
-    """The text in blocks, by the tokenizer that is to read it: the language's own, given or trained, or the model's."""
+    """The text in blocks, by the tokenizer for it: the language's own, given or trained, or the model's."""
     known, own = tokenizers
     with arguments.main_process_first(local=False, desc="tokenizer and blocks"):
         trained = None if own else _trained_tokenizer(options, text, start, config, known)
@@ -183,10 +183,10 @@ def _tokenised(
 def _measured(
     options: ExtendOptions, text: TextFiles, tokenizers: Sequence[PreTrainedTokenizerFast], size: int
 ) -> list[MeasuredText]:
-    """Held-out text as each tokenizer reads it.
+    """Held-out text, encoded with each tokenizer.
 
     Raises:
-        DataError: there is none.
+        DataError: there is no held-out text.
     """
     found = {id(each): measured_of(options, each, size, [text]) for each in tokenizers}
     if not all(found.values()):
@@ -197,7 +197,7 @@ def _measured(
 def _give_vocabulary(
     model: XmodForMaskedLM, own: PreTrainedTokenizerFast, known: PreTrainedTokenizerFast, options: ExtendOptions
 ) -> None:
-    """Give the new language the vocabulary of its own tokenizer."""
+    """Give the new language its own vocabulary, from its tokenizer."""
     words, bias = model.roberta.embeddings.word_embeddings.weight, model.lm_head.bias
     rows, bias, counts = start_rows(own, known, words, bias, method=options.start_rows, seed=options.seed)
     model.set_vocabulary(options.language, own, rows, bias)
@@ -208,7 +208,7 @@ def _found(place: Path, language: str) -> tuple[Path, ...]:
     """A file, or a language's files in a folder.
 
     Raises:
-        DataError: there is none, or it is of no kind that can be read.
+        DataError: there is none, or its format is not supported.
     """
     if not is_file(place):
         found = find_text(place)
@@ -228,14 +228,14 @@ def _split(options: ExtendOptions, code: str, files: tuple[Path, ...]) -> tuple[
 def _trained_tokenizer(
     options: ExtendOptions, text: TextFiles, start: Start, config: XmodConfig, known: PreTrainedTokenizerFast
 ) -> PreTrainedTokenizerFast | None:
-    """The tokenizer trained on the text for a vocabulary of its own, if the language is to have that.
+    """The tokenizer trained on the text for the language's own vocabulary, if it gets one.
 
-    Its padding and its frame around a text are the base's, as all else in the model was trained with these.
+    Its padding and the special tokens around a text are the base's, as the rest of the model was trained with them.
     """
     if options.new_vocabulary is None:
         return None
     folder = options.output_dir / "tokenizer"
-    if start.goes_on and (folder / "tokenizer_config.json").is_file():  # the last of its files
+    if start.goes_on and (folder / "tokenizer_config.json").is_file():  # written last
         return load_tokenizer(folder)
     console.print(f"Training a tokenizer of {options.new_vocabulary:,} pieces")
     tokenizer = train_tokenizer(
@@ -253,7 +253,7 @@ def _trained_tokenizer(
 def _existing(
     model: XmodForMaskedLM, dev: MeasuredText, tokenizer: PreTrainedTokenizerFast, options: ExtendOptions
 ) -> dict[str, _Scores]:
-    """The held-out text under every adapter that the model has (those with a vocabulary of their own aside)."""
+    """Score the held-out text with every adapter of the model, except those with their own vocabulary."""
     scores = {}
     for other in model.languages:
         if other not in model.config.vocabularies:
@@ -280,7 +280,7 @@ def _print_scores(code: str, metrics: dict[str, Any]) -> None:
     states = metrics["states"]
     if states is not None and states["retrieval"] < _NEAR:
         console.print(
-            f"Only {states['retrieval']:.0%} of {states['lines']} held-out lines have states near those they have "
+            f"Only {states['retrieval']:.0%} of {states['lines']} held-out lines have states near those that they have "
             f"with {best}. A task that is already trained may do worse on {code} with this adapter than with "
             f"{best}'s: compare them with `xmodular evaluate`."
         )

@@ -129,7 +129,7 @@ def _shell(options: FinetuneOptions, served: Sequence[str]) -> str:
 
 
 def _folder(options: FinetuneOptions) -> str:
-    """The model's folder as it was given; of an absolute path the name alone, which says nothing of the machine."""
+    """The model's folder as given; of an absolute path only the name, which reveals nothing about the machine."""
     return options.output_dir.name if options.output_dir.is_absolute() else str(options.output_dir)
 
 

@@ -1,4 +1,4 @@
-"""The machine of a run, its optimiser, and the learning rates."""
+"""The device, the optimiser and the learning rates of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xmodular.options import FinetuneOptions, LanguageModelOptions, Schedule, Tr
 
 
 def training_arguments(options: TrainingOptions) -> TrainingArguments:
-    """The machine, and how the optimiser steps, in transformers' terms; checkpoints go to ``<output_dir>/checkpoints``.
+    """Arguments for transformers: device and optimiser; checkpoints go to ``<output_dir>/checkpoints``.
 
     Raises:
         ConfigurationError: the machine does not support the precision.
@@ -42,7 +42,7 @@ def training_arguments(options: TrainingOptions) -> TrainingArguments:
         "logging_steps": options.log_every,
         "seed": options.seed,
         "dataloader_pin_memory": on_gpu,
-        # Without this, several processes on a machine without accelerator would each train alone.
+        # Without this, several processes on a machine without a GPU would each train alone.
         "use_cpu": not torch.accelerator.is_available(),
         # While the first process reads and tokenises, the others wait; half an hour, the default, is not enough.
         "ddp_timeout": 7 * 24 * 3600,
@@ -74,11 +74,11 @@ def schedule(name: Schedule, steps: int, decay: float = 0.0) -> dict[str, Any]:
 
 
 def new_optimizer(model: nn.Module, args: TrainingArguments, head_rate: float | None) -> torch.optim.AdamW:
-    """AdamW over what trains; biases and layer norms do not decay.
+    """AdamW for the trainable parameters; biases and layer norms have no weight decay.
 
     Args:
         model: the model.
-        args: rate, decay and the like.
+        args: learning rate, weight decay and so on.
         head_rate: peak learning rate of the task head; None: the same as for the rest.
     """
     rates = [args.learning_rate] if head_rate is None else [args.learning_rate, head_rate]
@@ -94,17 +94,17 @@ def new_optimizer(model: nn.Module, args: TrainingArguments, head_rate: float | 
 
 
 def take_up(optimizer: torch.optim.Optimizer, scheduler: Any, step: int, load: Callable[[], None]) -> None:
-    """Take up the optimiser's state after a step; what the options say of rates and decay holds from here on.
+    """Load the optimiser's state after a step; learning rates and weight decay are those of the present options.
 
-    A checkpoint has its own options' learning rate, weight decay and the like in it, and the rate of its next step.
-    Without this a run that goes on with others would ignore some, and take one more step at the old rate, which is 0
-    where the old schedule had ended.
+    A checkpoint contains the learning rate, weight decay and so on of its own options, and the rate of its next step.
+    Without this, a run that continues with other options would ignore some of them, and take one more step at the old
+    rate, which is 0 if the old schedule had ended.
 
     Args:
-        optimizer: new, as the options have it.
-        scheduler: its rates.
-        step: how many steps were done.
-        load: puts the state into the optimiser.
+        optimizer: a new one, made from the options.
+        scheduler: the schedule of its learning rates.
+        step: number of steps done.
+        load: loads the state into the optimiser.
     """
     given = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     load()

@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 from xmodular.console import console, progress_bar
 
-_SILENCE = 30  # seconds after which a line says where a run is
+_SILENCE = 30  # seconds between lines about the progress of a run
 
 
 class Pace:
@@ -80,12 +80,12 @@ class Progress(TrainerCallback):
         self.task = self.bar.add_task("training", total=None)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # A reset, so that the bar does not take what was done before a break for one quick step.
+        # A reset, so that the bar does not count the steps before an interruption as one quick step.
         self.bar.reset(self.task, total=state.max_steps, completed=state.global_step)
         self.bar.start()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.pace.begin(state.global_step)  # not earlier: a run that goes on passes over its first batches
+        self.pace.begin(state.global_step)  # not earlier: a resumed run skips its first batches
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.update(self.task, completed=state.global_step)

@@ -13,7 +13,7 @@ from xmodular.errors import DataError
 from xmodular.languages import names_of, resolve_or_none
 from xmodular.rows import BadRows, columns_of, is_absent, read_rows
 
-_HELD_OUT = 100  # pairs at most, unless a larger share is asked for
+_HELD_OUT = 100  # most pairs, unless a larger share is requested
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _codes(place: str, values: Mapping[str, object], code: str, languages: Seque
     """The language of each column that has one: the new one's code, or a code of the model."""
     found: dict[str, str] = {}
     for name in values:
-        if name == "id":  # a row's own name wherever rows are read; Indonesian is id_ID here
+        if name == "id":  # the id of a row, as in all data; Indonesian is id_ID here
             continue
         language = resolve_or_none(name, [*languages, code])
         if language is None:

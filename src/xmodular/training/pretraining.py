@@ -78,8 +78,8 @@ def pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None) -> Run
     """Pretrain from scratch (text → tokenizer → blocks → masked LM), or continue with a model; batches mix languages.
 
     Args:
-        model: a folder or a name on the Hub, or a model object, which stays as it is: training goes on with it, and
-            its shape, languages and tokenizer stay.
+        model: a folder or a name on the Hub, or a model object, which is not changed: the model to continue; the
+            result has its shape, languages and tokenizer.
         text: folder of ``<language>.<anything>.txt``, ``.jsonl`` or ``.parquet`` files, or ``hub:<data set>``.
 
     Returns:
@@ -141,7 +141,7 @@ def pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None) -> Run
 
 
 def _begin(options: PretrainOptions, processes: int, data: Mapping[str, Any], first: bool) -> Start:
-    """Claim the folder, or find the run in it; a head trained for another run goes."""
+    """Claim the folder, or find the run in it; a head trained for another run is removed."""
     check_apart(options.output_dir, sources_of_run(options), names=is_of_run)
     start = begin(options, processes, data=data, first=first)
     if first and not start.goes_on and (options.output_dir / _HEAD / "run.json").is_file():
@@ -159,7 +159,7 @@ def _say_start(options: PretrainOptions, languages: Sequence[str], start: Start)
 
 
 def _with_trained_head(options: PretrainOptions, given: XmodPreTrainedModel | None) -> XmodPreTrainedModel:
-    """The model after the steps of its head alone, which are a run in the folder ``head``."""
+    """The model after training only its head, in a separate run in the folder ``head``."""
     folder = options.output_dir / _HEAD
     if (folder / "options.json").is_file():
         return load_saved(folder)
@@ -188,7 +188,7 @@ def _read(
     dev_files: _Sources,
     lang_ids: dict[str, int],
 ) -> _Data:
-    """Blocks of all languages and validation text, with what became of the lines said."""
+    """Blocks of all languages and validation text; prints the counts of the lines."""
     cache = BlockCache(options.cache_dir or options.output_dir / "blocks", tokenizer, size, options.packing)
     train, dev = {}, {}
     for code, paths in files.items():
@@ -212,7 +212,7 @@ def _train(
     start: Start,
     callbacks: list[TrainerCallback],
 ) -> Run:
-    """Train a model that is ready, and save it with what was measured."""
+    """Train a prepared model, and save it with its metrics."""
     causal = isinstance(model, XmodForCausalLM)
     may_move = moving_parts(model, options)
     dataset = MixedBlocks(data.blocks, data.lang_ids)
@@ -276,7 +276,7 @@ def _steps(options: PretrainOptions, dataset: MixedBlocks, processes: int) -> in
 
 
 def _tensorboard(options: PretrainOptions, first_process: bool) -> list[TrainerCallback]:
-    """TensorBoard's callback, if it is asked for.
+    """TensorBoard's callback, if requested.
 
     Raises:
         ConfigurationError: TensorBoard is not installed.
@@ -300,7 +300,7 @@ def _per_language(model: XmodPreTrainedModel, languages: list[str]) -> None:
 
 
 def _sources(options: PretrainOptions, base: Base | None) -> _Sources:
-    """The files, or the parts of a data set, of each language; by the codes of a model that is there."""
+    """The files, or the parts of a data set, of each language; by the codes of an existing model."""
     kind, _, dataset = str(options.text).partition(":")
     found: _Sources
     if kind != "hub":

@@ -55,7 +55,7 @@ class Run:
     metrics: dict[str, Any]
 
 
-# Files that say what a folder holds.
+# Files that show what a folder contains.
 _MARKS = {"options.json": "a finished run", "config.json": "a model", "seeds.json": "the runs of several seeds"}
 
 
@@ -109,7 +109,7 @@ def _wipe(output_dir: Path, names: Callable[[str], bool]) -> None:
     remove_checkpoints(output_dir)
     own = own_tokenizers(output_dir)
     found = [path for path in output_dir.iterdir() if path.is_file() and (path.name in own or names(path.name))]
-    # Without its mark it is no finished run; run.json, the last, says that it is one at all.
+    # Without its mark it is not a finished run; run.json, removed last, shows that it is a run at all.
     for path in sorted(found, key=lambda each: (each.name == "run.json", each.name not in _MARKS)):
         path.unlink()
 
@@ -311,7 +311,7 @@ def save_run(run: Run, options: TrainingOptions, *, more: Callable[[], None] = l
 def print_trainable(groups: Sequence[ParameterGroup]) -> None:
     """Print each group's trainable and total parameters."""
     rows = [(group.name, f"{group.trainable:,}", f"{group.total:,}") for group in groups]
-    shown = table("Parameters", ("part", "trains", "of"), rows)
+    shown = table("Parameters", ("part", "trainable", "of"), rows)
     trainable, total = (sum(counts) for counts in zip(*((g.trainable, g.total) for g in groups), strict=True))
     shown.add_row("all", f"{trainable:,}", f"{total:,}", style="bold")
     console.print(shown)

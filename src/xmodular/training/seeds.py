@@ -89,10 +89,10 @@ def each_seed(
 
 
 def _check_its_data(options: FinetuneOptions, origin: Mapping[str, str]) -> None:
-    """Make sure that the data that a finished seed was trained on, and the model it started from, are as they were.
+    """Check that the data that a finished seed was trained on, and the model it started from, have not changed.
 
     Raises:
-        ConfigurationError: it does not.
+        ConfigurationError: they have changed.
     """
     facts = json.loads((options.output_dir / "run.json").read_text(encoding="utf-8")).get("data", {})
     sources = [*facts.get("train", ()), *facts.get("dev", ())]

@@ -92,7 +92,7 @@ class Shards:
         torch.save({"state": state, "param_groups": record["param_groups"]}, path)
 
     def load_optimizer(self, optimizer: Any, path: Path) -> None:
-        """Read what `save_optimizer` wrote, in as many processes."""
+        """Load the files of `save_optimizer`, with the same number of processes."""
         record = torch.load(path, map_location="cpu", weights_only=True)
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for index, values in record["state"].items():

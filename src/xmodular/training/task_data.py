@@ -205,7 +205,7 @@ def encoded_data(
     Args:
         task: their task.
         examples: the examples.
-        readings: who reads each.
+        readings: the reading (language and adapter) of each.
         labels: the names of the labels.
         model: reads them.
         options: tokenizer and room.

@@ -1,7 +1,7 @@
 """The training loop: one step after another, with validation, checkpoints and a log.
 
-A checkpoint has all that the next step depends on, so a run that is broken off and goes on gives the bytes, the log and
-the mean loss of a run that was not.
+A checkpoint has everything that the next step depends on, so an interrupted and resumed run gives the same bytes, log
+and mean loss as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from xmodular.training.sharding import Shards
 
 @dataclass(frozen=True)
 class Intervals:
-    """When a run validates, saves and ends.
+    """When a run validates, saves and stops.
 
     Attributes:
-        validate: steps from one validation to the next, and there is one at the end; None: never.
-        save: steps from one checkpoint to the next, and there is one at the end; None: never.
-        keep: how many checkpoints stay, the newest; 0 keeps all.
-        best: whether the best validated weights are saved and stay besides. Then the last step needs no checkpoint:
-            its weights are there.
-        patience: with `best`, validations without a better one until training ends; None: never.
+        validate: steps between validations, with one more at the end; None: never.
+        save: steps between checkpoints, with one more at the end; None: never.
+        keep: how many checkpoints to keep, the newest ones; 0: all.
+        best: whether to save and keep the best validated weights too. The last step then needs no checkpoint: its
+            weights are in memory.
+        patience: with `best`, stop after this many validations without improvement; None: never.
     """
 
     validate: int | None
@@ -58,13 +58,13 @@ class Intervals:
 
 
 def _without_gain(history: Sequence[Mapping[str, Any]]) -> int:
-    """How many validations in a log have passed since the one with the best score (the first of equals)."""
+    """The number of validations in a log since the one with the best score (the first of equals)."""
     scores = [line["eval_score"] for line in history if "eval_score" in line]
     return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
 
 def _items(batch: Mapping[str, Any]) -> int:
-    """What the loss of a batch is a mean over: labels that are not ignored, or rows."""
+    """The number of items that a batch's loss is the mean of: labels that are not ignored, or rows."""
     labels = batch.get("labels")
     if labels is None or labels.is_floating_point():
         return len(batch["lang_ids"])
@@ -72,30 +72,30 @@ def _items(batch: Mapping[str, Any]) -> int:
 
 
 def own_loss(model: nn.Module, batch: dict[str, Any], items: Tensor) -> Tensor:
-    """The loss that the model itself computes, summed over a batch and divided by the items of a step."""
+    """The loss computed by the model, summed over a batch and divided by the number of items in a step."""
     loss: Tensor = model(**batch, num_items_in_batch=items).loss
     return loss
 
 
 @dataclass(eq=False)
 class RoutedTrainer:
-    """Trains a model, alone or as one of several processes that hold it whole or in shards.
+    """Trains a model, in one process or in several, each with the whole model or a shard.
 
     Attributes:
-        model: the model, of which what is to train is set; it is trained in place.
-        args: machine, optimiser and schedule; ``max_steps`` says how long the run is.
-        dataset: what the batches are drawn from.
-        collate: makes a batch of what is drawn.
-        batches: this process's batches of the run, all of them.
-        intervals: when to validate, save and end.
-        checkpoint: where the run goes on from; None: at the first step.
-        loss: of a batch, divided by the items of a step.
+        model: the model, with `requires_grad` set for the parameters to train; it is trained in place.
+        args: device, optimiser and schedule; ``max_steps`` is the length of the run.
+        dataset: the examples, or blocks, that batches are made of.
+        collate: makes a batch from items of the data set.
+        batches: all batches of the run for this process.
+        intervals: when to validate, save and stop.
+        checkpoint: the checkpoint to resume from; None: start at the first step.
+        loss: computes the loss of a batch, divided by the number of items in a step.
         validate: returns the metrics of the model in evaluation mode, without the ``eval_`` prefix.
         sharded: whether to shard the model over the processes.
         head_rate: peak learning rate of the task head; None: the same as for the rest.
-        callbacks: are told what happens, in the first process.
-        state: how far the run is, and its log.
-        tokens: what all processes had read at the last log, padding not counted.
+        callbacks: called with the events of the run, in the first process only.
+        state: the progress of the run, and its log.
+        tokens: number of tokens that all processes had read at the last log entry, without padding.
     """
 
     model: Any
@@ -120,7 +120,7 @@ class RoutedTrainer:
         self.shards: Shards | None = None
         self.scaler = torch.amp.GradScaler(args.device.type, enabled=args.fp16)
         self.seen: Any = None  # tokens of this process; a tensor after the first step: reading it makes a GPU wait
-        # The sum of this process's losses since the last log, the step of that, and the sum of what was logged.
+        # The sum of this process's losses since the last log entry, the step of that entry, the sum of logged losses.
         self.unlogged, self.last_log, self.logged = torch.tensor(0.0, device=args.device), 0, 0.0
         if self.checkpoint is not None:
             self.state = TrainerState.load_from_json(str(self.checkpoint / "trainer_state.json"))
@@ -143,7 +143,7 @@ class RoutedTrainer:
 
     @property
     def is_over(self) -> bool:
-        """Whether no step is left, or too many validations have passed without a better one."""
+        """Whether no step is left, or too many validations passed without improvement."""
         patience = self.intervals.patience
         return self.state.global_step >= self.args.max_steps or (patience is not None and self.waited >= patience)
 
@@ -176,7 +176,7 @@ class RoutedTrainer:
             together = list(islice(batches, args.gradient_accumulation_steps))
             items = gather(torch.tensor(sum(map(_items, together)), device=args.device)).sum()
             if checkpoint is not None:
-                self._restore_randomness(checkpoint)  # not before the first batches, whose loader has drawn
+                self._restore_randomness(checkpoint)  # after the first batches: their loader draws random numbers
                 checkpoint = None
             self._tell("on_step_begin")
             for place, batch in enumerate(together, start=1):
@@ -204,7 +204,7 @@ class RoutedTrainer:
         if self.seen is None:
             self.seen = 0
             if one_is_enough(self.model, inputs["input_ids"].numel()):
-                torch.set_num_threads(1)  # until `train` is left: the optimiser's steps are as small
+                torch.set_num_threads(1)  # until `train` returns: the optimiser's steps are just as small
         model.train()
         batch = {name: each.to(self.args.device) if torch.is_tensor(each) else each for name, each in inputs.items()}
         with self._autocast():
@@ -219,7 +219,7 @@ class RoutedTrainer:
         return torch.autocast(args.device.type, dtype=kind, enabled=args.fp16 or args.bf16)
 
     def _reducing(self, model: Any, last: bool) -> AbstractContextManager[Any]:
-        """Processes exchange gradients after the last batch of a step only."""
+        """Exchange gradients between processes only after the last batch of a step."""
         if self.shards is not None:
             model.set_requires_gradient_sync(last)
         elif not last and isinstance(model, DistributedDataParallel):
@@ -227,17 +227,17 @@ class RoutedTrainer:
         return nullcontext()
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        """Clip the gradient; gives its norm before."""
+        """Clip the gradient; returns its norm before clipping."""
         self.scaler.unscale_(self.optimizer)
         return nn.utils.clip_grad_norm_(model.parameters(), self.args.max_grad_norm or math.inf)
 
     def _log_validate_save(self, norm: Tensor, rate: float) -> None:
-        """What is due after a step."""
+        """Log, validate and save if it is time to, after a step."""
         state, due = self.state, self.intervals
         step, is_last = state.global_step, state.global_step == self.args.max_steps
         logs = step % self.args.logging_steps == 0
         saves = due.save is not None and (step % due.save == 0 or is_last) and not (due.best and is_last)
-        # Reading the loss makes a GPU wait, so there it is read where it is logged or saved.
+        # Reading the loss makes a GPU wait, so on a GPU it is only read for logging and saving.
         if logs or saves or self.unlogged.device.type == "cpu":
             self._check(bool(torch.isfinite(self.unlogged)), "The loss", together=saves)
         if logs:
@@ -257,7 +257,7 @@ class RoutedTrainer:
             self._save_checkpoint()
 
     def log(self, logs: dict[str, float]) -> None:
-        """Log, and sum up the tokens of all processes, when the loss is read anyway."""
+        """Log, and add up the tokens of all processes; done when the loss is read anyway."""
         if "loss" in logs:
             self.tokens = int(gather(torch.as_tensor(self.seen or 0, device=self.args.device)).sum())
         logs["epoch"] = self.state.epoch
@@ -281,14 +281,14 @@ class RoutedTrainer:
             )
 
     def _prepare(self) -> nn.Module:
-        """Make optimiser and schedule, as the checkpoint left them if there is one; gives the model to call."""
+        """Make optimiser and schedule, restored from the checkpoint if there is one; returns the model to call."""
         args, model = self.args, self.model
         if self.checkpoint is not None:
             model.load_state_dict(load_saved(self.checkpoint).state_dict())
         if self.sharded:
             self.shards = Shards(model, args.device)
         elif args.world_size > 1:
-            # A language that is not in the batch leaves its adapters without gradient.
+            # Adapters of languages that are not in the batch get no gradient.
             devices = None if args.device.type == "cpu" else [args.device]
             model = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
         self.optimizer = new_optimizer(self.model, args, self.head_rate)
@@ -341,12 +341,12 @@ class RoutedTrainer:
 
     @property
     def _randomness(self) -> str:
-        """The file with the state of the random numbers of this process."""
+        """The file with the random state of this process."""
         return f"rng_state_{self.args.process_index}.pth" if self.args.world_size > 1 else "rng_state.pth"
 
     def _restore_randomness(self, checkpoint: Path) -> None:
         if not (checkpoint / self._randomness).is_file():
-            return  # written by another number of processes
+            return  # it was written by a different number of processes
         states = load(checkpoint / self._randomness, weights_only=True)
         random.setstate(states["python"])
         np.random.set_state(states["numpy"])

@@ -1,4 +1,4 @@
-"""Fast tokenizers beside a model: made of a ``tokenizer.json``, suited to a configuration, saved, told apart."""
+"""Fast tokenizers of models: made from a ``tokenizer.json``, adapted to a configuration, saved, compared."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def from_json(text: str, rows: int) -> PreTrainedTokenizerFast:
 
 
 def with_special_tokens(backend: Tokenizer) -> PreTrainedTokenizerFast:
-    """A tokenizer around its fast core, special tokens as XLM-R's or BERT's."""
+    """A tokenizer around its fast backend, with special tokens as in XLM-R or BERT."""
     begin, pad, end, unknown, mask = special_tokens(backend)
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -40,14 +40,14 @@ def with_special_tokens(backend: Tokenizer) -> PreTrainedTokenizerFast:
         sep_token=end,
         pad_token=pad,
         unk_token=unknown,
-        # The mask stands for a word, so it takes the space before it.
+        # The mask stands for a word, so it includes the space before it.
         mask_token=AddedToken(mask, lstrip=True, special=True),
         model_input_names=["input_ids", *([_TYPES] if _tells_types(backend) else []), "attention_mask"],
     )
 
 
 def _tells_types(backend: Tokenizer) -> bool:
-    """Whether the tokens of a pair differ in their types."""
+    """Whether the two texts of a pair get different token types."""
     return any(backend.encode("a", "a").type_ids)
 
 
@@ -100,7 +100,7 @@ def text_backend(tokenizer: PreTrainedTokenizerFast, but: str | None = None) -> 
         token.special = token.special and token.content != but
     reader.add_tokens([added[index] for index in sorted(added)])
     reader.encode_special_tokens = True
-    # The special tokens may be pieces of the model too: it must not see one in full.
+    # Special tokens may be pieces of the model too, which must therefore never see a complete one.
     names = {token.content for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
     starts = "|".join(f"{re.escape(name[0])}(?={re.escape(name[1:])})" for name in sorted(names) if len(name) > 1)
     steps: list[Any] = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]

@@ -1,4 +1,4 @@
-"""Load a tokenizer of any kind that has a fast form: from a folder, a file or the Hub."""
+"""Load a tokenizer of any kind that has a fast version: from a folder, a file or the Hub."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xmodular.vocabulary.fast_tokenizers import with_special_tokens
 from xmodular.vocabulary.unigram import from_sentencepiece
 from xmodular.vocabulary.vetting import check_rules, checked
 
-# The last two are of WordPiece and of byte-level BPE, which transformers turns into a fast form.
+# The last two are for WordPiece and byte-level BPE, which transformers converts to a fast version.
 _FILES = ("tokenizer.json", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
 
 
@@ -34,7 +34,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     No code that comes with it is run, and there are no prompts.
 
     Raises:
-        DataError: there is no tokenizer, it lacks one of the special tokens, needs code of its own, or has rules
+        DataError: there is no tokenizer, it lacks one of the special tokens, needs its own code, or has rules
             that can make a text explode in length.
     """
     asked, source = source, _home(source)
@@ -56,30 +56,30 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         _ask_hub(name)
     config = checked(source)
     try:
-        # The class is the one that the files name; released checkpoints name XLM-R's, which knows its special tokens.
+        # The files name the class; released checkpoints name XLM-R's, which knows its special tokens.
         tokenizer: Any = AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False, **where)
-    except Exception as error:  # the libraries have no class of their own for damaged files
-        of = "" if asked == source else f", where that of {asked} is"
+    except Exception as error:  # the libraries have no special error for damaged files
+        of = "" if asked == source else f", the tokenizer of {asked}"
         said = in_one_line(error) if path.exists() else refusal(source, error)
         raise DataError(f"No tokenizer at {source}{of}: {said.rstrip('.')}.") from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise DataError(f"The tokenizer at {source} ({type(tokenizer).__name__}) has no fast version (tokenizer.json).")
     if wrong := running_problem(tokenizer.backend_tokenizer):
         raise DataError(f"The tokenizer at {source} is refused: {wrong}.")
-    for name in ("is_local", "local_files_only"):  # how it was loaded just now, which is nothing to save
+    for name in ("is_local", "local_files_only"):  # how it was loaded, which must not be saved
         tokenizer.init_kwargs.pop(name, None)
     _settle_roles(tokenizer, source)
     return tokenizer
 
 
 def _alone(folder: Path) -> PreTrainedTokenizerFast | None:
-    """The tokenizer of a ``tokenizer.json`` as it stands, where no other file says of what class and roles it is."""
+    """The tokenizer of a ``tokenizer.json`` alone, if no other file names its class and the roles of its tokens."""
     if not (folder / "tokenizer.json").is_file():
         return None
     check_rules(folder / "tokenizer.json")
     try:
         backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except BaseException as error:  # damaged: the library, which may panic in Rust, says so again
+    except BaseException as error:  # damaged: the library, which may panic in Rust, reports it later
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         return None
@@ -107,7 +107,7 @@ def _has_files(folder: Path) -> bool:
 
 
 def _home(source: str | Path) -> str | Path:
-    """Where a model's tokenizer is: with it, or, of a release that was published without one, elsewhere on the Hub."""
+    """The location of a model's tokenizer: with it or, for a release without one, elsewhere on the Hub."""
     path, known = Path(source), None
     if not path.exists():
         known = next((release for release in RELEASES.values() if release.hub_id == on_hub(source)[0]), None)
@@ -117,7 +117,7 @@ def _home(source: str | Path) -> str | Path:
 
 
 def _settle_roles(tokenizer: PreTrainedTokenizerFast, source: str | Path) -> None:
-    """Gives the tokens around a text both of their names: BERT's are ``cls`` and ``sep``, others' ``bos`` and ``eos``.
+    """Give the tokens around a text both of their names: BERT's ``cls`` and ``sep``, and the usual ``bos`` and ``eos``.
 
     Raises:
         DataError: a special token is missing, or has two purposes.
@@ -136,9 +136,9 @@ def _settle_roles(tokenizer: PreTrainedTokenizerFast, source: str | Path) -> Non
 
 
 def _ask_hub(name: str) -> None:
-    """Ask the Hub once for a name of one word: old repositories have such names, but most are folders misspelt.
+    """Ask the Hub once for a name of one word: old repositories have such names, but most are misspelt folders.
 
-    Loading it would ask again and again, for most of a minute where there is no network.
+    Loading would ask again and again, for most of a minute without a network.
 
     Raises:
         DataError: the Hub does not have it, or cannot be asked, and it was not fetched before.
@@ -149,7 +149,7 @@ def _ask_hub(name: str) -> None:
         if isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str):
             return
         huggingface_hub.HfApi().model_info(name, timeout=10)
-    except Exception as error:  # of no name that it could have, or of the connection
+    except Exception as error:  # an impossible name, or no connection
         raise DataError(
             f"No tokenizer at {name}: there is no such folder, and the Hub cannot provide it ({refusal(name, error)})."
         ) from error

@@ -38,7 +38,7 @@ def train_tokenizer(
     """Train a unigram tokenizer (Kudo 2018) on all languages, with smoothing in favour of the small ones.
 
     A language with share p of the characters counts as if its share were proportional to p^alpha: its lines are
-    repeated, the largest language's are not.
+    repeated, except the largest language's.
 
     Args:
         text: lines by language; each iterable is read twice.
@@ -88,7 +88,7 @@ def train_tokenizer(
             hard_vocab_limit=False,
             normalization_rule_name="nmt_nfkc",
             character_coverage=0.9995,
-            max_sentence_length=2**24,  # bytes; longer lines would be left out without a word
+            max_sentence_length=2**24,  # bytes; longer lines would be left out silently
             byte_fallback=byte_fallback,
             input_sentence_size=0,
             num_threads=8,  # fixed: the sums, and so the pieces, depend on it
@@ -162,10 +162,10 @@ def from_sentencepiece(model: bytes, *, like: PreTrainedTokenizerFast | None = N
 
 
 def _template(like: PreTrainedTokenizerFast, texts: int) -> str:
-    """What a tokenizer puts around one text or two, in the tokens of this layout, each with its type.
+    """The template of a tokenizer for one text or two, in the tokens of this layout, each with its type.
 
     Raises:
-        DataError: it puts other tokens there than those that begin and end a text.
+        DataError: it has other tokens than those that begin and end a text.
     """
     names = {like.cls_token_id: "<s>", like.sep_token_id: "</s>"}
     parts: list[str] = []

@@ -16,7 +16,7 @@ from xmodular.hub import hub_source
 from xmodular.outputs import table_in
 from xmodular.tokenizer_rules import rules_problem
 
-# Of tokenizer_config.json: for a number, since classes add so many tokens (T5's 100); and for tokens in a list.
+# Limits for tokenizer_config.json: for a number, as classes add that many tokens (T5's 100); for tokens in a list.
 _MOST_ASKED, _MOST_TOKENS = 2**16, 2**13
 
 
@@ -33,18 +33,18 @@ def checked(source: str | Path) -> PretrainedConfig:
     repository, where = hub_source(source)
     for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
         quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-        with contextlib.suppress(OSError, ValueError):  # no such repository: the loading says so
+        with contextlib.suppress(OSError, ValueError):  # no such repository: loading will report it
             found[name] = cached_file(repository, name, **quietly, **where)
     if rules := found.get("tokenizer.json"):
         check_rules(Path(rules))
-    # Where there is none, or it is damaged, the loading says so.
+    # If one is missing or damaged, loading will report it.
     files = (found.get(name) for name in ("tokenizer_config.json", "config.json"))
     said, kind = (table_in(Path(path)) if path else {} for path in files)
     asked = said.get("tokenizer_class") or kind.get("tokenizer_class")
     known = tokenizer_class_from_name(asked) if isinstance(asked, str) else None
     if said.get("auto_map") and known is None:
         raise DataError(
-            f"The tokenizer at {source} needs Python code of its own (auto_map in tokenizer_config.json), which is "
+            f"The tokenizer at {source} needs its own Python code (auto_map in tokenizer_config.json), which is "
             "never run. Choose another tokenizer with --tokenizer."
         )
     if asked and not (known is None or _is_fast(known) or known.__name__ == "PythonBackend"):
@@ -85,10 +85,10 @@ def _is_fast(tokenizer_class: Any) -> bool:
 
 
 def _of_kind(kind: Any, asked: Any) -> PretrainedConfig:
-    """A configuration as it is made without arguments, for `AutoTokenizer` to find the class by."""
+    """A default configuration of a type, by which `AutoTokenizer` finds the class."""
     config = PretrainedConfig()
     if isinstance(kind, str) and kind in CONFIG_MAPPING:
-        with contextlib.suppress(Exception):  # some cannot be made so; these kinds have no tokenizer for X-MOD
+        with contextlib.suppress(Exception):  # some types have no defaults; they have no tokenizer for X-MOD either
             config = CONFIG_MAPPING[kind]()
             if not _is_fast(TOKENIZER_MAPPING.get(type(config), PreTrainedTokenizerFast)):
                 config = PretrainedConfig()
