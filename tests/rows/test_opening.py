@@ -49,6 +49,12 @@ def test_addresses(source: str | Path, there: str | None) -> None:
     assert address(source) == there
 
 
+@pytest.mark.parametrize("name", ["jsonl", "txt", "a/CSV", "parquet", "jsonl.gz", "hub:owner/txt", "a.parquet.gz"])
+def test_a_name_without_a_suffix_is_of_no_kind(name: str) -> None:
+    assert kind_of(name) == ""
+    assert format_of(name) is None
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.JSONL.GZ", "a.jsonl.zst", "b/a.Jsonl.Zst"])
 def test_rows_at_an_address(memory: fsspec.AbstractFileSystem, name: str) -> None:
     pack = {"jsonl": bytes, "gz": gzip.compress, "zst": zstandard}[name.lower().rpartition(".")[2]]

@@ -60,8 +60,8 @@ def kind_of(source: str | Path) -> str:
     Nothing of packed Parquet, which is packed inside.
     """
     name, packing = Path(source).name.lower(), _packing(source)
-    kind = name.removesuffix(packing).rpartition(".")[2]
-    return "" if packing and kind == "parquet" else kind
+    _, dot, kind = name.removesuffix(packing).rpartition(".")
+    return "" if not dot or (packing and kind == "parquet") else kind
 
 
 def _packing(source: str | Path) -> str:
