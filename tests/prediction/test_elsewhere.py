@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from tests.prediction.conftest import LANGUAGES, SENTENCES
-from xmodular.errors import DataError
+from xmodular.errors import ConfigurationError, DataError
 from xmodular.evaluation import evaluate
 from xmodular.prediction import predict
 
@@ -29,3 +29,14 @@ def test_rows_at_an_address(topic: Path, tmp_path: Path) -> None:
             predict(topic, "memory://elsewhere/absent.jsonl", tmp_path / "c.jsonl")
     finally:
         system.rm("/elsewhere", recursive=True)
+
+
+def test_an_address_of_this_machine_is_a_path(topic: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "en_XX.jsonl"
+    rows.write_text(json.dumps({"text": SENTENCES["en_XX"][0]}) + "\n", encoding="utf-8")
+    before = rows.read_bytes()
+    for source in (f"file://{rows}", Path(f"file://{rows}")):
+        with pytest.raises(ConfigurationError, match="would replace the input"):
+            predict(topic, source, rows, overwrite=True)
+        assert rows.read_bytes() == before
+        assert predict(topic, source, tmp_path / "made.jsonl", overwrite=True).rows == 1

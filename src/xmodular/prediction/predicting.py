@@ -32,6 +32,7 @@ from xmodular.prediction.parts import (
 from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.windows import Work
 from xmodular.rows import InMemory, format_of, is_file, parquet_files, parquet_schema, parquet_tables
+from xmodular.rows.opening import without_scheme
 from xmodular.rows.writers import WRITTEN, bad_lines, read_lines, write_as, write_parquet
 from xmodular.signatures import verb
 from xmodular.tasks import given_model, hash_of
@@ -94,6 +95,8 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
     """
     if options.text is not None:
         options = replace(options, input=InMemory("--text", [{"text": options.text}]), text=None)
+    elif not isinstance(options.input, InMemory):
+        options = replace(options, input=without_scheme(options.input))
     _check_places(options, given)
     predictor = Predictor(
         given if given is not None else options.model,

@@ -20,7 +20,8 @@ from xmodular.errors import DataError, XmodularError, in_one_line
 
 # A Path has only one of the two slashes left. The names of data sets begin with hub:, one letter with a colon is a
 # drive of Windows.
-_ADDRESS = re.compile(r"(?!hub:)([a-z][a-z0-9+.-]+):/{1,2}(.*)", re.DOTALL)
+_ADDRESS = re.compile(r"(?!hub:)([a-z][a-z0-9+.-]+):(/{1,2})(.*)", re.DOTALL)
+_OF_PATHS = ("file", "local")  # how addresses of files on this machine begin
 
 
 def _zstandard(kind: str) -> Callable[[Any], Any]:
@@ -46,7 +47,7 @@ class Unpacked(io.BufferedReader):
     """What a packed file holds.
 
     Attributes:
-        packed: the size of the file itself, in bytes.
+        packed: the size of the file itself, in bytes; 0 of a pipe.
     """
 
     def __init__(self, raw: Any, packed: int) -> None:
@@ -71,8 +72,16 @@ def _packing(source: str | Path) -> str:
 
 def address(source: str | Path) -> str | None:
     """The address of a file or folder that lies elsewhere; None of a path."""
-    found = _ADDRESS.match(str(source))
-    return f"{found[1]}://{found[2]}" if found else None
+    if not (found := _ADDRESS.match(str(source))):
+        return None
+    scheme, slashes, place = found.groups()
+    return f"{scheme}://{'/' if scheme in _OF_PATHS and slashes == '/' else ''}{place}"
+
+
+def without_scheme(source: str) -> str:
+    """The path that an address of a file on this machine has; anything else as it is."""
+    scheme, _, place = (address(source) or "").partition("://")
+    return place if scheme in _OF_PATHS else source
 
 
 def is_file(source: str | Path) -> bool:
@@ -114,8 +123,10 @@ def opened(source: str | Path | IO[Any], place: str) -> Iterator[Any]:
             return
         file = stack.enter_context(stored(source))
         if packing := _packing(source):
-            size = file.seek(0, io.SEEK_END)
-            file.seek(0)
+            size = 0
+            if file.seekable():
+                size = file.seek(0, io.SEEK_END)
+                file.seek(0)
             file = stack.enter_context(Unpacked(_PACKINGS[packing][0](file), size))
         yield file
 
