@@ -12,6 +12,7 @@ from tests.prediction.conftest import LANGUAGES, SENTENCES
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.evaluation import evaluate
 from xmodular.prediction import predict
+from xmodular.prediction.parts import OutputParts
 
 
 def test_rows_at_an_address(topic: Path, tmp_path: Path) -> None:
@@ -40,3 +41,32 @@ def test_an_address_of_this_machine_is_a_path(topic: Path, tmp_path: Path) -> No
             predict(topic, source, rows, overwrite=True)
         assert rows.read_bytes() == before
         assert predict(topic, source, tmp_path / "made.jsonl", overwrite=True).rows == 1
+
+
+def test_a_broken_run_does_not_go_on_with_another_file_at_its_address(
+    topic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = "".join(json.dumps({"text": SENTENCES["en_XX"][0], "id": number}) + "\n" for number in range(6))
+    system = fsspec.filesystem("memory")
+    system.pipe("/elsewhere/en_XX.jsonl", content.encode())
+
+    def run() -> int:
+        return predict(topic, "memory://elsewhere/en_XX.jsonl", tmp_path / "made", shard_rows=2).rows
+
+    closing = OutputParts.close
+    try:
+        monkeypatch.setattr(OutputParts, "close", lambda *args: (closing(*args), _interrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        monkeypatch.undo()
+        system.pipe("/elsewhere/en_XX.jsonl", content.encode() + b'{"text": "one more"}\n')
+        with pytest.raises(ConfigurationError, match="differs in input_file"):
+            run()
+        system.pipe("/elsewhere/en_XX.jsonl", content.encode())
+        assert run() == 6
+    finally:
+        system.rm("/elsewhere", recursive=True)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt

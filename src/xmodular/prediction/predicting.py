@@ -32,7 +32,7 @@ from xmodular.prediction.parts import (
 from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.windows import Work
 from xmodular.rows import InMemory, format_of, is_file, parquet_files, parquet_schema, parquet_tables
-from xmodular.rows.opening import without_scheme
+from xmodular.rows.opening import address, reaching, without_scheme
 from xmodular.rows.writers import WRITTEN, bad_lines, read_lines, write_as, write_parquet
 from xmodular.signatures import verb
 from xmodular.tasks import given_model, hash_of
@@ -217,6 +217,9 @@ def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: 
         record["input_file"] = file_fingerprint(path)
     elif files := parquet_files(path):
         record["input_files"] = {each.name: file_fingerprint(each) for each in files}
+    elif address(options.input):
+        with reaching(options.input):
+            record["input_file"] = file_fingerprint(options.input)
     record["commit"] = getattr(predictor.model.config, "_commit_hash", None)
     for name, source in (("model", None if given is not None else options.model), ("tokenizer", options.tokenizer)):
         if source is not None and Path(source).is_dir():
