@@ -31,7 +31,7 @@ from xmodular.prediction.parts import (
 )
 from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.windows import Work
-from xmodular.rows import InMemory, format_of, is_file, parquet_files, parquet_schema, parquet_tables
+from xmodular.rows import InMemory, is_file, kind_of, parquet_files, parquet_schema, parquet_tables
 from xmodular.rows.opening import address, reaching, without_scheme
 from xmodular.rows.writers import WRITTEN, bad_lines, read_lines, write_as, write_parquet
 from xmodular.signatures import verb
@@ -103,7 +103,7 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
         options.tokenizer,
         **{name: getattr(options, name) for name in _OF_PREDICTOR},
     )
-    if format_of(options.output) == "conll" and "tags" not in predictor.columns:
+    if kind_of(options.output) == "conll" and "tags" not in predictor.columns:
         raise ConfigurationError(
             f"--output {options.output}: CoNLL is for words with tags, but {options.model} is a model for "
             f"{predictor.task.name}. Use .jsonl, .csv or .tsv."
@@ -171,7 +171,7 @@ def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) ->
     """
     source = None if isinstance(options.input, InMemory) else Path(options.input)
     output = Path(options.output)
-    if options.shard_rows is not None and (options.output == "-" or format_of(output) in WRITTEN):
+    if options.shard_rows is not None and (options.output == "-" or kind_of(output) in WRITTEN):
         raise ConfigurationError(f"With --shard-rows, --output is a folder; got {options.output!r}.")
     if options.output != "-":
         check_apart(output, [options.model if given is None else None, options.tokenizer])
@@ -189,7 +189,7 @@ def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) ->
 
 def _check_output(options: PredictOptions, output: Path) -> None:
     """Refuse an output of no format, or one that would replace something unasked."""
-    if options.shard_rows is None and format_of(output) not in WRITTEN:
+    if options.shard_rows is None and kind_of(output) not in WRITTEN:
         suffixes = ", ".join(f".{format}" for format in WRITTEN)
         raise ConfigurationError(
             f"--output {options.output} is none of {suffixes}, of which all but .parquet may have .gz or .zst behind "
@@ -267,7 +267,7 @@ def _publish(parts: OutputParts, options: PredictOptions, work: Work, rows: int,
         _write_parquet(parts, [merged / f"part-{number:05d}.parquet" for number in range(parts.count)], options, none)
         journal = read_journal(parts.folder) or {}
         write_json(merged / JOURNAL, {**journal, "complete": True, "rows": rows, "bad": bad_count})
-    elif format_of(output) == "parquet":
+    elif kind_of(output) == "parquet":
         _write_parquet(parts, [merged], options, none)
     else:
         write_as(parts.rows(), merged, output.name, none, work.tagged)
