@@ -304,3 +304,11 @@ def test_a_causal_model_predicts_each_next_token(corpus, tmp_path):
         count += ids.shape[1] - 1
     results = evaluate(run.model, {"sw": path}, packing="lines", batch_tokens=96)
     assert results.value("sw_KE", "right", "perplexity").value == pytest.approx(math.exp(loss / count), rel=1e-4)
+
+
+@pytest.mark.parametrize("noted", ["abc", ["abc"], 7, {"train": 7}, {"train": "abc", "dev": [[], "abc"]}])
+def test_a_note_of_another_form_is_no_note(topic_run, corpus, noted):
+    model = copy.deepcopy(topic_run.model)
+    model.config.task_data = noted
+    assert evaluate(model, corpus / "topic", languages=["sw"]).languages() == ["sw_KE"]
+    assert model.config.noted_rows("train") == []

@@ -9,9 +9,10 @@ import fsspec
 import pytest
 
 from tests.prediction.conftest import LANGUAGES, SENTENCES
-from xmodular.errors import DataError
+from xmodular.errors import ConfigurationError, DataError
 from xmodular.evaluation import evaluate
 from xmodular.prediction import predict
+from xmodular.prediction.parts import OutputParts
 
 
 def test_rows_at_an_address(topic: Path, tmp_path: Path) -> None:
@@ -29,3 +30,43 @@ def test_rows_at_an_address(topic: Path, tmp_path: Path) -> None:
             predict(topic, "memory://elsewhere/absent.jsonl", tmp_path / "c.jsonl")
     finally:
         system.rm("/elsewhere", recursive=True)
+
+
+def test_an_address_of_this_machine_is_a_path(topic: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "en_XX.jsonl"
+    rows.write_text(json.dumps({"text": SENTENCES["en_XX"][0]}) + "\n", encoding="utf-8")
+    before = rows.read_bytes()
+    for source in (f"file://{rows}", Path(f"file://{rows}")):
+        with pytest.raises(ConfigurationError, match="would replace the input"):
+            predict(topic, source, rows, overwrite=True)
+        assert rows.read_bytes() == before
+        assert predict(topic, source, tmp_path / "made.jsonl", overwrite=True).rows == 1
+
+
+def test_a_broken_run_does_not_go_on_with_another_file_at_its_address(
+    topic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = "".join(json.dumps({"text": SENTENCES["en_XX"][0], "id": number}) + "\n" for number in range(6))
+    system = fsspec.filesystem("memory")
+    system.pipe("/elsewhere/en_XX.jsonl", content.encode())
+
+    def run() -> int:
+        return predict(topic, "memory://elsewhere/en_XX.jsonl", tmp_path / "made", shard_rows=2).rows
+
+    closing = OutputParts.close
+    try:
+        monkeypatch.setattr(OutputParts, "close", lambda *args: (closing(*args), _interrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        monkeypatch.undo()
+        system.pipe("/elsewhere/en_XX.jsonl", content.encode() + b'{"text": "one more"}\n')
+        with pytest.raises(ConfigurationError, match="differs in input_file"):
+            run()
+        system.pipe("/elsewhere/en_XX.jsonl", content.encode())
+        assert run() == 6
+    finally:
+        system.rm("/elsewhere", recursive=True)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt

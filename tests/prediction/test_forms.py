@@ -16,7 +16,8 @@ from tests.prediction.conftest import SENTENCES
 from xmodular import Predictor, predict
 from xmodular.cli import app
 from xmodular.errors import ConfigurationError, DataError
-from xmodular.rows import BadRows, read_rows
+from xmodular.prediction import predicting
+from xmodular.rows import BadRows, read_rows, writers
 from xmodular.tasks import load_saved, tokenizer_of
 
 TEXTS = SENTENCES["de_DE"]
@@ -24,6 +25,13 @@ TEXTS = SENTENCES["de_DE"]
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_format_may_be_written_that_is_not_read(topic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(writers._WRITERS, "lines", writers._WRITERS["jsonl"])
+    monkeypatch.setattr(predicting, "WRITTEN", (*writers.WRITTEN, "lines"))
+    predict(topic, [{"text": text} for text in TEXTS], tmp_path / "out.lines", language="de")
+    assert len(lines(tmp_path / "out.lines")) == len(TEXTS)
 
 
 # ---------------------------------------------------------------- probabilities

@@ -3,7 +3,9 @@
 import gzip
 import importlib.util
 import json
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
@@ -26,6 +28,9 @@ def zstandard(content: bytes) -> bytes:
     return bytes(pyarrow.compress(content, codec="zstd", asbytes=True))
 
 
+PACK: dict[str, Callable[[bytes], bytes]] = {"jsonl": bytes, "gz": gzip.compress, "zst": zstandard}
+
+
 @pytest.fixture
 def memory() -> Iterator[fsspec.AbstractFileSystem]:
     system = fsspec.filesystem("memory")
@@ -41,6 +46,8 @@ def memory() -> Iterator[fsspec.AbstractFileSystem]:
         ("hub:/tmp/a:b:c", None),
         ("hub:owner/name", None),
         ("C:/rows/a.jsonl", None),
+        ("file:///rows/a.jsonl", "file:///rows/a.jsonl"),
+        (Path("file:///rows/a.jsonl"), "file:///rows/a.jsonl"),
         ("runs/a.jsonl", None),
         ("-", None),
     ],
@@ -49,9 +56,32 @@ def test_addresses(source: str | Path, there: str | None) -> None:
     assert address(source) == there
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+@pytest.mark.parametrize(
+    ("name", "pack"), [("a.jsonl", bytes), ("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstandard)]
+)
+def test_a_pipe_may_be_packed(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
+    os.mkfifo(tmp_path / name)
+    writer = threading.Thread(target=(tmp_path / name).write_bytes, args=(pack(LINES),), daemon=True)
+    writer.start()
+    assert [row.values for row in read_rows(tmp_path / name, BadRows())] == ROWS
+    writer.join(10)
+
+
+def test_text_at_an_address_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "de_DE.txt").write_text("eins\n", encoding="utf-8")
+    assert list(TextFiles("de_DE", find_text(Path(f"file://{tmp_path}"))["de_DE"])) == ["eins"]
+
+
+@pytest.mark.parametrize("name", ["jsonl", "txt", "a/CSV", "parquet", "jsonl.gz", "hub:owner/txt", "a.parquet.gz"])
+def test_a_name_without_a_suffix_is_of_no_kind(name: str) -> None:
+    assert kind_of(name) == ""
+    assert format_of(name) is None
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.JSONL.GZ", "a.jsonl.zst", "b/a.Jsonl.Zst"])
 def test_rows_at_an_address(memory: fsspec.AbstractFileSystem, name: str) -> None:
-    pack = {"jsonl": bytes, "gz": gzip.compress, "zst": zstandard}[name.lower().rpartition(".")[2]]
+    pack = PACK[name.lower().rpartition(".")[2]]
     memory.pipe(f"/rows/{name}", pack(LINES))
     assert kind_of(name) == format_of(f"memory://rows/{name}") == "jsonl"
     for source in (f"memory://rows/{name}", Path(f"memory://rows/{name}")):

@@ -237,6 +237,11 @@ class XmodConfig(PretrainedConfig):
         """Width of the adapters' bottleneck."""
         return int(self.hidden_size // self.adapter_reduction_factor)
 
+    def noted_rows(self, use: str) -> list[str]:
+        """The hashes in `task_data` for a use, "train" or "dev"; none where the note has another form."""
+        noted = self.task_data.get(use) if isinstance(self.task_data, dict) else None
+        return [each for each in noted if isinstance(each, str)] if isinstance(noted, list) else []
+
     def to_dict(self) -> dict[str, Any]:
         """All fields as a dictionary; a callable `hidden_act` is represented by its name."""
         fields = super().to_dict()

@@ -252,12 +252,12 @@ class _Evaluation:
         """Say, and give back, which files hold the very rows that a run was trained on, or was chosen by."""
         said: list[str] = []
         for subject in self.subjects:
-            used = subject.config.task_data or {}
+            train, dev = subject.config.noted_rows("train"), subject.config.noted_rows("dev")
             for each in self.sets.values():
                 file, run = each.files[0], subject.run
-                if each.content in used.get("train", ()):
+                if each.content in train:
                     said.append(f"{file} has training rows of {run}: its scores say nothing about new text.")
-                elif each.content in used.get("dev", ()):
+                elif each.content in dev:
                     said.append(f"{file} contains the validation rows of {run}: scores on new text may be lower.")
         return _say(said)
 

@@ -17,17 +17,20 @@ from typing import Any
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import write_json
 from xmodular.outputs import PREFIX, remove
+from xmodular.rows.opening import address, state_of, stored
 
 JOURNAL = "predict.json"
 _OURS = ("part-*.jsonl", "part-*.parquet", "bad-*.jsonl")
 _HEAD = 1 << 16  # bytes of a file that are hashed
 
 
-def file_fingerprint(path: Path) -> dict[str, Any]:
-    """Size, modification time and a hash of the beginning of a file."""
-    with open(path, "rb") as file:
+def file_fingerprint(source: Path | str) -> dict[str, Any]:
+    """Size, modification time (of a path) and a hash of the beginning of a file."""
+    with stored(source) as file:
         head = hashlib.sha256(file.read(_HEAD)).hexdigest()
-    state = path.stat()
+    if address(source):
+        return {"bytes": state_of(source)[1], "head": head}
+    state = Path(source).stat()
     return {"bytes": state.st_size, "changed": state.st_mtime_ns, "head": head}
 
 

@@ -31,7 +31,8 @@ from xmodular.prediction.parts import (
 )
 from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.windows import Work
-from xmodular.rows import InMemory, format_of, is_file, parquet_files, parquet_schema, parquet_tables
+from xmodular.rows import InMemory, is_file, kind_of, parquet_files, parquet_schema, parquet_tables
+from xmodular.rows.opening import address, reaching, without_scheme
 from xmodular.rows.writers import WRITTEN, bad_lines, read_lines, write_as, write_parquet
 from xmodular.signatures import verb
 from xmodular.tasks import given_model, hash_of
@@ -94,13 +95,15 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
     """
     if options.text is not None:
         options = replace(options, input=InMemory("--text", [{"text": options.text}]), text=None)
+    elif not isinstance(options.input, InMemory):
+        options = replace(options, input=without_scheme(options.input))
     _check_places(options, given)
     predictor = Predictor(
         given if given is not None else options.model,
         options.tokenizer,
         **{name: getattr(options, name) for name in _OF_PREDICTOR},
     )
-    if format_of(options.output) == "conll" and "tags" not in predictor.columns:
+    if kind_of(options.output) == "conll" and "tags" not in predictor.columns:
         raise ConfigurationError(
             f"--output {options.output}: CoNLL is for words with tags, but {options.model} is a model for "
             f"{predictor.task.name}. Use .jsonl, .csv or .tsv."
@@ -168,7 +171,7 @@ def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) ->
     """
     source = None if isinstance(options.input, InMemory) else Path(options.input)
     output = Path(options.output)
-    if options.shard_rows is not None and (options.output == "-" or format_of(output) in WRITTEN):
+    if options.shard_rows is not None and (options.output == "-" or kind_of(output) in WRITTEN):
         raise ConfigurationError(f"With --shard-rows, --output is a folder; got {options.output!r}.")
     if options.output != "-":
         check_apart(output, [options.model if given is None else None, options.tokenizer])
@@ -186,7 +189,7 @@ def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) ->
 
 def _check_output(options: PredictOptions, output: Path) -> None:
     """Check that the output has a format and may be written."""
-    if options.shard_rows is None and format_of(output) not in WRITTEN:
+    if options.shard_rows is None and kind_of(output) not in WRITTEN:
         suffixes = ", ".join(f".{format}" for format in WRITTEN)
         raise ConfigurationError(
             f"--output {options.output} must end in {suffixes}; all except .parquet may be followed by .gz or "
@@ -214,6 +217,9 @@ def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: 
         record["input_file"] = file_fingerprint(path)
     elif files := parquet_files(path):
         record["input_files"] = {each.name: file_fingerprint(each) for each in files}
+    elif address(options.input):
+        with reaching(options.input):
+            record["input_file"] = file_fingerprint(options.input)
     record["commit"] = getattr(predictor.model.config, "_commit_hash", None)
     for name, source in (("model", None if given is not None else options.model), ("tokenizer", options.tokenizer)):
         if source is not None and Path(source).is_dir():
@@ -261,7 +267,7 @@ def _publish(parts: OutputParts, options: PredictOptions, work: Work, rows: int,
         _write_parquet(parts, [merged / f"part-{number:05d}.parquet" for number in range(parts.count)], options, none)
         journal = read_journal(parts.folder) or {}
         write_json(merged / JOURNAL, {**journal, "complete": True, "rows": rows, "bad": bad_count})
-    elif format_of(output) == "parquet":
+    elif kind_of(output) == "parquet":
         _write_parquet(parts, [merged], options, none)
     else:
         write_as(parts.rows(), merged, output.name, none, work.tagged)

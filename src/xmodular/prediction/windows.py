@@ -12,7 +12,7 @@ from xmodular.errors import DataError
 from xmodular.languages import names_of
 from xmodular.options import PredictOptions
 from xmodular.prediction.predictor import WINDOW_CHARACTERS, Predictor
-from xmodular.rows import BadRows, DataRow, columns_in, format_of, kind_of, language_of, read_rows
+from xmodular.rows import BadRows, DataRow, columns_in, kind_of, language_of, read_rows
 from xmodular.rows.writers import is_with_more, line_of, with_more
 from xmodular.tasks import Example
 from xmodular.tasks.examples import examples
@@ -48,7 +48,7 @@ class Work:
         self.rows = 0
         self._predictor = predictor
         self._options = options
-        self._is_conll = format_of(options.output) == "conll"
+        self._is_conll = kind_of(options.output) == "conll"
         self._names: dict[str, str] = {}
         self._row: DataRow | None = None  # the one at hand
         self._noted: list[_Noted] = []

@@ -20,7 +20,8 @@ from xmodular.errors import DataError, XmodularError, in_one_line
 
 # A Path keeps only one of the two slashes. Names of data sets begin with hub:; a single letter with a colon is a drive
 # on Windows.
-_ADDRESS = re.compile(r"(?!hub:)([a-z][a-z0-9+.-]+):/{1,2}(.*)", re.DOTALL)
+_ADDRESS = re.compile(r"(?!hub:)([a-z][a-z0-9+.-]+):(/{1,2})(.*)", re.DOTALL)
+_OF_PATHS = ("file", "local")  # the schemes of addresses of files on this machine
 
 
 def _zstandard(kind: str) -> Callable[[Any], Any]:
@@ -46,7 +47,7 @@ class Unpacked(io.BufferedReader):
     """The decompressed content of a file.
 
     Attributes:
-        packed: the compressed size, in bytes.
+        packed: the compressed size, in bytes; 0 for a pipe.
     """
 
     def __init__(self, raw: Any, packed: int) -> None:
@@ -60,8 +61,8 @@ def kind_of(source: str | Path) -> str:
     Empty for compressed Parquet: Parquet compresses its own content.
     """
     name, packing = Path(source).name.lower(), _packing(source)
-    kind = name.removesuffix(packing).rpartition(".")[2]
-    return "" if packing and kind == "parquet" else kind
+    _, dot, kind = name.removesuffix(packing).rpartition(".")
+    return "" if not dot or (packing and kind == "parquet") else kind
 
 
 def _packing(source: str | Path) -> str:
@@ -71,8 +72,16 @@ def _packing(source: str | Path) -> str:
 
 def address(source: str | Path) -> str | None:
     """The address of a remote file or folder; None for a local path."""
-    found = _ADDRESS.match(str(source))
-    return f"{found[1]}://{found[2]}" if found else None
+    if not (found := _ADDRESS.match(str(source))):
+        return None
+    scheme, slashes, place = found.groups()
+    return f"{scheme}://{'/' if scheme in _OF_PATHS and slashes == '/' else ''}{place}"
+
+
+def without_scheme(source: str) -> str:
+    """The path in the address of a file on this machine; anything else unchanged."""
+    scheme, _, place = (address(source) or "").partition("://")
+    return place if scheme in _OF_PATHS else source
 
 
 def is_file(source: str | Path) -> bool:
@@ -114,8 +123,10 @@ def opened(source: str | Path | IO[Any], place: str) -> Iterator[Any]:
             return
         file = stack.enter_context(stored(source))
         if packing := _packing(source):
-            size = file.seek(0, io.SEEK_END)
-            file.seek(0)
+            size = 0
+            if file.seekable():
+                size = file.seek(0, io.SEEK_END)
+                file.seek(0)
             file = stack.enter_context(Unpacked(_PACKINGS[packing][0](file), size))
         yield file
 

@@ -231,9 +231,8 @@ def _note_down(
     config.task_max_length, config.task_stride = options.max_length, options.stride
     if options.columns or config.task_columns is not None:
         config.task_columns = dict(options.columns or {})
-    before = config.task_data or {}
     config.task_data = {
-        use: list(dict.fromkeys([*before.get(use, ()), *(() if part is None else part.contents)]))
+        use: list(dict.fromkeys([*config.noted_rows(use), *(() if part is None else part.contents)]))
         for use, part in (("train", rows), ("dev", dev))
     }
 
