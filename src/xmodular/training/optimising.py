@@ -103,7 +103,7 @@ def take_up(optimizer: torch.optim.Optimizer, scheduler: Any, step: int, load: C
     Args:
         optimizer: new, as the options have it.
         scheduler: its rates.
-        step: how many steps were done.
+        step: how many steps its schedule has done.
         load: puts the state into the optimiser.
     """
     given = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]

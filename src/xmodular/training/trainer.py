@@ -187,9 +187,8 @@ class RoutedTrainer:
                 norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
                 self.shards.forget_unused()
             rate = self.optimizer.param_groups[0]["lr"]
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.lr_scheduler.step()
+            if self._step():
+                self.lr_scheduler.step()
             model.zero_grad()
             state.global_step += 1
             state.epoch = state.global_step / args.max_steps
@@ -230,6 +229,13 @@ class RoutedTrainer:
         """Clip the gradient; gives its norm before."""
         self.scaler.unscale_(self.optimizer)
         return nn.utils.clip_grad_norm_(model.parameters(), self.args.max_grad_norm or math.inf)
+
+    def _step(self) -> bool:
+        """Let the optimiser step; False if the gradients overflowed fp16, so that it did not."""
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return self.scaler.get_scale() >= before
 
     def _log_validate_save(self, norm: Tensor, rate: float) -> None:
         """What is due after a step."""
@@ -300,7 +306,8 @@ class RoutedTrainer:
             scheduler_specific_kwargs=args.lr_scheduler_kwargs,  # type: ignore[arg-type]
         )
         if self.checkpoint is not None:
-            take_up(self.optimizer, self.lr_scheduler, self.state.global_step, self._load_optimizer)
+            scheduled = torch.load(self.checkpoint / "scheduler.pt", weights_only=True)["last_epoch"]
+            take_up(self.optimizer, self.lr_scheduler, scheduled, self._load_optimizer)
         model.zero_grad()
         return model
 
