@@ -6,6 +6,7 @@ from transformers import TrainingArguments
 
 from tests.support import ragged_batch, tiny_model
 from xmodular import XmodForMaskedLM
+from xmodular.training.optimising import new_optimizer
 from xmodular.training.trainer import Intervals, RoutedTrainer
 
 STEPS = 6
@@ -65,3 +66,14 @@ def test_a_schedule_that_waited_goes_on_where_it_was(tmp_path):
     assert rates(resumed) == rates(whole)
     for one, other in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_weights_decay_whatever_the_name_of_their_language(tmp_path):
+    model = tiny_model(XmodForMaskedLM, languages=["en_XX", "norman"])
+    args = TrainingArguments(output_dir=str(tmp_path), weight_decay=0.1, use_cpu=True, report_to="none")
+    decaying = {id(weight) for weight in new_optimizer(model, args, None).param_groups[0]["params"]}
+    names = {name for name, weight in model.named_parameters() if id(weight) in decaying}
+    assert {name.replace("norman", "en_XX") for name in names if "norman" in name} == {
+        name for name in names if "en_XX" in name
+    }
+    assert any("norman" in name for name in names)
