@@ -1,5 +1,8 @@
 """The optimiser and its learning rates, apart from any run."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from transformers import TrainingArguments
@@ -77,3 +80,15 @@ def test_weights_decay_whatever_the_name_of_their_language(tmp_path):
         name for name in names if "en_XX" in name
     }
     assert any("norman" in name for name in names)
+
+
+def test_random_states_of_gpus_that_are_gone_are_left_alone(tmp_path, monkeypatch):
+    trainer = trainer_in(tmp_path)
+    states = {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state()}
+    torch.save({**states, "cuda": [torch.tensor([each]) for each in range(4)]}, tmp_path / "rng_state.pth")
+    restored = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_rng_state_all", lambda states: restored.extend(enumerate(map(int, states))))
+    trainer._restore_randomness(tmp_path)
+    assert restored == [(0, 0), (1, 1)]

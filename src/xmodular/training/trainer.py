@@ -359,8 +359,10 @@ class RoutedTrainer:
         np.random.set_state(states["numpy"])
         torch.set_rng_state(states["cpu"])
         if torch.cuda.is_available() and "cuda" in states:
-            several = isinstance(states["cuda"], list)
-            (torch.cuda.set_rng_state_all if several else torch.cuda.set_rng_state)(states["cuda"])
+            if isinstance(states["cuda"], list):  # of all GPUs, which may have been more then
+                torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
+            else:
+                torch.cuda.set_rng_state(states["cuda"])
 
     def _save_optimizer_and_scheduler(self, folder: Path) -> None:
         if self.shards is not None:
