@@ -71,7 +71,10 @@ def verb(
         @speaking
         @functools.wraps(function)
         def called(*args: Any, **keywords: Any) -> R:
-            values = leading.bind(*args, **keywords).arguments
+            try:
+                values = leading.bind(*args, **keywords).arguments
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}(): {error}") from None
             values |= values.pop("options", {})
             handed = []
             for name, read in objects.items():

@@ -85,10 +85,12 @@ def new_optimizer(model: nn.Module, args: TrainingArguments, head_rate: float | 
     groups: list[dict[str, Any]] = [
         {"params": [], "lr": rate, "weight_decay": decay} for rate in rates for decay in (args.weight_decay, 0.0)
     ]
+    norms = {id(weight) for part in model.modules() if isinstance(part, nn.LayerNorm) for weight in part.parameters()}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             is_head = head_rate is not None and parameter_group(name) == "task head"
-            groups[2 * is_head + ("bias" in name or "norm" in name.lower())]["params"].append(weight)
+            is_constant = name.endswith("bias") or id(weight) in norms
+            groups[2 * is_head + is_constant]["params"].append(weight)
     betas = (args.adam_beta1, args.adam_beta2)
     return torch.optim.AdamW(groups, betas=betas, eps=args.adam_epsilon, fused=True)
 
@@ -103,7 +105,7 @@ def take_up(optimizer: torch.optim.Optimizer, scheduler: Any, step: int, load: C
     Args:
         optimizer: a new one, made from the options.
         scheduler: the schedule of its learning rates.
-        step: number of steps done.
+        step: number of steps that the schedule has done.
         load: loads the state into the optimiser.
     """
     given = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]

@@ -187,9 +187,8 @@ class RoutedTrainer:
                 norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
                 self.shards.forget_unused()
             rate = self.optimizer.param_groups[0]["lr"]
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.lr_scheduler.step()
+            if self._step():
+                self.lr_scheduler.step()
             model.zero_grad()
             state.global_step += 1
             state.epoch = state.global_step / args.max_steps
@@ -230,6 +229,13 @@ class RoutedTrainer:
         """Clip the gradient; returns its norm before clipping."""
         self.scaler.unscale_(self.optimizer)
         return nn.utils.clip_grad_norm_(model.parameters(), self.args.max_grad_norm or math.inf)
+
+    def _step(self) -> bool:
+        """Let the optimiser step; False if the gradients overflowed fp16, so that it did not."""
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return self.scaler.get_scale() >= before
 
     def _log_validate_save(self, norm: Tensor, rate: float) -> None:
         """Log, validate and save if it is time to, after a step."""
@@ -300,7 +306,8 @@ class RoutedTrainer:
             scheduler_specific_kwargs=args.lr_scheduler_kwargs,  # type: ignore[arg-type]
         )
         if self.checkpoint is not None:
-            take_up(self.optimizer, self.lr_scheduler, self.state.global_step, self._load_optimizer)
+            scheduled = torch.load(self.checkpoint / "scheduler.pt", weights_only=True)["last_epoch"]
+            take_up(self.optimizer, self.lr_scheduler, scheduled, self._load_optimizer)
         model.zero_grad()
         return model
 
@@ -352,8 +359,10 @@ class RoutedTrainer:
         np.random.set_state(states["numpy"])
         torch.set_rng_state(states["cpu"])
         if torch.cuda.is_available() and "cuda" in states:
-            several = isinstance(states["cuda"], list)
-            (torch.cuda.set_rng_state_all if several else torch.cuda.set_rng_state)(states["cuda"])
+            if isinstance(states["cuda"], list):  # of all GPUs, which may have been more then
+                torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
+            else:
+                torch.cuda.set_rng_state(states["cuda"])
 
     def _save_optimizer_and_scheduler(self, folder: Path) -> None:
         if self.shards is not None:
