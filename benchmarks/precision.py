@@ -1,11 +1,13 @@
 """Precisions of a fine-tuned classifier on a CPU: accuracy and agreement with fp32 by language, rows/s, memory.
 
     python benchmarks/precision.py --model runs/topic --data ../shared/data/sib200 [--rows 204] [--rounds 6]
+    python benchmarks/precision.py --model runs/topic --data ../shared/data/sib200 --memory bf16
 
 Variants: fp32; bf16; int8, torch's dynamic quantisation of all linear layers (weights per channel, activations per
 product). The rows of all languages are dealt to the rounds; in every round the variants take turns on the same rows,
-tokenisation included. A ratio is the median over rounds. Memory is that of a process of its own for each variant, after
-loading and at most.
+tokenisation included. Times are seconds of one processor core, so that other processes do not count; a ratio is the
+median over rounds. Ctrl-C ends after the rounds so far. Memory is that of a process of its own, after loading and at
+most.
 """
 
 from __future__ import annotations
@@ -13,8 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -66,36 +66,46 @@ def compare(model: str, data: Path, most: int, rounds: int) -> None:
     rows = read(data, most)
     predictors = {variant: predictor_of(model, variant) for variant in VARIANTS}
     for predictor in predictors.values():
-        predictor(rows[:64])
+        predictor(rows[:16])
+    start = predictors["fp32"].tokens
     labels: dict[str, list[str]] = {variant: [] for variant in VARIANTS}
     times: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    order: list[dict[str, str]] = []
-    tokens = {variant: predictors[variant].tokens for variant in VARIANTS}
-    size = -(-len(rows) // rounds)
-    for number in range(rounds):
-        part = rows[number * size : (number + 1) * size]
-        order += part
-        shift = number % len(VARIANTS)
-        for variant in VARIANTS[shift:] + VARIANTS[:shift]:
-            start = time.perf_counter()
-            labels[variant] += [each["label"] for each in predictors[variant](part)]
-            times[variant].append(time.perf_counter() - start)
-    counted = predictors["fp32"].tokens - tokens["fp32"]
-    print(f"{len(rows)} rows, {counted} tokens")
-    print("language  " + "  ".join(f"{v} acc" for v in VARIANTS) + "  " + "  ".join(f"{v} agree" for v in VARIANTS[1:]))
-    spoken = sorted({row["language"] for row in rows})
-    for language in [*spoken, "all"]:
-        own = [n for n, row in enumerate(order) if language in (row["language"], "all")]
-        right = [100 * sum(labels[v][n] == order[n]["label"] for n in own) / len(own) for v in VARIANTS]
-        same = [100 * sum(labels[v][n] == labels["fp32"][n] for n in own) / len(own) for v in VARIANTS[1:]]
-        print(f"{language:8}  " + "  ".join(f"{x:8.2f}" for x in right) + "  " + "  ".join(f"{x:10.2f}" for x in same))
+    size, tokens = -(-len(rows) // rounds), 0
+    try:
+        for number in range(rounds):
+            part = rows[number * size : (number + 1) * size]
+            shift = number % len(VARIANTS)
+            found = {}
+            for variant in VARIANTS[shift:] + VARIANTS[:shift]:
+                began = time.process_time()
+                found[variant] = [each["label"] for each in predictors[variant](part)]
+                times[variant].append(time.process_time() - began)
+            for variant in VARIANTS:
+                labels[variant] += found[variant]
+            tokens = predictors["fp32"].tokens - start
+            print(f"round {number + 1}: " + ", ".join(f"{v} {times[v][-1]:.2f} s" for v in VARIANTS), flush=True)
+    except KeyboardInterrupt:
+        whole = -(-len(labels["fp32"]) // size)
+        times = {variant: each[:whole] for variant, each in times.items()}
+    done = rows[: len(labels["fp32"])]
+    show_labels(done, labels)
     for variant in VARIANTS:
         faster = statistics.median(a / b for a, b in zip(times["fp32"], times[variant], strict=True))
         seconds = sum(times[variant])
         print(
-            f"{variant}: {len(rows) / seconds:.1f} rows/s, {counted / seconds:.0f} tokens/s, "
+            f"{variant}: {len(done) / seconds:.1f} rows and {tokens / seconds:.0f} tokens per core second, "
             f"fp32 / {variant} {faster:.2f}"
         )
+
+
+def show_labels(rows: list[dict[str, str]], labels: dict[str, list[str]]) -> None:
+    """Accuracy, and labels that are the same as in fp32, in per cent, by language."""
+    print(f"{len(rows)} rows; accuracy: {', '.join(VARIANTS)}; the same label as fp32: {', '.join(VARIANTS[1:])}")
+    for language in [*sorted({row["language"] for row in rows}), "all"]:
+        own = [number for number, row in enumerate(rows) if language in (row["language"], "all")]
+        right = [100 * sum(labels[each][n] == rows[n]["label"] for n in own) / len(own) for each in VARIANTS]
+        same = [100 * sum(labels[each][n] == labels["fp32"][n] for n in own) / len(own) for each in VARIANTS[1:]]
+        print(f"{language:8} " + " ".join(f"{value:8.2f}" for value in [*right, *same]))
 
 
 def main() -> None:
@@ -113,8 +123,6 @@ def main() -> None:
         return
     print(machine())
     compare(options.model, options.data, options.rows, options.rounds)
-    for variant in VARIANTS:
-        subprocess.run([sys.executable, *sys.argv, "--memory", variant], check=True)
 
 
 if __name__ == "__main__":
