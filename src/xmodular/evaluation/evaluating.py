@@ -137,6 +137,7 @@ class _Evaluation:
         self.warnings = self._seen_before()
         self.scored: list[dict[Job, Scored]] = []
         self.guesses: dict[str, Mapping[str, Mapping[str, Mapping[str, float]]]] = {}
+        self.precisions: list[str] = []  # of each model, and why, with --precision auto
 
     def run(self, check: Callable[[], None]) -> Results:
         """Score the models one after the other; show and save the results if `check` allows it."""
@@ -268,10 +269,15 @@ class _Evaluation:
         if task is None:
             block = longest(model, options.max_length or _BLOCK)
             found, blind = score_text(model, sets, jobs, block, options)
+            if options.precision == "auto":
+                kept = str(model.dtype).removeprefix("torch.")
+                self._say_precision(subject, f"{kept}: perplexity is measured in the precision of the weights")
             self.guesses[subject.run] = {code: {"uniform": values} for code, values in blind.items()}
             return found
         room = room_of(model, options.max_length, options.stride)
-        found = score_task(model, task, sets, jobs, room, options)
+        found, chosen = score_task(model, task, sets, jobs, room, options)
+        if chosen is not None:
+            self._say_precision(subject, str(chosen))
         cut = {reading.language: scored.cut for reading, scored in found.items()}
         if count := sum(cut.values()):
             rows = sum(len(sets[code].examples) for code in cut)
@@ -285,6 +291,12 @@ class _Evaluation:
             self.guesses[subject.run] = {code: guessed(task, each.examples, labels) for code, each in sets.items()}
         return found
 
+    def _say_precision(self, subject: Subject, chosen: str) -> None:
+        """Say, and note for the results, in which precision a model was run, and why."""
+        seed = f", seed {subject.seed}" if len(self.subjects) > 1 and subject.seed is not None else ""
+        console.print(f"{subject.run}{seed}: precision {chosen}")
+        self.precisions.append(chosen)
+
     def _results(self) -> Results:
         name = self.task.name if self.task is not None else "perplexity"
         rows, pooled = rows_of(name, self.subjects, self.scored, self.guesses, self._name)
@@ -294,7 +306,7 @@ class _Evaluation:
             tuple(rows),
             next(iter(sources.values())) if len(set(sources.values())) == 1 else None,
             tuple(comparisons_of(name, pooled, sources)),
-            about(self.options, self.subjects, sets, rows, self.repeatable, seconds, self.warnings),
+            about(self.options, self.subjects, sets, rows, self.repeatable, seconds, self.warnings, self.precisions),
             tuple(details_of(self.subjects, self.scored)),
         )
 

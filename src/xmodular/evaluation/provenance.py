@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ def about(
     repeatable: bool,
     seconds: float,
     warnings: Sequence[str] = (),
+    precisions: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Provenance: models, data, options and versions."""
+    """Provenance: models, data, options and versions; and the precision chosen for each model, if one was chosen."""
     about: dict[str, Any] = {"date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")}
     if repeatable and all(subject.given is None for subject in subjects):
         about["command"] = _command(options)
@@ -42,8 +44,9 @@ def about(
             "class": s.architecture,
             "trained in": s.source,
             "languages": len(s.config.languages),
+            **({"precision": precision} if precision else {}),
         }
-        for s in subjects
+        for s, precision in zip_longest(subjects, precisions)
     ]
     counts = {row.language: row.rows for row in rows}
     about["data"] = [

@@ -17,6 +17,7 @@ from xmodular.evaluation.test_data import TestSet
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions
 from xmodular.tasks import Breakdown, Prediction, Room, Task, read_labels, tokenizer_of
+from xmodular.tasks.precision_probe import ChosenPrecision, choose_precision
 from xmodular.tasks.readers import Reading
 from xmodular.tasks.running import encode_examples, predict_examples
 
@@ -47,8 +48,8 @@ def score_task(
     jobs: Sequence[Job],
     room: Room,
     options: EvaluateOptions,
-) -> dict[Reading, Scored]:
-    """Predictions and metrics, computing each reading once.
+) -> tuple[dict[Reading, Scored], ChosenPrecision | None]:
+    """Predictions and metrics, computing each reading once; and the precision, where one was to be chosen.
 
     Args:
         model: a model with the task's head.
@@ -56,7 +57,7 @@ def score_task(
         sets: by language.
         jobs: the readings.
         room: length and stride of the model's input.
-        options: batch size, tokenizer.
+        options: batch size, tokenizer, precision: "auto" chooses one by some of the rows.
     """
     labels = read_labels(model)
     readings = list(dict.fromkeys(job.reading for job in jobs))
@@ -75,6 +76,9 @@ def score_task(
             room,
             partial(tokenizer_of, model, options.tokenizer),
         )
+        chosen = None
+        if options.precision == "auto":
+            chosen, model = choose_precision(model, encoded, labels, batch_tokens=options.batch_tokens)
         predictions, strange = predict_examples(
             model, encoded, labels, batch_tokens=options.batch_tokens, advance=advance
         )
@@ -89,7 +93,7 @@ def score_task(
         data = sets[reading.language]
         own = list(islice(predicted, len(data.examples)))
         found[reading] = _score(task, data, labels, [each for each, _ in own], sum(cut for _, cut in own))
-    return found
+    return found, chosen
 
 
 def _score(task: Task, data: TestSet, labels: Sequence[str], predictions: Sequence[Prediction], cut: int) -> Scored:

@@ -12,7 +12,7 @@ from xmodular.configuration import XmodConfig, read_config
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.options import WeightPrecision
+from xmodular.options import RunPrecision
 from xmodular.tasks import given_model, task_for, to_run
 
 _PERPLEXITY = ("XmodForMaskedLM", "XmodForCausalLM")
@@ -38,9 +38,11 @@ class Subject:
     seed: int | None
     source: str | None
 
-    def load(self, precision: WeightPrecision) -> XmodPreTrainedModel:
-        """Load the model in a precision."""
-        return to_run(self.given if self.given is not None else self.where, precision)
+    def load(self, precision: RunPrecision) -> XmodPreTrainedModel:
+        """Load the model in a precision; with "auto" in that of its weights, for its rows are not known here."""
+        return to_run(
+            self.given if self.given is not None else self.where, "keep" if precision == "auto" else precision
+        )
 
     @property
     def architecture(self) -> str:

@@ -5,7 +5,7 @@ A field's ``help`` is the help text of its flag and of its keyword. `build` make
 """
 
 from xmodular.options.building import KINDS, as_record, build, kind_of
-from xmodular.options.declaring import PRECISIONS, Fallback, Options, Place, Schedule, WeightPrecision
+from xmodular.options.declaring import PRECISIONS, Fallback, Options, Place, RunPrecision, Schedule, WeightPrecision
 from xmodular.options.demo import DemoOptions
 from xmodular.options.evaluate import EvaluateOptions
 from xmodular.options.extend import ExtendOptions

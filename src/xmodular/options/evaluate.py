@@ -9,7 +9,17 @@ from typing import Literal
 
 from xmodular.errors import ConfigurationError
 from xmodular.language_conditions import ASKED, CONDITIONS, AskedCondition, stored_name
-from xmodular.options.declaring import REVISION, Fallback, Options, Packing, Place, WeightPrecision, at_least, option
+from xmodular.options.declaring import (
+    REVISION,
+    RUN_PRECISION,
+    Fallback,
+    Options,
+    Packing,
+    Place,
+    RunPrecision,
+    at_least,
+    option,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +74,7 @@ class EvaluateOptions(Options):
     )
     packing: Packing = option("How text is packed into blocks for perplexity, as in pretraining.", "fill")
     batch_tokens: int = option("Tokens per forward pass, padding included.", 8192, at_least(1))
-    precision: WeightPrecision = option("keep the weights' precision, or run the model in fp32, bf16 or fp16.", "keep")
+    precision: RunPrecision = option(RUN_PRECISION, "keep")
     answers: Literal["mlqa", "squad"] = option(
         "How answers (qa) are normalised before comparison: mlqa, by the rules of each language; squad, by those of "
         "English for all languages, as XTREME scores XQuAD and TyDi QA.",

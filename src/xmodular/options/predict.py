@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xmodular.errors import ConfigurationError
-from xmodular.options.declaring import REVISION, Fallback, Options, Place, WeightPrecision, at_least, between, option
+from xmodular.options.declaring import (
+    REVISION,
+    RUN_PRECISION,
+    Fallback,
+    Options,
+    Place,
+    RunPrecision,
+    at_least,
+    between,
+    option,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +80,7 @@ class PredictOptions(Options):
         at_least(0),
     )
     batch_tokens: int = option("Tokens per forward pass, padding included.", 8192, at_least(1))
-    precision: WeightPrecision = option("keep the weights' precision, or run the model in fp32, bf16 or fp16.", "keep")
+    precision: RunPrecision = option(RUN_PRECISION, "keep")
     window: int = option("Number of rows that are sorted by length and saved together.", 2048, at_least(1))
     overwrite: bool = option("Replace --output, and start over if a run was interrupted.", False)
 

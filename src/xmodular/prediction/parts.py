@@ -45,6 +45,7 @@ class OutputParts:
     Attributes:
         count: number of finished parts.
         complete: whether the run is finished.
+        notes: what was decided in the run, as JSON values, such as its precision; empty before the first part.
 
     Raises:
         ConfigurationError: existing parts belong to a run with other options or input.
@@ -57,6 +58,7 @@ class OutputParts:
         if before is not None and not before["complete"] and not self.rows():
             before = None  # nothing was done
         self.complete = False
+        self.notes: dict[str, Any] = {}
         self._begun = False
         if before is None or (overwrite and (before["run"] != self._run or before["complete"])):
             self.count = 0
@@ -68,6 +70,7 @@ class OutputParts:
         else:
             self.count = len(self.rows())
             self.complete = before["complete"]
+            self.notes = before.get("notes", {}) if self.count else {}
 
     def begin(self) -> None:
         """Prepare the folder for the next part; only now are the files of another run removed."""
@@ -80,6 +83,11 @@ class OutputParts:
             write_json(self.folder / JOURNAL, {"complete": False, "run": self._run})
         _tidy(self.folder)
         self._begun = True
+
+    def note(self, **notes: Any) -> None:
+        """Record what was decided, before the first part is closed; a resumed run finds it in `notes`."""
+        self.notes |= notes
+        write_json(self.folder / JOURNAL, {"complete": False, "run": self._run, "notes": self.notes})
 
     def leave(self) -> None:
         """Remove all files of a run that has no finished part."""
@@ -121,8 +129,13 @@ class OutputParts:
 
     def finish(self, rows: int, bad: int) -> None:
         """Record that the run is finished, with the numbers of rows read and not readable."""
-        write_json(self.folder / JOURNAL, {"complete": True, "rows": rows, "bad": bad, "run": self._run})
+        write_json(
+            self.folder / JOURNAL, {"complete": True, "rows": rows, "bad": bad, "run": self._run, **self._noted()}
+        )
         self.complete = True
+
+    def _noted(self) -> dict[str, Any]:
+        return {"notes": self.notes} if self.notes else {}
 
 
 class OutputPart:
@@ -174,6 +187,8 @@ def read_journal(folder: Path) -> dict[str, Any] | None:
     try:
         journal: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(journal["run"], dict | None) or not isinstance(journal["complete"], bool):
+            raise ValueError
+        if not isinstance(journal.get("notes", {}), dict):
             raise ValueError
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{path} is damaged: remove {folder} to start over.") from None

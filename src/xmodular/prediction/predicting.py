@@ -36,6 +36,7 @@ from xmodular.rows.opening import address, reaching, without_scheme
 from xmodular.rows.writers import WRITTEN, bad_lines, read_lines, write_as, write_parquet
 from xmodular.signatures import verb
 from xmodular.tasks import given_model, hash_of
+from xmodular.tasks.precision_probe import ChosenPrecision
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
 _MODEL_FILES = (
@@ -244,12 +245,17 @@ def _write_parts(work: Work, parts: OutputParts, predictor: Predictor, shard_row
     if parts.count:
         work.take_bad()  # they are in the parts that are there
         console.print(f"Continuing after {done:,} rows in {parts.folder}")
+    if precision := parts.notes.get("precision"):
+        predictor.settle(precision)
+        console.print(f"Precision: {precision}, as for the rows before")
     full = 1 if shard_rows is None else shard_rows
     with _speed(predictor, work) as show:
         while True:
             with parts.open() as part:
                 while part.rows < full and (window := work.window(None if shard_rows is None else full - part.rows)):
                     part.write(work.lines(window, show))
+                    if "precision" not in parts.notes and (chosen := _settle(predictor)) is not None:
+                        parts.note(precision=chosen.precision)
                 bad = bad_lines(work.take_bad())
                 if parts.count and not part.rows and not bad:
                     return
@@ -315,6 +321,8 @@ def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
             if not (window := work.window()):
                 break
             made = work.lines(window, show)
+            if work.rows == len(made):
+                _settle(predictor)
             try:
                 out.writelines(made)
                 out.flush()
@@ -324,6 +332,14 @@ def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
                 break
     _say_doubts(predictor)
     return Predicted(None, work.rows, work.bad.count, None)
+
+
+def _settle(predictor: Predictor) -> ChosenPrecision | None:
+    """After the first window: say what ``--precision auto`` chose, and stay with it; None with another option."""
+    if predictor.chosen is not None:
+        predictor.settle(predictor.chosen.precision)
+        console.print(f"Precision: {predictor.chosen}")
+    return predictor.chosen
 
 
 def _say_doubts(predictor: Predictor) -> None:

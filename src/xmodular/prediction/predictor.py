@@ -12,11 +12,12 @@ from transformers import PreTrainedTokenizerFast
 from xmodular.errors import ConfigurationError, InputError, speaking
 from xmodular.identify import THRESHOLD
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.options import Fallback, WeightPrecision
+from xmodular.options import Fallback, RunPrecision, WeightPrecision
 from xmodular.rows import BadRows, DataRow, memory_rows
 from xmodular.tasks import TASKS, Example, given_model, read_labels, room_of, task_of, to_run, tokenizer_of
 from xmodular.tasks.examples import columns_of_training
 from xmodular.tasks.examples import examples as to_examples
+from xmodular.tasks.precision_probe import LEAST, ChosenPrecision, choose_precision
 from xmodular.tasks.readers import Readers
 from xmodular.tasks.running import BATCH_TOKENS, encode_examples, predict_examples
 from xmodular.tasks.task import short
@@ -47,7 +48,12 @@ class Predictor:
         batch_tokens: tokens per forward pass, padding included.
         window: number of rows that are sorted by length together.
         precision: "keep" that of the weights, or run in "fp32", "bf16" or "fp16"; a model object is copied for this.
+            "auto" chooses bf16 or fp32 at the first window of 200 rows or more (see `xmodular.tasks.precision_probe`);
+            smaller ones before it are read in fp32.
         probabilities: also return the probabilities of all labels, tags or choices.
+
+    Attributes:
+        chosen: the precision that "auto" chose, and why; None before, and with any other precision.
 
     Raises:
         ConfigurationError: the model has no task head, or a number is out of range.
@@ -67,7 +73,7 @@ class Predictor:
         stride: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
         window: int = WINDOW,
-        precision: WeightPrecision = "keep",
+        precision: RunPrecision = "keep",
         probabilities: bool = False,
     ) -> None:
         if not 0 <= threshold <= 1:
@@ -78,7 +84,9 @@ class Predictor:
         given, source = given_model(model)
         if given is None and Path(source, "seeds.json").is_file() and not Path(source, "config.json").exists():
             raise ConfigurationError(f"{source} contains a model for each seed: choose one, such as {source}/seed-0.")
-        self.model = to_run(model, precision)
+        self.model = to_run(model, "keep" if precision == "auto" else precision)
+        self.chosen: ChosenPrecision | None = None
+        self._is_open = precision == "auto"
         task = task_of(self.model)
         if task is None:
             raise ConfigurationError(
@@ -201,6 +209,9 @@ class Predictor:
         """
         readings = self.adapters.of(examples)
         encoded = encode_examples(self.model, self.task, examples, readings, self.labels, self.room, self._tokenizer)
+        if self._is_open and examples:
+            self.chosen, self.model = choose_precision(self.model, encoded, self.labels, batch_tokens=self.batch_tokens)
+            self._is_open = self.chosen.agreement is None and len(examples) < LEAST
         self.tokens += encoded.tokens
         self.cut += sum(encoded.cut)
         predictions, strange = predict_examples(
@@ -220,6 +231,11 @@ class Predictor:
                 prediction["confidence"] = short(reading.confidence)
             answer.append(prediction)
         return answer
+
+    def settle(self, precision: WeightPrecision) -> None:
+        """Run in a precision from now on, and choose no other."""
+        self.model = to_run(self.model, precision)
+        self._is_open = False
 
     def _tokenizer(self, vocabulary: str | None) -> PreTrainedTokenizerFast:
         """The tokenizer of a language with its own vocabulary, or of all others (None)."""
