@@ -271,8 +271,8 @@ def _many(releases: tuple[Release, ...]) -> Table:
         )
     owners = dict.fromkeys(release.hub_id.split("/")[0] for release in releases)
     table.caption = (
-        f"On the Hub under {' and '.join(f'{owner}/' for owner in owners)}. To show one in full, with its "
-        f"languages, flags and source: xmodular models {releases[0].name}"
+        f"On the Hub under {' and '.join(f'{owner}/' for owner in owners)}. `xmodular models {releases[0].name}` "
+        "shows one in full, with its languages, flags and source."
     )
     table.caption_justify = "left"
     return table
