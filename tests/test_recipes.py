@@ -52,8 +52,8 @@ def test_mistakes_are_named():
         build(FinetuneOptions, {**GIVEN, "recipe": "hipe2022", "dev": (), "patience": 3})
     for values, message in (
         ({"seeds": "1,2,1"}, "--seeds names a seed twice: 1, 2, 1"),
-        ({"adam_betas": "0.9"}, "adam_betas are two numbers"),
-        ({"adam_betas": (0.9, 1.0)}, "adam_betas are two numbers"),
+        ({"adam_betas": "0.9"}, "adam_betas must be two numbers"),
+        ({"adam_betas": (0.9, 1.0)}, "adam_betas must be two numbers"),
         ({"stride": -1}, "stride must be at least 0"),
         ({"classifier_dropout": 1.5}, "classifier_dropout must be"),
         ({"train": ""}, "--train is empty"),

@@ -64,7 +64,7 @@ def test_what_cannot_be_fetched_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError("no network")
 
     monkeypatch.setattr(xmodular.vocabulary.tokenizer_loading.AutoTokenizer, "from_pretrained", refuse)
-    with pytest.raises(DataError, match=r"xlm-roberta-base, where that of facebook/xmod-base is: .*no network"):
+    with pytest.raises(DataError, match=r"xlm-roberta-base, the tokenizer of facebook/xmod-base: .*no network"):
         load_tokenizer("facebook/xmod-base")
 
 
