@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from xmodular.options.declaring import REVISION, Options, Place, Pooling, WeightPrecision, option
+from xmodular.options.declaring import REVISION, Options, Place, Pooling, WeightPrecision, at_least, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +154,12 @@ class TrimOptions(Options):
         "Other text to measure on, a folder of <language>.* files; default: 5 % of the lines of --text, measured with "
         "the pieces of the other lines.",
         None,
+    )
+    min_count: int = option(
+        "Keep pieces that the text uses at least this often. From 2 on, the vocabulary is smaller, and the lines with "
+        "rarer pieces are cut into other ones.",
+        1,
+        at_least(1),
     )
     text_field: str = option("Name of the text field (JSON Lines) or text column (Parquet).", "text")
     own_vocabularies: Literal["trim", "keep"] = option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from xmodular.vocabulary import text_backend
 _UNICODE = {"Hans": ("Hani",), "Hant": ("Hani",), "Jpan": ("Hani", "Hira", "Kana"), "Kore": ("Hang", "Hani")}
 _EVERYWHERE = ("Zyyy", "Zinh")  # digits, punctuation, and marks that letters of any script take
 _ALWAYS = frozenset(map(chr, range(0x21, 0x7F)))  # ASCII
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 _SAFE = ("N", "P", "S")  # categories of Unicode: numbers, punctuation, symbols
 
 
@@ -30,19 +32,19 @@ class Use:
     """What a text uses.
 
     Attributes:
-        ids: *(pieces,)* bool: whether it uses the piece.
+        counts: *(pieces,)* int64: how often it uses each piece.
         characters: its characters, as written and as the tokenizer normalises them.
         lines, words: how many; words are parted by white space.
     """
 
-    ids: np.ndarray
+    counts: np.ndarray
     characters: set[str] = field(default_factory=set)
     lines: int = 0
     words: int = 0
 
-    def __or__(self, other: Use) -> Use:
+    def __add__(self, other: Use) -> Use:
         characters = self.characters | other.characters
-        return Use(self.ids | other.ids, characters, self.lines + other.lines, self.words + other.words)
+        return Use(self.counts + other.counts, characters, self.lines + other.lines, self.words + other.words)
 
 
 class Reader:
@@ -68,14 +70,14 @@ class Reader:
             lines: the text.
             advance: called with the number of lines done since the last call.
         """
-        found = Use(np.zeros(len(self.tokenizer), dtype=bool))
+        found = Use(np.zeros(len(self.tokenizer), dtype=np.int64))
         for block, _ in steps([line] for line in lines):
             rows = self(block)
             for line, ids in zip(block, rows, strict=True):
-                found.ids[ids] = True
-                found.words += len(line.split())
                 if self._most and self.unknown in ids:
-                    found.ids[list(self._begun(line))] = True
+                    ids = [*ids, *self._begun(line)]
+                np.add.at(found.counts, ids, 1)
+                found.words += len(line.split())
             found.characters.update(*block)
             found.lines += len(block)
             advance(len(block))
@@ -117,7 +119,7 @@ def safe_ids(backend: Tokenizer, characters: set[str]) -> set[int]:
     kept = set()
     for piece, index in backend.get_vocab(with_added_tokens=True).items():
         text = notation.read(piece).text
-        is_byte = len(piece) == 1 if notation.of_bytes else "\udc80" <= text <= "\udcff"
+        is_byte = len(piece) == 1 if notation.of_bytes else _BYTE.fullmatch(piece) is not None
         is_safe = len(text) == 1 and (text in letters or unicodedata.category(text).startswith(_SAFE))
         if is_byte or is_safe or not text:
             kept.add(index)

@@ -41,7 +41,8 @@ class Reading:
 
     Attributes:
         lines, words: of the text that pieces were chosen from.
-        same: share of these lines that the trimmed tokenizer cuts into the very same pieces; 1, or it is an error.
+        same: share of these lines that the trimmed tokenizer cuts into the very same pieces; 1, unless rare
+            pieces were left out.
         held_out_lines, held_out_words: of text that no pieces were chosen from.
         held_out_same: share of these lines with the very same pieces; None without such text, as are the others.
         pieces_per_word: pieces for a word of the held-out text, before and after.

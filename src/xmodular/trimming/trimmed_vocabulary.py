@@ -106,6 +106,7 @@ class TrimmedVocabulary:
         tokenizer: with all pieces.
         pad: the id of the padding.
         named: ids that the configuration names.
+        min_count: how often the text must use a piece for it to stay.
         trimmed: the tokenizer with the pieces that stay.
         order: the old id of each.
         readings: how the text of each language is cut.
@@ -116,6 +117,7 @@ class TrimmedVocabulary:
     tokenizer: PreTrainedTokenizerFast
     pad: int
     named: set[int]
+    min_count: int
     trimmed: PreTrainedTokenizerFast = field(init=False)
     order: list[int] = field(init=False)
     readings: dict[str, Reading] = field(default_factory=dict)
@@ -131,7 +133,7 @@ class TrimmedVocabulary:
 
         Raises:
             NoTextError: a language has no text in its files.
-            DataError: a line would be cut otherwise than before.
+            DataError: a line would be cut otherwise than before, although all of its pieces stay.
         """
         reader = Reader(self.tokenizer)
         rest = used = reader.use([])
@@ -139,7 +141,7 @@ class TrimmedVocabulary:
             for code, text in texts.items():
                 parts = [text] if held_out else [replace(text, part="train"), replace(text, part="dev")]
                 found = [reader.use(part, advance) for part in parts]
-                rest, used = rest | found[0], functools.reduce(Use.__or__, found, used)
+                rest, used = rest + found[0], functools.reduce(Use.__add__, found, used)
                 if not any(part.lines for part in found):
                     raise NoTextError(f"No text for {code} in {', '.join(map(str, text.files))}: {text.counts}.")
         self.trimmed, self.order = self._with(used, scripts)
@@ -150,7 +152,7 @@ class TrimmedVocabulary:
         with progress("Checking text", used.lines) as advance:
             for code, text in texts.items():
                 all_lines = Cut.of(reader, *final, text, advance)
-                if all_lines.different is not None:
+                if all_lines.different is not None and self.min_count == 1:
                     raise DataError(
                         f"The tokenizer cannot be trimmed: {all_lines.lines - all_lines.same:,} of "
                         f"{all_lines.lines:,} lines of {code} would be cut otherwise, as {all_lines.different!r:.200}."
@@ -163,7 +165,7 @@ class TrimmedVocabulary:
         """The tokenizer with the pieces that a text uses and those that stay in any case, and their old ids."""
         backend = self.tokenizer.backend_tokenizer
         content = content_of(backend)
-        ids = {*use.ids.nonzero()[0].tolist(), *safe_ids(backend, use.characters), *self.named}
+        ids = {*(use.counts >= self.min_count).nonzero()[0].tolist(), *safe_ids(backend, use.characters), *self.named}
         if scripts:
             ids |= script_ids(backend, scripts)
         made, order = rewritten(content, needed(content, ids), self.pad)

@@ -26,15 +26,15 @@ from xmodular.trimming.trimmed_weights import keep_own_rows, keep_rows, named_id
 from xmodular.vocabulary import save_tokenizer
 
 
-@verb(TrimOptions, "model", holds="output_dir")
+@verb(TrimOptions, "model", "languages", holds="output_dir")
 def trim(made: TrimOptions) -> Trimmed:
     """Trim a model to some of its languages, and to the pieces of the vocabulary that their text needs.
 
     What stays: every piece that a line of the text uses, all pieces in the languages' scripts with `scripts`, and a
     safety set: special and added tokens, bytes, ASCII, digits, punctuation and symbols, and all characters of the text,
     capital and small. Unigram, WordPiece and BPE tokenizers are rewritten such that all of the text is cut into the
-    same pieces as before, which is checked line by line. States, and the logits of a language-model head at pieces that
-    stay, are those of the source.
+    same pieces as before, which is checked line by line; with `min_count`, the lines are counted. States are those of
+    the source, and so are the logits of a language-model head at pieces that stay.
 
     Args:
         model: a folder or a name on the Hub.
@@ -61,8 +61,10 @@ def trim(made: TrimOptions) -> Trimmed:
     own = [code for code in codes if code in config.vocabularies and made.own_vocabularies == "trim"]
     shared = [code for code in codes if code not in config.vocabularies]
     pad, tokenizer = config.pad_token_id, tokenizer_of(model, made.tokenizer)
-    vocabularies = [TrimmedVocabulary(None, shared, tokenizer, pad, named_ids(model))]
-    vocabularies += [TrimmedVocabulary(code, [code], tokenizer_of(model, None, code), pad, set()) for code in own]
+    vocabularies = [TrimmedVocabulary(None, shared, tokenizer, pad, named_ids(model), made.min_count)]
+    vocabularies += [
+        TrimmedVocabulary(code, [code], tokenizer_of(model, None, code), pad, set(), made.min_count) for code in own
+    ]
     before, same_languages = (
         size_of_source(made.model, config, tokenizer, model.tokenizers.values()),
         size_of(model, tokenizer),
