@@ -162,6 +162,7 @@ CASES = {
         ),
     ),
     "upcycle": Case("upcycle --model {root}/base --languages de,gsw --output-dir {root}/out", "out"),
+    "trim": Case("trim --model {root}/base --languages de --text {root}/data/text --output-dir {root}/out", "out"),
 }
 # Their contents have times in them.
 _DATED = {"results.json", "results.md", "report.html", "pack.json", "model.pt", "results.svg", "predict.json"}

@@ -91,6 +91,7 @@ def world(base_run: Run, topic_run: Run, corpus: Path, tmp_path_factory: pytest.
         "diff": {"a": base, "b": topic, "allow": "encoder"},
         "convert": {"source": base, "output_dir": "out", "to": "fairseq"},
         "upcycle": {"model": base, "languages": "de,fr", "output_dir": "out"},
+        "trim": {"model": base, "languages": "de", "text": corpus / "text", "output_dir": "out"},
         "recipes": {"name": "xnli"},
         "models": {"name": "xmod-base"},
     }

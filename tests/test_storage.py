@@ -99,6 +99,7 @@ VERBS = {
     "diff": ("base", "topic", "--output", "out.json"),
     "convert": ("base", "--to", "fairseq", "--output-dir", "out"),
     "upcycle": ("--model", "base", "--languages", "de,fr", "--output-dir", "out"),
+    "trim": ("--model", "base", "--languages", "de", "--text", "text", "--output-dir", "out"),
 }
 READS = {"pretrain": "text/sw_KE.made.txt", "finetune": "data/en_XX.train.jsonl", "predict": "data/en_XX.test.jsonl"}
 

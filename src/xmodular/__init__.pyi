@@ -25,6 +25,7 @@ from xmodular.prediction.filling import Filling
 from xmodular.prediction.predicting import Predicted
 from xmodular.results.results import Results
 from xmodular.training.runs import Run
+from xmodular.trimming.trim_report import Trimmed
 
 __version__: str
 
@@ -725,6 +726,55 @@ def pretrain(
         ConfigurationError, DataError, LanguageError: for problems found before the work starts.
         TrainingError: the loss is no longer finite, a checkpoint cannot be written, or a weight changed that
             should be frozen.
+    """
+
+def trim(
+    model: str | Path,
+    languages: str | Sequence[str] = (),
+    *,
+    text: str | Sequence[str] = (),
+    scripts: bool = False,
+    output_dir: str | Path,
+    overwrite: bool = False,
+    revision: str | None = None,
+    dev_text: str | Path | None = None,
+    min_count: int = 1,
+    text_field: str = "text",
+    own_vocabularies: Literal["trim", "keep"] = "trim",
+    tokenizer: str | Path | None = None,
+) -> Trimmed:
+    """Trim a model to some of its languages, and to the pieces of the vocabulary that their text needs.
+
+    What stays: every piece that a line of the text uses, all pieces in the languages' scripts with `scripts`, and a
+    safety set: special and added tokens, bytes, ASCII, digits, punctuation and symbols, and all characters of the text,
+    capital and small. Unigram, WordPiece and BPE tokenizers are rewritten such that all of the text is cut into the
+    same pieces as before, which is checked line by line; with `min_count`, the lines are counted. States are those of
+    the source, and so are the logits of a language-model head at pieces that stay.
+
+    Args:
+        model: a folder or a name on the Hub.
+        output_dir: the folder to create.
+        languages: Languages to keep, such as de,sw; default: all of the model.
+        text: Text whose pieces stay: folders of <language>.* files, or such files (.txt, .jsonl, .parquet); for one
+            language, files of any name.
+        scripts: Keep all pieces in the scripts of the languages, such as Latin and Cyrillic.
+        overwrite: Replace a model in `output_dir`.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        dev_text: Other text to measure on, a folder of <language>.* files; default: 5 % of the lines of `text`,
+            measured with the pieces of the other lines.
+        min_count: Keep pieces that the text uses at least this often. From 2 on, the vocabulary is smaller, and the
+            lines with rarer pieces are cut into other ones.
+        text_field: Name of the text field (JSON Lines) or text column (Parquet).
+        own_vocabularies: Trim the vocabularies that belong to single languages too, or keep them as they are.
+        tokenizer: Folder or name of the tokenizer; default: the one next to the weights.
+
+    Returns:
+        A report of sizes and of how text is cut before and after; also in the folder, as ``trim.json``.
+
+    Raises:
+        ConfigurationError: there is no such model, or neither text nor `scripts` is given.
+        LanguageError: the model lacks a language, or there is no text in it.
+        DataError: a file cannot be read, or the tokenizer cannot be trimmed.
     """
 
 def upcycle(

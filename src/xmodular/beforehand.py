@@ -35,10 +35,11 @@ def look(options: Any) -> None:
             if source not in ("", "-") and not source.startswith("hub:") and not os.path.lexists(source):
                 raise DataError(f"There is no file {source}.")
     for name in _FILES:
-        place = getattr(options, name, None)
-        if isinstance(place, Path) and not str(place).startswith("hub:") and not os.path.lexists(place):
-            kind = "text folder" if isinstance(options, PretrainOptions) else "file or folder"
-            raise DataError(f"There is no {kind} {place}.")
+        value = getattr(options, name, None)
+        for place in (Path(each) for each in value if "://" not in each) if isinstance(value, tuple) else (value,):
+            if isinstance(place, Path) and not str(place).startswith("hub:") and not os.path.lexists(place):
+                kind = "text folder" if isinstance(options, PretrainOptions) else "file or folder"
+                raise DataError(f"There is no {kind} {place}.")
     tokenizer = getattr(options, "tokenizer", None)
     if isinstance(tokenizer, str) and is_missing_folder(tokenizer):
         raise DataError(f"No tokenizer at {tokenizer}: there is no such folder.")

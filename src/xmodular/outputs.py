@@ -30,7 +30,7 @@ _CONFIG = "config.json"
 _OF_MODELS = {
     *(_CONFIG, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "chat_template.jinja", "sentencepiece.bpe.model", "vocab.txt", "vocab.json", "merges.txt"),
-    *("README.md", "metrics.json", "options.json", "run.json", "log.jsonl", "certificate.json"),
+    *("README.md", "metrics.json", "options.json", "run.json", "log.jsonl", "certificate.json", "trim.json"),
     *("model.pt", "dict.txt"),  # in fairseq's format
 }
 RESULTS = (

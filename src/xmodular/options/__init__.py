@@ -20,6 +20,7 @@ from xmodular.options.keeping import (
     PackSaveOptions,
     PackVerifyOptions,
     RecipesOptions,
+    TrimOptions,
     UpcycleOptions,
 )
 from xmodular.options.predict import FillMaskOptions, PredictOptions
@@ -42,6 +43,7 @@ VERBS: tuple[type[Options], ...] = (
     DiffOptions,
     ConvertOptions,
     UpcycleOptions,
+    TrimOptions,
     RecipesOptions,
     ModelsOptions,
     DemoOptions,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from xmodular.options.declaring import REVISION, Options, Place, Pooling, WeightPrecision, option
+from xmodular.options.declaring import REVISION, Options, Place, Pooling, WeightPrecision, at_least, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +129,43 @@ class UpcycleOptions(Options):
     )
     head: bool = option("Convert the head too, if the model has one.", True)
     seed: int = option("Random seed of the adapters' down-projections; the up-projections are zero.", 0)
+    overwrite: bool = option("Replace a model in --output-dir.", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrimOptions(Options):
+    """Trim a model: some of its languages, and only the pieces of the vocabulary that their text needs."""
+
+    verb, home = "trim", "xmodular.trimming:trim"
+    example = "xmodular trim --model runs/topic --languages de,sw --text corpus/text --output-dir runs/topic-de-sw"
+    first = ("model", "languages", "text", "scripts", "output_dir", "overwrite")
+
+    model: Place = option("X-MOD model: a folder or a name on the Hub.")
+    revision: str | None = option(REVISION.format("model"), None)
+    languages: tuple[str, ...] = option("Languages to keep, such as de,sw; default: all of the model.", ())
+    text: tuple[str, ...] = option(
+        "Text whose pieces stay: folders of <language>.* files, or such files (.txt, .jsonl, .parquet); for one "
+        "language, files of any name.",
+        (),
+    )
+    scripts: bool = option("Keep all pieces in the scripts of the languages, such as Latin and Cyrillic.", False)
+    output_dir: Path = option("Folder for the trimmed model.")
+    dev_text: Path | None = option(
+        "Other text to measure on, a folder of <language>.* files; default: 5 % of the lines of --text, measured with "
+        "the pieces of the other lines.",
+        None,
+    )
+    min_count: int = option(
+        "Keep pieces that the text uses at least this often. From 2 on, the vocabulary is smaller, and the lines with "
+        "rarer pieces are cut into other ones.",
+        1,
+        at_least(1),
+    )
+    text_field: str = option("Name of the text field (JSON Lines) or text column (Parquet).", "text")
+    own_vocabularies: Literal["trim", "keep"] = option(
+        "Trim the vocabularies that belong to single languages too, or keep them as they are.", "trim"
+    )
+    tokenizer: Place | None = option("Folder or name of the tokenizer; default: the one next to the weights.", None)
     overwrite: bool = option("Replace a model in --output-dir.", False)
 
 
