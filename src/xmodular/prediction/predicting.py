@@ -38,7 +38,7 @@ from xmodular.tasks import given_model, hash_of
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
 _MODEL_FILES = (
-    *("*.safetensors", "*.bin", "config.json"),
+    *("*.safetensors", "*.bin", "*.onnx", "*.onnx.data", "config.json"),
     *("tokenizer*.json", "sentencepiece.bpe.model", "vocab.*", "merges.txt"),
 )
 # Options that are the predictor's own.
