@@ -81,11 +81,6 @@ def load_saved(source: str | Path, precision: WeightPrecision = "keep", **fields
             file, including those of the head.
     """
     names = read_config(source).architectures or []
-    if is_exported(source):
-        raise ConfigurationError(
-            f"{source} is an exported model, which predicts and is evaluated; for anything else, use the model that "
-            "it was exported from."
-        )
     if not isinstance(names, list) or len(names) != 1 or names[0] not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{source} does not name an X-MOD model class in its config.json; it has {names}.")
     if precision != "keep":
@@ -105,9 +100,15 @@ def load_architecture(
         more: as for transformers' `PreTrainedModel.from_pretrained`.
 
     Raises:
-        ConfigurationError: weights are missing, or have other shapes than in the configuration.
+        ConfigurationError: weights are missing, or have other shapes than in the configuration; or the model is an
+            exported one.
         DataError: the files cannot be loaded.
     """
+    if is_exported(source):
+        raise ConfigurationError(
+            f"{source} is an exported model, which predicts and is evaluated; for anything else, use the model that "
+            "it was exported from."
+        )
     if Path(source).is_dir():
         with open_weights(source) as weights:
             wrong = [name for name in weights.names if not weights.dtype(name).is_floating_point]
