@@ -22,10 +22,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("configuration", "options", "signatures", "packs", "weights", "beforehand", "tokenizer_rules"),
     ("modeling",),
-    ("pieces", "vocabulary", "identify", "saved_models"),
+    ("pieces", "vocabulary", "identify", "exported_models", "saved_models"),
     ("text", "conversion", "rows"),
     ("tasks", "perplexity"),
-    ("results", "charts", "training", "evaluation", "prediction", "pack_verbs", "comparison", "trimming"),
+    ("results", "charts", "training", "evaluation", "prediction", "exporting", "pack_verbs", "comparison", "trimming"),
     ("cli", "flags", "demo", "__main__", "__init__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

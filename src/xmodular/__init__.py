@@ -24,6 +24,7 @@ _HOMES = {
     "convert": "conversion",
     "diff": "comparison",
     "evaluate": "evaluation",
+    "export": "exporting",
     "extend": "training",
     "fill_mask": "prediction",
     "finetune": "training",

@@ -8,6 +8,7 @@ from xmodular.catalogue import models as models
 from xmodular.comparison.certificate import Certificate
 from xmodular.configuration import XmodConfig as XmodConfig
 from xmodular.conversion.outcome import Converted
+from xmodular.exporting.exported import Exported
 from xmodular.identify import Identifier as Identifier
 from xmodular.modeling import XmodForCausalLM as XmodForCausalLM
 from xmodular.modeling import XmodForMaskedLM as XmodForMaskedLM
@@ -160,6 +161,47 @@ def evaluate(
 
     Raises:
         ConfigurationError, DataError, LanguageError: for problems found before the work starts.
+    """
+
+def export(
+    model: XmodPreTrainedModel | str | Path,
+    output: str | Path,
+    *,
+    languages: str | Sequence[str] = (),
+    format: Literal["onnx", "torch"] = "onnx",
+    int8: bool = False,
+    revision: str | None = None,
+    check: str | Sequence[str] = (),
+    check_rows: int = 200,
+    tokenizer: str | Path | None = None,
+    overwrite: bool = False,
+) -> Exported:
+    """Export a model as a graph, for onnxruntime or torch, and check it on text.
+
+    The folder has the graph, the configuration with the labels, the tokenizer, and ``report.json``. `Predictor` and
+    `predict` take it for a model if its format is ONNX. It appears only if the check succeeds.
+
+    Args:
+        model: a model with or without a task head, as an object, which is not changed, a folder or a name on the Hub.
+        output: Folder for the graph, its tokenizer, configuration and report, such as topic.onnx.
+        languages: Languages to export, in the order of their ids; of a single one, the graph has no input lang_ids.
+            Default: all of the model's.
+        format: onnx, which predict and onnxruntime run; or torch: a .pt2 of torch.export.
+        int8: Store the weights of linear layers and embeddings in 8 bits (onnx only).
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        check: Rows to check the graph on: files as for predict. Default, and in languages without rows: our
+            sentences.
+        check_rows: Most rows to check in each language.
+        tokenizer: Tokenizer folder; default: the model's.
+        overwrite: Replace an exported model in `output`.
+
+    Returns:
+        What the check found.
+
+    Raises:
+        ConfigurationError: a package or a model is missing, the output is in use, or the model cannot be exported.
+        DataError: the graph in fp32 differs from the model by more than 1e-4, or `check` has a bad row.
+        LanguageError: the model lacks one of the languages.
     """
 
 def extend(

@@ -61,6 +61,7 @@ _SHOWN = {
     "pack_list": _show_table,
     "diff": _show_table,
     "trim": _show_table,
+    "export": _show_table,
     "models": _show_table,
     "recipes": _show_table,
 }

@@ -16,6 +16,8 @@ import xmodular.modeling
 from xmodular.configuration import read_config
 from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, InputError, XmodularError, in_one_line
+from xmodular.exported_models import ExportedModel, is_exported, load_exported
+from xmodular.files import sha256_of
 from xmodular.hub import hub_source
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.loaded import check_loaded
@@ -57,6 +59,8 @@ def set_home(model: XmodPreTrainedModel, source: str | Path) -> None:
 
 def hash_of(model: XmodPreTrainedModel) -> str:
     """The SHA-256 of a model object's weights: a run can only continue with the weights it started with."""
+    if isinstance(model, ExportedModel):
+        return sha256_of(model.path)
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
@@ -96,9 +100,15 @@ def load_architecture(
         more: as for transformers' `PreTrainedModel.from_pretrained`.
 
     Raises:
-        ConfigurationError: weights are missing, or have other shapes than in the configuration.
+        ConfigurationError: weights are missing, or have other shapes than in the configuration; or the model is an
+            exported one.
         DataError: the files cannot be loaded.
     """
+    if is_exported(source):
+        raise ConfigurationError(
+            f"{source} is an exported model, which predicts and is evaluated; for anything else, use the model that "
+            "it was exported from."
+        )
     if Path(source).is_dir():
         with open_weights(source) as weights:
             wrong = [name for name in weights.names if not weights.dtype(name).is_floating_point]
@@ -131,16 +141,23 @@ def to_run(model: XmodPreTrainedModel | str | Path, precision: WeightPrecision =
     """A model for inference.
 
     Args:
-        model: a folder or a name on the Hub, which is put on the GPU if there is one; or an object, which stays on its
-            device and is not changed: for another precision it is copied.
+        model: a folder or a name on the Hub, which is put on the GPU if there is one (exported models run on the CPU);
+            or an object, which stays on its device and is not changed: for another precision it is copied.
         precision: precision of the weights, and so of the computation; "keep" does not change it.
 
     Raises:
         ConfigurationError: there is no such precision; or as `load_saved`.
     """
+    is_graph = is_exported(model) if isinstance(model, (str, Path)) else isinstance(model, ExportedModel)
+    if is_graph and precision not in ("keep", "fp32"):
+        raise ConfigurationError(f"precision is {precision!r}, but the precision of an exported model is in its graph.")
+    if isinstance(model, ExportedModel):
+        return model
     if precision not in ("keep", *PRECISIONS):
         raise ConfigurationError(f"precision is {precision!r}: it must be one of keep, {', '.join(PRECISIONS)}.")
     given, source = given_model(model)
+    if given is None and is_graph:
+        return load_exported(source)
     if given is None:
         loaded = load_saved(source, precision)
         return torch.nn.Module.to(loaded, "cuda") if torch.cuda.is_available() else loaded

@@ -267,7 +267,7 @@ def _lang_ids_of_choices(lang_ids: Any, batch_size: int, choices: int, length: i
         return lang_ids  # None, or something that the model refuses by name
     shape = tuple(lang_ids.shape)
     if lang_ids.dim() == 1 and (torch.jit.is_tracing() or shape[0] in (1, batch_size)):
-        return lang_ids.expand(batch_size).repeat_interleave(choices)
+        return lang_ids.expand(batch_size)[:, None].expand(batch_size, choices).flatten()
     if lang_ids.dim() > 1 and (
         torch.jit.is_tracing() or shape in ((batch_size, choices), (batch_size, choices, length))
     ):

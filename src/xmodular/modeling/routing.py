@@ -186,7 +186,7 @@ def check_lang_ids(lang_ids: object, batch_size: int, length: int, languages: Se
     raise InputError(f"lang_ids has shape {tuple(lang_ids.shape)}: {allowed()}.")
 
 
-def _check_range(low: int, high: int, languages: Sequence[str]) -> None:
+def check_range(low: int, high: int, languages: Sequence[str]) -> None:
     if low < 0 or high >= len(languages):
         raise LanguageError(
             f"lang_ids has {low if low < 0 else high}, which is out of range: this model has {len(languages)} "
@@ -245,7 +245,7 @@ def make_plan(
     lows, highs = columns or ([lang_ids] * batch_size, [lang_ids] * batch_size)  # type: ignore[assignment]
     occupied = [row for row in range(batch_size) if lengths[row] > 0]
     if occupied:
-        _check_range(min(lows[row] for row in occupied), max(highs[row] for row in occupied), languages)
+        check_range(min(lows[row] for row in occupied), max(highs[row] for row in occupied), languages)
     switching = any(lows[row] != highs[row] for row in occupied)
     per_token = lang_ids if switching and isinstance(lang_ids, Tensor) else None
 

@@ -8,6 +8,7 @@ from xmodular.options.building import KINDS, as_record, build, kind_of
 from xmodular.options.declaring import PRECISIONS, Fallback, Options, Place, RunPrecision, Schedule, WeightPrecision
 from xmodular.options.demo import DemoOptions
 from xmodular.options.evaluate import EvaluateOptions
+from xmodular.options.export import ExportOptions
 from xmodular.options.extend import ExtendOptions
 from xmodular.options.finetune import FinetuneOptions
 from xmodular.options.keeping import (
@@ -35,6 +36,7 @@ VERBS: tuple[type[Options], ...] = (
     EvaluateOptions,
     PredictOptions,
     FillMaskOptions,
+    ExportOptions,
     PackSaveOptions,
     PackInstallOptions,
     PackVerifyOptions,

@@ -6,6 +6,7 @@ import difflib
 
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError
+from xmodular.exported_models import ExportedModel
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
@@ -35,7 +36,7 @@ def task_named(name: str) -> Task:
 
 def task_of(model: XmodPreTrainedModel) -> Task | None:
     """The task that a model was fine-tuned for, from its configuration or its head; None if it is unknown."""
-    return task_for(model.config, type(model).__name__)
+    return task_for(model.config, model.architecture if isinstance(model, ExportedModel) else type(model).__name__)
 
 
 def task_for(config: XmodConfig, architecture: str) -> Task | None:

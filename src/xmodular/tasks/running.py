@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import InputError
+from xmodular.exported_models import ExportedModel
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.adapters import Adapters
 from xmodular.modeling.threads import threads_for
@@ -175,7 +176,12 @@ def without_adapters(model: XmodPreTrainedModel, *, left_out: bool = True) -> It
     Args:
         model: any model.
         left_out: whether to turn them off; False changes nothing.
+
+    Raises:
+        InputError: they are inside an exported graph.
     """
+    if left_out and isinstance(model, ExportedModel):
+        raise InputError("An exported model cannot leave its adapters out: use the model that it was exported from.")
     modules: list[nn.Module] = [module for module in model.modules() if isinstance(module, Adapters)]
     handles = [module.register_forward_hook(_nothing) for module in modules if left_out]
     try:
@@ -267,7 +273,7 @@ def predict_logits(
     """
     if len(encodings) != len(lang_ids):
         raise InputError(f"There are {len(encodings)} encodings and {len(lang_ids)} language ids; each needs one.")
-    device = next(model.parameters()).device
+    device = next((each.device for each in model.parameters()), torch.device("cpu"))
     was_training = model.training
     model.eval()
     answer: list[np.ndarray] = [np.empty(0)] * len(encodings)

@@ -1,0 +1,5 @@
+"""Models as graphs for other runtimes."""
+
+from xmodular.exporting.exported import Exported, export
+
+__all__ = ["Exported", "export"]
