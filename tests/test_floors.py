@@ -25,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("pieces", "vocabulary", "identify", "saved_models"),
     ("text", "conversion", "rows"),
     ("tasks", "perplexity"),
-    ("results", "charts", "training", "evaluation", "prediction", "pack_verbs", "comparison"),
+    ("results", "charts", "training", "evaluation", "prediction", "serving", "pack_verbs", "comparison"),
     ("cli", "flags", "demo", "__main__", "__init__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

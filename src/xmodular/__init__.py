@@ -36,6 +36,7 @@ _HOMES = {
     "predict": "prediction",
     "pretrain": "training",
     "register": "modeling",
+    "serve": "serving",
     "upcycle": "conversion",
 }
 
