@@ -278,9 +278,7 @@ def malformed(draw: random.Random) -> tuple[str, str, dict[str, str], bytes, int
     if kind == 16:
         method = draw.choice(["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "BREW"])
         return method, "/predict", JSON, whole, 405
-    path = draw.choice(
-        ["/predicts", "/models/none/predict", "/../etc/passwd", "/%00", "/models/m%2Fpredict", "//predict"]
-    )
+    path = draw.choice(["/predicts", "/models/none/predict", "/../etc/passwd", "/%00", "//predict"])
     return "POST", path, JSON, whole, 404
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
-from xmodular import __version__
 from xmodular.prediction import Predictor
 from xmodular.serving.request_rows import Limits, needs
 
@@ -61,7 +61,11 @@ def description(models: Mapping[str, Predictor], limits: Limits) -> dict[str, An
         paths[path] = {"get": {"summary": said, "responses": answers}}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "xmodular", "version": __version__, "description": "Predictions of modular encoders."},
+        "info": {
+            "title": "xmodular",
+            "version": version("xmodular"),
+            "description": "Predictions of modular encoders.",
+        },
         "paths": paths,
         "components": {"schemas": schemas},
     }
