@@ -25,7 +25,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("pieces", "vocabulary", "identify", "exported_models", "saved_models"),
     ("text", "conversion", "rows"),
     ("tasks", "perplexity"),
-    ("results", "charts", "training", "evaluation", "prediction", "exporting", "pack_verbs", "comparison", "trimming"),
+    (
+        *("results", "charts", "training", "evaluation", "prediction", "serving", "exporting", "pack_verbs"),
+        *("comparison", "trimming"),
+    ),
     ("cli", "flags", "demo", "__main__", "__init__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

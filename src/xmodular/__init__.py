@@ -37,6 +37,7 @@ _HOMES = {
     "predict": "prediction",
     "pretrain": "training",
     "register": "modeling",
+    "serve": "serving",
     "trim": "trimming",
     "upcycle": "conversion",
 }

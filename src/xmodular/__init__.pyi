@@ -770,6 +770,60 @@ def pretrain(
             should be frozen.
     """
 
+def serve(
+    model: str | Mapping[str, str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    identify: bool = True,
+    threshold: float = 0.3,
+    default_language: str | None = None,
+    fallback: Literal["relative"] | None = None,
+    batch_tokens: int = 2048,
+    batch_wait: float = 2.0,
+    queue_rows: int = 1024,
+    max_body: int = 1000000,
+    max_rows: int = 256,
+    max_characters: int = 20000,
+    max_tokens: int = 32768,
+    timeout: float = 30.0,
+    drain: float = 1.0,
+    max_length: int | None = None,
+    stride: int | None = None,
+    precision: Literal["keep", "fp32", "bf16", "fp16"] = "keep",
+) -> None:
+    """Serve models over HTTP until SIGTERM or Ctrl-C, which lets the accepted requests be finished.
+
+    Args:
+        model: the models by name, each a folder or a name on the Hub; or a single one.
+        host: Address to listen on. The default is this machine alone; other machines can reach, for example,
+            0.0.0.0. There is no password.
+        port: Port to listen on; 0 takes a free one.
+        identify: Identify the language of rows that do not name one.
+        threshold: Least confidence of an identified language; below it, the default language is used.
+        default_language: Language of rows that do not name one (with `identify`: of uncertain rows); default: the
+            model's default language (with `identify`: the one it was fine-tuned in).
+        fallback: relative: rows in a language that a model lacks use the adapter of the most closely related
+            language.
+        batch_tokens: Tokens per forward pass, from as many requests as fit.
+        batch_wait: Milliseconds that a request waits for others to share its batch.
+        queue_rows: Rows that may wait for a model; a request with more than are free is answered with status 429.
+        max_body: Most bytes in the body of a request.
+        max_rows: Most rows in a request.
+        max_characters: Most characters in a text.
+        max_tokens: Most tokens in a row, all its windows and choices together.
+        timeout: Seconds until a request without an answer is given up, with status 504.
+        drain: Seconds after a signal to stop in which new requests are still answered, so that clients can go
+            elsewhere.
+        max_length: Most tokens per row or window; default: as in fine-tuning, or 512.
+        stride: Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: as fine-
+            tuned, or a quarter of `max_length`.
+        precision: keep the weights' precision, or run the models in fp32, bf16 or fp16.
+
+    Raises:
+        ConfigurationError: the packages of the extra are missing, the port is taken, or a model has no task head.
+    """
+
 def trim(
     model: str | Path,
     languages: str | Sequence[str] = (),

@@ -6,6 +6,7 @@ The verbs check again, and more closely, with the same messages.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def look(options: Any) -> None:
 
 
 def _listed(value: Any) -> list[str]:
-    values = value if isinstance(value, tuple) else (value,)
+    values = value if isinstance(value, tuple) else tuple(value.values()) if isinstance(value, Mapping) else (value,)
     return [str(each) for each in values if each is not None]
 
 

@@ -26,6 +26,7 @@ from xmodular.options.keeping import (
 )
 from xmodular.options.predict import FillMaskOptions, PredictOptions
 from xmodular.options.pretrain import LanguageModelOptions, PretrainOptions, TrainingOptions
+from xmodular.options.serve import ServeOptions
 from xmodular.options.yaml_file import read_options_file
 
 # In the order of the help.
@@ -35,6 +36,7 @@ VERBS: tuple[type[Options], ...] = (
     FinetuneOptions,
     EvaluateOptions,
     PredictOptions,
+    ServeOptions,
     FillMaskOptions,
     ExportOptions,
     PackSaveOptions,

@@ -19,7 +19,7 @@ from xmodular.tasks.examples import columns_of_training
 from xmodular.tasks.examples import examples as to_examples
 from xmodular.tasks.precision_probe import LEAST, ChosenPrecision, choose_precision
 from xmodular.tasks.readers import Readers
-from xmodular.tasks.running import BATCH_TOKENS, encode_examples, predict_examples
+from xmodular.tasks.running import BATCH_TOKENS, Encoded, encode_examples, predict_examples
 from xmodular.tasks.task import short
 from xmodular.vocabulary import suited
 
@@ -207,11 +207,34 @@ class Predictor:
         Returns:
             As `__call__`.
         """
-        readings = self.adapters.of(examples)
-        encoded = encode_examples(self.model, self.task, examples, readings, self.labels, self.room, self._tokenizer)
+        encoded = self.encode(examples)
         if self._is_open and examples:
             self.chosen, self.model = choose_precision(self.model, encoded, self.labels, batch_tokens=self.batch_tokens)
             self._is_open = self.chosen.agreement is None and len(examples) < LEAST
+        return self.predict_encoded(encoded, advance=advance)
+
+    def encode(self, examples: Sequence[Example]) -> Encoded:
+        """Examples, whose languages have no problem, as the model reads them: who reads each, and its tokens."""
+        readings = self.adapters.of(examples)
+        return encode_examples(self.model, self.task, examples, readings, self.labels, self.room, self._tokenizer)
+
+    def predict_encoded(
+        self,
+        encoded: Encoded,
+        *,
+        probabilities: bool | None = None,
+        advance: Callable[[float], None] = lambda rows: None,
+    ) -> list[dict[str, Any]]:
+        """Predictions for encoded examples.
+
+        Args:
+            encoded: what `encode` made, or a part of it.
+            probabilities: also return the probabilities of all candidates; None: as the predictor was made.
+            advance: as for `predict`.
+
+        Returns:
+            As `__call__`.
+        """
         self.tokens += encoded.tokens
         self.cut += sum(encoded.cut)
         predictions, strange = predict_examples(
@@ -219,12 +242,12 @@ class Predictor:
             encoded,
             self.labels,
             batch_tokens=self.batch_tokens,
-            probabilities=self.probabilities,
+            probabilities=self.probabilities if probabilities is None else probabilities,
             advance=advance,
         )
         self.strange += sum(map(bool, strange))
         answer = []
-        for reading, predicted, is_strange in zip(readings, predictions, strange, strict=True):
+        for reading, predicted, is_strange in zip(encoded.readings, predictions, strange, strict=True):
             prediction = dict.fromkeys(predicted) if is_strange else short(predicted)
             prediction |= {"language": reading.language or None, "adapter": reading.adapter}
             if self.identifies:

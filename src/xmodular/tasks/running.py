@@ -57,7 +57,27 @@ class Encoded:
 
     def part(self, number: int, parts: int) -> Encoded:
         """One of several parts of about equal size: every n-th example."""
-        own = slice(number, None, parts)
+        return self._cut(slice(number, None, parts))
+
+    def span(self, start: int, end: int) -> Encoded:
+        """The examples from one place up to another."""
+        return self._cut(slice(start, end))
+
+    def one(self, place: int) -> Encoded:
+        """A single example."""
+        return self.span(place, place + 1)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Encoded]) -> Encoded:
+        """The examples of several parts of one task, one after the other; there must be a part."""
+        return cls(
+            parts[0].task,
+            [example for each in parts for example in each.examples],
+            [reading for each in parts for reading in each.readings],
+            [own for each in parts for own in each.windows],
+        )
+
+    def _cut(self, own: slice) -> Encoded:
         return Encoded(self.task, self.examples[own], self.readings[own], self.windows[own])
 
     def inputs(self, model: XmodPreTrainedModel, places: Sequence[int]) -> tuple[list[Encoding], list[int]]:

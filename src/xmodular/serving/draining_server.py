@@ -1,0 +1,72 @@
+"""An HTTP server that ends without losing a request: first its answers close their connections, then it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from xmodular.console import console
+from xmodular.serving.application import Service
+
+
+class DrainingServer(uvicorn.Server):
+    """Ends in two steps: for a while it goes on, but each answer closes its connection; then it takes no new ones.
+
+    Args:
+        config: of uvicorn.
+        service: what it serves.
+        drain: seconds between the two steps.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, drain: float) -> None:
+        super().__init__(config)
+        self._service, self._seconds = service, drain
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def serve(self, sockets: Any = None) -> None:
+        """Serve until it is stopped."""
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; a second signal ends at once, when the accepted requests are finished."""
+        if self._service.draining:
+            self.should_exit = True
+        else:
+            self.stop(signal.Signals(sig).name)
+
+    def stop(self, why: str = "stop") -> None:
+        """Begin to end, from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._drain, why)
+
+    def _drain(self, why: str) -> None:
+        if not self._service.draining:
+            self._service.draining = True
+            console.print(f"{why}: finishing the accepted requests.")
+            assert self._loop is not None
+            self._loop.call_later(self._seconds, self._exit)
+
+    def _exit(self) -> None:
+        self.should_exit = True
+
+
+def server_of(service: Service, drain: float) -> DrainingServer:
+    """A server for a service; see `DrainingServer`."""
+    config = uvicorn.Config(
+        service.app,
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        proxy_headers=False,
+    )
+    return DrainingServer(config, service, drain)
