@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from xmodular import finetune
+from xmodular import XmodConfig, XmodModel, finetune
 from xmodular.modeling import threads
 from xmodular.prediction import Predictor
 
@@ -50,6 +50,7 @@ def test_else_threads_stay(topic_run, two, why):
         torch.set_num_threads(3)
     elif why == "large":
         two.setattr(threads, "_SMALL", 1000)
+        two.setattr(threads, "_TINY", 1000)
     else:
         two.setenv(why, "2")
     predictor = Predictor(topic_run.output_dir)
@@ -57,6 +58,20 @@ def test_else_threads_stay(topic_run, two, why):
     predictor(["the house sees bread."], "en")
     assert seen == [expected]
     assert torch.get_num_threads() == expected
+
+
+def test_the_size_of_a_batch_counts_unless_the_model_is_tiny(two):
+    for hidden, inner, tokens, one in (
+        (64, 256, 8192, True),  # tiny
+        (128, 512, 1_000_000, True),
+        (128, 1024, 128, True),  # small batch
+        (128, 1024, 129, False),
+        (768, 3072, 7, True),
+        (768, 3072, 8, False),
+    ):
+        shape = {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": 1, "num_attention_heads": 2}
+        model = XmodModel(XmodConfig(vocab_size=20, languages=["en_XX"], **shape))
+        assert threads.one_is_enough(model, tokens) == one, (hidden, inner, tokens)
 
 
 def test_threads_come_back_after_an_error(topic_run, two):
