@@ -5,14 +5,15 @@
 
 transformers' own class for the task, every weight trained, AdamW with linear warm-up and decay, dropout as the model
 has it; rows, labels and tokens are those of ``xmodular finetune``, and so is the choice of the best pass. Each model is
-written as transformers writes it and then upcycled, which changes no output, so that ``xmodular evaluate`` reads it and
-the scores are counted alike.
+written as transformers writes it and then upcycled, which changes no output, so that ``xmodular evaluate --model dense
+--source en --max-length 128`` reads it, all seeds together, and the scores are counted alike.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument(
         "--languages",
         default="en,ar,bg,da,de,el,es,et,eu,fi,fr,hi,hr,id,it,no,pt,ro,ru,sv,sw,ta,th,"
-        "tr,ur,vi,zh_CN,zh_TW,mt,mi,tt,ht,qu,gsw",
+        "tr,ur,vi,zh_CN,zh_TW,mt,mi,tt,ht,qu,gsw,fa,ja,ko",
         help="languages of the upcycled models",
     )
     parser.add_argument("--learning-rate", type=float, default=5e-5)
@@ -118,6 +119,8 @@ def main() -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         upcycle(folder, options.languages.split(","), output_dir=options.output_dir / f"seed-{seed}")
+        found = sorted(int(each.name[5:]) for each in options.output_dir.glob("seed-*"))
+        (options.output_dir / "seeds.json").write_text(json.dumps({"seeds": found}), encoding="utf8")
 
 
 if __name__ == "__main__":
