@@ -29,8 +29,8 @@ def test_every_row_once_also_if_a_worker_stops(topic_run, corpus: Path, tmp_path
     for name, part in (("a b.jsonl", named[:20]), ("c.jsonl", [*named[20:35], "{\n", *named[35:]])):
         (tmp_path / "in" / name).write_text("".join(part), encoding="utf-8")
     (tmp_path / "all.jsonl").write_text("".join(named), encoding="utf-8")
-    predict(topic_run.output_dir, tmp_path / "all.jsonl", tmp_path / "whole", shard_rows=10)
-    command = ["sh", SCRIPT, tmp_path / "in", tmp_path / "out", "--model", topic_run.output_dir]
+    predict(topic_run.output_dir, tmp_path / "all.jsonl", tmp_path / "whole", shard_rows=10, window=10)
+    command = ["sh", SCRIPT, tmp_path / "in", tmp_path / "out", "--model", topic_run.output_dir, "--window", "10"]
     environment = {**os.environ, "XMODULAR": f"{sys.executable} -m xmodular", "WORKERS": "1", "SHARD_ROWS": "10"}
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
@@ -44,5 +44,5 @@ def test_every_row_once_also_if_a_worker_stops(topic_run, corpus: Path, tmp_path
     assert len(done) == 2
     assert run("--skip-bad-rows").returncode == 0
     assert {path: path.stat().st_mtime_ns for path in done} == done  # not made again
-    found = [line for name in ("a b.jsonl", "c.jsonl") for line in lines(tmp_path / "out" / name)]
+    found = [line for name in ("a b.jsonl.d", "c.jsonl.d") for line in lines(tmp_path / "out" / name)]
     assert found == lines(tmp_path / "whole")
