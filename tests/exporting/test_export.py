@@ -33,7 +33,7 @@ TEXTS = {
         {"question": "Who opens it?", "context": row["text"], "language": row["language"]} for row in ROWS
     ],
     "XmodForMultipleChoice": [
-        {"text": row["text"], "choices": ["a house", "bread", "Markt am Fluss"], "language": row["language"]}
+        {"context": row["text"], "choices": ["a house", "bread", "Markt am Fluss"], "language": row["language"]}
         for row in ROWS
     ],
 }
@@ -226,6 +226,10 @@ def test_every_head_has_a_graph(folders: dict[str, Path], name: str, tmp_path: P
     if name in TEXTS:
         ours, theirs = (Predictor(each)(TEXTS[name]) for each in (folders[name], tmp_path / "graph"))
         assert list(map(shown, ours)) == list(map(shown, theirs))
+    if name == "XmodForMaskedLM":
+        (tmp_path / "de_DE.txt").write_text("Der Markt am Fluss.\n", encoding="utf-8")
+        with pytest.raises(ConfigurationError, match="exported language model; for perplexity"):
+            xmodular.evaluate(tmp_path / "graph", f"de={tmp_path / 'de_DE.txt'}")
 
 
 @pytest.mark.slow
@@ -261,7 +265,7 @@ def test_eight_bits_are_near_and_smaller(tmp_path: Path, small_tokenizer: PreTra
     more = {"languages": "sw,de", "tokenizer": tmp_path / "tokenizer"}
     full = xmodular.export(model, tmp_path / "full", **more)
     small = xmodular.export(model, tmp_path / "small", int8=True, **more)
-    assert small.bytes < 0.45 * full.bytes
+    assert small.bytes < 0.5 * full.bytes
     assert 1e-4 < max(each.max_difference for each in small.checked) < 0.5
     assert isinstance(load_exported(tmp_path / "small"), ExportedModel)
     assert not (tmp_path / "small" / "fp32").exists()

@@ -20,6 +20,7 @@ from xmodular.evaluation.tabulating import comparisons_of, details_of, rows_of
 from xmodular.evaluation.test_data import Finder, TestSet, check_known_labels
 from xmodular.evaluation.text_scoring import score_text
 from xmodular.evaluation.units import with_units
+from xmodular.exported_models import ExportedModel
 from xmodular.files import written_beside
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions
@@ -166,6 +167,11 @@ class _Evaluation:
             raise ConfigurationError(
                 f"The model has no head for a task or for masked words (it is a bare {type(model).__name__}), so there "
                 "is nothing to score: fine-tune it first."
+            )
+        if task is None and isinstance(model, ExportedModel):
+            raise ConfigurationError(
+                f"{self.options.model[0]} is an exported language model; for perplexity, use the model that it was "
+                "exported from."
             )
         if task is None and self.options.predictions:
             raise ConfigurationError("--predictions needs a model with a task; perplexity has no predictions.")
