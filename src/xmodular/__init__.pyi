@@ -290,9 +290,9 @@ def extend(
         cache_dir: Folder for tokenised blocks; default: <output-dir>/blocks.
         epochs: Passes over the training data; ignored with `max_steps`.
         max_steps: Number of optimiser steps.
-        batch_size: Rows (blocks) per device and forward pass.
+        batch_size: Rows per device and forward pass.
         accumulation: Forward passes per optimiser step.
-        learning_rate: Peak learning rate, with linear warm-up and linear decay.
+        learning_rate: Peak learning rate; see `schedule`.
         warmup: Warm-up in steps, or as a share of all steps if below 1.
         weight_decay: AdamW's weight decay.
         max_grad_norm: Largest gradient norm (clipping); 0: no clipping.
@@ -428,7 +428,7 @@ def finetune(
             neither `epochs` nor `max_steps` is given.
         save_every: Steps between checkpoints; none: only at validations that are the best so far.
         max_steps: Number of optimiser steps.
-        batch_size: Rows (blocks) per device and forward pass.
+        batch_size: Rows per device and forward pass.
         accumulation: Forward passes per optimiser step.
         warmup: Warm-up in steps, or as a share of all steps if below 1.
         weight_decay: AdamW's weight decay.
@@ -615,12 +615,13 @@ def predict(
         identify: Identify the language of rows that do not name one.
         threshold: Least confidence of an identified language; below it, the default language is used.
         default_language: Language of rows that do not name one (with `identify`: of uncertain rows); default: the
-            model's default language (with `identify`: the one it was fine-tuned in).
+            model's default language (with `identify`, if it has none: the one it was fine-tuned in).
         fallback: relative: rows in a language that the model lacks use the adapter of the most closely related
             language.
         columns: Names of columns, as text=review,language=lang; default: as in training, if the rows have those
             columns.
-        skip_bad_rows: Write rows that cannot be read to <output>.bad.jsonl and continue.
+        skip_bad_rows: Write rows that cannot be read to <output>.bad.jsonl (with `shard_rows`: bad-*.jsonl in it)
+            and continue.
         shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
         tokenizer: Tokenizer folder; default: the model's.
         max_length: Most tokens per row or window; default: as in fine-tuning, or 512.
@@ -630,7 +631,7 @@ def predict(
         precision: keep the weights' precision, or run the model in fp32, bf16 or fp16; auto: bf16 where the
             processor computes it fast and 99.5 % of the predictions for some of the rows are the same as in fp32,
             else fp32.
-        window: Number of rows that are sorted by length and saved together.
+        window: Number of rows that are sorted by length together.
         overwrite: Replace `output`, and start over if a run was interrupted.
 
     Returns:
@@ -747,9 +748,9 @@ def pretrain(
         workers: Number of data loading processes.
         cache_dir: Folder for tokenised blocks; default: <output-dir>/blocks.
         epochs: Passes over the training data; ignored with `max_steps`.
-        batch_size: Rows (blocks) per device and forward pass.
+        batch_size: Rows per device and forward pass.
         accumulation: Forward passes per optimiser step.
-        learning_rate: Peak learning rate, with linear warm-up and linear decay.
+        learning_rate: Peak learning rate; see `schedule`.
         warmup: Warm-up in steps, or as a share of all steps if below 1.
         weight_decay: AdamW's weight decay.
         max_grad_norm: Largest gradient norm (clipping); 0: no clipping.

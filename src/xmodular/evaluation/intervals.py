@@ -23,10 +23,9 @@ from typing import Literal
 
 import numpy as np
 
-from xmodular.results.values import GEOMETRIC, LOWER_IS_BETTER
+from xmodular.results.values import CORRELATIONS, GEOMETRIC, LOWER_IS_BETTER
 
 Scale = Literal["share", "correlation", "positive"]
-_CORRELATIONS = ("Pearson", "Spearman")
 _NORMAL = NormalDist()
 _Z = _NORMAL.inv_cdf(0.975)
 _NOISE = 1e-12  # of sums in floating point
@@ -129,7 +128,7 @@ def measure(
 
 
 def _scale_of(metric: str) -> Scale:
-    return "correlation" if metric in _CORRELATIONS else "positive" if metric in LOWER_IS_BETTER else "share"
+    return "correlation" if metric in CORRELATIONS else "positive" if metric in LOWER_IS_BETTER else "share"
 
 
 def _pulls(value: float, without: np.ndarray, alone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

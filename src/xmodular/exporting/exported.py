@@ -34,7 +34,7 @@ from xmodular.tasks import TASKS, Encoding, Example, read_labels, room_of, task_
 from xmodular.tasks.examples import columns_of_training, examples
 from xmodular.vocabulary import save_tokenizer
 
-TOLERANCE = 1e-4  # between a graph in fp32 and the model, relative to outputs beyond 1
+TOLERANCE = 1e-4  # between the outputs of a graph in fp32 and of the model
 _REPORT = "report.json"
 _FILES = (ONNX, f"{ONNX}.data", TORCH, _REPORT, "config.json", "README.md")
 

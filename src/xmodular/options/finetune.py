@@ -22,7 +22,7 @@ class FinetuneOptions(TrainingOptions):
     example = "xmodular finetune --model runs/base --train en_XX.train.jsonl --language en --output-dir runs/topic"
     first = ("model", "train", "language", "task", "output_dir")
     headings = {
-        "model": "The task and its rows",
+        "model": "Revision and recipe",
         "dev": "Validation",
         "columns": "Reading rows",
         "trainable": "The model",

@@ -54,7 +54,7 @@ class PredictOptions(Options):
     )
     default_language: str | None = option(
         "Language of rows that do not name one (with --identify: of uncertain rows); default: the model's default "
-        "language (with --identify: the one it was fine-tuned in).",
+        "language (with --identify, if it has none: the one it was fine-tuned in).",
         None,
     )
     fallback: Fallback | None = option(
@@ -63,7 +63,10 @@ class PredictOptions(Options):
     columns: Mapping[str, str] | None = option(
         "Names of columns, as text=review,language=lang; default: as in training, if the rows have those columns.", None
     )
-    skip_bad_rows: bool = option("Write rows that cannot be read to <output>.bad.jsonl and continue.", False)
+    skip_bad_rows: bool = option(
+        "Write rows that cannot be read to <output>.bad.jsonl (with --shard-rows: bad-*.jsonl in it) and continue.",
+        False,
+    )
     shard_rows: int | None = option(
         "Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder --output.",
         None,
@@ -81,7 +84,7 @@ class PredictOptions(Options):
     )
     batch_tokens: int = option("Tokens per forward pass, padding included.", 8192, at_least(1))
     precision: RunPrecision = option(RUN_PRECISION, "keep")
-    window: int = option("Number of rows that are sorted by length and saved together.", 2048, at_least(1))
+    window: int = option("Number of rows that are sorted by length together.", 2048, at_least(1))
     overwrite: bool = option("Replace --output, and start over if a run was interrupted.", False)
 
     def __post_init__(self) -> None:
