@@ -12,7 +12,7 @@ if [ "${1:-}" = --one ]; then
     input=$2 output=$3/$(basename "$2").d
     shift 3
     if grep -qs '"complete": true' "$output/predict.json"; then exit 0; fi
-    if ${XMODULAR:-xmodular} predict --input "$input" --output "$output" "$@" 2> "${output%.d}.log"; then exit 0; fi
+    if ${XMODULAR:-xmodular} predict --input "$input" --output "$output" "$@" 2>> "${output%.d}.log"; then exit 0; fi
     echo "not finished: $input, see ${output%.d}.log" >&2
     exit 1
 fi
