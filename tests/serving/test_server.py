@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import importlib.util
 import json
@@ -45,6 +46,28 @@ def test_a_missing_extra_is_named(topic: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else find(name))
     with pytest.raises(ConfigurationError, match=r"uvicorn.*pip install 'xmodular\[serve\]'"):
         serve(str(topic))
+
+
+def test_answers_are_sent_at_once() -> None:
+    """A connection waits for no acknowledgement between the head of an answer and its body."""
+    pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+    from xmodular.serving.serving import listening
+
+    found: list[int] = []
+
+    async def ask() -> None:
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            found.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listener = listening("127.0.0.1", 0)
+        async with await asyncio.start_server(accept, sock=listener):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            await reader.read()
+            writer.close()
+
+    asyncio.run(ask())
+    assert found[0] != 0
 
 
 def test_what_is_wrong_shows_before_models_are_loaded(topic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
