@@ -121,7 +121,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, kind: str):
         "conll": lambda number: f"row{number}\tO\n" * 20 + "\n",
     }
     path = tmp_path / f"a.{kind}"
-    count = 5_000
+    count = 15_000
     if kind == "parquet":
         table = pyarrow.table({"text": [f"row {number} " * 20 for number in range(count)]})
         parquet.write_table(table, path, row_group_size=250)
@@ -135,7 +135,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, kind: str):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (read_count, bad.count) == (count, 0)
-    assert peak < 2**19
+    assert peak < 2**20  # files of 3 MB and more; other threads may allocate meanwhile
 
 
 TEXTS = st.one_of(
