@@ -620,8 +620,8 @@ def predict(
             language.
         columns: Names of columns, as text=review,language=lang; default: as in training, if the rows have those
             columns.
-        skip_bad_rows: Write rows that cannot be read to <output>.bad.jsonl (with `shard_rows`: bad-*.jsonl in it)
-            and continue.
+        skip_bad_rows: Write rows that cannot be read to <output>.bad.jsonl (with `shard_rows`: to that folder) and
+            continue.
         shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
         tokenizer: Tokenizer folder; default: the model's.
         max_length: Most tokens per row or window; default: as in fine-tuning, or 512.

@@ -64,7 +64,7 @@ class PredictOptions(Options):
         "Names of columns, as text=review,language=lang; default: as in training, if the rows have those columns.", None
     )
     skip_bad_rows: bool = option(
-        "Write rows that cannot be read to <output>.bad.jsonl (with --shard-rows: bad-*.jsonl in it) and continue.",
+        "Write rows that cannot be read to <output>.bad.jsonl (with --shard-rows: to that folder) and continue.",
         False,
     )
     shard_rows: int | None = option(
