@@ -29,7 +29,7 @@ from xmodular.prediction.parts import (
     strangers_in,
     sync,
 )
-from xmodular.prediction.predictor import Predictor
+from xmodular.prediction.predictor import Predictor, settings_of
 from xmodular.prediction.windows import Work
 from xmodular.rows import InMemory, is_file, kind_of, parquet_files, parquet_schema, parquet_tables
 from xmodular.rows.opening import address, reaching, without_scheme
@@ -44,10 +44,6 @@ _MODEL_FILES = (
     *("tokenizer*.json", "sentencepiece.bpe.model", "vocab.*", "merges.txt"),
 )
 # Options that are the predictor's own.
-_OF_PREDICTOR = (
-    *("default_language", "identify", "threshold", "fallback", "max_length", "stride"),
-    *("batch_tokens", "window", "precision", "probabilities"),
-)
 # Options that may change when a run is resumed: finished rows do not depend on them.
 _FREE = ("output", "overwrite", "skip_bad_rows")
 
@@ -102,7 +98,7 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
     predictor = Predictor(
         given if given is not None else options.model,
         options.tokenizer,
-        **{name: getattr(options, name) for name in _OF_PREDICTOR},
+        **settings_of(options),
     )
     if kind_of(options.output) == "conll" and "tags" not in predictor.columns:
         raise ConfigurationError(

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from xmodular.errors import ConfigurationError, InputError, speaking
 from xmodular.identify import THRESHOLD
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.options import Fallback, RunPrecision, WeightPrecision
+from xmodular.options import Fallback, Options, RunPrecision, WeightPrecision
 from xmodular.rows import BadRows, DataRow, memory_rows
 from xmodular.tasks import TASKS, Example, given_model, read_labels, room_of, task_of, to_run, tokenizer_of
 from xmodular.tasks.examples import columns_of_training
@@ -26,6 +26,18 @@ from xmodular.vocabulary import suited
 WINDOW = 2048
 # A window of very long texts is closed earlier, so that memory stays bounded.
 WINDOW_CHARACTERS = 4_000_000
+
+
+# Arguments of `Predictor` that verbs have as options of the same name.
+_SETTINGS = (
+    *("default_language", "identify", "threshold", "fallback", "max_length", "stride"),
+    *("batch_tokens", "window", "precision", "probabilities"),
+)
+
+
+def settings_of(options: Options) -> dict[str, Any]:
+    """The arguments of `Predictor` among a verb's options."""
+    return {name: getattr(options, name) for name in _SETTINGS if hasattr(options, name)}
 
 
 class Predictor:

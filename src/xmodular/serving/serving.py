@@ -12,15 +12,13 @@ from xmodular.beforehand import look
 from xmodular.console import console, counted, progress
 from xmodular.errors import ConfigurationError
 from xmodular.options import ServeOptions
-from xmodular.prediction import Predictor
+from xmodular.prediction.predictor import Predictor, settings_of
 from xmodular.serving.measures import Measures
 from xmodular.serving.request_rows import Limits
 from xmodular.signatures import verb
 
 if TYPE_CHECKING:
     from xmodular.serving.application import Service
-
-_OF_PREDICTOR = ("default_language", "identify", "threshold", "fallback", "max_length", "stride", "precision")
 
 
 @verb(ServeOptions, "model")
@@ -91,8 +89,7 @@ def service_of(options: ServeOptions) -> Service:
     predictors = {}
     with progress("Loading models", len(options.model)) as advance:
         for name, source in options.model.items():
-            settings = {each: getattr(options, each) for each in _OF_PREDICTOR}
-            predictors[name] = Predictor(source, batch_tokens=options.batch_tokens, **settings)
+            predictors[name] = Predictor(source, **settings_of(options))
             advance(1)
     for name, predictor in predictors.items():
         batchers[name] = Batcher(
