@@ -1,12 +1,13 @@
-"""Fine-tune a dense encoder as transformers' users do, whole and with one learning rate: the baseline.
+"""Fine-tune a dense encoder as transformers' users do, whole: the baseline, with one learning rate or two.
 
     python benchmarks/dense.py --model multilingual-e5-small --task classify --train sib200/en_XX.train.jsonl \
         --dev sib200/en_XX.dev.jsonl --learning-rate 1e-4 --epochs 4 --batch-size 8 --seeds 0,1,2 --output-dir dense
 
-transformers' own class for the task, every weight trained, AdamW with linear warm-up and decay, dropout as the model
-has it; rows, labels and tokens are those of ``xmodular finetune``, and so is the choice of the best pass. Each model is
-written as transformers writes it and then upcycled, which changes no output, so that ``xmodular evaluate --model dense
---source en --max-length 128`` reads it, all seeds together, and the scores are counted alike.
+transformers' own class for the task, every weight trained, AdamW with linear warm-up and decay
+(``--head-learning-rate``: a rate of its own for the new head), dropout as the model has it; rows, labels and tokens are
+those of ``xmodular finetune``, and so is the choice of the best pass. Each model is written as transformers writes it
+and then upcycled, which changes no output, so that ``xmodular evaluate --model dense --source en --max-length 128``
+reads it, all seeds together, and the scores are counted alike.
 
 Word embeddings that no row has get no gradient, and AdamW only shrinks them by its weight decay; so they are put aside
 while training and shrunk at the end, which gives the same weights in less time.
@@ -89,6 +90,7 @@ def main() -> None:
         help="languages of the upcycled models",
     )
     parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--head-learning-rate", type=float, help="rate of the new head; default: as the encoder's")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--max-length", type=int, default=128)
@@ -135,7 +137,15 @@ def main() -> None:
         model = _CLASSES[task.name].from_pretrained(options.model, **named).train()
         table = Trimmed(model, pieces)
         steps = -(-len(encodings) // options.batch_size) * options.epochs
-        optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=0.01, fused=True)
+        old = {id(weight) for weight in model.base_model.parameters()}
+        groups = [
+            {"params": [weight for weight in model.parameters() if id(weight) in old]},
+            {
+                "params": [weight for weight in model.parameters() if id(weight) not in old],
+                "lr": options.head_learning_rate or options.learning_rate,
+            },
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=0.01, fused=True)
         schedule = get_linear_schedule_with_warmup(optimizer, int(0.06 * steps), steps)
         best, kept, shrunk = -1.0, None, 1.0
         for epoch in range(options.epochs):
