@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from xmodular.configuration import XmodConfig
-from xmodular.modeling.routing import Routes
-from xmodular.modeling.shortcuts import is_plain
+from xmodular.modeling import kernels
+from xmodular.modeling.routing import Groups, Routes
+from xmodular.modeling.shortcuts import is_plain, tracing
 
 
 def activation(config: XmodConfig) -> Callable[[Tensor], Tensor]:
@@ -70,8 +71,12 @@ class Adapters(nn.ModuleDict):
         if not segments:
             return torch.zeros_like(states)
         ordered = states if order is None else states.index_select(0, order)
-        slices = ordered.split([tokens for _, tokens in segments])
-        adapted = torch.cat([adapters[language](part) for (language, _), part in zip(segments, slices, strict=True)])
+        used = [adapters[language] for language, _ in segments]
+        if routes.groups is not None and not tracing() and all(map(_gatherable, used)):
+            adapted = _in_one_product(used, ordered, routes.groups)
+        else:
+            slices = ordered.split([tokens for _, tokens in segments])
+            adapted = torch.cat([adapter(part) for adapter, part in zip(used, slices, strict=True)])
         return adapted if order is None else torch.empty_like(adapted).index_copy(0, order, adapted)
 
     def _by_index(self, states: Tensor, ids: Tensor) -> Tensor:
@@ -120,6 +125,17 @@ def _gatherable(adapter: XmodAdapter) -> bool:
         and is_plain(adapter.dense2, nn.Linear)
         and (not isinstance(act, nn.Module) or (is_plain(act, type(act)) and not any(True for _ in act.parameters())))
     )
+
+
+def _in_one_product(adapters: list[XmodAdapter], states: Tensor, groups: Groups) -> Tensor:
+    """What a loop over the segments gives, *(tokens, hidden)*, in a number of calls that does not depend on theirs."""
+    hidden = states.to(groups.owners.dtype)
+    for name in ("dense1", "dense2"):
+        layers = [cast(nn.Linear, getattr(adapter, name)) for adapter in adapters]
+        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        hidden = kernels.grouped_linear(hidden, groups.ends, groups.owners, weights, biases)
+        hidden = adapters[0].activation(hidden) if name == "dense1" else hidden
+    return hidden
 
 
 def _gather(parameters: list[Tensor], ids: Tensor) -> Tensor:
