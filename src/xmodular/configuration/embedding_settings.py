@@ -41,9 +41,9 @@ class EmbeddingSettings:
     temperature: float | None = None
 
     def __post_init__(self) -> None:
-        kinds = {"pooling": str, "normalize": bool, "prefix": str, "temperature": (int, float, type(None))}
-        for name, kind in kinds.items():
-            if not isinstance(value := getattr(self, name), kind):
+        kinds = {"pooling": (str,), "normalize": (bool,), "prefix": (str,), "temperature": (int, float, type(None))}
+        for name, allowed in kinds.items():
+            if not isinstance(value := getattr(self, name), allowed):
                 raise ConfigurationError(f"Invalid settings for embeddings: {name} is {value!r:.60}.")
         if self.pooling not in get_args(Pooling):
             raise ConfigurationError(f"pooling is {self.pooling!r:.60}: it must be 'mean' or 'first'.")
