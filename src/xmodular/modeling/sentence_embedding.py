@@ -26,9 +26,11 @@ class SentenceEmbeddingOutput(ModelOutput):
 
     Attributes:
         embeddings: *Shape: (B, hidden)*, float32.
+        last_hidden_state: *Shape: (B, S, hidden)*: with the mean, the states that it was taken of.
     """
 
     embeddings: Tensor | None = None
+    last_hidden_state: Tensor | None = None
 
 
 class XmodForSentenceEmbedding(XmodPreTrainedModel):
@@ -88,7 +90,8 @@ class XmodForSentenceEmbedding(XmodPreTrainedModel):
             kept_positions=kept if pooling == "first" else None,
             **kwargs,
         )
-        states = in_full(outputs.last_hidden_state)
-        vectors = first_states(states, first) if pooling == "first" else mean_states(states, attention_mask)
-        output = SentenceEmbeddingOutput(F.normalize(vectors, dim=-1) if self.settings.normalize else vectors)
+        states = outputs.last_hidden_state
+        vectors = in_full(first_states(states, first) if pooling == "first" else mean_states(states, attention_mask))
+        vectors = F.normalize(vectors, dim=-1) if self.settings.normalize else vectors
+        output = SentenceEmbeddingOutput(vectors, states)
         return output if return_dict else output.to_tuple()
