@@ -82,6 +82,11 @@ class EvaluateOptions(Options):
     )
     seed: int = option("Random seed of the masks for perplexity.", 0)
     predictions: bool = option("Also write the prediction for each row to predictions.jsonl in --output-dir.", False)
+    gate: Path | None = option(
+        "File of gates: least values by language, and largest drops against earlier results. If one fails, the exit "
+        "status is 1; the results are written all the same.",
+        None,
+    )
     overwrite: bool = option("Replace the results in --output-dir.", False)
 
     def __post_init__(self) -> None:

@@ -32,6 +32,7 @@ from xmodular.results.by_label import labels_section
 from xmodular.results.score_tables import (
     by_pair,
     compared_in,
+    gate_lines,
     grid,
     interval,
     long,
@@ -61,6 +62,8 @@ def html(scores: Scores, title: str | None = None) -> str:
     if date := scores.about.get("date"):
         parts.append(str(date))
     body = [_summary(scores)]
+    if scores.gates:
+        body.append(_gates(scores))
     metrics = {named(metric): _metric(scores, metric) for metric in scores.metrics()}
     lead = "In all charts and tables, the source language comes first; the others have the same order everywhere."
     body.append(section("By language", panels(metrics, always_named=True), lead=lead))
@@ -236,6 +239,14 @@ def _best(scores: Sequence[Score | None], metric: str) -> int | None:
 def _language(code: str, source: str | None) -> Cell:
     name = _name(code)
     return Cell(code, f"{name}, source".lstrip(", ") if code == source else name)
+
+
+def _gates(scores: Scores) -> str:
+    heading, lines = gate_lines(scores.gates)
+    failed = sum(not each.passed for each in scores.gates)
+    cells = [[Cell(text, strong=line[0] != "passed" and not place) for place, text in enumerate(line)] for line in lines]
+    lead = f"{failed} of {len(lines)} failed." if failed else f"All {len(lines)} passed."
+    return section("Gates", table(heading, cells), lead=lead)
 
 
 def _matrix(matrix: Matrix) -> str:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from xmodular.language_conditions import CONDITIONS, GUESSES, OWN, stored_name
-from xmodular.results.values import GEOMETRIC, LOWER_IS_BETTER, Comparison, Detail, Row, Score, mean
+from xmodular.results.values import GEOMETRIC, LOWER_IS_BETTER, Comparison, Detail, GateOutcome, Row, Score, mean
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Scores:
         comparisons: differences between runs and between adapters.
         about: provenance, as JSON names and values.
         details: counts by label, where the task has labels.
+        gates: what the gates say, if there were some.
     """
 
     rows: tuple[Row, ...]
@@ -48,6 +49,12 @@ class Scores:
     comparisons: tuple[Comparison, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
     details: tuple[Detail, ...] = ()
+    gates: tuple[GateOutcome, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether all gates passed; true without gates."""
+        return all(gate.passed for gate in self.gates)
 
     def metrics(self) -> list[str]:
         """Names of the metrics, the main one first."""
