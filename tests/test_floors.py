@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tasks", "perplexity"),
     (
         *("results", "charts", "training", "evaluation", "prediction", "serving", "exporting", "pack_verbs"),
-        *("comparison", "trimming"),
+        *("comparison", "trimming", "embeddings"),
     ),
     ("cli", "flags", "demo", "__main__", "__init__"),
 )

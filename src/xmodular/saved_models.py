@@ -68,19 +68,22 @@ def hash_of(model: XmodPreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def load_saved(source: str | Path, precision: WeightPrecision = "keep", **fields: Any) -> XmodPreTrainedModel:
+def load_saved(
+    source: str | Path, precision: WeightPrecision = "keep", architecture: str | None = None, **fields: Any
+) -> XmodPreTrainedModel:
     """Load a model as it was saved, with the class named in its configuration.
 
     Args:
         source: model folder or Hub repository.
         precision: precision of the weights; "keep" uses that of the files.
+        architecture: another class, all of whose weights are in the files.
         fields: fields of the configuration to change; only fields that no weight depends on.
 
     Raises:
         ConfigurationError: there is no X-MOD model, it names no class with a head, or weights are missing from its
             file, including those of the head.
     """
-    names = read_config(source).architectures or []
+    names = [architecture] if architecture is not None else read_config(source).architectures or []
     if not isinstance(names, list) or len(names) != 1 or names[0] not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{source} does not name an X-MOD model class in its config.json; it has {names}.")
     if precision != "keep":
@@ -137,13 +140,16 @@ def load_architecture(
     return model, check_loaded(source, model, report, new_head=new_head)
 
 
-def to_run(model: XmodPreTrainedModel | str | Path, precision: WeightPrecision = "keep") -> XmodPreTrainedModel:
+def to_run(
+    model: XmodPreTrainedModel | str | Path, precision: WeightPrecision = "keep", architecture: str | None = None
+) -> XmodPreTrainedModel:
     """A model for inference.
 
     Args:
         model: a folder or a name on the Hub, which is put on the GPU if there is one (exported models run on the CPU);
             or an object, which stays on its device and is not changed: for another precision it is copied.
         precision: precision of the weights, and so of the computation; "keep" does not change it.
+        architecture: the class to load from a folder; None for the one that its configuration names.
 
     Raises:
         ConfigurationError: there is no such precision; or as `load_saved`.
@@ -159,7 +165,7 @@ def to_run(model: XmodPreTrainedModel | str | Path, precision: WeightPrecision =
     if given is None and is_graph:
         return load_exported(source)
     if given is None:
-        loaded = load_saved(source, precision)
+        loaded = load_saved(source, precision, architecture)
         return torch.nn.Module.to(loaded, "cuda") if torch.cuda.is_available() else loaded
     if precision == "keep" or given.dtype == (dtype := getattr(torch, PRECISIONS[precision])):
         return given

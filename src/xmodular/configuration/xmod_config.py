@@ -14,12 +14,13 @@ from transformers.generation import GenerationConfig
 
 from xmodular.catalogue import RELEASES, SHAPES
 from xmodular.configuration.config_problems import MOST_LABELS, is_integer, problems, pruning_problems
+from xmodular.configuration.embedding_settings import EmbeddingSettings
 from xmodular.errors import ConfigurationError, listed
 
 _MOST_PROBLEMS = 40  # that one message names
 _NOTES = (
     *("finetuning_task", "task_language", "task_max_length", "task_stride", "task_columns", "task_data"),
-    "fairseq_head",
+    *("fairseq_head", "sentence_embedding"),
 )
 # Names accepted in addition to the fields: notes, and transformers' own, of this and earlier versions.
 _ALSO_TAKEN = (
@@ -83,8 +84,9 @@ class XmodConfig(PretrainedConfig):
         task_max_length, task_stride: how much it read at once then: tokens a sequence, and those that windows share.
         task_columns, task_data: which columns were read, by field, and hashes of the rows, by use.
         fairseq_head: fairseq's name of the classification head, in a model that was converted.
+        sentence_embedding: how states become the vector of a text, by field of `EmbeddingSettings`.
 
-    The last seven are notes that fine-tuning and conversion leave: None, and in no file, unless they did.
+    The last eight are notes that fine-tuning and conversion leave: None, and in no file, unless they did.
     The released checkpoints, such as [facebook/xmod-base](https://huggingface.co/facebook/xmod-base), have presets.
     (Without such a link, transformers prints errors when it documents its own classes.)
 
@@ -140,6 +142,7 @@ class XmodConfig(PretrainedConfig):
     task_columns = cast(dict[str, str] | None, None)
     task_data = cast(dict[str, list[str]] | None, None)
     fairseq_head = cast(str | None, None)
+    sentence_embedding = cast(dict[str, Any] | None, None)
 
     def __post_init__(self, **kwargs: Any) -> None:
         labels = kwargs.get("num_labels")
@@ -231,6 +234,11 @@ class XmodConfig(PretrainedConfig):
     def _names(cls) -> list[str]:
         """The names of all fields."""
         return [*cls.__dataclass_fields__, *_ALSO_TAKEN]
+
+    @property
+    def embedding_settings(self) -> EmbeddingSettings:
+        """How states become the vector of a text, as `sentence_embedding` records it, or by default."""
+        return EmbeddingSettings.of_record(self.sentence_embedding)
 
     @property
     def bottleneck_size(self) -> int:

@@ -279,7 +279,7 @@ def predict_logits(
     """Run a model with a head over encodings.
 
     Args:
-        model: a model that returns ``logits``, or ``start_logits`` and ``end_logits``.
+        model: a model that returns ``logits``, ``embeddings``, or ``start_logits`` and ``end_logits``.
         encodings: encodings of one task.
         lang_ids: the model's language id for each encoding.
         pad_id: id of ``<pad>``.
@@ -289,7 +289,7 @@ def predict_logits(
 
     Returns:
         float32 logits of each encoding, in the given order: (labels,), (tokens, labels), (tokens, 2: start and end) or
-        (choices,).
+        (choices,); or vectors, (hidden,).
     """
     if len(encodings) != len(lang_ids):
         raise InputError(f"There are {len(encodings)} encodings and {len(lang_ids)} language ids; each needs one.")
@@ -304,7 +304,7 @@ def predict_logits(
         if "start_logits" in output:
             logits = torch.stack((output.start_logits, output.end_logits), dim=-1)
         else:
-            logits = output.logits
+            logits = output.embeddings if "embeddings" in output else output.logits
         for index, values in zip(chosen, logits.float().cpu().numpy(), strict=True):
             tokens = len(encodings[index].sequences[0])
             answer[index] = values[:tokens].copy() if values.ndim == 2 else values.copy()
