@@ -15,8 +15,9 @@ from xmodular.errors import ConfigurationError, LanguageError
 from xmodular.evaluation.conditions import Job, jobs_of
 from xmodular.evaluation.finishing import finish, gates_of
 from xmodular.evaluation.provenance import about, write_predictions
+from xmodular.evaluation.retrieving import Retrieval
 from xmodular.evaluation.scoring import Scored, score_task
-from xmodular.evaluation.subjects import Subject, is_for_perplexity, subjects_of
+from xmodular.evaluation.subjects import Subject, is_for_perplexity, is_for_retrieval, subjects_of
 from xmodular.evaluation.tabulating import comparisons_of, details_of, rows_of
 from xmodular.evaluation.test_data import Finder, TestSet, check_known_labels
 from xmodular.evaluation.text_scoring import score_text
@@ -99,13 +100,26 @@ def evaluate(
     """
     gates = gates_of(options, table)
     if options.output_dir is None:
-        return _Evaluation(options, models, named, gates).run(lambda: None)
+        return _evaluation(options, models, named, gates).run(lambda: None)
     _check_folder(options.output_dir)
     sources = [*options.model, *options.data, options.tokenizer, options.gate]
     check = partial(check_results_folder, options.output_dir, overwrite=options.overwrite, sources=sources)
     with held(options.output_dir):
         check()
-        return _Evaluation(options, models, named, gates).run(check)
+        return _evaluation(options, models, named, gates).run(check)
+
+
+def _evaluation(
+    options: EvaluateOptions,
+    models: Sequence[XmodPreTrainedModel | str | Path],
+    named: Mapping[str, str] | None,
+    gates: Sequence[Gate],
+) -> _Evaluation | Retrieval:
+    """The evaluation that the models are for."""
+    subjects = subjects_of(models, options.source, alike=options.task is None)
+    if options.task == "retrieval" or is_for_retrieval(subjects[0]):
+        return Retrieval(options, subjects, named, gates)
+    return _Evaluation(options, subjects, named, gates)
 
 
 def _check_folder(folder: Path) -> None:
@@ -127,13 +141,13 @@ class _Evaluation:
     def __init__(
         self,
         options: EvaluateOptions,
-        models: Sequence[XmodPreTrainedModel | str | Path],
+        subjects: Sequence[Subject],
         named: Mapping[str, str] | None,
         gates: Sequence[Gate] = (),
     ) -> None:
         self.started = time.monotonic()
         self.options = options
-        self.subjects = subjects_of(models, options.source)
+        self.subjects = subjects
         self.loaded = [self.subjects[0].load(options.precision)]  # only the first, and no longer than the others
         self.task = self._task(self.loaded[0])
         self.repeatable = named is None and not any(isinstance(place, InMemory) for place in options.data)

@@ -70,6 +70,8 @@ def html(scores: Scores, title: str | None = None) -> str:
     body.append(labels_section(scores.details, scores.languages(), {c: _name(c) for c in scores.languages()}))
     if (matrix := scores.matrix()) is not None:
         body.append(_matrix(matrix))
+    if scores.pairs:
+        body.append(_pairs(scores))
     if scores.comparisons:
         body.append(_differences(scores))
     body.append(_notes(scores))
@@ -250,6 +252,19 @@ def _gates(scores: Scores) -> str:
 
 
 def _matrix(matrix: Matrix) -> str:
+    lead = f"{named(matrix.metric)}, each language read with its own adapter. Framed: same training and test language."
+    drawn = _heat(matrix, "trained in \N{DOWNWARDS ARROW}  tested in \N{RIGHTWARDS ARROW}")
+    return section("Training language by test language", drawn, lead=lead)
+
+
+def _pairs(scores: Scores) -> str:
+    found = {run: pairs for run in scores.runs() if (pairs := scores.pair_matrix(run)) is not None}
+    corner = "sentence in \N{DOWNWARDS ARROW}  translation in \N{RIGHTWARDS ARROW}"
+    lead = "Share of sentences whose nearest sentence of the other language is their translation, in %; own adapters."
+    return section("All pairs of languages", panels({run: _heat(each, corner) for run, each in found.items()}), lead=lead)
+
+
+def _heat(matrix: Matrix, corner: str) -> str:
     values = [value for line in matrix.values for value in line if value is not None and math.isfinite(value)]
     low, high = min(values, default=0.0), max(values, default=0.0)
     span = (high - low) or 1.0
@@ -261,7 +276,7 @@ def _matrix(matrix: Matrix) -> str:
         return 0.05 + 0.9 * ((high - value) if less else (value - low)) / span
 
     content = Heat(
-        "trained in ↓  tested in →",
+        corner,
         [(code, _name(code)) for code in matrix.languages],
         [(code, _name(code)) for code in matrix.sources],
         [[share(value) for value in line] for line in matrix.values],
@@ -273,9 +288,8 @@ def _matrix(matrix: Matrix) -> str:
             if source == code
         ),
     )
-    lead = f"{named(matrix.metric)}, each language read with its own adapter. Framed: same training and test language."
     ends = [number(each, matrix.metric) for each in ((high, low) if less else (low, high))]
-    return section("Training language by test language", f"{ramp(*ends)}{heat(content)}", lead=lead)
+    return f"{ramp(*ends)}{heat(content)}"
 
 
 def _differences(scores: Scores) -> str:

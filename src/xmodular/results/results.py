@@ -17,7 +17,7 @@ from xmodular.results import score_tables
 from xmodular.results.report_page import html
 from xmodular.results.score_pictures import draw, draw_matrix
 from xmodular.results.scores import Scores
-from xmodular.results.values import Comparison, Detail, GateOutcome, Row
+from xmodular.results.values import Comparison, Detail, GateOutcome, PairScore, Row
 
 _FORMAT = 2
 _Part = TypeVar("_Part")
@@ -56,6 +56,7 @@ class Results(Scores):
                 "rows": [asdict(row) for row in self.rows],
                 "comparisons": [asdict(comparison) for comparison in self.comparisons],
                 **({"details": [asdict(detail) for detail in self.details]} if self.details else {}),
+                **({"pairs": [asdict(pair) for pair in self.pairs]} if self.pairs else {}),
                 **({"gates": [asdict(gate) for gate in self.gates]} if self.gates else {}),
             },
         )
@@ -78,6 +79,7 @@ class Results(Scores):
                 dict(content.get("about", {})),
                 tuple(_made(Detail, each) for each in content.get("details", ())),
                 tuple(_made(GateOutcome, each, ()) for each in content.get("gates", ())),
+                tuple(_made(PairScore, each) for each in content.get("pairs", ())),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} does not contain results of xmodular: {error!r}") from error
@@ -125,7 +127,8 @@ class Results(Scores):
         """Write everything to a folder, and return the file names.
 
         These are ``results.json``, ``results.md``, ``report.html``, ``results.png``, ``results.svg``, and
-        ``matrix.png`` and ``matrix.svg`` where models were trained in several languages.
+        ``matrix.png`` and ``matrix.svg`` where models were trained in several languages, ``pairs.png`` and
+        ``pairs.svg`` where translations were found between all languages.
         """
         folder = Path(folder)
         self.to_json(folder / "results.json")
@@ -137,6 +140,10 @@ class Results(Scores):
         if (matrix := self.matrix()) is not None:
             for name in ("matrix.png", "matrix.svg"):
                 draw_matrix(matrix, folder / name)
+                names.append(name)
+        if (pairs := self.pair_matrix()) is not None:
+            for name in ("pairs.png", "pairs.svg"):
+                draw_matrix(pairs, folder / name, ("sentence in", "translation in"))
                 names.append(name)
         return names
 

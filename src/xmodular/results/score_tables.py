@@ -181,6 +181,11 @@ def markdown(scores: Scores) -> str:
         parts += [f"### By label{name}: F1, %\n", *_markdown_table(label_lines(scores, run))]
     if (matrix := scores.matrix()) is not None:
         parts += [f"### Trained in (row), tested in (column): {main}\n", *_markdown_table(matrix_lines(matrix))]
+    for run in runs:
+        if (pairs := scores.pair_matrix(run)) is not None:
+            title = "Sentence in (row) finds translation in (column): accuracy, own adapters"
+            parts += [f"### {title}{f', {run}' if len(runs) > 1 else ''}\n"]
+            parts += _markdown_table(matrix_lines(pairs, "sentence in"))
     for title, group in by_pair(scores.comparisons).items():
         parts += [f"### {title}\n", *_markdown_table(comparison_lines(scores, group))]
         parts += [line for each in group if each.over for line in _said_over(each.over)]
@@ -291,13 +296,13 @@ def label_lines(scores: Scores, run: str) -> _Lines:
     return ["label", *codes], lines
 
 
-def matrix_lines(matrix: Matrix) -> _Lines:
+def matrix_lines(matrix: Matrix, corner: str = "trained in") -> _Lines:
     """A row per training language, a column per test language."""
     lines = [
         [source, *(number(value, matrix.metric) for value in values)]
         for source, values in zip(matrix.sources, matrix.values, strict=True)
     ]
-    return ["trained in", *matrix.languages], lines
+    return [corner, *matrix.languages], lines
 
 
 def by_pair(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:

@@ -148,6 +148,25 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class PairScore:
+    """How well sentences in one language find their translations in another, each with its own adapter.
+
+    Attributes:
+        run: the model's name; the value of several seeds is their mean.
+        one, other: the languages: of the sentence, and of the translations among which it finds its own.
+        value, low, high, rows: as for a `Row`, of the accuracy.
+    """
+
+    run: str
+    one: str
+    other: str
+    value: float
+    low: float | None
+    high: float | None
+    rows: int
+
+
+@dataclass(frozen=True)
 class GateOutcome:
     """What a gate says of one value.
 
