@@ -41,6 +41,9 @@ def look(options: Any) -> None:
             if isinstance(place, Path) and not str(place).startswith("hub:") and not os.path.lexists(place):
                 kind = "text folder" if isinstance(options, PretrainOptions) else "file or folder"
                 raise DataError(f"There is no {kind} {place}.")
+    gate = getattr(options, "gate", None)
+    if gate is not None and not os.path.lexists(gate):
+        raise ConfigurationError(f"There is no configuration file {gate}.")
     tokenizer = getattr(options, "tokenizer", None)
     if isinstance(tokenizer, str) and is_missing_folder(tokenizer):
         raise DataError(f"No tokenizer at {tokenizer}: there is no such folder.")

@@ -54,12 +54,18 @@ def _show_table(answer: Any) -> int:
     return 0 if getattr(answer, "ok", True) else 1
 
 
-# What the verbs that answer with something to read print on stdout; each gives back the exit status.
+def _gate_status(results: Any) -> int:
+    """What `evaluate` prints is printed already; a gate that failed determines the exit status."""
+    return 0 if results.passed else 1
+
+
+# What verbs do with their answer, such as printing it on stdout; each gives back the exit status.
 _SHOWN = {
     "fill_mask": _show_fillings,
     "pack_verify": _show_table,
     "pack_list": _show_table,
     "diff": _show_table,
+    "evaluate": _gate_status,
     "trim": _show_table,
     "export": _show_table,
     "models": _show_table,

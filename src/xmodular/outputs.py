@@ -34,7 +34,8 @@ _OF_MODELS = {
     *("model.pt", "dict.txt"),  # in fairseq's format
 }
 RESULTS = (
-    *("report.html", "results.md", "results.png", "results.svg", "matrix.png", "matrix.svg", "predictions.jsonl"),
+    *("report.html", "results.md", "results.png", "results.svg", "matrix.png", "matrix.svg"),
+    *("pairs.png", "pairs.svg", "predictions.jsonl"),
     "results.json",
 )
 # They identify a folder's content, so they come last.

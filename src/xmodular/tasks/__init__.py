@@ -4,7 +4,7 @@ from xmodular.saved_models import given_model, hash_of, load_saved, longest, to_
 from xmodular.tasks.breakdown import Breakdown, added
 from xmodular.tasks.registry import TASKS, read_labels, task_for, task_named, task_of
 from xmodular.tasks.running import collate, predict_logits
-from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, guessed, room_of, scores_of
+from xmodular.tasks.task import Encoding, Example, Prediction, Room, Task, guessed, metrics_of, room_of, scores_of
 from xmodular.tasks.task_heads import fit_head, load_model
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "load_model",
     "load_saved",
     "longest",
+    "metrics_of",
     "predict_logits",
     "read_labels",
     "room_of",
