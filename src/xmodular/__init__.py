@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 # Where each public name lives. Imported on first use, so that `import xmodular` starts without torch; type
 # checkers read the stub next to this file.
 _HOMES = {
-    "Identifier": "identify",
+    "Identifier": "identification",
     "Predictor": "prediction",
     "XmodConfig": "configuration",
     "XmodForCausalLM": "modeling",

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import ConfigurationError, InputError, speaking
-from xmodular.identify import THRESHOLD
+from xmodular.identification import THRESHOLD
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import Fallback, Options, RunPrecision, WeightPrecision
 from xmodular.rows import BadRows, DataRow, memory_rows

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from xmodular.console import console
 from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
-from xmodular.identify import Identifier
+from xmodular.identification import Identifier
 from xmodular.languages import resolve, resolve_or_none
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks.task import Example
