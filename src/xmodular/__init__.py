@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 # checkers read the stub next to this file.
 _HOMES = {
     "Identifier": "identify",
+    "MtebEncoder": "embeddings",
     "Predictor": "prediction",
     "XmodConfig": "configuration",
     "XmodForCausalLM": "modeling",

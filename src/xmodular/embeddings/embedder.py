@@ -17,8 +17,8 @@ from xmodular.languages import resolve_or_none
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
 from xmodular.rows import half_surrogate
-from xmodular.saved_models import given_model, tokenizer_of, to_run
-from xmodular.tasks.readers import Reading, Readers
+from xmodular.saved_models import given_model, to_run, tokenizer_of
+from xmodular.tasks.readers import Readers, Reading
 from xmodular.tasks.running import BATCH_TOKENS, passes, predict_logits, without_adapters
 from xmodular.tasks.task import Encoding, Example, room_of
 from xmodular.tasks.text_fields import encode_texts
