@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 # checkers read the stub next to this file.
 _HOMES = {
     "Identifier": "identification",
+    "MtebEncoder": "embeddings",
     "Predictor": "prediction",
     "XmodConfig": "configuration",
     "XmodForCausalLM": "modeling",

@@ -8,6 +8,7 @@ from xmodular.catalogue import models as models
 from xmodular.comparison.certificate import Certificate
 from xmodular.configuration import XmodConfig as XmodConfig
 from xmodular.conversion.outcome import Converted
+from xmodular.embeddings import MtebEncoder as MtebEncoder
 from xmodular.exporting.exported import Exported
 from xmodular.identify import Identifier as Identifier
 from xmodular.modeling import XmodForCausalLM as XmodForCausalLM
@@ -106,6 +107,11 @@ def evaluate(
     split: str = "test",
     columns: str | Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
+    task: Literal["retrieval"] | None = None,
+    pivot: str | None = None,
+    pairs: Literal["all", "pivot"] = "all",
+    pooling: Literal["first", "mean"] | None = None,
+    prefix: str | None = None,
     source: str | None = None,
     fallback: Literal["relative"] | None = None,
     tokenizer: str | Path | None = None,
@@ -117,6 +123,7 @@ def evaluate(
     answers: Literal["mlqa", "squad"] = "mlqa",
     seed: int = 0,
     predictions: bool = False,
+    gate: str | Path | Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Results:
     """Score one or more models on test data in many languages, with all languages mixed in the batches.
@@ -129,6 +136,8 @@ def evaluate(
             folders or globs of ``<language>.<split>.<ext>`` files, of which those in the models' languages are read,
             and with `fallback` those in related languages; files with a column ``language``; ``<language>=<file>``;
             ``hub:<data set>:<configuration>:<split>`` with ``{language}`` in it.
+        gate: a file of gates, or a table of the same form: least values by language, and largest drops against earlier
+            results. The results have their outcomes as ``gates``, and ``passed``; one that fails is no error.
         output_dir: Folder for results.json, results.md, report.html and the pictures.
         languages: Only these languages, comma-separated.
         adapter: own, or right: the language's own adapter; source: the training language's, for all languages;
@@ -138,6 +147,14 @@ def evaluate(
         columns: Names of columns, as text=review,label=stars; default: as in training, if the rows have those
             columns.
         skip_bad_rows: Skip rows that cannot be read, and count them.
+        task: retrieval: find translations by the vectors of sentences, also with a model that has a head; default:
+            what the model was fine-tuned for, perplexity of a language model, retrieval of an encoder without a
+            head.
+        pivot: Retrieval: the language whose sentences the others are matched with; default: English, or the source.
+        pairs: Retrieval: match also all other pairs of languages, as a matrix; or only those with the pivot.
+        pooling: Retrieval: what a sentence's vector is: mean of its states, or the state of its first token;
+            default: as the model records it, or mean.
+        prefix: Retrieval: text before every sentence, such as "query: "; default: as the model records it, or none.
         source: The source language; default: the language the model was fine-tuned in.
         fallback: relative: a language that the model lacks uses the adapter of the most closely related language.
         tokenizer: Tokenizer folder; default: the model's.

@@ -13,7 +13,7 @@ from xmodular.evaluation.translations import Bitext, by_chance, measured
 from xmodular.results import Results
 from xmodular.tasks import load_saved, tokenizer_of
 
-WORDS = "house doctor bread good bad old opens likes nyumba daktari mkate nzuri mbaya alte Haus mag Brot gut".split()
+WORDS = ["house", "doctor", "bread", "good", "bad", "old", "opens", "likes", "nyumba", "daktari", "mkate", "nzuri", "mbaya", "alte", "Haus", "mag", "Brot", "gut"]
 
 
 @pytest.fixture
@@ -21,8 +21,10 @@ def lines() -> dict[str, list[str]]:
     """Thirty lines in each language; translations share words, so that some are found."""
     draw = np.random.default_rng(0)
     kept = [[str(word) for word in draw.choice(WORDS, 6)] for _ in range(30)]
-    return {code: [" ".join([*each[place:], code[:2], *each[:1]]) for each in kept] for place, code in
-            enumerate(("en_XX", "de_DE", "sw_KE"))}
+    return {
+        code: [" ".join([*each[place:], code[:2], *each[:1]]) for each in kept]
+        for place, code in enumerate(("en_XX", "de_DE", "sw_KE"))
+    }
 
 
 @pytest.fixture
@@ -68,7 +70,8 @@ def plainly(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
 def test_figures_are_those_of_the_whole_matrix(encoder, aligned, lines, condition, adapter):
     results = evaluate(encoder, aligned, adapter=[condition])
     there, back, rank = plainly(
-        by_hand(encoder, lines["de_DE"], adapter), by_hand(encoder, lines["en_XX"], None if adapter is None else "en_XX")
+        by_hand(encoder, lines["de_DE"], adapter),
+        by_hand(encoder, lines["en_XX"], None if adapter is None else "en_XX"),
     )
     assert 0 < there < 1
     said = {metric: results.value("de_DE", condition, metric).value for metric in results.metrics()}

@@ -68,7 +68,9 @@ def test_a_drop_counts_beyond_chance_or_strictly(tmp_path):
         ("drop", "de_DE"): True,  # 0.04, within chance
         ("drop", "sw_KE"): False,  # 0.10
     }
-    strict = judged(now, {"against": against, "largest_drop": {"default": 0.02, "sw": 0.2, "mean": 0.08}, "strict": True})
+    strict = judged(
+        now, {"against": against, "largest_drop": {"default": 0.02, "sw": 0.2, "mean": 0.08}, "strict": True}
+    )
     assert strict["drop", "de_DE"] is False
     assert strict["drop", "sw_KE"] is True
     assert strict["drop", "mean"] is True  # 0.07
@@ -98,7 +100,9 @@ def test_a_language_that_is_not_scored_any_more_fails_unless_only_some_were_aske
 def test_models_of_one_evaluation_are_compared_on_the_same_rows():
     """The p-value and the interval are those of the comparison, narrower than two intervals would be."""
     both = (*results(run="old", de_DE=0.70).rows, *results(run="new", de_DE=0.66).rows)
-    compared = Comparison("new", "right", "old", "right", "classify", "accuracy", "de_DE", -0.04, -0.07, -0.01, 0.01, 0.01, 9)
+    compared = Comparison(
+        "new", "right", "old", "right", "classify", "accuracy", "de_DE", -0.04, -0.07, -0.01, 0.01, 0.01, 9
+    )
     assert judged(Results(both, "en_XX", (compared,)), {"largest_drop": 0.02}) == {("drop", "de_DE"): False}
     unsure = replace(compared, low=-0.09, high=0.01)
     assert judged(Results(both, "en_XX", (unsure,)), {"largest_drop": 0.02}) == {("drop", "de_DE"): True}
@@ -150,7 +154,9 @@ def test_the_file_names_results_from_its_own_folder(tmp_path):
 def test_outcomes_go_out_and_come_back_and_are_shown(tmp_path):
     found = made_up(languages=LANGUAGES)
     table = {"floors": {"default": 0.2, "sw": 0.99}}
-    gates = check_gates(read_gates(table), task="classify", metrics=found.metrics(), languages=LANGUAGES, runs=["topic"])
+    gates = check_gates(
+        read_gates(table), task="classify", metrics=found.metrics(), languages=LANGUAGES, runs=["topic"]
+    )
     found = replace(found, gates=gated(found, gates))
     assert not found.passed
     found.save(tmp_path)

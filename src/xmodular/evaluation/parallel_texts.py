@@ -136,7 +136,9 @@ class ParallelFinder:
             split = [each for each in fitting if f".{self.options.split}." in each.name]
             if fitting:
                 return split or fitting
-        raise DataError(f"There are no files <language>.txt, nor <language>.tsv (or {', '.join(SUFFIXES)}), in {folder}.")
+        raise DataError(
+            f"There are no files <language>.txt, nor <language>.tsv (or {', '.join(SUFFIXES)}), in {folder}."
+        )
 
     def _named(self, part: str) -> tuple[str, str] | None:
         name, separator, place = (each.strip() for each in part.partition("="))
@@ -212,7 +214,9 @@ class ParallelFinder:
         named = {column: name for name, column in (self.options.columns or {}).items()}
         found: dict[str, str] = {}
         for column in row.values:
-            code = self.code_of(named.get(column, column)) if column in named or (not named and column != "id") else None
+            code = (
+                self.code_of(named.get(column, column)) if column in named or (not named and column != "id") else None
+            )
             if code is not None and code in found.values():
                 raise DataError(f"{row.place}: two columns are in {code}; there may be only one per language.")
             if code is not None:

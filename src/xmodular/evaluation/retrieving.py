@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -76,9 +75,7 @@ class Retrieval:
         self.data = chosen(found, options, self.pivot)
         self.tests = self._tests()
         self.repeatable = named is None and not any(isinstance(place, InMemory) for place in options.data)
-        self.jobs = [
-            [job for code in self.tests for job in self._jobs(subject, code)] for subject in self.subjects
-        ]
+        self.jobs = [[job for code in self.tests for job in self._jobs(subject, code)] for subject in self.subjects]
         self.runs = list(dict.fromkeys(subject.run for subject in subjects))
         self.gates: list[Gate] = []
         if gates:
@@ -108,7 +105,9 @@ class Retrieval:
                 said = f"{subject.run}: {embedder.cut:,} texts were truncated to {embedder.room.max_length} tokens."
                 warnings.append(said)
                 console.print(said)
-        guesses = {run: {code: {"uniform": by_chance(test.bitext)} for code, test in self.tests.items()} for run in self.runs}
+        guesses = {
+            run: {code: {"uniform": by_chance(test.bitext)} for code, test in self.tests.items()} for run in self.runs
+        }
         rows, pooled = rows_of(_TASK, self.subjects, scored, guesses, self._name)
         sources = {row.run: row.source for row in rows}
         sets = [
@@ -130,7 +129,9 @@ class Retrieval:
         """The language that the others are matched with, as far as it is known without the data."""
         if self.options.pivot is not None:
             return resolve(self.options.pivot, self.languages)
-        return resolve_or_none("en", self.languages) or next((each.source for each in self.subjects if each.source), None)
+        return resolve_or_none("en", self.languages) or next(
+            (each.source for each in self.subjects if each.source), None
+        )
 
     def _name(self, name: str) -> str | None:
         """The code for a language in the first model that has it; the name itself if it is read by a relative."""
@@ -211,9 +212,7 @@ class Retrieval:
         for reading, pivot in wanted.items():
             test = self.tests[reading.language]
             sides = vectors[reading].of(test.bitext.one), vectors[pivot].of(test.bitext.other)
-            found[reading] = Scored(
-                measured(test.bitext, *sides, test.joined), (reading.language, test.bitext.digest)
-            )
+            found[reading] = Scored(measured(test.bitext, *sides, test.joined), (reading.language, test.bitext.digest))
         for place, one in enumerate(in_pairs):
             for other in in_pairs[place + 1 :]:
                 bitext = Bitext.of(data.texts[one], data.texts[other])
@@ -237,7 +236,9 @@ class _Vectors:
 
 def _vectors(embedder: Embedder, data: Parallel, readings: Sequence[Reading]) -> dict[Reading, _Vectors]:
     """The vectors of some data under each reading; every text is read once, and languages share batches."""
-    rows = {code: {text: n for n, text in enumerate(dict.fromkeys(filter(None, data.texts[code])))} for code in data.texts}
+    rows = {
+        code: {text: n for n, text in enumerate(dict.fromkeys(filter(None, data.texts[code])))} for code in data.texts
+    }
     listed = [(text, reading) for reading in readings for text in rows[reading.language]]
     values = np.empty((len(listed), embedder.dimension), np.float32)
     with progress("reading", len(listed)) as advance:

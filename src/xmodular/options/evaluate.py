@@ -56,12 +56,12 @@ class EvaluateOptions(Options):
     )
     skip_bad_rows: bool = option("Skip rows that cannot be read, and count them.", False)
     task: Literal["retrieval"] | None = option(
-        "retrieval: find translations by the vectors of sentences, also with a model that has a head; default: what the "
-        "model was fine-tuned for, perplexity of a language model, retrieval of an encoder without a head.",
+        "retrieval: find translations by the vectors of sentences, also with a model that has a head; default: what "
+        "the model was fine-tuned for, perplexity of a language model, retrieval of an encoder without a head.",
         None,
     )
     pivot: str | None = option(
-        "Retrieval: the language whose sentences the others are matched with; default: English, or the source language.",
+        "Retrieval: the language whose sentences the others are matched with; default: English, or the source.",
         None,
     )
     pairs: Literal["all", "pivot"] = option(

@@ -72,7 +72,9 @@ def read_gates(source: Path | Mapping[str, Any]) -> list[Gate]:
     assert isinstance(content, Mapping)
     listed = content.get("gates", [content])
     if "gates" in content and len(content) > 1:
-        raise ConfigurationError(f"{place} has {', '.join(sorted(set(content) - {'gates'}))} beside gates: put it inside.")
+        raise ConfigurationError(
+            f"{place} has {', '.join(sorted(set(content) - {'gates'}))} beside gates: put it inside."
+        )
     if not isinstance(listed, list) or not listed or not all(isinstance(each, Mapping) for each in listed):
         raise ConfigurationError(f"{place}: gates must be a list of tables, each with {', '.join(_LIMITS)}.")
     return [_gate(each, f"{place}, gate {number}", folder) for number, each in enumerate(listed, 1)]
@@ -175,7 +177,9 @@ def _checked(
         high = [value for value in limits.values() if value is not None and abs(value) > 1]
         if not less and high:
             kind = "between -1 and 1" if metric in CORRELATIONS else "a share between 0 and 1"
-            raise ConfigurationError(f"{gate.place}: {name} has {high[0]:g}, but {metric} is {kind}, as in results.json.")
+            raise ConfigurationError(
+                f"{gate.place}: {name} has {high[0]:g}, but {metric} is {kind}, as in results.json."
+            )
     if gate.largest_drop:
         _check_baseline(gate, metric, metrics[0], runs)
     known = {name: _resolved(limits, f"{gate.place}: {name}", languages) for name, limits in gate.limits.items()}
@@ -236,7 +240,9 @@ def _outcomes(results: Results, gate: Gate, whole: bool) -> Iterator[GateOutcome
             base = _run_in(gate.baseline, run)
             for code in gate.baseline.languages():
                 if code not in there and gate.baseline.value(code, gate.adapter, gate.metric, run=base) is not None:
-                    yield _outcome(results, gate, run, code, "drop", gate.largest_drop[_DEFAULT] or 0.0, note="not scored")
+                    yield _outcome(
+                        results, gate, run, code, "drop", gate.largest_drop[_DEFAULT] or 0.0, note="not scored"
+                    )
 
 
 def _of_languages(
@@ -291,7 +297,9 @@ def _dropped(results: Results, gate: Gate, run: str, language: str, limit: float
         return _outcome(results, gate, run, language, "drop", limit, note="there is no value")
     if old is None:  # a language that is new has nothing to drop from, unless the gate names it
         named = language in gate.largest_drop
-        return _outcome(results, gate, run, language, "drop", limit, not named, value=score.value, note="no earlier value")
+        return _outcome(
+            results, gate, run, language, "drop", limit, not named, value=score.value, note="no earlier value"
+        )
     worse = score.value - old.value if gate.metric in LOWER_IS_BETTER else old.value - score.value
     low, high = _interval(results, gate, run, language, old, score)
     certain = gate.strict or low > 0
@@ -303,9 +311,7 @@ def _dropped(results: Results, gate: Gate, run: str, language: str, limit: float
     )
 
 
-def _interval(
-    results: Results, gate: Gate, run: str, language: str, old: Score, new: Score
-) -> tuple[float, float]:
+def _interval(results: Results, gate: Gate, run: str, language: str, old: Score, new: Score) -> tuple[float, float]:
     """95 % of how much worse a value is: on the same rows, or from both intervals (Zou and Donner 2008).
 
     Of earlier results only the intervals are known, not which rows were right, so they count as independent: of the

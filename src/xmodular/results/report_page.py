@@ -246,7 +246,9 @@ def _language(code: str, source: str | None) -> Cell:
 def _gates(scores: Scores) -> str:
     heading, lines = gate_lines(scores.gates)
     failed = sum(not each.passed for each in scores.gates)
-    cells = [[Cell(text, strong=line[0] != "passed" and not place) for place, text in enumerate(line)] for line in lines]
+    cells = [
+        [Cell(text, strong=line[0] != "passed" and not place) for place, text in enumerate(line)] for line in lines
+    ]
     lead = f"{failed} of {len(lines)} failed." if failed else f"All {len(lines)} passed."
     return section("Gates", table(heading, cells), lead=lead)
 
@@ -261,7 +263,9 @@ def _pairs(scores: Scores) -> str:
     found = {run: pairs for run in scores.runs() if (pairs := scores.pair_matrix(run)) is not None}
     corner = "sentence in \N{DOWNWARDS ARROW}  translation in \N{RIGHTWARDS ARROW}"
     lead = "Share of sentences whose nearest sentence of the other language is their translation, in %; own adapters."
-    return section("All pairs of languages", panels({run: _heat(each, corner) for run, each in found.items()}), lead=lead)
+    return section(
+        "All pairs of languages", panels({run: _heat(each, corner) for run, each in found.items()}), lead=lead
+    )
 
 
 def _heat(matrix: Matrix, corner: str) -> str:

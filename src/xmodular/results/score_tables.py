@@ -144,7 +144,9 @@ def gate_lines(outcomes: Iterable[GateOutcome]) -> _Lines:
                 of,
                 f"{sign} {number(each.limit, each.metric)}",
                 f"{compared}{number(each.value, each.metric)}",
-                ", ".join(part for part in (worse and f"{worse}, worse by{ends}" if ends else worse, each.note) if part),
+                ", ".join(
+                    part for part in (worse and f"{worse}, worse by{ends}" if ends else worse, each.note) if part
+                ),
             ]
         )
     return ["gate", "run", "language", "of", "limit", "value", "difference"], lines

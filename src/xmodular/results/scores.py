@@ -10,7 +10,17 @@ from functools import cached_property
 from typing import Any
 
 from xmodular.language_conditions import CONDITIONS, GUESSES, OWN, stored_name
-from xmodular.results.values import GEOMETRIC, LOWER_IS_BETTER, Comparison, Detail, GateOutcome, PairScore, Row, Score, mean
+from xmodular.results.values import (
+    GEOMETRIC,
+    LOWER_IS_BETTER,
+    Comparison,
+    Detail,
+    GateOutcome,
+    PairScore,
+    Row,
+    Score,
+    mean,
+)
 
 
 @dataclass(frozen=True)
