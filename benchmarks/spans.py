@@ -126,7 +126,7 @@ def main() -> None:
     table: dict[tuple[str, str], list[list[float]]] = {}
     sure: list[tuple[bool, float]] = []
     words, seconds = 0, 0.0
-    print(f"{len(codes)} languages, {len(languages)} can be identified; accuracy of words in %: all | the two | one a text")
+    print(f"{len(codes)} languages, {len(languages)} can be identified; words right, in %: all | two | one a text")
     whole = Identifier(codes)
     for scripts, kind, pair, rows in spliced(options.data, options.part, options.every, languages):
         given = [row.text for row in rows]
@@ -137,7 +137,11 @@ def main() -> None:
         marks = [mark for row, spans in zip(rows, found, strict=True) for mark in right(row, spans)]
         two = SpanIdentifier(codes, pair).spans(given)
         among = [mark for row, spans in zip(rows, two, strict=True) for mark in right(row, spans)]
-        one = [language == each.language for row, each in zip(rows, whole(given), strict=True) for *_, language in row.words]
+        one = [
+            language == each.language
+            for row, each in zip(rows, whole(given), strict=True)
+            for *_, language in row.words
+        ]
         sure += marks
         shares = [100 * float(np.mean(each)) for each in ([m for m, _ in marks], [m for m, _ in among], one)]
         table.setdefault((scripts, kind), []).append(shares)

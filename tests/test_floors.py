@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("configuration", "options", "signatures", "packs", "weights", "beforehand", "tokenizer_rules"),
     ("modeling",),
-    ("pieces", "vocabulary", "identify", "exported_models", "saved_models"),
+    ("pieces", "vocabulary", "identification", "exported_models", "saved_models"),
     ("text", "conversion", "rows"),
     ("tasks", "perplexity"),
     (

@@ -20,7 +20,7 @@ from tests.support import example_of, tiny_config
 from xmodular import Predictor, diff, evaluate, extend, fill_mask, finetune, pack_install, pack_save, predict, pretrain
 from xmodular.comparison import Certificate
 from xmodular.errors import DataError, InputError
-from xmodular.identify import Identifier
+from xmodular.identification import Identifier
 from xmodular.modeling import XmodForMaskedLM
 from xmodular.pieces import ROLES, Notation, start_rows
 from xmodular.tasks import TASKS, Room, collate, load_saved

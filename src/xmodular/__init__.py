@@ -10,9 +10,11 @@ __version__ = "0.1.0"
 # Where each public name lives. Imported on first use, so that `import xmodular` starts without torch; type
 # checkers read the stub next to this file.
 _HOMES = {
+    "FastTextIdentifier": "identification",
     "Identifier": "identification",
     "MtebEncoder": "embeddings",
     "Predictor": "prediction",
+    "SpanIdentifier": "identification",
     "XmodConfig": "configuration",
     "XmodForCausalLM": "modeling",
     "XmodForMaskedLM": "modeling",

@@ -10,7 +10,9 @@ from xmodular.configuration import XmodConfig as XmodConfig
 from xmodular.conversion.outcome import Converted
 from xmodular.embeddings import MtebEncoder as MtebEncoder
 from xmodular.exporting.exported import Exported
-from xmodular.identify import Identifier as Identifier
+from xmodular.identification import FastTextIdentifier as FastTextIdentifier
+from xmodular.identification import Identifier as Identifier
+from xmodular.identification import SpanIdentifier as SpanIdentifier
 from xmodular.modeling import XmodForCausalLM as XmodForCausalLM
 from xmodular.modeling import XmodForMaskedLM as XmodForMaskedLM
 from xmodular.modeling import XmodForMultipleChoice as XmodForMultipleChoice
@@ -334,9 +336,10 @@ def fill_mask(
     model: XmodPreTrainedModel | str | Path,
     text: str,
     *,
-    language: str,
+    language: str | None = None,
     top_k: int = 5,
     revision: str | None = None,
+    identify: bool | str | Any = False,
     fallback: Literal["relative"] | None = None,
     tokenizer: str | Path | None = None,
 ) -> list[Filling]:
@@ -349,6 +352,7 @@ def fill_mask(
         language: Language of the text, whose adapter is used.
         top_k: Number of candidates per <mask>.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        identify: Identify the language instead: as for predict; with spans, that of each word.
         fallback: relative: for a language that the model lacks, use the adapter of the most closely related one.
         tokenizer: Tokenizer folder; default: the model's.
 
@@ -601,7 +605,8 @@ def predict(
     language: str | None = None,
     revision: str | None = None,
     probabilities: bool = False,
-    identify: bool = False,
+    identify: bool | str | Any = False,
+    identify_languages: str | Sequence[str] = (),
     threshold: float = 0.3,
     default_language: str | None = None,
     fallback: Literal["relative"] | None = None,
@@ -629,7 +634,10 @@ def predict(
         language: Language of rows that do not name one.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
         probabilities: Also write the probabilities of all labels, tags or choices.
-        identify: Identify the language of rows that do not name one.
+        identify: Identify the language of rows that do not name one: py3langid (also without a value); spans, the
+            language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a
+            function of your own, <module>:<function>.
+        identify_languages: Only these languages are identified, comma-separated; default: all of the model's.
         threshold: Least confidence of an identified language; below it, the default language is used.
         default_language: Language of rows that do not name one (with `identify`: of uncertain rows); default: the
             model's default language (with `identify`, if it has none: the one it was fine-tuned in).
@@ -793,7 +801,8 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    identify: bool = True,
+    identify: bool | str | Any = True,
+    identify_languages: str | Sequence[str] = (),
     threshold: float = 0.3,
     default_language: str | None = None,
     fallback: Literal["relative"] | None = None,
@@ -817,7 +826,10 @@ def serve(
         host: Address to listen on. The default is this machine alone; other machines can reach, for example,
             0.0.0.0. There is no password.
         port: Port to listen on; 0 takes a free one.
-        identify: Identify the language of rows that do not name one.
+        identify: Identify the language of rows that do not name one: py3langid (also without a value); spans, the
+            language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a
+            function of your own, <module>:<function>.
+        identify_languages: Only these languages are identified, comma-separated; default: all of the model's.
         threshold: Least confidence of an identified language; below it, the default language is used.
         default_language: Language of rows that do not name one (with `identify`: of uncertain rows); default: the
             model's default language (with `identify`: the one it was fine-tuned in).

@@ -1,9 +1,9 @@
 """Which language a text is in, and which language each part of a text is in."""
 
-from xmodular.identification.chosen import Identify, OwnIdentifier, TextIdentifier, chosen_identifier, name_of
+from xmodular.identification.chosen import Identify, OwnIdentifier, TextIdentifier, chosen_identifier
 from xmodular.identification.fasttext_models import FastTextIdentifier
 from xmodular.identification.identifier import THRESHOLD, Identified, Identifier
-from xmodular.identification.spans import Span, SpanIdentifier
+from xmodular.identification.spans import Span, SpanIdentifier, main_language
 
 __all__ = [
     "THRESHOLD",
@@ -16,5 +16,5 @@ __all__ = [
     "SpanIdentifier",
     "TextIdentifier",
     "chosen_identifier",
-    "name_of",
+    "main_language",
 ]

@@ -42,9 +42,7 @@ class TextIdentifier(Protocol):
         ...
 
 
-def chosen_identifier(
-    identify: Identify, languages: Sequence[str], among: Sequence[str] = ()
-) -> TextIdentifier | None:
+def chosen_identifier(identify: Identify, languages: Sequence[str], among: Sequence[str] = ()) -> TextIdentifier | None:
     """The identifier for a model's languages.
 
     Args:
@@ -121,7 +119,8 @@ class OwnIdentifier:
             raise ConfigurationError(
                 f"identify is {own!r:.80}: give True, a name, a function of texts, or an object with a method spans."
             )
-        self.known, self.unknown = tuple(languages), ()
+        self.known = tuple(languages)
+        self.unknown: tuple[str, ...] = ()
         self._codes: dict[str, str | None] = {}
 
     def __call__(self, texts: Sequence[str]) -> list[Identified]:
@@ -133,7 +132,9 @@ class OwnIdentifier:
         if callable(getattr(self._own, "spans", None)):
             return [main_language(each) for each in self._spans(texts)]
         answers = self._asked(self._own, texts)
-        return [self._read(answer, text, place) for place, (answer, text) in enumerate(zip(answers, texts, strict=True))]
+        return [
+            self._read(answer, text, place) for place, (answer, text) in enumerate(zip(answers, texts, strict=True))
+        ]
 
     def _spans(self, texts: Sequence[str]) -> list[list[Span]]:
         """The parts of each text, checked."""
@@ -267,11 +268,3 @@ def _working_directory() -> Iterator[None]:
         yield
     finally:
         sys.path.pop()
-
-
-def name_of(identify: Identify) -> bool | str:
-    """What stands for an identifier in the record of a run."""
-    if isinstance(identify, bool | str):
-        return identify
-    own = identify if hasattr(identify, "__qualname__") else type(identify)
-    return f"{own.__module__}:{own.__qualname__}"

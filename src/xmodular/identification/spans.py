@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from xmodular.errors import InputError, LanguageError
+from xmodular.errors import LanguageError
 from xmodular.identification.decision import best_paths, sentence_priors, word_probabilities
 from xmodular.identification.identifier import _NOTHING, _TAG, Identified, Identifier, listed_texts
 from xmodular.identification.word_evidence import WordEvidence
@@ -112,9 +113,12 @@ class SpanIdentifier:
         edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(words)]
         return [
             Span(
-                words[first].start, words[end - 1].end, self._names[path[first]], min(1.0, float(sure[first:end].mean()))
+                words[first].start,
+                words[end - 1].end,
+                self._names[path[first]],
+                min(1.0, float(sure[first:end].mean())),
             )
-            for first, end in zip(edges[:-1], edges[1:], strict=True)
+            for first, end in pairwise(edges)
         ]
 
 
@@ -136,9 +140,7 @@ def _blank(found: object) -> str:
     return " " * (end - start)
 
 
-def _parts(
-    texts: list[tuple[int, str, list[Word]]], languages: int
-) -> Iterator[list[tuple[int, str, list[Word]]]]:
+def _parts(texts: list[tuple[int, str, list[Word]]], languages: int) -> Iterator[list[tuple[int, str, list[Word]]]]:
     """Texts of similar length together, so that little is padding."""
     waiting: list[tuple[int, str, list[Word]]] = []
     for each in sorted(texts, key=lambda one: len(one[2])):

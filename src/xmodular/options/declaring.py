@@ -20,12 +20,20 @@ Fallback = Literal["relative"]
 Pooling = Literal["first", "mean"]
 StartRows = Literal["pieces", "random"]
 Schedule = Literal["linear", "polynomial", "cosine", "wsd", "constant"]
+Identify = bool | str  # in Python also a function of texts, or an object with a method `spans`
 Place = str  # a folder, a file or a name on the Hub; in Python also a `Path`
 
 RUN_PRECISION = (
     "keep the weights' precision, or run the model in fp32, bf16 or fp16; auto: bf16 where the processor computes it "
     "fast and 99.5 % of the predictions for some of the rows are the same as in fp32, else fp32."
 )
+IDENTIFY = (
+    "Identify the language of rows that do not name one: py3langid (also without a value); spans, the language of "
+    "each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a function of your own, "
+    "<module>:<function>."
+)
+IDENTIFY_TEXT = "Identify the language instead: as for predict; with spans, that of each word."
+IDENTIFY_LANGUAGES = "Only these languages are identified, comma-separated; default: all of the model's."
 REVISION = "Branch, tag or commit of the {} on the Hub; the same as writing name@revision."
 
 Check = Callable[[float], "str | None"]  # returns the problem with a number, if any

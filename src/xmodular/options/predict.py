@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 from xmodular.errors import ConfigurationError
 from xmodular.options.declaring import (
+    IDENTIFY,
+    IDENTIFY_LANGUAGES,
+    IDENTIFY_TEXT,
     REVISION,
     RUN_PRECISION,
     Fallback,
+    Identify,
     Options,
     Place,
     RunPrecision,
@@ -48,7 +52,8 @@ class PredictOptions(Options):
     )
     probabilities: bool = option("Also write the probabilities of all labels, tags or choices.", False)
     language: str | None = option("Language of rows that do not name one.", None)
-    identify: bool = option("Identify the language of rows that do not name one.", False)
+    identify: Identify = option(IDENTIFY, False)
+    identify_languages: tuple[str, ...] = option(IDENTIFY_LANGUAGES, ())
     threshold: float = option(
         "Least confidence of an identified language; below it, the default language is used.", 0.3, between(0.0, 1.0)
     )
@@ -106,9 +111,15 @@ class FillMaskOptions(Options):
     text: str = option("Text with one or more <mask>.", positional=True)
     model: str = option("Model folder or a name on the Hub.")
     revision: str | None = option(REVISION.format("model"), None)
-    language: str = option("Language of the text, whose adapter is used.")
+    language: str | None = option("Language of the text, whose adapter is used.", None)
+    identify: Identify = option(IDENTIFY_TEXT, False)
     fallback: Fallback | None = option(
         "relative: for a language that the model lacks, use the adapter of the most closely related one.", None
     )
     top_k: int = option("Number of candidates per <mask>.", 5, at_least(1))
     tokenizer: Place | None = option("Tokenizer folder; default: the model's.", None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.language is None and self.identify is False:
+            raise ConfigurationError("Missing: --language (of the text), or --identify.")

@@ -9,7 +9,10 @@ from typing import Any
 
 from xmodular.errors import ConfigurationError
 from xmodular.options.declaring import (
+    IDENTIFY,
+    IDENTIFY_LANGUAGES,
     Fallback,
+    Identify,
     Options,
     WeightPrecision,
     at_least,
@@ -44,7 +47,8 @@ class ServeOptions(Options):
         "127.0.0.1",
     )
     port: int = option("Port to listen on; 0 takes a free one.", 8000, between(0, 65535))
-    identify: bool = option("Identify the language of rows that do not name one.", True)
+    identify: Identify = option(IDENTIFY, True)
+    identify_languages: tuple[str, ...] = option(IDENTIFY_LANGUAGES, ())
     threshold: float = option(
         "Least confidence of an identified language; below it, the default language is used.", 0.3, between(0.0, 1.0)
     )

@@ -22,11 +22,15 @@ from xmodular.exported_models import ExportedModel
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.adapters import Adapters
 from xmodular.modeling.threads import threads_for
+from xmodular.tasks.per_token import with_adapters
 from xmodular.tasks.readers import Reading
 from xmodular.tasks.task import Encoding, Example, Room, Task
 
 BATCH_TOKENS = 8192
 _AT_ONCE = 2048  # examples that are tokenised together
+
+# Of an encoding: one for all its tokens, or those of the tokens of each of its sequences.
+LanguageIds = int | Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,16 @@ class Encoded:
     def _cut(self, own: slice) -> Encoded:
         return Encoded(self.task, self.examples[own], self.readings[own], self.windows[own])
 
-    def inputs(self, model: XmodPreTrainedModel, places: Sequence[int]) -> tuple[list[Encoding], list[int]]:
-        """The encodings of some examples in sequence, each with the language id of its adapter."""
+    def inputs(self, model: XmodPreTrainedModel, places: Sequence[int]) -> tuple[list[Encoding], list[LanguageIds]]:
+        """The encodings of some examples in sequence, each with the language id of its adapter, or of each token's."""
         ids = {code: number for number, code in enumerate(model.languages)}
         encodings = [encoding for place in places for encoding in self.windows[place]]
-        return encodings, [ids[self.readings[place].adapter] for place in places for _ in self.windows[place]]
+        languages: list[LanguageIds] = [
+            [[ids[code] for code in own] for own in encoding.adapters] or ids[self.readings[place].adapter]
+            for place in places
+            for encoding in self.windows[place]
+        ]
+        return encodings, languages
 
 
 def passes(model: XmodPreTrainedModel, readings: Sequence[Reading]) -> dict[tuple[str | None, bool], list[int]]:
@@ -140,6 +149,12 @@ def encode_examples(
                 for place in part[encoding.example]:
                     windows[place].append(encoding)
             advance(len(part))
+    for (vocabulary, _), own in passes(model, readings).items():
+        if mixed := [place for place in own if readings[place].is_mixed]:
+            chosen = [examples[place] for place in mixed], [readings[place] for place in mixed]
+            routed = with_adapters(tokenizers(vocabulary), task, *chosen, [windows[place] for place in mixed])
+            for place, encodings in zip(mixed, routed, strict=True):
+                windows[place] = encodings
     return Encoded(task, examples, readings, windows)
 
 
@@ -216,20 +231,20 @@ def _nothing(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
 
 
 def collate(
-    encodings: Sequence[Encoding], lang_ids: Sequence[int], pad_id: int, *, task: Task | None = None
+    encodings: Sequence[Encoding], lang_ids: Sequence[LanguageIds], pad_id: int, *, task: Task | None = None
 ) -> dict[str, Tensor]:
     """Pad sequences to the longest.
 
     Args:
         encodings: encodings of one task; with choices, all have the same number.
-        lang_ids: the model's language id for each encoding.
+        lang_ids: the model's language id for each encoding, or for each token of each of its sequences.
         pad_id: id of ``<pad>``.
         task: adds its targets.
 
     Returns:
-        ``input_ids`` and ``attention_mask``, (batch, tokens) or (batch, choices, tokens), and ``lang_ids`` (batch,),
-        int64; ``token_type_ids`` like ``input_ids`` if a token has a type other than 0; with `task` also the targets of
-        the loss.
+        ``input_ids`` and ``attention_mask``, (batch, tokens) or (batch, choices, tokens), and ``lang_ids``, (batch,)
+        or, if an encoding has several, like ``input_ids``; int64; ``token_type_ids`` like ``input_ids`` if a token has
+        a type other than 0; with `task` also the targets of the loss.
 
     Raises:
         InputError: the numbers of choices differ.
@@ -250,9 +265,21 @@ def collate(
         "input_ids": torch.from_numpy(ids).view(shape),
         **_types(encodings, ids.shape, shape),
         "attention_mask": torch.from_numpy(mask).view(shape),
-        "lang_ids": torch.tensor(lang_ids),
+        "lang_ids": _languages(lang_ids, choices, ids.shape).view(shape)
+        if any(not isinstance(each, int) for each in lang_ids)
+        else torch.tensor(lang_ids),
     }
     return batch if task is None else {**batch, **task.targets(encodings, longest)}
+
+
+def _languages(lang_ids: Sequence[LanguageIds], choices: int, shape: tuple[int, ...]) -> Tensor:
+    """The language id of each token; at padding, that of the sequence's first token."""
+    found = np.empty(shape, dtype=np.int64)
+    each = (own for ids in lang_ids for own in ([[ids]] * choices if isinstance(ids, int) else ids))
+    for row, own in zip(found, each, strict=True):
+        row[:] = own[0]
+        row[: len(own)] = own
+    return torch.from_numpy(found)
 
 
 def _types(encodings: Sequence[Encoding], rows: tuple[int, ...], shape: tuple[int, ...]) -> dict[str, Tensor]:
@@ -270,7 +297,7 @@ def _types(encodings: Sequence[Encoding], rows: tuple[int, ...], shape: tuple[in
 def predict_logits(
     model: nn.Module,
     encodings: Sequence[Encoding],
-    lang_ids: Sequence[int],
+    lang_ids: Sequence[LanguageIds],
     *,
     pad_id: int,
     batch_tokens: int = BATCH_TOKENS,
@@ -281,7 +308,7 @@ def predict_logits(
     Args:
         model: a model that returns ``logits``, ``embeddings``, or ``start_logits`` and ``end_logits``.
         encodings: encodings of one task.
-        lang_ids: the model's language id for each encoding.
+        lang_ids: the model's language id for each encoding, or for each token of each of its sequences.
         pad_id: id of ``<pad>``.
         batch_tokens: most tokens per forward pass, padding included (one encoding always fits); languages are
             mixed.
