@@ -26,6 +26,10 @@ RUN_PRECISION = (
     "keep the weights' precision, or run the model in fp32, bf16 or fp16; auto: bf16 where the processor computes it "
     "fast and 99.5 % of the predictions for some of the rows are the same as in fp32, else fp32."
 )
+RESIDENT_LANGUAGES = (
+    "Most languages in memory; the others are read from the model's folder when rows need them, and those used last "
+    "stay. Default: all."
+)
 REVISION = "Branch, tag or commit of the {} on the Hub; the same as writing name@revision."
 
 Check = Callable[[float], "str | None"]  # returns the problem with a number, if any
