@@ -20,7 +20,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("errors", "languages", "language_conditions", "catalogue", "recipes", "console", "files", "outputs", "hub"),
         "weight_names",
     ),
-    ("configuration", "options", "signatures", "packs", "weights", "beforehand", "tokenizer_rules"),
+    (
+        *("configuration", "options", "signatures", "packs", "weights", "stored_tensors", "beforehand"),
+        "tokenizer_rules",
+    ),
     ("modeling",),
     ("pieces", "vocabulary", "identification", "exported_models", "saved_models"),
     ("text", "conversion", "rows"),

@@ -618,6 +618,7 @@ def predict(
     stride: int | None = None,
     batch_tokens: int = 8192,
     precision: Literal["keep", "auto", "fp32", "bf16", "fp16"] = "keep",
+    resident_languages: int | None = None,
     window: int = 2048,
     overwrite: bool = False,
 ) -> Predicted:
@@ -656,6 +657,8 @@ def predict(
         precision: keep the weights' precision, or run the model in fp32, bf16 or fp16; auto: bf16 where the
             processor computes it fast and 99.5 % of the predictions for some of the rows are the same as in fp32,
             else fp32.
+        resident_languages: Most languages in memory; the others are read from the model's folder when rows need
+            them, and those used last stay. Default: all.
         window: Number of rows that are sorted by length together.
         overwrite: Replace `output`, and start over if a run was interrupted.
 
@@ -817,6 +820,7 @@ def serve(
     drain: float = 1.0,
     max_length: int | None = None,
     stride: int | None = None,
+    resident_languages: int | None = None,
     precision: Literal["keep", "fp32", "bf16", "fp16"] = "keep",
 ) -> None:
     """Serve models over HTTP until SIGTERM or Ctrl-C, which lets the accepted requests be finished.
@@ -848,6 +852,8 @@ def serve(
         max_length: Most tokens per row or window; default: as in fine-tuning, or 512.
         stride: Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: as fine-
             tuned, or a quarter of `max_length`.
+        resident_languages: Most languages in memory; the others are read from the model's folder when rows need
+            them, and those used last stay. Default: all.
         precision: keep the weights' precision, or run the models in fp32, bf16 or fp16.
 
     Raises:

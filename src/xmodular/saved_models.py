@@ -141,7 +141,10 @@ def load_architecture(
 
 
 def to_run(
-    model: XmodPreTrainedModel | str | Path, precision: WeightPrecision = "keep", architecture: str | None = None
+    model: XmodPreTrainedModel | str | Path,
+    precision: WeightPrecision = "keep",
+    architecture: str | None = None,
+    resident_languages: int | None = None,
 ) -> XmodPreTrainedModel:
     """A model for inference.
 
@@ -150,6 +153,8 @@ def to_run(
             or an object, which stays on its device and is not changed: for another precision it is copied.
         precision: precision of the weights, and so of the computation; "keep" does not change it.
         architecture: the class to load from a folder; None for the one that its configuration names.
+        resident_languages: how many languages are in memory at most, the others on disk (as for `from_pretrained`);
+            None: all. Not for objects and exported models.
 
     Raises:
         ConfigurationError: there is no such precision; or as `load_saved`.
@@ -157,6 +162,12 @@ def to_run(
     is_graph = is_exported(model) if isinstance(model, (str, Path)) else isinstance(model, ExportedModel)
     if is_graph and precision not in ("keep", "fp32"):
         raise ConfigurationError(f"precision is {precision!r}, but the precision of an exported model is in its graph.")
+    if resident_languages is not None and (is_graph or not isinstance(model, (str, Path))):
+        kind = "an exported model" if is_graph else "a model object"
+        raise ConfigurationError(
+            f"resident_languages is {resident_languages}, but {kind} has all its languages in memory: give the folder "
+            "of a model."
+        )
     if isinstance(model, ExportedModel):
         return model
     if precision not in ("keep", *PRECISIONS):
@@ -165,7 +176,8 @@ def to_run(
     if given is None and is_graph:
         return load_exported(source)
     if given is None:
-        loaded = load_saved(source, precision, architecture)
+        more = {} if resident_languages is None else {"resident_languages": resident_languages}
+        loaded = load_saved(source, precision, architecture, **more)
         return torch.nn.Module.to(loaded, "cuda") if torch.cuda.is_available() else loaded
     if precision == "keep" or given.dtype == (dtype := getattr(torch, PRECISIONS[precision])):
         return given

@@ -38,14 +38,19 @@ class Weights:
 
     Attributes:
         source: the folder or repository they come from.
+        files: paths of the files that were opened, an index first.
         names: of all tensors.
         metadata: other entries of the index of the shards; empty without an index.
     """
 
     def __init__(
-        self, source: str, readers: dict[str, Callable[[], Tensor]], metadata: Mapping[str, Any] | None = None
+        self,
+        source: str,
+        readers: dict[str, Callable[[], Tensor]],
+        metadata: Mapping[str, Any] | None = None,
+        files: tuple[Path, ...] = (),
     ) -> None:
-        self.source = source
+        self.source, self.files = source, files
         self.names = tuple(readers)
         self.metadata = dict(metadata or {})
         self._readers = readers
@@ -102,7 +107,7 @@ def open_weights(
         folder = _fetch(name, revision or pinned, token)
     with ExitStack() as stack:
         readers, metadata = _readers(folder, stack)
-        yield Weights(str(source), readers, metadata)
+        yield Weights(str(source), readers, metadata, weight_files(folder))
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:

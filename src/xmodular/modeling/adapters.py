@@ -5,7 +5,7 @@ Shapes: T tokens of all languages; in the grid layout, B sequences of S tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -65,19 +65,29 @@ class Adapters(nn.ModuleDict):
 
     def _by_segment(self, states: Tensor, routes: Routes) -> Tensor:
         segments, order = routes.segments, routes.order
-        adapters = in_order(self)
+        adapters = self._used([language for language, _ in segments])
         if len(segments) == 1:
-            return adapters[segments[0][0]](states)
+            return next(adapters)(states)
         if not segments:
             return torch.zeros_like(states)
         ordered = states if order is None else states.index_select(0, order)
-        used = [adapters[language] for language, _ in segments]
-        if routes.groups is not None and not tracing() and all(map(_gatherable, used)):
-            adapted = _in_one_product(used, ordered, routes.groups)
+        together = self._together([language for language, _ in segments]) if routes.groups and not tracing() else None
+        if routes.groups is not None and together is not None:
+            adapted = _in_one_product(together, ordered, routes.groups)
         else:
             slices = ordered.split([tokens for _, tokens in segments])
-            adapted = torch.cat([adapter(part) for adapter, part in zip(used, slices, strict=True)])
+            adapted = torch.cat([adapter(part) for adapter, part in zip(adapters, slices, strict=True)])
         return adapted if order is None else torch.empty_like(adapted).index_copy(0, order, adapted)
+
+    def _used(self, languages: Sequence[int]) -> Iterator[XmodAdapter]:
+        """The adapters of some languages by id, one after the other."""
+        ordered = in_order(self)
+        return (ordered[language] for language in languages)
+
+    def _together(self, languages: Sequence[int]) -> list[XmodAdapter] | None:
+        """The adapters of some languages by id, if one product can serve them all."""
+        used = list(self._used(languages))
+        return used if all(map(_gatherable, used)) else None
 
     def _by_index(self, states: Tensor, ids: Tensor) -> Tensor:
         """The same without sizes that depend on data: *(B, S, hidden)* by ids *(B,)* or *(B, S)*.
@@ -111,6 +121,8 @@ def in_order(adapters: Adapters) -> list[XmodAdapter]:
 
 def sources(adapters: Adapters, routes: Routes) -> list[nn.Module]:
     """The modules whose output a forward pass of `adapters` may return unchanged."""
+    if type(adapters) is not Adapters:
+        return [adapters]
     ordered = in_order(adapters)
     used = [ordered[language] for language, _ in routes.segments]
     return [adapters, *used, *(adapter.dense2 for adapter in used if type(adapter) is XmodAdapter)]

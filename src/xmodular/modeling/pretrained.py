@@ -16,6 +16,7 @@ from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, in_one_line
 from xmodular.files import let_read, written_file
 from xmodular.languages import resolve_all
+from xmodular.modeling.adapters_on_disk import load_on_demand, on_disk
 from xmodular.modeling.before_loading import WHERE, check_size, choose_languages, stored_fields
 from xmodular.modeling.multilingual import MultilingualModel
 from xmodular.modeling.pruning import prune_heads
@@ -58,6 +59,7 @@ class XmodPreTrainedModel(MultilingualModel):
         *args: Any,
         languages: Sequence[str] | None = None,
         fallback: str | None = None,
+        resident_languages: int | None = None,
         **kwargs: Any,
     ) -> Any:
         """Loads a model; with `languages`, only those languages' adapters.
@@ -70,6 +72,9 @@ class XmodPreTrainedModel(MultilingualModel):
                 default. `default_language` in `kwargs` may be a name too.
             fallback: "relative" loads the nearest relative's adapter for a language that the checkpoint lacks, and
                 says so.
+            resident_languages: how many languages' adapters are in memory at most. They are read from the files when a
+                batch needs them, and those used last stay. The outputs are the same. Such a model predicts and
+                evaluates; it cannot be saved, and its languages cannot be changed. None: all, from the start.
 
         Raises:
             LanguageError: if the checkpoint has no such language, or the default is not among `languages`.
@@ -77,6 +82,8 @@ class XmodPreTrainedModel(MultilingualModel):
                 for far more memory than its weights need, or for an attention backend whose package is missing.
         """
         source = pretrained_model_name_or_path
+        if resident_languages is not None:
+            return load_on_demand(cls, source, args, kwargs, languages, resident_languages, fallback=fallback)
         where = {name: kwargs[name] for name in WHERE if name in kwargs}
         fields = {} if source is None else stored_fields(source, where)
         choose_languages(source, kwargs, fields, where, languages, fallback)
@@ -110,6 +117,11 @@ class XmodPreTrainedModel(MultilingualModel):
         **kwargs: Any,
     ) -> None:
         """Writes the model to a folder, as transformers does, with the tokenizers of single languages."""
+        if on_disk(self):
+            raise ConfigurationError(
+                "This model reads its languages from disk as they are needed (resident_languages), so it is not whole: "
+                f"copy its folder, {self.config.name_or_path}."
+            )
         later = push_to_hub and bool(self.config.vocabularies)  # once the tokenizers are there
         upload = {name: kwargs.pop(name) for name in _UPLOAD if later and name in kwargs}
         folder = Path(save_directory)

@@ -34,6 +34,10 @@ IDENTIFY = (
 )
 IDENTIFY_TEXT = "Identify the language instead: as for predict; with spans, that of each word."
 IDENTIFY_LANGUAGES = "Only these languages are identified, comma-separated; default: all of the model's."
+RESIDENT_LANGUAGES = (
+    "Most languages in memory; the others are read from the model's folder when rows need them, and those used last "
+    "stay. Default: all."
+)
 REVISION = "Branch, tag or commit of the {} on the Hub; the same as writing name@revision."
 
 Check = Callable[[float], "str | None"]  # returns the problem with a number, if any

@@ -10,6 +10,7 @@ from xmodular.options.declaring import (
     IDENTIFY,
     IDENTIFY_LANGUAGES,
     IDENTIFY_TEXT,
+    RESIDENT_LANGUAGES,
     REVISION,
     RUN_PRECISION,
     Fallback,
@@ -89,6 +90,7 @@ class PredictOptions(Options):
     )
     batch_tokens: int = option("Tokens per forward pass, padding included.", 8192, at_least(1))
     precision: RunPrecision = option(RUN_PRECISION, "keep")
+    resident_languages: int | None = option(RESIDENT_LANGUAGES, None, at_least(1))
     window: int = option("Number of rows that are sorted by length together.", 2048, at_least(1))
     overwrite: bool = option("Replace --output, and start over if a run was interrupted.", False)
 

@@ -11,6 +11,7 @@ from xmodular.errors import ConfigurationError
 from xmodular.options.declaring import (
     IDENTIFY,
     IDENTIFY_LANGUAGES,
+    RESIDENT_LANGUAGES,
     Fallback,
     Identify,
     Options,
@@ -86,6 +87,7 @@ class ServeOptions(Options):
         None,
         at_least(0),
     )
+    resident_languages: int | None = option(RESIDENT_LANGUAGES, None, at_least(1))
     precision: WeightPrecision = option("keep the weights' precision, or run the models in fp32, bf16 or fp16.", "keep")
 
     def __post_init__(self) -> None:

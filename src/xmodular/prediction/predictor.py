@@ -31,7 +31,7 @@ WINDOW_CHARACTERS = 4_000_000
 # Arguments of `Predictor` that verbs have as options of the same name.
 _SETTINGS = (
     *("default_language", "identify", "identify_languages", "threshold", "fallback", "max_length", "stride"),
-    *("batch_tokens", "window", "precision", "probabilities"),
+    *("batch_tokens", "window", "precision", "probabilities", "resident_languages"),
 )
 
 
@@ -69,6 +69,8 @@ class Predictor:
             "auto" chooses bf16 or fp32 at the first window of 200 rows or more (see `xmodular.tasks.precision_probe`);
             smaller ones before it are read in fp32.
         probabilities: also return the probabilities of all labels, tags or choices.
+        resident_languages: number of languages in memory at most; the others are read from the model's folder when
+            rows need them. None: all.
 
     Attributes:
         chosen: the precision that "auto" chose, and why; None before, and with any other precision.
@@ -94,6 +96,7 @@ class Predictor:
         window: int = WINDOW,
         precision: RunPrecision = "keep",
         probabilities: bool = False,
+        resident_languages: int | None = None,
     ) -> None:
         if not 0 <= threshold <= 1:
             raise ConfigurationError(f"threshold is {threshold}: it must be from 0 to 1.")
@@ -103,7 +106,7 @@ class Predictor:
         given, source = given_model(model)
         if given is None and Path(source, "seeds.json").is_file() and not Path(source, "config.json").exists():
             raise ConfigurationError(f"{source} contains a model for each seed: choose one, such as {source}/seed-0.")
-        self.model = to_run(model, "keep" if precision == "auto" else precision)
+        self.model = to_run(model, "keep" if precision == "auto" else precision, resident_languages)
         self.chosen: ChosenPrecision | None = None
         self._is_open = precision == "auto"
         task = task_of(self.model)

@@ -102,6 +102,7 @@ def service_of(options: ServeOptions) -> Service:
             most_tokens=options.max_tokens,
         )
         measures.waiting.watch(_waiting(batchers[name]), model=name)
+        measures.resident.watch(_resident(predictor), model=name)
         measures.room.watch(_constant(options.queue_rows), model=name)
         task, languages = predictor.task.name, len(predictor.model.languages)
         console.print(f"{name}: {task}, {counted(languages, 'language')}, from {options.model[name]}")
@@ -113,6 +114,10 @@ def service_of(options: ServeOptions) -> Service:
 
 def _waiting(batcher: Any) -> Callable[[], float]:
     return lambda: float(batcher.waiting)
+
+
+def _resident(predictor: Predictor) -> Callable[[], float]:
+    return lambda: float(len(predictor.model.resident_languages))
 
 
 def _constant(value: float) -> Callable[[], float]:
