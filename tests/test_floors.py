@@ -18,13 +18,13 @@ SOURCE = Path(__file__).parents[1] / "src" / "xmodular"
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
         *("errors", "languages", "language_conditions", "catalogue", "recipes", "console", "files", "outputs", "hub"),
-        "weight_names",
+        *("scripts", "weight_names"),
     ),
     ("configuration", "options", "signatures", "packs", "weights", "beforehand", "tokenizer_rules"),
     ("modeling",),
     ("pieces", "vocabulary", "identify", "exported_models", "saved_models"),
     ("text", "conversion", "rows"),
-    ("tasks", "perplexity"),
+    ("tasks", "perplexity", "donor_ranking"),
     (
         *("results", "charts", "training", "evaluation", "prediction", "serving", "exporting", "pack_verbs"),
         *("comparison", "trimming"),

@@ -60,6 +60,7 @@ _SHOWN = {
     "pack_verify": _show_table,
     "pack_list": _show_table,
     "diff": _show_table,
+    "donors": _show_table,
     "trim": _show_table,
     "export": _show_table,
     "models": _show_table,
