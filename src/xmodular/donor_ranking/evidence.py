@@ -1,4 +1,4 @@
-"""What speaks for a language as the start for another, besides a model's own measure: kinship, script, words, pieces."""
+"""What speaks for a language as the start for another, besides a model's measure: kinship, script, words, pieces."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.console import console, progress
+from xmodular.console import progress
 from xmodular.donor_ranking.evidence import Evidence, gathered_evidence
 from xmodular.donor_ranking.ranking import Candidate, Donors
 from xmodular.donor_ranking.reasons import measured, unmeasured
@@ -30,9 +30,9 @@ _SOFTNESS = 0.1  # bits per character: a language that is this much worse has 1/
 def donors(options: DonorsOptions, given: XmodPreTrainedModel | None) -> Donors:
     """Rank a model's languages, and averages of them, as the start for a new language or the reader of a dialect.
 
-    A model with a masked-LM head is measured: bits per character of a sample of the text under each adapter, always with
-    the same masks, first on a quarter of the sample, then the best languages on all of it; then the average of the best
-    two, three and so on, and mixtures of them that give better languages more weight. Any other model is not
+    A model with a masked-LM head is measured: bits per character of a sample of the text under each adapter, always
+    with the same masks, first on a quarter of the sample, then the best languages on all of it; then the average of
+    the best two, three and so on, and mixtures of them that give better languages more weight. Any other model is not
     measured: its languages are ranked by kinship, the language that the lines are taken for, script and pieces.
 
     Args:
@@ -101,7 +101,9 @@ def ranked(
         averages = _averages(trials, singles, options.most)
     # Of candidates that are equal, the simpler and the more closely related one comes first.
     both = sorted([*singles, *averages], key=lambda each: (-each.characters, each.bits_per_character))
-    return Donors(name, options.language, True, tuple(both), next(iter(singles[0].shares)), measured(both, singles, sample.text))
+    return Donors(
+        name, options.language, True, tuple(both), next(iter(singles[0].shares)), measured(both, singles, sample.text)
+    )
 
 
 def _check_output(options: DonorsOptions) -> None:

@@ -113,7 +113,11 @@ def _bits(candidate: Candidate) -> str:
 def _cells(evidence: Evidence | None) -> tuple[str, ...]:
     if evidence is None:
         return ("",) * 5
-    close = ("", "") if evidence.closeness is None else (_groups(evidence.closeness.groups), str(evidence.closeness.distance))
+    close = (
+        ("", "")
+        if evidence.closeness is None
+        else (_groups(evidence.closeness.groups), str(evidence.closeness.distance))
+    )
     shares = (evidence.script, evidence.read_as, evidence.pieces)
     return (*close, *("" if share is None else f"{share:.0%}" for share in shares))
 

@@ -29,8 +29,8 @@ def measured(candidates: Sequence[Candidate], singles: Sequence[Candidate], text
     equal = [each for each in singles if each.bits_per_character - reader.bits_per_character < _EQUAL]
     if len(equal) > 1:
         said.append(
-            f"{len(equal)} languages are equal for the text, as adapters are that were not trained yet: the more closely "
-            "related one comes first."
+            f"{len(equal)} languages are equal for the text, as adapters are that were not trained yet: the more "
+            "closely related one comes first."
         )
     said += _of_vocabulary(text)
     return tuple(said)

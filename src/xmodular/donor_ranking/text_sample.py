@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
@@ -50,5 +51,5 @@ def sample_of(text: TextFiles, tokenizer: PreTrainedTokenizerFast, *, size: int,
             continue  # of one file; of all, below
     if not parts:
         raise NoTextError(f"No text for {text.language} in {', '.join(map(str, text.files))}.")
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _BY_BLOCK}
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _BY_BLOCK}
     return Sample(tuple(lines), replace(parts[0], **joined))

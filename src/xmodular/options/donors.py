@@ -25,7 +25,7 @@ class DonorsOptions(Options):
         "files."
     )
     language: str | None = option(
-        "The text's language, such as gsw: its files in a folder, and its relatives. Without it, the text alone decides.",
+        "The text's language, such as gsw, for its files in a folder and for its relatives; default: unknown.",
         None,
     )
     output: Path | None = option("Write the ranking to this JSON file.", None)
@@ -38,7 +38,8 @@ class DonorsOptions(Options):
     )
     text_field: str = option("Name of the text field (JSON Lines) or text column (Parquet).", "text")
     sample_bytes: int = option(
-        "Bytes of text to measure on, the first lines of every file; all languages on a quarter of it, the best on all.",
+        "Bytes of text to measure on, the first lines of every file; a quarter of it for all languages, all for the "
+        "best.",
         16_000,
         at_least(500),
     )

@@ -1,4 +1,4 @@
-"""The start of a new adapter that `--init-from auto` finds: recorded in the run, so that a broken run goes on with it."""
+"""The start of a new adapter that `--init-from auto` finds; recorded, so that a broken run goes on with it."""
 
 from __future__ import annotations
 
