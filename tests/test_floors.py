@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "xmodular"
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
         *("errors", "languages", "language_conditions", "catalogue", "recipes", "console", "files", "outputs", "hub"),
-        "weight_names",
+        *("scripts", "weight_names"),
     ),
     (
         *("configuration", "options", "signatures", "packs", "weights", "stored_tensors", "beforehand"),
@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("modeling",),
     ("pieces", "vocabulary", "identification", "exported_models", "saved_models"),
     ("text", "conversion", "rows"),
-    ("tasks", "perplexity"),
+    ("tasks", "perplexity", "donor_ranking"),
     (
         *("results", "charts", "training", "evaluation", "prediction", "serving", "exporting", "pack_verbs"),
         *("comparison", "trimming", "embeddings"),

@@ -26,6 +26,7 @@ _HOMES = {
     "XmodPreTrainedModel": "modeling",
     "convert": "conversion",
     "diff": "comparison",
+    "donors": "donor_ranking",
     "evaluate": "evaluation",
     "export": "exporting",
     "extend": "training",

@@ -9,6 +9,7 @@ from xmodular.comparison.certificate import Certificate
 from xmodular.configuration import XmodConfig as XmodConfig
 from xmodular.conversion.outcome import Converted
 from xmodular.embeddings import MtebEncoder as MtebEncoder
+from xmodular.donor_ranking.ranking import Donors
 from xmodular.exporting.exported import Exported
 from xmodular.identification import FastTextIdentifier as FastTextIdentifier
 from xmodular.identification import Identifier as Identifier
@@ -96,6 +97,59 @@ def diff(
             name, or a shard, an adapter of PEFT or a distributed checkpoint adds to them.
         LanguageError: a pack is compared with a model that has no such language.
         PackError: a pack is damaged.
+    """
+
+def donors(
+    model: XmodPreTrainedModel | str | Path,
+    text: str | Path,
+    language: str | None = None,
+    *,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    revision: str | None = None,
+    candidates: str | Sequence[str] = (),
+    most: int = 5,
+    reference: str | Path | None = None,
+    text_field: str = "text",
+    sample_bytes: int = 16000,
+    block_size: int = 64,
+    mask_probability: float = 0.15,
+    batch_size: int = 32,
+    seed: int = 0,
+) -> Donors:
+    """Rank a model's languages, and averages of them, as the start for a new language or the reader of a dialect.
+
+    A model with a masked-LM head is measured: bits per character of a sample of the text under each adapter, always
+    with the same masks, first on a quarter of the sample, then the best languages on all of it; then the average of
+    the best two, three and so on, and mixtures of them that give better languages more weight. Any other model is not
+    measured: its languages are ranked by kinship, the language that the lines are taken for, script and pieces.
+
+    Args:
+        model: a folder, a name on the Hub, or an object, which is not changed.
+        text: a file, or a folder with the language's files.
+        language: the text's language, if known.
+        output: Write the ranking to this JSON file.
+        overwrite: Replace the ranking in `output`.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        candidates: Only these languages of the model, comma-separated; default: all.
+        most: Most languages in an average or mixture; 1: only single languages.
+        reference: Folder of <language>.* files in the model's languages: also shows how many of the text's pieces
+            each uses.
+        text_field: Name of the text field (JSON Lines) or text column (Parquet).
+        sample_bytes: Bytes of text to measure on, the first lines of every file; a quarter of it for all languages,
+            all for the best.
+        block_size: Tokens per block, including the leading <s>; a line has its own blocks.
+        mask_probability: Share of tokens to predict.
+        batch_size: Blocks per forward pass.
+        seed: Random seed of the masks, which are the same for all candidates.
+
+    Returns:
+        The ranking with all evidence; its `init_from` is the best start, its `reader` the best single language.
+
+    Raises:
+        ConfigurationError: the output cannot be written, or no language of the model reads the shared vocabulary.
+        DataError: the text cannot be read, or there is none; or there is no tokenizer with the model.
+        LanguageError: the model lacks a candidate, or the folder has no text in the language.
     """
 
 def evaluate(
@@ -281,7 +335,8 @@ def extend(
         output_dir: Folder for the model, its tokenizer and its metrics.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
         init_from: Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1);
-            neutral: adds nothing at first; default: random.
+            auto: from the best of these for the text, as `donors` finds it; neutral: adds nothing at first;
+            default: random.
         new_vocabulary: Train a vocabulary for this language, with this many pieces.
         tokenizer: Use this tokenizer as the language's own vocabulary.
         start_rows: pieces: embeddings of new pieces start as the mean of the known pieces that spell them; random:

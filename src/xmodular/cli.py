@@ -66,6 +66,7 @@ _SHOWN = {
     "pack_list": _show_table,
     "diff": _show_table,
     "evaluate": _gate_status,
+    "donors": _show_table,
     "trim": _show_table,
     "export": _show_table,
     "models": _show_table,

@@ -27,7 +27,9 @@ LOCK = f"{PREFIX}lock"
 
 WEIGHTS = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
 _CONFIG = "config.json"
+DONORS = "donors.json"  # which languages the run's new language started from
 _OF_MODELS = {
+    DONORS,
     *(_CONFIG, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "chat_template.jinja", "sentencepiece.bpe.model", "vocab.txt", "vocab.json", "merges.txt"),
     *("README.md", "metrics.json", "options.json", "run.json", "log.jsonl", "certificate.json", "trim.json"),

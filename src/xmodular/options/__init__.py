@@ -7,6 +7,7 @@ A field's ``help`` is the help text of its flag and of its keyword. `build` make
 from xmodular.options.building import KINDS, as_record, build, kind_of
 from xmodular.options.declaring import PRECISIONS, Fallback, Options, Place, RunPrecision, Schedule, WeightPrecision
 from xmodular.options.demo import DemoOptions
+from xmodular.options.donors import DonorsOptions
 from xmodular.options.evaluate import EvaluateOptions
 from xmodular.options.export import ExportOptions
 from xmodular.options.extend import ExtendOptions
@@ -32,6 +33,7 @@ from xmodular.options.yaml_file import read_options_file
 # In the order of the help.
 VERBS: tuple[type[Options], ...] = (
     PretrainOptions,
+    DonorsOptions,
     ExtendOptions,
     FinetuneOptions,
     EvaluateOptions,

@@ -53,8 +53,8 @@ class ExtendOptions(LanguageModelOptions):
         None,
     )
     init_from: tuple[str, ...] = option(
-        "Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1); neutral: adds "
-        "nothing at first; default: random.",
+        "Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1); auto: from the "
+        "best of these for the text, as `donors` finds it; neutral: adds nothing at first; default: random.",
         (),
     )
     new_vocabulary: int | None = option(

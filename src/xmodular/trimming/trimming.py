@@ -15,10 +15,10 @@ from xmodular.languages import resolve_all, resolve_or_none
 from xmodular.options import TrimOptions
 from xmodular.outputs import check_model_folder
 from xmodular.saved_models import load_saved, tokenizer_of
+from xmodular.scripts import scripts_of
 from xmodular.signatures import verb
 from xmodular.text.raw_lines import is_text
 from xmodular.text.text_files import TextFiles, find_text
-from xmodular.trimming.kept_pieces import scripts_of
 from xmodular.trimming.model_size import size_of, size_of_source
 from xmodular.trimming.trim_report import Reading, Trimmed
 from xmodular.trimming.trimmed_vocabulary import HELD_OUT, TrimmedVocabulary
