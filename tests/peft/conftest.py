@@ -18,7 +18,8 @@ peft = pytest.importorskip("peft")
 def wrapped(base_run: Run) -> Any:
     """A classifier over the session's base with LoRA that has an effect, in a PeftModel."""
     torch.manual_seed(0)
-    model = XmodForSequenceClassification.from_pretrained(base_run.output_dir, num_labels=2)
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = XmodForSequenceClassification.from_pretrained(base_run.output_dir, num_labels=2, **still)
     model.config.id2label, model.config.label2id = {0: "common", 1: "rare"}, {"common": 0, "rare": 1}
     lora = peft.LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=16, init_lora_weights=False)
     return peft.get_peft_model(model, lora).eval()
