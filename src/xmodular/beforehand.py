@@ -62,7 +62,7 @@ def _look_for_model(source: str) -> None:
     if is_missing_folder(source):
         raise ConfigurationError(f"There is no folder {source}.")
     folder = Path(source)
-    known = ("config.json", "pack.json", "seeds.json")
+    known = ("config.json", "adapter_config.json", "pack.json", "seeds.json")
     if folder.is_file() or (folder.is_dir() and not any((folder / name).is_file() for name in known)):
         raise ConfigurationError(f"{source} contains no model: it has no config.json.")
 

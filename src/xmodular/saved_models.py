@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import xmodular.modeling
-from xmodular.configuration import read_config
+from xmodular.configuration import XmodConfig, read_config
+from xmodular.configuration.peft_folder import SETTINGS, base_of, is_peft_folder
 from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, InputError, XmodularError, in_one_line
 from xmodular.exported_models import ExportedModel, is_exported, load_exported
@@ -21,6 +22,8 @@ from xmodular.files import sha256_of
 from xmodular.hub import hub_source
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.loaded import check_loaded
+from xmodular.modeling.peft_layers import attach, has_peft, merged, without_wrapper
+from xmodular.modeling.trainable import parameter_group
 from xmodular.options import PRECISIONS, WeightPrecision
 from xmodular.vocabulary import from_json, is_with_tokenizer, load_tokenizer, positions_of, suited
 from xmodular.weight_names import POSITION_IDS
@@ -30,9 +33,12 @@ from xmodular.weights import open_weights
 def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
     """The model if it is an object (else None), and its name for messages.
 
+    In a ``PeftModel``, that is the X-MOD model inside it, which computes with PEFT's layers.
+
     Raises:
         InputError: it is neither an X-MOD model nor a folder or a name on the Hub.
     """
+    model = without_wrapper(model)
     if isinstance(model, XmodPreTrainedModel):
         return model, home_of(model) or "model object"
     if isinstance(model, (str, Path)):
@@ -45,6 +51,27 @@ def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrained
     if isinstance(model, PreTrainedModel):
         raise InputError(f"The model is a {kind}, which has no adapters: xmodular.upcycle makes it modular.")
     raise InputError(f"A model must be an X-MOD model, a folder or a name on the Hub; this is a {kind}.")
+
+
+def given_plain_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
+    """The same, for verbs that train or change whole models.
+
+    Raises:
+        InputError: also if the model has layers of PEFT.
+    """
+    given, name = given_model(model)
+    if given is not None and has_peft(given):
+        raise InputError(
+            "The model has layers of PEFT: merge them first, with merge_and_unload() of the PEFT model, or save it and "
+            "give the folder."
+        )
+    return given, name
+
+
+def given_merged_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
+    """The same; of a model with layers of PEFT, a copy with these merged into the weights."""
+    given, name = given_model(model)
+    return (merged(given) if given is not None and has_peft(given) else given), name
 
 
 def home_of(model: XmodPreTrainedModel) -> str | None:
@@ -86,6 +113,9 @@ def load_saved(
     names = [architecture] if architecture is not None else read_config(source).architectures or []
     if not isinstance(names, list) or len(names) != 1 or names[0] not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{source} does not name an X-MOD model class in its config.json; it has {names}.")
+    if is_peft_folder(source):  # merged in the precision of its weights, then cast
+        model = load_architecture(names[0], source, **fields)[0]
+        return model if precision == "keep" else torch.nn.Module.to(model, getattr(torch, PRECISIONS[precision]))
     if precision != "keep":
         fields["dtype"] = PRECISIONS[precision]
     return load_architecture(names[0], source, **fields)[0]
@@ -111,6 +141,13 @@ def load_architecture(
         raise ConfigurationError(
             f"{source} is an exported model, which predicts and is evaluated; for anything else, use the model that "
             "it was exported from."
+        )
+    if is_peft_folder(source):
+        return _load_with_peft(architecture, source, new_head=new_head, **more)
+    if (Path(source) / SETTINGS).is_file():
+        raise DataError(
+            f"{source} has both a model and {SETTINGS}, an adapter of PEFT: it is not clear which is meant. Move the "
+            "adapter to a folder of its own."
         )
     if Path(source).is_dir():
         with open_weights(source) as weights:
@@ -138,6 +175,28 @@ def load_architecture(
     ) as error:
         raise DataError(f"The model at {source} cannot be loaded: {in_one_line(error)}") from error
     return model, check_loaded(source, model, report, new_head=new_head)
+
+
+def _load_with_peft(
+    architecture: str, source: str | Path, *, new_head: bool, **more: Any
+) -> tuple[XmodPreTrainedModel, bool]:
+    """As `load_architecture`: the base that an adapter of PEFT names, with the adapter merged into it."""
+    config, base = read_config(source), base_of(source)
+    is_other = config.architectures != [architecture]
+    more = {"config": config, "ignore_mismatched_sizes": True, **more}
+    for name in [name for name in more if name in XmodConfig.__annotations__ and name != "languages"]:
+        setattr(more["config"], name, more.pop(name))
+    model, is_new = load_architecture(architecture, base, new_head=True, **more)
+    loaded = attach(model, Path(source), drop_head=is_other or more["config"].num_labels != config.num_labels)
+    left = [name for name in model.state_dict() if parameter_group(name) == "task head" and name not in loaded]
+    is_new = is_new and bool(left)
+    if is_new and not new_head and architecture != "XmodModel":
+        raise ConfigurationError(
+            f"The weight {left[0]} of the head is neither saved with the adapter {source} nor in its base {base}, so it "
+            'would be random. Train it with the adapter: LoraConfig(modules_to_save=["classifier"]).'
+        )
+    set_home(model, source if is_with_tokenizer(source) else base)
+    return model, is_new
 
 
 def to_run(

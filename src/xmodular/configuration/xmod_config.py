@@ -15,6 +15,7 @@ from transformers.generation import GenerationConfig
 from xmodular.catalogue import RELEASES, SHAPES
 from xmodular.configuration.config_problems import MOST_LABELS, is_integer, problems, pruning_problems
 from xmodular.configuration.embedding_settings import EmbeddingSettings
+from xmodular.configuration.peft_targets import name_peft_targets
 from xmodular.errors import ConfigurationError, listed
 
 _MOST_PROBLEMS = 40  # that one message names
@@ -252,6 +253,7 @@ class XmodConfig(PretrainedConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as a dictionary; a callable `hidden_act` is represented by its name."""
+        name_peft_targets()  # PEFT reads a model's configuration this way before it looks for its default layers
         fields = super().to_dict()
         if callable(fields.get("hidden_act")):
             fields["hidden_act"] = getattr(self.hidden_act, "__name__", type(self.hidden_act).__name__)

@@ -25,6 +25,7 @@ from xmodular.exporting.sentences import SENTENCES
 from xmodular.files import folder_beside, write_json
 from xmodular.languages import resolve_all, resolve_or_none
 from xmodular.modeling import XmodForCausalLM, XmodForMultipleChoice, XmodPreTrainedModel
+from xmodular.modeling.peft_layers import merged
 from xmodular.options import ExportOptions
 from xmodular.outputs import check_apart, check_replaceable, table_in
 from xmodular.rows import BadRows, read_rows
@@ -159,7 +160,7 @@ def _model(options: ExportOptions, given: XmodPreTrainedModel | None) -> XmodPre
             raise ConfigurationError(f"{options.model} does not name a model class in its config.json; it has {names}.")
         model, _ = load_architecture(names[0], options.model, languages=codes)
     else:
-        model = copy.deepcopy(given)
+        model = merged(given)
         model.keep_languages(codes)
     if isinstance(model, XmodForCausalLM) or model.config.is_decoder:
         raise ConfigurationError(f"{options.model} is a decoder; encoders and their heads can be exported.")

@@ -13,12 +13,14 @@ from transformers import initialization
 from transformers.utils import cached_file
 
 from xmodular.configuration import XmodConfig
+from xmodular.configuration.peft_folder import MODEL_CONFIG
 from xmodular.errors import ConfigurationError, in_one_line
-from xmodular.files import let_read, written_file
+from xmodular.files import let_read, write_json, written_file
 from xmodular.languages import resolve_all
 from xmodular.modeling.adapters_on_disk import load_on_demand, on_disk
 from xmodular.modeling.before_loading import WHERE, check_size, choose_languages, stored_fields
 from xmodular.modeling.multilingual import MultilingualModel
+from xmodular.modeling.peft_layers import has_peft
 from xmodular.modeling.pruning import prune_heads
 from xmodular.modeling.trainable import TRAINABLE, ParameterGroup, language_of_weight, parameter_group
 from xmodular.outputs import own_tokenizers
@@ -116,12 +118,17 @@ class XmodPreTrainedModel(MultilingualModel):
         push_to_hub: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Writes the model to a folder, as transformers does, with the tokenizers of single languages."""
+        """Writes the model to a folder, as transformers does, with the tokenizers of single languages.
+
+        With layers of PEFT in it, only the active adapter is written, as PEFT does, and ``xmod_config.json``, the
+        configuration of the whole model.
+        """
         if on_disk(self):
             raise ConfigurationError(
                 "This model reads its languages from disk as they are needed (resident_languages), so it is not whole: "
                 f"copy its folder, {self.config.name_or_path}."
             )
+        self._hf_peft_config_loaded = has_peft(self)  # PEFT's own wrapper does not set it
         later = push_to_hub and bool(self.config.vocabularies)  # once the tokenizers are there
         upload = {name: kwargs.pop(name) for name in _UPLOAD if later and name in kwargs}
         folder = Path(save_directory)
@@ -130,6 +137,8 @@ class XmodPreTrainedModel(MultilingualModel):
         if not is_main_process or not folder.is_dir():
             return
         let_read(folder.glob("*.safetensors"))
+        if has_peft(self):
+            write_json(folder / MODEL_CONFIG, self.config.to_dict() | {"architectures": [type(self).__name__]})
         for code, text in self.tokenizers.items():
             with written_file(folder / f"tokenizer.{code}.json") as new:
                 new.write_bytes(text.encode())

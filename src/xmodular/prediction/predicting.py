@@ -40,7 +40,7 @@ from xmodular.tasks.precision_probe import ChosenPrecision
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
 _MODEL_FILES = (
-    *("*.safetensors", "*.bin", "*.onnx", "*.onnx.data", "config.json"),
+    *("*.safetensors", "*.bin", "*.onnx", "*.onnx.data", "config.json", "adapter_config.json"),
     *("tokenizer*.json", "sentencepiece.bpe.model", "vocab.*", "merges.txt"),
 )
 # Options that are the predictor's own.

@@ -1,6 +1,6 @@
 """Tasks: each is a record of functions; and the code that runs models over rows."""
 
-from xmodular.saved_models import given_model, hash_of, load_saved, longest, to_run, tokenizer_of
+from xmodular.saved_models import given_model, given_plain_model, hash_of, load_saved, longest, to_run, tokenizer_of
 from xmodular.tasks.breakdown import Breakdown, added
 from xmodular.tasks.registry import TASKS, read_labels, task_for, task_named, task_of
 from xmodular.tasks.running import collate, predict_logits
@@ -19,6 +19,7 @@ __all__ = [
     "collate",
     "fit_head",
     "given_model",
+    "given_plain_model",
     "guessed",
     "hash_of",
     "load_model",

@@ -19,7 +19,7 @@ from xmodular.options import ExtendOptions
 from xmodular.outputs import check_apart, is_of_run
 from xmodular.packs import check_target
 from xmodular.signatures import verb
-from xmodular.tasks import given_model, load_saved
+from xmodular.tasks import given_plain_model, load_saved
 from xmodular.training import contents
 from xmodular.training.aligning import Aligned, distance, encoded, print_nearness
 from xmodular.training.epochs import Passes
@@ -34,7 +34,7 @@ from xmodular.training.runs import Run, print_trainable, sources_of_run
 _FEWEST_STEPS = 300  # of a run on pairs without --max-steps: pairs are few
 
 
-@verb(ExtendOptions, "model", "language", "text", objects={"model": given_model}, holds="output_dir")
+@verb(ExtendOptions, "model", "language", "text", objects={"model": given_plain_model}, holds="output_dir")
 def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
     """Add a language to a pretrained model and train it, on text or on sentences with translations.
 

@@ -21,6 +21,7 @@ from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError
 from xmodular.files import write_text
 from xmodular.modeling import ParameterGroup, XmodForSequenceClassification, XmodPreTrainedModel
+from xmodular.modeling.peft_layers import has_peft
 from xmodular.options import FinetuneOptions
 from xmodular.outputs import check_apart, is_of_run, table_in
 from xmodular.rows import sources_of
@@ -45,6 +46,7 @@ from xmodular.training.epochs import Passes
 from xmodular.training.fitting import Fit, fit
 from xmodular.training.model_card import model_card
 from xmodular.training.optimising import training_arguments
+from xmodular.training.peft_runs import check_tuned
 from xmodular.training.runs import Run, begin, print_trainable, save_run, sources_of_run
 from xmodular.training.seeds import each_seed
 from xmodular.training.task_data import EncodedData, Rows, encoded_data, held_out, read
@@ -88,7 +90,10 @@ def finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Run
     task = task_named(options.task)
     config = read_config(options.model) if given is None else given.config
     saved_as = config.architectures or ()  # for an object, too: the class that it was loaded from
-    options = options.with_rates(config.hidden_size, is_new=task.architecture not in saved_as)
+    is_new = task.architecture not in saved_as
+    if given is not None and has_peft(given):
+        check_tuned(given, is_new=is_new, trainable=options.trainable)
+    options = options.with_rates(config.hidden_size, is_new=is_new, peft=given is not None and has_peft(given))
     return each_seed(options, given, _finetune, _DECISIVE) if options.seeds else _finetune(options, given)
 
 
@@ -124,7 +129,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Ru
     warnings = _describe(model, rows, data, dev, options)
     if start.goes_on:
         console.print(start.said)
-    groups = model.set_trainable(options.trainable)
+    groups = model.trainable_groups() if has_peft(model) else model.set_trainable(options.trainable)
     print_trainable(groups)
 
     fitted = fit(
