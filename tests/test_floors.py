@@ -22,12 +22,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("configuration", "options", "signatures", "packs", "weights", "beforehand", "tokenizer_rules"),
     ("modeling",),
-    ("pieces", "vocabulary", "identify", "exported_models", "saved_models"),
+    ("pieces", "vocabulary", "identify", "exported_models", "saved_models", "on_demand"),
     ("text", "conversion", "rows"),
     ("tasks", "perplexity"),
     (
         *("results", "charts", "training", "evaluation", "prediction", "serving", "exporting", "pack_verbs"),
-        *("comparison", "trimming"),
+        *("comparison", "trimming", "distributed"),
     ),
     ("cli", "flags", "demo", "__main__", "__init__"),
 )
