@@ -25,12 +25,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "tokenizer_rules",
     ),
     ("modeling",),
-    ("pieces", "vocabulary", "identification", "exported_models", "saved_models"),
+    ("pieces", "vocabulary", "identification", "exported_models", "saved_models", "on_demand"),
     ("text", "conversion", "rows"),
     ("tasks", "perplexity", "donor_ranking"),
     (
         *("results", "charts", "training", "evaluation", "prediction", "serving", "exporting", "pack_verbs"),
         *("comparison", "trimming", "embeddings"),
+"distributed"),
     ),
     ("cli", "flags", "demo", "__main__", "__init__"),
 )

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.donor_ranking.text_sample import Sample, sample_of
 from xmodular.errors import LanguageError
-from xmodular.identify import Identifier
+from xmodular.identification import Identifier
 from xmodular.languages import Closeness, closeness, relatives, resolve_or_none
 from xmodular.scripts import scripts_of, share_in
 from xmodular.text import TextFiles, find_text

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from xmodular.configuration import stored_settings
 from xmodular.errors import ConfigurationError, InputError, LanguageError, speaking
 from xmodular.exported_models import ExportedModel, is_exported
-from xmodular.identify import THRESHOLD
+from xmodular.identification import THRESHOLD
 from xmodular.languages import resolve_or_none
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision

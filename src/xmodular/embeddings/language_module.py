@@ -13,7 +13,7 @@ from torch import Tensor
 
 from xmodular.embeddings.embedder import Embedder
 from xmodular.errors import ConfigurationError, InputError
-from xmodular.identify import THRESHOLD
+from xmodular.identification import THRESHOLD
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.saved_models import longest
 from xmodular.tasks.running import collate

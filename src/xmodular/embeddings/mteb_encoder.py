@@ -13,7 +13,7 @@ import numpy as np
 
 from xmodular.embeddings.embedder import Embedder
 from xmodular.errors import ConfigurationError, LanguageError, speaking
-from xmodular.identify import Identifier
+from xmodular.identification import Identifier
 from xmodular.languages import names_of
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision

@@ -17,6 +17,7 @@ WeightPrecision = Literal["keep", "fp32", "bf16", "fp16"]
 RunPrecision = Literal["keep", "auto", "fp32", "bf16", "fp16"]
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
 Fallback = Literal["relative"]
+Engine = Literal["local", "ray"]
 Pooling = Literal["first", "mean"]
 StartRows = Literal["pieces", "random"]
 Schedule = Literal["linear", "polynomial", "cosine", "wsd", "constant"]

@@ -30,6 +30,8 @@ from xmodular.prediction.parts import (
     sync,
 )
 from xmodular.prediction.predictor import Predictor, settings_of
+from xmodular.prediction.row_counts import counts_of, say_doubts
+from xmodular.prediction.shard_runs import located, pinned, predict_shards
 from xmodular.prediction.windows import Work
 from xmodular.rows import InMemory, is_file, kind_of, parquet_files, parquet_schema, parquet_tables
 from xmodular.rows.opening import address, reaching, without_scheme
@@ -43,9 +45,8 @@ _MODEL_FILES = (
     *("*.safetensors", "*.bin", "*.onnx", "*.onnx.data", "config.json", "adapter_config.json"),
     *("tokenizer*.json", "sentencepiece.bpe.model", "vocab.*", "merges.txt"),
 )
-# Options that are the predictor's own.
 # Options that may change when a run is resumed: finished rows do not depend on them.
-_FREE = ("output", "overwrite", "skip_bad_rows")
+_FREE = ("output", "overwrite", "skip_bad_rows", "engine", "workers", "worker_threads", "worker_gpus")
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ class Predicted:
     """The result of a run of `predict`.
 
     Attributes:
-        output: the file or folder of predictions; None for standard output.
+        output: the file or folder of predictions, its address if it has one; None for standard output.
         rows: number of rows in it.
         bad: number of rows that could not be read.
         bad_rows: the file or folder with these rows; None if there are none, or if they went to standard error.
     """
 
-    output: Path | None
+    output: Path | str | None
     rows: int
     bad: int
     bad_rows: Path | None
@@ -71,7 +72,7 @@ def _named(input: Any, name: str) -> str:
 
 
 @verb(
-    PredictOptions, "model", "input", "output", objects={"model": given_model}, rows={"input": _named}, holds="output"
+    PredictOptions, "model", "input", "output", objects={"model": given_model}, rows={"input": _named}, holds="locked"
 )
 def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
     """Add a model's predictions to the rows of a file.
@@ -80,9 +81,10 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
         model: a fine-tuned model, as an object, a folder or a name on the Hub.
         input: a file of rows, a .txt file (a text per line), a folder of Parquet files, "-" for JSON lines on standard
             input, or "hub:<data set>:<configuration>:<split>"; or the rows themselves, as for `finetune`. None where
-            the option `text` has a single text instead.
+            the option `text` has a single text instead. With `engine` a folder of files, or a pattern.
         output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz or .zst), or .parquet; "-" for JSON lines on
-            standard output; with `shard_rows` a folder, with Parquet files if the input is Parquet.
+            standard output; with `shard_rows` a folder, with Parquet files if the input is Parquet; with `engine` a
+            folder, with a file for each one of the input.
 
     Returns:
         The number of rows and their location.
@@ -94,20 +96,34 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
         options = replace(options, input=InMemory("--text", [{"text": options.text}]), text=None)
     elif not isinstance(options.input, InMemory):
         options = replace(options, input=without_scheme(options.input))
+    if options.engine is not None:
+        return _predict_shards(located(options), given)
     _check_places(options, given)
     predictor = Predictor(
         given if given is not None else options.model,
         options.tokenizer,
         **settings_of(options),
     )
-    if kind_of(options.output) == "conll" and "tags" not in predictor.columns:
-        raise ConfigurationError(
-            f"--output {options.output}: CoNLL is for words with tags, but {options.model} is a model for "
-            f"{predictor.task.name}. Use .jsonl, .csv or .tsv."
-        )
     if predictor.adapters.unknown:
         console.print(f"Cannot be identified, so name it in the rows: {', '.join(predictor.adapters.unknown)}")
     return _to_stdout(predictor, options) if options.output == "-" else _to_files(predictor, options, given)
+
+
+def _predict_shards(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
+    """Each file of the input into a file of its own, by the workers of an engine."""
+    if given is not None:
+        raise ConfigurationError("With engine, every worker loads the model: give its folder or its name on the Hub.")
+    model, commit = pinned(options.model)
+    asked = _asked(options, None, commit)
+    del asked["input"]  # more files may come
+    total = predict_shards(replace(options, model=model), asked, _predict_shard)
+    folder = options.place if address(options.place) else Path(options.place)
+    bad = Path(folder, "_predict", "bad") if total["bad"] and isinstance(folder, Path) else None
+    return Predicted(folder, total["rows"], total["bad"], bad)
+
+
+def _predict_shard(predictor: Predictor, options: PredictOptions) -> Predicted:
+    return _to_files(predictor, options, None)
 
 
 def _is_whole(options: PredictOptions) -> bool:
@@ -117,6 +133,11 @@ def _is_whole(options: PredictOptions) -> bool:
 
 def _to_files(predictor: Predictor, options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
     """Write rows part by part, continuing after the finished parts of an interrupted run."""
+    if kind_of(options.output) == "conll" and "tags" not in predictor.columns:
+        raise ConfigurationError(
+            f"--output {options.output}: CoNLL is for words with tags, but {options.model} is a model for "
+            f"{predictor.task.name}. Use .jsonl, .csv or .tsv."
+        )
     output, whole = Path(options.output), _is_whole(options)
     run = _run(options, given, predictor)
     parts = OutputParts(_beside(output) if whole else output, run, overwrite=options.overwrite)
@@ -145,7 +166,7 @@ def _to_files(predictor: Predictor, options: PredictOptions, given: XmodPreTrain
     console.print(f"Saved {counted(rows, 'row')} in {output}")
     if bad:
         console.print(f"{counted(bad, 'row')} could not be read; see {bad_rows} for the reasons")
-    _say_doubts(predictor)
+    _say(predictor)
     return Predicted(output, rows, bad, bad_rows if bad else None)
 
 
@@ -209,7 +230,7 @@ def _check_strangers(output: Path) -> None:
 
 def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: Predictor) -> dict[str, Any]:
     """Everything that determines the output: a run is only resumed if all of it is the same."""
-    record = {name: value for name, value in as_record(options).items() if name not in _FREE}
+    record = _asked(options, given, getattr(predictor.model.config, "_commit_hash", None))
     if (path := Path(options.input)).is_file():
         record["input_file"] = file_fingerprint(path)
     elif files := parquet_files(path):
@@ -217,7 +238,13 @@ def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: 
     elif address(options.input):
         with reaching(options.input):
             record["input_file"] = file_fingerprint(options.input)
-    record["commit"] = getattr(predictor.model.config, "_commit_hash", None)
+    return record
+
+
+def _asked(options: PredictOptions, given: XmodPreTrainedModel | None, commit: str | None) -> dict[str, Any]:
+    """Everything that determines the predictions for a row."""
+    record = {name: value for name, value in as_record(options).items() if name not in _FREE}
+    record["commit"] = commit
     for name, source in (("model", None if given is not None else options.model), ("tokenizer", options.tokenizer)):
         if source is not None and Path(source).is_dir():
             files = sorted({path for pattern in _MODEL_FILES for path in Path(source).glob(pattern)})
@@ -326,7 +353,7 @@ def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
                 # What is left in the buffer must not fail again when the process ends.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 break
-    _say_doubts(predictor)
+    _say(predictor)
     return Predicted(None, work.rows, work.bad.count, None)
 
 
@@ -338,23 +365,10 @@ def _settle(predictor: Predictor) -> ChosenPrecision | None:
     return predictor.chosen
 
 
-def _say_doubts(predictor: Predictor) -> None:
-    """Say how many rows were read by a default's adapter, were cut, and have no prediction."""
-    adapters = predictor.adapters
-    if adapters.unsure and adapters.default is not None:
-        console.print(
-            f"The language of {counted(adapters.unsure, 'text')} is uncertain; read with the adapter of "
-            f"{adapters.default.adapter}."
-        )
-    if predictor.cut:
-        were = "was" if predictor.cut == 1 else "were"
-        console.print(
-            f"{counted(predictor.cut, 'row')} {were} truncated to {predictor.room.max_length} tokens (--max-length)."
-        )
-    if predictor.strange:
-        console.print(
-            f"{predictor.strange:,} rows have no prediction: the model's outputs for them are infinite or NaN."
-        )
+def _say(predictor: Predictor) -> None:
+    default = predictor.adapters.default
+    adapter = None if default is None else default.adapter
+    say_doubts(counts_of(predictor), adapter, predictor.room.max_length)
 
 
 @contextmanager

@@ -199,18 +199,31 @@ class Work:
         self._noted.append(noted)
 
     def _name_columns(self, columns: Container[str]) -> None:
-        """The names of the predictions: predicted_<name> if the first rows have a column of that name.
-
-        So they are too where the task would read them for the rows' own gold, which has another of its names there.
-        """
-        predictor = self._predictor
-        given = self._options.columns or predictor.usual
-        fields = [{*names, given.get(field, names[0])} for field, names in predictor.task.fields.items()]
-        taken = {name for names in fields if any(each in columns for each in names) for name in names}
-        for name in predictor.columns:
-            ours = name
-            while ours in columns or ours in taken:
-                ours = f"predicted_{ours}"
-            self._names[name] = ours
+        """Name the predictions by the columns of the first rows."""
+        self._names.update(names_beside(self._predictor, columns, self._options.columns))
         if renamed := [f"{name} is {ours}" for name, ours in self._names.items() if name != ours]:
             console.print(f"These columns exist already, so predictions are renamed: {', '.join(renamed)}.")
+
+
+def names_beside(
+    predictor: Predictor, columns: Container[str], given: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The names of the predictions beside columns: predicted_<name> if there is a column of that name.
+
+    So they are too where the task would read them for the rows' own gold, which has another of its names there.
+
+    Args:
+        predictor: the predictor.
+        columns: the names of the rows' columns.
+        given: the columns of the fields, where they are named.
+    """
+    named = given or predictor.usual
+    fields = [{*names, named.get(field, names[0])} for field, names in predictor.task.fields.items()]
+    taken = {name for names in fields if any(each in columns for each in names) for name in names}
+    found = {}
+    for name in predictor.columns:
+        ours = name
+        while ours in columns or ours in taken:
+            ours = f"predicted_{ours}"
+        found[name] = ours
+    return found

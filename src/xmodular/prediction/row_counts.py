@@ -1,0 +1,53 @@
+"""What a run counts of its rows, and says at its end: cut, uncertain and strange ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from xmodular.console import console, counted
+from xmodular.prediction.predictor import Predictor
+
+# Rows of the output; rows that could not be read; texts whose language is uncertain; rows that were truncated; rows
+# without a prediction, as the model's outputs are no finite numbers; tokens; seconds of all workers together.
+COUNTS = ("rows", "bad", "uncertain", "cut", "strange", "tokens", "seconds")
+
+
+def counts_of(predictor: Predictor) -> dict[str, int]:
+    """What a predictor has counted so far."""
+    adapters = predictor.adapters
+    return {
+        "uncertain": adapters.unsure,
+        "cut": predictor.cut,
+        "strange": predictor.strange,
+        "tokens": predictor.tokens,
+    }
+
+
+def sums(counts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several counts together."""
+    total: dict[str, Any] = dict.fromkeys(COUNTS, 0)
+    for each in counts:
+        total = {name: total[name] + each[name] for name in COUNTS}
+    return {**total, "seconds": round(total["seconds"], 3)}
+
+
+def say_doubts(counts: Mapping[str, Any], default: str | None, max_length: int | None = None) -> None:
+    """Say how many rows were read by a default's adapter, were truncated, and have no prediction.
+
+    Args:
+        counts: the counts.
+        default: the adapter of uncertain texts; None if there is none, or if it is not known here.
+        max_length: the length at which rows were truncated; None if it is not known here.
+    """
+    if counts["uncertain"] and default is not None:
+        console.print(
+            f"The language of {counted(counts['uncertain'], 'text')} is uncertain; read with the adapter of {default}."
+        )
+    if cut := counts["cut"]:
+        were, to = "was" if cut == 1 else "were", "" if max_length is None else f" to {max_length} tokens"
+        console.print(f"{counted(cut, 'row')} {were} truncated{to} (--max-length).")
+    if counts["strange"]:
+        console.print(
+            f"{counts['strange']:,} rows have no prediction: the model's outputs for them are infinite or NaN."
+        )
