@@ -8,8 +8,8 @@ from xmodular.catalogue import models as models
 from xmodular.comparison.certificate import Certificate
 from xmodular.configuration import XmodConfig as XmodConfig
 from xmodular.conversion.outcome import Converted
-from xmodular.embeddings import MtebEncoder as MtebEncoder
 from xmodular.donor_ranking.ranking import Donors
+from xmodular.embeddings import MtebEncoder as MtebEncoder
 from xmodular.exporting.exported import Exported
 from xmodular.identification import FastTextIdentifier as FastTextIdentifier
 from xmodular.identification import Identifier as Identifier
@@ -490,7 +490,7 @@ def finetune(
             of `max_length`.
         epochs: Passes over the training files; ignored with `max_steps`; default: 5, or more to reach 200 steps.
         learning_rate: Peak learning rate; default: 2e-5 at hidden size 768, proportionally more for smaller hidden
-            sizes.
+            sizes, and 20 times as much (at most 2e-3) for a PEFT model.
         head_learning_rate: Peak learning rate of the task head; default: `learning_rate`; if that is not given
             either, and the model has no head for the task yet, 50 times its default (at most 2e-3).
         schedule: Learning rate after warm-up.
@@ -676,6 +676,10 @@ def predict(
     resident_languages: int | None = None,
     window: int = 2048,
     overwrite: bool = False,
+    engine: Literal["local", "ray"] | None = None,
+    workers: int = 1,
+    worker_threads: int | None = None,
+    worker_gpus: float = 0.0,
 ) -> Predicted:
     """Add a model's predictions to the rows of a file.
 
@@ -683,9 +687,10 @@ def predict(
         model: a fine-tuned model, as an object, a folder or a name on the Hub.
         input: a file of rows, a .txt file (a text per line), a folder of Parquet files, "-" for JSON lines on standard
             input, or "hub:<data set>:<configuration>:<split>"; or the rows themselves, as for `finetune`. None where
-            the option `text` has a single text instead.
+            the option `text` has a single text instead. With `engine` a folder of files, or a pattern.
         output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz or .zst), or .parquet; "-" for JSON lines on
-            standard output; with `shard_rows` a folder, with Parquet files if the input is Parquet.
+            standard output; with `shard_rows` a folder, with Parquet files if the input is Parquet; with `engine` a
+            folder, with a file for each one of the input.
         text: A single text, instead of `input`.
         language: Language of rows that do not name one.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
@@ -716,6 +721,12 @@ def predict(
             them, and those used last stay. Default: all.
         window: Number of rows that are sorted by length together.
         overwrite: Replace `output`, and start over if a run was interrupted.
+        engine: Predict each file of `input` into a file of its own in `output`. local: on this machine; ray: on a
+            Ray cluster, or on this machine if there is none.
+        workers: With `engine`: number of processes, each with the model.
+        worker_threads: With `engine`: threads (for Ray: CPUs) of each worker; default: 1, and all for a single
+            local one.
+        worker_gpus: With `engine` ray: GPUs of each worker; with 0.5, two workers share one.
 
     Returns:
         The number of rows and their location.
