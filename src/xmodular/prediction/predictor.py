@@ -106,7 +106,7 @@ class Predictor:
         given, source = given_model(model)
         if given is None and Path(source, "seeds.json").is_file() and not Path(source, "config.json").exists():
             raise ConfigurationError(f"{source} contains a model for each seed: choose one, such as {source}/seed-0.")
-        self.model = to_run(model, "keep" if precision == "auto" else precision, resident_languages)
+        self.model = to_run(model, "keep" if precision == "auto" else precision, resident_languages=resident_languages)
         self.chosen: ChosenPrecision | None = None
         self._is_open = precision == "auto"
         task = task_of(self.model)
