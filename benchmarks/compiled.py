@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--sizes", default="1x16,8x64,32x128")
+    parser.add_argument("--without-peer-compiled", action="store_true", help="which compiles for long")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -75,7 +76,11 @@ def main() -> None:
                     "eager": lambda batch=batch: ours(**batch).last_hidden_state,
                     "compiled": lambda batch=batch: compiled(**batch).last_hidden_state,
                 }
+                if options.without_peer_compiled:
+                    del variants["peer compiled"]
                 for who, name in (("ours", "compiled"), ("peer", "peer compiled")):
+                    if name not in variants:
+                        continue
                     start = time.perf_counter()
                     try:
                         found = variants[name]()[real]

@@ -130,7 +130,7 @@ def check(device: torch.device) -> Results:
             for one, other in zip(model.parameters(), exact.parameters(), strict=True)
             if other.grad is not None and one.grad is not None
         ]
-        values = float((made.logits.float().cpu()[real] - wanted.logits[real]).abs().max())
+        values = float((made.logits.float().cpu()[real] - wanted.logits[real]).detach().abs().max())
         largest = max(float(other.abs().max()) for _, other in pairs)
         gradients = max(float((one - other).abs().max()) for one, other in pairs) / largest
         found.append({"what": "values", "type": str(dtype)[6:], "logits apart": values, "gradients apart": gradients})
@@ -182,7 +182,7 @@ def forward(device: torch.device, dtype: torch.dtype, rounds: int, small: bool, 
 
 
 def training(device: torch.device, dtype: torch.dtype, rounds: int, small: bool, peak: float) -> Results:
-    """Masked-LM steps in 8 languages: single precision, or autocast to 16 bits over weights in single precision."""
+    """Masked-LM steps in 8 languages, in weights of that type: under autocast to 16 bits the peer ends in an error."""
     config = shape(small, vocab_size=1000 if small else 250_002)
     config.update({"languages": config.languages[:8]})
     lengths = log_normal_lengths(8 if small else 64, mean=30, longest=32 if small else 128, seed=0)
@@ -190,16 +190,14 @@ def training(device: torch.device, dtype: torch.dtype, rounds: int, small: bool,
     chosen = torch.rand(batch["input_ids"].shape, device=device) < 0.15
     labels = batch["input_ids"].masked_fill(~chosen | (batch["attention_mask"] == 0), -100)
     fields = config.to_dict() | {"adapter_reduction_factor": int(config.adapter_reduction_factor)}
-    ours = XmodForMaskedLM(config).to(device).train()
-    peer = PeerForMaskedLM(PeerConfig(**fields, attn_implementation="sdpa")).to(device).train()
+    ours = XmodForMaskedLM(config).to(device, dtype).train()
+    peer = PeerForMaskedLM(PeerConfig(**fields, attn_implementation="sdpa")).to(device, dtype).train()
 
     def step(model: nn.Module, **extra: Any) -> Callable[[], None]:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
         def call() -> None:
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                loss = model(**batch, labels=labels, **extra).loss
-            loss.backward()
+            model(**batch, labels=labels, **extra).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
 
