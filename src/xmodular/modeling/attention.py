@@ -194,19 +194,16 @@ class XmodSelfAttention(nn.Module):
         dropout = self.dropout_prob if self.training else 0.0
         if "flash" in inputs.backend:
             return self._package(query, key, value, inputs, dropout)
-        if inputs.cumulative is not None and not dropout and query.dtype in (torch.float16, torch.bfloat16):
+        ends = inputs.cumulative
+        if ends is not None and not dropout and kernels.attends(query.device, query.dtype, self.head_size):
             longest = max(length for _, length in inputs.plan.runs or ())
-            return kernels.attention(
-                query, key, value, inputs.cumulative, longest, causal=inputs.causal, scaling=self.scaling
-            )
+            return kernels.attention(query, key, value, ends, longest, causal=inputs.causal, scaling=self.scaling)
         if inputs.padded is None or (inputs.padded.mask is not None and inputs.padded.mask.dtype != query.dtype):
             return None
         shape, places, mask = inputs.padded.shape, inputs.padded.places, inputs.padded.mask
-        size = shape[0] * shape[1]
-        q, k, v = (
-            part.new_zeros(size, *part.shape[1:]).index_copy(0, places, part).unflatten(0, shape).transpose(1, 2)
-            for part in (query, key, value)
-        )
+        three = torch.stack((query, key, value), 1)
+        grid = three.new_zeros(shape[0] * shape[1], *three.shape[1:]).index_copy_(0, places, three)
+        q, k, v = grid.unflatten(0, shape).permute(2, 0, 3, 1, 4)  # (sequences, H, longest, d) each
         context = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=inputs.causal, scale=self.scaling)
         return context.transpose(1, 2).flatten(0, 1).index_select(0, places)
 

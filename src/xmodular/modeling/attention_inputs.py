@@ -73,7 +73,7 @@ class AttentionInputs:
         runs = self.plan.runs or ()
         if "flash" in self.backend:
             self.cumulative = _cumulative(self.plan, device)
-        elif self.backend == "sdpa" and device.type == "cuda" and len(runs) > 1:
+        elif self.backend == "sdpa" and kernels.calls_cost(device) and len(runs) > 1:
             if not dropout and kernels.attends(device, dtype, head_size):
                 self.cumulative = _cumulative(self.plan, device)
             else:

@@ -25,9 +25,15 @@ def capability(device: torch.device) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device) if device.type == "cuda" and torch.version.hip is None else (0, 0)
 
 
+def calls_cost(device: torch.device) -> bool:
+    """Whether a call for each run takes longer than the work itself, as it must be launched first."""
+    return device.type == "cuda"
+
+
 def computing_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     """The type in which linear layers with weights of that type compute: autocast's, if it is on."""
-    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
+    casts = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if casts else dtype
 
 
 def attends(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:

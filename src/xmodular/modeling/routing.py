@@ -59,9 +59,9 @@ class Routes:
 
     def grouped(self, device: torch.device, dtype: torch.dtype) -> Routes:
         """The same routes with `groups`."""
-        counts = torch.tensor([count for _, count in self.segments])
-        ends = sent(counts.cumsum(0), device)
-        places = torch.arange(int(counts.sum()), device=device)[:, None]
+        counts = [count for _, count in self.segments]
+        ends = sent(torch.tensor(counts).cumsum(0), device)
+        places = torch.arange(sum(counts), device=device)[:, None]
         before = torch.cat((ends.new_zeros(1), ends[:-1]))
         owners = ((places >= before) & (places < ends)).to(dtype)
         return replace(self, groups=Groups(ends.int(), owners))
