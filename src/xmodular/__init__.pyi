@@ -790,6 +790,8 @@ def serve(
     max_rows: int = 256,
     max_characters: int = 20000,
     max_tokens: int = 32768,
+    max_connections: int = 1024,
+    header_timeout: float = 10.0,
     timeout: float = 30.0,
     drain: float = 1.0,
     max_length: int | None = None,
@@ -817,6 +819,8 @@ def serve(
         max_rows: Most rows in a request.
         max_characters: Most characters in a text.
         max_tokens: Most tokens in a row, all its windows and choices together.
+        max_connections: Most connections that are open at once; a further one gets status 503.
+        header_timeout: Seconds that the headers of a request may take.
         timeout: Seconds until a request without an answer is given up, with status 504.
         drain: Seconds after a signal to stop in which new requests are still answered, so that clients can go
             elsewhere.
