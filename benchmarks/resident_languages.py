@@ -3,9 +3,9 @@
     python benchmarks/resident_languages.py                # multilingual-e5-small's shape
     python benchmarks/resident_languages.py --languages 8  # of a model that has no more
 
-Random weights. Three servers, each a process of its own: of all 81 languages, of 81 with `--resident-languages 8`, and of
-a model that has 8 languages. Each is asked in all its languages, in turn and mixed; memory is the process's own (RSS less
-the pages of mapped files, which the system may drop), and then with these.
+Random weights. Three servers, each a process of its own: of all 81 languages, of 81 with `--resident-languages 8`, and
+of a model that has 8 languages. Each is asked in all its languages, in turn and mixed; memory is the process's own (RSS
+less the pages of mapped files, which the system may drop), and then with these.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from serve import JSON, MADE, server
 
 WORDS = " ".join(MADE.values()).split()
@@ -30,7 +31,7 @@ def made(folder: Path, languages: list[str]) -> Path:
     from xmodular import XmodConfig, XmodForSequenceClassification
     from xmodular.vocabulary import train_tokenizer
 
-    tokenizer = train_tokenizer({"en_XX": [line for line in MADE.values()] * 20}, 120)
+    tokenizer = train_tokenizer({"en_XX": list(MADE.values()) * 20}, 120)
     config = XmodConfig(
         vocab_size=250_037,
         hidden_size=384,

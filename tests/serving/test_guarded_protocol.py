@@ -16,7 +16,9 @@ pytest.importorskip("uvicorn", reason="needs the extra: pip install 'xmodular[se
 from tests.serving.conftest import Client, serving
 
 BODY = json.dumps({"text": "Das Haus", "language": "de"}).encode()
-HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(BODY)
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(
+    BODY
+)
 
 
 @pytest.fixture(scope="module")
