@@ -846,6 +846,7 @@ def trim(
     revision: str | None = None,
     dev_text: str | Path | None = None,
     min_count: int = 1,
+    coverage: float = 1.0,
     text_field: str = "text",
     own_vocabularies: Literal["trim", "keep"] = "trim",
     tokenizer: str | Path | None = None,
@@ -855,8 +856,8 @@ def trim(
     What stays: every piece that a line of the text uses, all pieces in the languages' scripts with `scripts`, and a
     safety set: special and added tokens, bytes, ASCII, digits, punctuation and symbols, and all characters of the text,
     capital and small. Unigram, WordPiece and BPE tokenizers are rewritten such that all of the text is cut into the
-    same pieces as before, which is checked line by line; with `min_count`, the lines are counted. States are those of
-    the source, and so are the logits of a language-model head at pieces that stay.
+    same pieces as before, which is checked line by line; with `min_count` or `coverage`, the lines are counted. States
+    are those of the source, and so are the logits of a language-model head at pieces that stay.
 
     Args:
         model: a folder or a name on the Hub.
@@ -871,6 +872,8 @@ def trim(
             measured with the pieces of the other lines.
         min_count: Keep pieces that the text uses at least this often. From 2 on, the vocabulary is smaller, and the
             lines with rarer pieces are cut into other ones.
+        coverage: Share of each language's text, counted in pieces, for which its most frequent pieces stay. Below
+            1, the vocabulary is smaller, and lines with rarer pieces are cut into other ones.
         text_field: Name of the text field (JSON Lines) or text column (Parquet).
         own_vocabularies: Trim the vocabularies that belong to single languages too, or keep them as they are.
         tokenizer: Folder or name of the tokenizer; default: the one next to the weights.

@@ -1,6 +1,6 @@
 """HTTP/1.1 as uvicorn speaks it, with two limits that it has not, and answers in one packet.
 
-A client that sends a request's headers byte by byte is sent away in time, and the number of open connections is bounded.
+A client that sends headers byte by byte is sent away in time, and the number of open connections is bounded.
 """
 
 from __future__ import annotations
