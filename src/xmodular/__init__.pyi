@@ -882,6 +882,8 @@ def serve(
     max_rows: int = 256,
     max_characters: int = 20000,
     max_tokens: int = 32768,
+    max_connections: int = 1024,
+    header_timeout: float = 10.0,
     timeout: float = 30.0,
     drain: float = 1.0,
     max_length: int | None = None,
@@ -912,6 +914,8 @@ def serve(
         max_rows: Most rows in a request.
         max_characters: Most characters in a text.
         max_tokens: Most tokens in a row, all its windows and choices together.
+        max_connections: Most connections that are open at once; a further one gets status 503.
+        header_timeout: Seconds that the headers of a request may take.
         timeout: Seconds until a request without an answer is given up, with status 504.
         drain: Seconds after a signal to stop in which new requests are still answered, so that clients can go
             elsewhere.
@@ -937,6 +941,7 @@ def trim(
     revision: str | None = None,
     dev_text: str | Path | None = None,
     min_count: int = 1,
+    coverage: float = 1.0,
     text_field: str = "text",
     own_vocabularies: Literal["trim", "keep"] = "trim",
     tokenizer: str | Path | None = None,
@@ -946,8 +951,8 @@ def trim(
     What stays: every piece that a line of the text uses, all pieces in the languages' scripts with `scripts`, and a
     safety set: special and added tokens, bytes, ASCII, digits, punctuation and symbols, and all characters of the text,
     capital and small. Unigram, WordPiece and BPE tokenizers are rewritten such that all of the text is cut into the
-    same pieces as before, which is checked line by line; with `min_count`, the lines are counted. States are those of
-    the source, and so are the logits of a language-model head at pieces that stay.
+    same pieces as before, which is checked line by line; with `min_count` or `coverage`, the lines are counted. States
+    are those of the source, and so are the logits of a language-model head at pieces that stay.
 
     Args:
         model: a folder or a name on the Hub.
@@ -962,6 +967,8 @@ def trim(
             measured with the pieces of the other lines.
         min_count: Keep pieces that the text uses at least this often. From 2 on, the vocabulary is smaller, and the
             lines with rarer pieces are cut into other ones.
+        coverage: Share of each language's text, counted in pieces, for which its most frequent pieces stay. Below
+            1, the vocabulary is smaller, and lines with rarer pieces are cut into other ones.
         text_field: Name of the text field (JSON Lines) or text column (Parquet).
         own_vocabularies: Trim the vocabularies that belong to single languages too, or keep them as they are.
         tokenizer: Folder or name of the tokenizer; default: the one next to the weights.

@@ -1,7 +1,7 @@
 """Tensors of safetensors files, each read when it is asked for.
 
-Unlike a mapped file (`weights.py`), what was read once does not stay in the process's resident memory. The layout: 8 bytes
-with the length of a JSON header, the header with each tensor's dtype, shape and place, then the bytes
+Unlike a mapped file (`weights.py`), what was read once does not stay in the process's resident memory. The layout: 8
+bytes with the length of a JSON header, the header with each tensor's dtype, shape and place, then the bytes
 (https://github.com/huggingface/safetensors#format).
 """
 

@@ -157,7 +157,10 @@ def test_a_vocabulary_of_its_own_stays_in_memory(tmp_path: Path) -> None:
 def test_packs_are_saved_from_disk(folder: Path, tmp_path: Path) -> None:
     model = XmodForSequenceClassification.from_pretrained(folder, resident_languages=1)
     whole = XmodForSequenceClassification.from_pretrained(folder)
-    ours, theirs = model.save_language("ta", tmp_path / "a").adapter(), whole.save_language("ta", tmp_path / "b").adapter()
+    ours, theirs = (
+        model.save_language("ta", tmp_path / "a").adapter(),
+        whole.save_language("ta", tmp_path / "b").adapter(),
+    )
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 

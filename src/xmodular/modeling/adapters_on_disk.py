@@ -1,8 +1,8 @@
 """Adapters that are read from the checkpoint when a batch needs them; those used last stay in memory.
 
-A model with 81 languages so needs the memory of a few. Each layer keeps the adapters of the same number of languages. A
-batch holds what it uses itself, one language at a time, so that nothing need be locked: an adapter that is dropped while
-it computes is freed when it is done, and a batch in more languages than are kept costs reads, not memory.
+A model with 81 languages so needs the memory of a few. Each layer keeps the adapters of the same number of languages.
+A batch holds what it uses itself, one language at a time, so that nothing need be locked: an adapter that is dropped
+while it computes is freed when it is done, and a batch in more languages than are kept costs reads, not memory.
 """
 
 from __future__ import annotations

@@ -72,6 +72,10 @@ class ServeOptions(Options):
     max_rows: int = option("Most rows in a request.", 256, at_least(1))
     max_characters: int = option("Most characters in a text.", 20_000, at_least(1))
     max_tokens: int = option("Most tokens in a row, all its windows and choices together.", 32_768, at_least(1))
+    max_connections: int = option(
+        "Most connections that are open at once; a further one gets status 503.", 1024, at_least(1)
+    )
+    header_timeout: float = option("Seconds that the headers of a request may take.", 10.0, positive)
     timeout: float = option("Seconds until a request without an answer is given up, with status 504.", 30.0, positive)
     drain: float = option(
         "Seconds after a signal to stop in which new requests are still answered, so that clients can go elsewhere.",

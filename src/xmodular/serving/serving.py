@@ -108,7 +108,10 @@ def service_of(options: ServeOptions) -> Service:
         console.print(f"{name}: {task}, {counted(languages, 'language')}, from {options.model[name]}")
         if options.identify and predictor.adapters.unknown:
             console.print(f"{name} cannot identify, so name it in requests: {', '.join(predictor.adapters.unknown)}")
-    limits = Limits(options.max_body, options.max_rows, options.max_characters, options.timeout)
+    limits = Limits(
+        *(options.max_body, options.max_rows, options.max_characters),
+        *(options.timeout, options.header_timeout, options.max_connections),
+    )
     return Service(batchers, measures, limits, **({} if is_loopback(options.host) else {"hosts": None}))
 
 

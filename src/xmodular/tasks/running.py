@@ -215,10 +215,13 @@ def without_adapters(model: XmodPreTrainedModel, *, left_out: bool = True) -> It
     Raises:
         InputError: they are inside an exported graph.
     """
-    if left_out and isinstance(model, ExportedModel):
+    if not left_out:
+        yield
+        return
+    if isinstance(model, ExportedModel):
         raise InputError("An exported model cannot leave its adapters out: use the model that it was exported from.")
     modules: list[nn.Module] = [module for module in model.modules() if isinstance(module, Adapters)]
-    handles = [module.register_forward_hook(_nothing) for module in modules if left_out]
+    handles = [module.register_forward_hook(_nothing) for module in modules]
     try:
         yield
     finally:
@@ -322,7 +325,8 @@ def predict_logits(
         raise InputError(f"There are {len(encodings)} encodings and {len(lang_ids)} language ids; each needs one.")
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     was_training = model.training
-    model.eval()
+    if was_training:  # to say so to thousands of modules, for each batch, takes longer than a tiny model
+        model.eval()
     answer: list[np.ndarray] = [np.empty(0)] * len(encodings)
     for chosen in _batches(encodings, batch_tokens):
         batch = collate([encodings[index] for index in chosen], [lang_ids[index] for index in chosen], pad_id)
@@ -336,7 +340,8 @@ def predict_logits(
             tokens = len(encodings[index].sequences[0])
             answer[index] = values[:tokens].copy() if values.ndim == 2 else values.copy()
         advance(len(chosen))
-    model.train(was_training)
+    if was_training:
+        model.train()
     return answer
 
 

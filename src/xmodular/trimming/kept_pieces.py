@@ -101,6 +101,19 @@ class Reader:
                 start = end
 
 
+def covering(counts: np.ndarray, share: float) -> list[int]:
+    """The fewest pieces that make up a share of a text.
+
+    Args:
+        counts: *(pieces,)* int64: how often it uses each.
+        share: from 0 to 1; 1 gives all that it uses. Of pieces that are equally frequent, those with lower ids come
+            first, which were more frequent where the vocabulary was trained.
+    """
+    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    before = np.cumsum(counts[order]) - counts[order]
+    return [int(piece) for piece in order[before < share * counts.sum()]]
+
+
 def safe_ids(backend: Tokenizer, characters: set[str]) -> set[int]:
     """The pieces of one character that stay in any case: bytes, ASCII, numbers, punctuation, and those of a text.
 
