@@ -16,8 +16,8 @@ from xmodular import diff, extend
 from xmodular.embeddings import Embedder, nearest
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodForMaskedLM, XmodModel
-from xmodular.tasks import Encoding, load_saved
 from xmodular.options import ExtendOptions
+from xmodular.tasks import Encoding, load_saved
 from xmodular.training.aligning import Aligned, loss_of, nearness, print_nearness
 from xmodular.training.pairs import Pair, held_out, read_pairs
 from xmodular.vocabulary import save_tokenizer
