@@ -135,7 +135,7 @@ def test_bitext_accuracy_is_that_of_evaluate(encoders):
     words = [text.split() for text in (*LINES["de_DE"].split(". "), *LINES["en_XX"].split(". "))]
     draw = np.random.default_rng(0)
     german = [" ".join(draw.choice(words[n % 2], 7)) for n in range(60)]
-    english = [" ".join([*draw.choice(words[2 + n % 2], 4), *text.split()[:5]]) for n, text in enumerate(german)]
+    english = [" ".join([*text.split()[:-1], draw.choice(words[2])]) for text in german]
 
     class Bitext(MockBitextMiningTask):
         metadata = TaskMetadata(
@@ -156,6 +156,6 @@ def test_bitext_accuracy_is_that_of_evaluate(encoders):
     hits = util.semantic_search(embed(german, "de"), embed(english, "en"), top_k=1)
     ours = evaluate(encoder, [{"de": de, "en": en} for de, en in zip(german, english, strict=True)])
     value = ours.value("de_DE", "own", "accuracy to pivot").value
-    assert 0.1 < value < 0.9
+    assert 0.1 < value < 1
     assert value == pytest.approx(theirs)
     assert value == pytest.approx(np.mean([each[0]["corpus_id"] == n for n, each in enumerate(hits)]))
