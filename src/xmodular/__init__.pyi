@@ -285,6 +285,9 @@ def extend(
     parallel: str | Path | None = None,
     output_dir: str | Path,
     revision: str | None = None,
+    objective: Literal["distance", "contrast", "both"] = "distance",
+    temperature: float = 0.05,
+    prefix: str | None = None,
     init_from: str | Sequence[str] = (),
     new_vocabulary: int | None = None,
     tokenizer: str | Path | None = None,
@@ -334,6 +337,10 @@ def extend(
             there are at least 300 steps.
         output_dir: Folder for the model, its tokenizer and its metrics.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        objective: With `parallel`: distance, of a sentence's mean state to that of its translations; contrast: find
+            them among those of all sentences by cosine; both.
+        temperature: Temperature of the softmax over cosines, for contrast.
+        prefix: With `parallel`: text before every sentence, such as "query: "; give what the vectors are read with.
         init_from: Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1);
             auto: from the best of these for the text, as `donors` finds it; neutral: adds nothing at first;
             default: random.

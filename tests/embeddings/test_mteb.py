@@ -5,7 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from xmodular import MtebEncoder
+from tests.kinds import LINES
+from xmodular import MtebEncoder, evaluate
+from xmodular.embeddings import Embedder
 from xmodular.errors import ConfigurationError, LanguageError
 
 ENGLISH = ["All human beings are born free and equal in dignity", "The weather is nice today, is it not?"]
@@ -118,3 +120,42 @@ def test_all_mock_tasks_of_text(different, tmp_path):
     encoder = MtebEncoder(different, default_language="en")
     found = run(encoder, lambda each: set(each.metadata.modalities) == {"text"}, tmp_path)
     assert len(found) > 10
+
+
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning")
+def test_bitext_accuracy_is_that_of_evaluate(encoders):
+    """The same sentences, adapters and cosines, counted by MTEB, by sentence-transformers, and by us."""
+    mteb = pytest.importorskip("mteb")
+    util = pytest.importorskip("sentence_transformers").util
+    from datasets import Dataset, DatasetDict
+    from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.mocks.mock_tasks.bitext_mining import MockBitextMiningTask, general_args
+
+    _, encoder = encoders["unigram"]
+    words = [text.split() for text in (*LINES["de_DE"].split(". "), *LINES["en_XX"].split(". "))]
+    draw = np.random.default_rng(0)
+    german = [" ".join(draw.choice(words[n % 2], 7)) for n in range(60)]
+    english = [" ".join([*text.split()[:-1], draw.choice(words[2])]) for text in german]
+
+    class Bitext(MockBitextMiningTask):
+        metadata = TaskMetadata(
+            type="BitextMining",
+            name="Bitext",
+            main_score="accuracy",
+            **{**general_args, "eval_langs": {"deu-eng": ["deu-Latn", "eng-Latn"]}},
+        )
+
+        def load_data(self, num_proc=None, **kwargs):
+            rows = Dataset.from_dict({"sentence1": german, "sentence2": english})
+            self.dataset = DatasetDict({"deu-eng": DatasetDict({"test": rows})})
+            self.data_loaded = True
+
+    found = mteb.evaluate(MtebEncoder(encoder), [Bitext()], cache=None, show_progress_bar=False)
+    theirs = found.task_results[0].scores["test"][0]["accuracy"]
+    embed = Embedder(encoder)
+    hits = util.semantic_search(embed(german, "de"), embed(english, "en"), top_k=1)
+    ours = evaluate(encoder, [{"de": de, "en": en} for de, en in zip(german, english, strict=True)])
+    value = ours.value("de_DE", "own", "accuracy to pivot").value
+    assert 0.1 < value < 1
+    assert value == pytest.approx(theirs)
+    assert value == pytest.approx(np.mean([each[0]["corpus_id"] == n for n, each in enumerate(hits)]))

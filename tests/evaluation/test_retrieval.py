@@ -13,7 +13,10 @@ from xmodular.evaluation.translations import Bitext, by_chance, measured
 from xmodular.results import Results
 from xmodular.tasks import load_saved, tokenizer_of
 
-WORDS = ["house", "doctor", "bread", "good", "bad", "old", "opens", "likes", "nyumba", "daktari", "mkate", "nzuri", "mbaya", "alte", "Haus", "mag", "Brot", "gut"]
+WORDS = (
+    *("house", "doctor", "bread", "good", "bad", "old", "opens", "likes", "nyumba", "daktari", "mkate", "nzuri"),
+    *("mbaya", "alte", "Haus", "mag", "Brot", "gut"),
+)
 
 
 @pytest.fixture
@@ -187,7 +190,7 @@ def test_what_is_refused(encoder, aligned, tmp_path):
         evaluate(encoder, aligned / "en_XX.txt")
     with pytest.raises(DataError, match="There is no file or folder"):
         evaluate(encoder, tmp_path / "none")
-    with pytest.raises(LanguageError, match="no adapter|tlh"):
+    with pytest.raises(LanguageError, match="tlh"):
         evaluate(encoder, {"tlh": aligned / "en_XX.txt", "en": aligned / "sw_KE.txt"})
     with pytest.raises(LanguageError):
         evaluate(encoder, aligned, pivot="fr")

@@ -21,7 +21,7 @@ from xmodular.packs import check_target
 from xmodular.signatures import verb
 from xmodular.tasks import given_plain_model, load_saved
 from xmodular.training import contents
-from xmodular.training.aligning import Aligned, distance, encoded, print_nearness
+from xmodular.training.aligning import Aligned, encoded, loss_of, print_nearness
 from xmodular.training.epochs import Passes
 from xmodular.training.fitting import fit
 from xmodular.training.growing import Beginning, begun, save, shared_tokenizer
@@ -133,7 +133,7 @@ def _by_translations(
         start,
         steps,
         intervals=intervals_of(options),
-        loss=distance,
+        loss=loss_of(options, sentences),
         validate=lambda: measured.scores(model),
     )
     model.eval()
