@@ -187,6 +187,20 @@ def test_a_text_of_which_nothing_is_known(base_run, tmp_path):
     assert "--new-vocabulary" in " ".join(found.why)
 
 
+def test_a_text_that_is_unknown_pieces_throughout(base_run, tmp_path):
+    """Every language loses all of it, so kinship alone decides."""
+    path = written(tmp_path, "ta.txt", ["தமிழ் மொழி", "உலகம்"] * 20)
+    found = donors(base_run.output_dir, path, "gsw", **SAMPLE)
+    bits = [each.bits_per_character for each in found.candidates]
+    assert max(bits) - min(bits) < 0.005
+    assert found.reader == found.init_from == "de_DE"
+
+
+def test_a_text_of_one_word(base_run, tmp_path):
+    found = donors(base_run.output_dir, written(tmp_path, "x.txt", ["Haus"]), **SAMPLE)
+    assert all(math.isfinite(each.bits) for each in found.candidates)
+
+
 def test_own_vocabularies_are_left_out(base_run, swiss):
     model = XmodForMaskedLM.from_pretrained(base_run.output_dir)
     own = train_tokenizer({"a": [sentence("sw_KE", random.Random(1)) for _ in range(50)]}, 60)
