@@ -201,6 +201,28 @@ def test_a_text_of_one_word(base_run, tmp_path):
     assert all(math.isfinite(each.bits) for each in found.candidates)
 
 
+def test_one_endless_line_is_cut(base_run, swiss, tmp_path):
+    line = " ".join(swiss.read_text(encoding="utf-8").split())
+    found = donors(base_run.output_dir, written(tmp_path, "x.txt", [line * 5]), **SAMPLE)
+    assert 2900 < found.candidates[0].characters <= 3000
+
+
+def test_every_file_gives_its_share(base_run, swiss, tmp_path):
+    lines = swiss.read_text(encoding="utf-8").splitlines()
+    written(tmp_path, "gsw.a.txt", ["zzz qqq"] * 3 + ["xyz"] * 2000)
+    written(tmp_path, "gsw.b.txt", lines)
+    text = TextFiles("gsw", (tmp_path / "gsw.a.txt", tmp_path / "gsw.b.txt"))
+    sample = sample_of(text, base_run.tokenizer, size=3000, block_size=16)
+    assert sum(len(line) for line in sample.lines if line in lines) > 1300
+    assert len(sample.text.blocks) == len(sample.text.characters) == len(sample.text.untold_bytes)
+
+
+def test_an_unknown_name_of_a_language(base_run, swiss):
+    found = donors(base_run.output_dir, swiss, "nonsense", **SAMPLE)
+    assert "nonsense" in found.why[-1]
+    assert "nonsense" in donors(XmodModel.from_pretrained(base_run.output_dir), swiss, "nonsense", **SAMPLE).why[-1]
+
+
 def test_own_vocabularies_are_left_out(base_run, swiss):
     model = XmodForMaskedLM.from_pretrained(base_run.output_dir)
     own = train_tokenizer({"a": [sentence("sw_KE", random.Random(1)) for _ in range(50)]}, 60)

@@ -102,7 +102,7 @@ def ranked(
         averages = _averages(trials, singles, options.most)
     # The sort keeps the order of equals: single languages before averages.
     both = sorted([*singles, *averages], key=lambda each: (-each.characters, round(each.bits, _DECIMALS)))
-    why = measured(both, singles, sample.text, options.language)
+    why = (*measured(both, singles, sample.text, options.language), *_unknown(options.language, evidence))
     return Donors(name, options.language, True, tuple(both), singles[0].init_from, why)
 
 
@@ -178,8 +178,15 @@ def _candidate(shares: Mapping[str, float], sums: np.ndarray, evidence: Evidence
     return Candidate(shares, bits_per_character(sums), int(sums[5]), evidence)
 
 
+def _unknown(language: str | None, evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
+    if language is None or any(each.closeness for each in evidence.values()):
+        return ()
+    return (f"No language is known by the name {language}, so nothing is known of its relatives.",)
+
+
 def _by_evidence(name: str, language: str | None, evidence: Mapping[str, Evidence]) -> Donors:
     """The ranking of a model that cannot measure a text."""
     order = sorted(evidence, key=lambda code: evidence[code].order)
     candidates = tuple(Candidate({code: 1.0}, None, 0, evidence[code]) for code in order)
-    return Donors(name, language, False, candidates, order[0], unmeasured(candidates[0], language))
+    why = (*unmeasured(candidates[0], language), *_unknown(language, evidence))
+    return Donors(name, language, False, candidates, order[0], why)
