@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from typer.testing import CliRunner
 
 from tests.conftest import LANGUAGES, sentence
 from tests.support import assert_same_state
-from xmodular import XmodForMaskedLM, XmodModel, donors
+from xmodular import XmodForMaskedLM, XmodModel, cli, donors
 from xmodular.donor_ranking import trials
 from xmodular.donor_ranking.text_sample import sample_of
 from xmodular.donor_ranking.trials import Trials, bits_per_character
@@ -168,7 +169,8 @@ def test_without_a_head_kinship_decides_and_the_answer_says_so(base_run, swiss):
     assert not found.measured
     assert [each.init_from for each in found.candidates] == ["de_DE", "en_XX", "sw_KE"]
     assert all(each.bits_per_character is None for each in found.candidates)
-    assert "no masked-LM head" in " ".join(found.why)
+    assert found.why[0].startswith("Nothing was measured")
+    assert "XmodModel" in found.why[0]
 
 
 def test_one_language(base_run, swiss):
@@ -278,3 +280,15 @@ def test_refusals(base_run, corpus, swiss, tmp_path, options, error, part):
         given["text"] = written(tmp_path, "gsw.txt", ["", " "])
     with pytest.raises(error, match=part):
         donors(given.pop("model"), given.pop("text"), given.pop("language"), **given)
+
+
+def test_the_command_shows_the_ranking_and_the_reasons(base_run, swiss, tmp_path):
+    words = ["donors", "--model", str(base_run.output_dir), "--text", str(swiss), "--language", "gsw"]
+    run = CliRunner().invoke(cli.app, [*words, "--output", str(tmp_path / "d.json"), "--sample-bytes", "3000"])
+    assert run.exit_code == 0
+    assert "Donors for gsw" in run.stdout
+    record = json.loads((tmp_path / "d.json").read_text(encoding="utf-8"))
+    assert f"--init-from {record['init_from']}" in " ".join(run.stdout.split())
+    again = CliRunner().invoke(cli.app, [*words, "--output", str(tmp_path / "d.json")])
+    assert again.exit_code == 2
+    assert "--overwrite" in again.stderr

@@ -87,7 +87,7 @@ def ranked(
     )
     name = home_of(model) or "model object"
     if not isinstance(model, XmodForMaskedLM):
-        return _by_evidence(name, options.language, evidence)
+        return _by_evidence(name, options.language, evidence, type(model).__name__)
     with progress("Measuring adapters, blocks", None) as advance:
         trials = Trials(
             model,
@@ -184,9 +184,9 @@ def _unknown(language: str | None, evidence: Mapping[str, Evidence]) -> tuple[st
     return (f"No language is known by the name {language}, so nothing is known of its relatives.",)
 
 
-def _by_evidence(name: str, language: str | None, evidence: Mapping[str, Evidence]) -> Donors:
-    """The ranking of a model that cannot measure a text."""
+def _by_evidence(name: str, language: str | None, evidence: Mapping[str, Evidence], kind: str) -> Donors:
+    """The ranking of a model that cannot measure a text, as its class is `kind`."""
     order = sorted(evidence, key=lambda code: evidence[code].order)
     candidates = tuple(Candidate({code: 1.0}, None, 0, evidence[code]) for code in order)
-    why = (*unmeasured(candidates[0], language), *_unknown(language, evidence))
+    why = (*unmeasured(candidates[0], language, kind), *_unknown(language, evidence))
     return Donors(name, language, False, candidates, order[0], why)

@@ -41,12 +41,13 @@ def measured(
     return (*said, *_of_vocabulary(text))
 
 
-def unmeasured(first: Candidate, language: str | None) -> tuple[str, ...]:
-    """The reasons of a ranking without measures."""
+def unmeasured(first: Candidate, language: str | None, kind: str) -> tuple[str, ...]:
+    """The reasons of a ranking without measures, of a model whose class is `kind`."""
     known = _known(first.evidence, language) or "; but nothing speaks for it"
     return (
-        "The model has no masked-LM head, so nothing was measured: languages are ranked by kinship, the language that "
-        "the lines are taken for, script and pieces.",
+        f"Nothing was measured, as that takes a masked-LM head and the model is a {kind}: languages are ranked by "
+        "kinship, the language that the lines are taken for, script and pieces. If the model was fine-tuned from one "
+        "with such a head, ask that one: it has the same adapters.",
         f"Start from {first.name} (--init-from {first.init_from}), or read the text with it{known}.",
     )
 
