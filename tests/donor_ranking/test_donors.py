@@ -173,6 +173,14 @@ def test_without_a_head_kinship_decides_and_the_answer_says_so(base_run, swiss):
     assert "XmodModel" in found.why[0]
 
 
+def test_a_relative_in_another_script_comes_after_languages_in_the_text_s_own(base_run, swiss, tmp_path):
+    model = XmodModel.from_pretrained(base_run.output_dir)
+    model.rename_language("sw", "yi_DE")
+    assert [each.init_from for each in donors(model, swiss, "gsw", **SAMPLE).candidates] == ["de_DE", "en_XX", "yi_DE"]
+    path = written(tmp_path, "yi.txt", ["דאָס הויז", "דער טייך"] * 20)
+    assert donors(model, path, "gsw", **SAMPLE).reader == "yi_DE"
+
+
 def test_one_language(base_run, swiss):
     model = XmodForMaskedLM.from_pretrained(base_run.output_dir, languages=["sw_KE"])
     found = donors(model, swiss, "gsw", **SAMPLE)
