@@ -193,17 +193,21 @@ def test_a_text_of_which_nothing_is_known(base_run, tmp_path):
     draw = random.Random(5)
     path = written(tmp_path, "el.txt", [sentence("en_XX", draw).translate(letters) for _ in range(50)])
     found = donors(base_run.output_dir, path, **SAMPLE)
-    assert found.candidates[0].evidence is None or found.candidates[0].evidence.script < 0.1
+    assert all(each.evidence is None or each.evidence.script < 0.1 for each in found.candidates)
     assert "--new-vocabulary" in " ".join(found.why)
 
 
 def test_a_text_that_is_unknown_pieces_throughout(base_run, tmp_path):
-    """Every language loses all of it, so kinship alone decides."""
+    """Every language loses all of it, so kinship alone decides who reads it, and nothing is a good start."""
     path = written(tmp_path, "ta.txt", ["தமிழ் மொழி", "உலகம்"] * 20)
     found = donors(base_run.output_dir, path, "gsw", **SAMPLE)
-    bits = [each.bits_per_character for each in found.candidates]
+    assert found.candidates[0].shares == {}
+    bits = [each.bits for each in found.candidates[1:]]
     assert max(bits) - min(bits) < 0.005
-    assert found.reader == found.init_from == "de_DE"
+    assert found.reader == "de_DE"
+    assert found.init_from == "neutral"
+    assert "bytes at random" in found.why[0]
+    json.dumps(found.record())
 
 
 def test_a_text_of_one_word(base_run, tmp_path):

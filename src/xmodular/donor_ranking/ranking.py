@@ -14,6 +14,7 @@ from xmodular.console import table
 from xmodular.donor_ranking.evidence import Evidence
 from xmodular.files import write_json
 from xmodular.languages import english_name
+from xmodular.options import NEUTRAL
 
 # Rows of the table; the JSON file has all.
 _AVERAGES, _SINGLES = 3, 10
@@ -32,7 +33,7 @@ class Candidate:
     """A language of a model, or an average of several, and what speaks for it.
 
     Attributes:
-        shares: the languages and their shares, which sum to 1.
+        shares: the languages and their shares, which sum to 1; none for an adapter that adds nothing.
         bits_per_character: of the text under this adapter; None if the model cannot measure it.
         characters: of the text it was measured on.
         evidence: of a single language, what else is known; None for an average.
@@ -46,13 +47,15 @@ class Candidate:
     @property
     def init_from(self) -> str:
         """The value of `init_from` of `extend` that starts an adapter from it."""
-        if len(set(self.shares.values())) == 1:
-            return ",".join(self.shares)
+        if len(set(self.shares.values())) <= 1:
+            return ",".join(self.shares) or NEUTRAL
         return ",".join(f"{code}={share:.3f}" for code, share in self.shares.items())
 
     @property
     def name(self) -> str:
         """The candidate in words."""
+        if not self.shares:
+            return "an adapter that adds nothing"
         if len(self.shares) == 1:
             return f"{self.init_from} ({english_name(self.init_from)})"
         if len(set(self.shares.values())) == 1:
@@ -113,7 +116,7 @@ class Donors:
 
     def table(self) -> RenderableType:
         """The ranking for the terminal."""
-        averages = [each for each in self.candidates if len(each.shares) > 1][:_AVERAGES]
+        averages = [each for each in self.candidates if len(each.shares) != 1][:_AVERAGES]
         singles = [each for each in self.candidates if len(each.shares) == 1][:_SINGLES]
         shown = [each for each in self.candidates if each in averages or each in singles]
         columns = {

@@ -27,8 +27,13 @@ def measured(
     """
     first, reader = candidates[0], singles[0]
     fewest = reader.bits
+    found = (
+        "no language of the model predicts the text better than bytes at random"
+        if first.bits_per_character is None
+        else f"{first.bits:.3f} bits per character"
+    )
     said = [
-        f"Start from {first.name} (--init-from {first.init_from}): {first.bits:.3f} bits per character.",
+        f"Start from {first.name} (--init-from {first.init_from}): {found}.",
         f"If nothing is trained, read the text with {reader.name}: {fewest:.3f} bits per character"
         f"{_known(reader.evidence, language)}.",
     ]

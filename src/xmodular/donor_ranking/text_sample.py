@@ -26,6 +26,12 @@ class Sample:
     lines: tuple[str, ...]
     text: MeasuredText
 
+    @property
+    def bytes_per_character(self) -> float:
+        """In UTF-8."""
+        whole = "\n".join(self.lines)
+        return len(whole.encode()) / max(1, len(whole))
+
 
 def sample_of(text: TextFiles, tokenizer: PreTrainedTokenizerFast, *, size: int, block_size: int) -> Sample:
     """Read a sample.

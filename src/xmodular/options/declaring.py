@@ -20,6 +20,7 @@ Fallback = Literal["relative"]
 Pooling = Literal["first", "mean"]
 StartRows = Literal["pieces", "random"]
 Schedule = Literal["linear", "polynomial", "cosine", "wsd", "constant"]
+NEUTRAL = "neutral"  # in place of languages to start from: an adapter that adds nothing at first
 Place = str  # a folder, a file or a name on the Hub; in Python also a `Path`
 
 RUN_PRECISION = (
