@@ -107,9 +107,8 @@ def starts_of(code: str, languages: tuple[str, ...]) -> dict[str, str]:
         "random": draw.choice([each for each in languages if each != ENGLISH]),
         "neutral": "neutral",
     }
-    if related := relatives(code, languages):
-        starts["relative"] = draw.choice(related)
-    return starts
+    related = relatives(code, languages)
+    return {**starts, "relative": draw.choice(related)} if related else starts
 
 
 def of_language(arguments: argparse.Namespace, base: Path, code: str, known: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +119,10 @@ def of_language(arguments: argparse.Namespace, base: Path, code: str, known: dic
         known |= {"seconds": time.perf_counter() - begun, "choice": found.init_from, "donors": found.record()}
     languages = tuple(json.loads((base / "config.json").read_text(encoding="utf-8"))["languages"])
     done = known.setdefault("starts", {})
-    for name, start in {"choice": known["choice"], **starts_of(code, languages)}.items():
+    starts = starts_of(code, languages)
+    if "relative" in starts and arguments.few:
+        starts = {name: starts[name] for name in ("English", "relative")}
+    for name, start in {"choice": known["choice"], **starts}.items():
         if name not in done or done[name]["init_from"] != start:
             same = [each for each in done.values() if each["init_from"] == start]
             done[name] = same[0] if same else trained(arguments, base, code, start)
@@ -173,6 +175,7 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, default=0.005)
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(len(FOLDS))))
     parser.add_argument("--bases-only", action="store_true")
+    parser.add_argument("--few", action="store_true", help="only what the bars are about: English, and a relative")
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     bases = {fold: base_without(arguments, fold) for fold in arguments.folds}

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from typer.testing import CliRunner
 
 from tests.conftest import LANGUAGES, sentence
 from tests.support import assert_same_state
-from xmodular import XmodForMaskedLM, XmodModel, donors
+from xmodular import XmodForMaskedLM, XmodModel, cli, donors
 from xmodular.donor_ranking import trials
 from xmodular.donor_ranking.text_sample import sample_of
 from xmodular.donor_ranking.trials import Trials, bits_per_character
@@ -168,7 +169,16 @@ def test_without_a_head_kinship_decides_and_the_answer_says_so(base_run, swiss):
     assert not found.measured
     assert [each.init_from for each in found.candidates] == ["de_DE", "en_XX", "sw_KE"]
     assert all(each.bits_per_character is None for each in found.candidates)
-    assert "no masked-LM head" in " ".join(found.why)
+    assert found.why[0].startswith("Nothing was measured")
+    assert "XmodModel" in found.why[0]
+
+
+def test_a_relative_in_another_script_comes_after_languages_in_the_text_s_own(base_run, swiss, tmp_path):
+    model = XmodModel.from_pretrained(base_run.output_dir)
+    model.rename_language("sw", "yi_DE")
+    assert [each.init_from for each in donors(model, swiss, "gsw", **SAMPLE).candidates] == ["de_DE", "en_XX", "yi_DE"]
+    path = written(tmp_path, "yi.txt", ["דאָס הויז", "דער טייך"] * 20)
+    assert donors(model, path, "gsw", **SAMPLE).reader == "yi_DE"
 
 
 def test_one_language(base_run, swiss):
@@ -183,8 +193,48 @@ def test_a_text_of_which_nothing_is_known(base_run, tmp_path):
     draw = random.Random(5)
     path = written(tmp_path, "el.txt", [sentence("en_XX", draw).translate(letters) for _ in range(50)])
     found = donors(base_run.output_dir, path, **SAMPLE)
-    assert found.candidates[0].evidence is None or found.candidates[0].evidence.script < 0.1
+    assert all(each.evidence is None or each.evidence.script < 0.1 for each in found.candidates)
     assert "--new-vocabulary" in " ".join(found.why)
+
+
+def test_a_text_that_is_unknown_pieces_throughout(base_run, tmp_path):
+    """Every language loses all of it, so kinship alone decides who reads it, and nothing is a good start."""
+    path = written(tmp_path, "ta.txt", ["தமிழ் மொழி", "உலகம்"] * 20)
+    found = donors(base_run.output_dir, path, "gsw", **SAMPLE)
+    assert found.candidates[0].shares == {}
+    bits = [each.bits for each in found.candidates[1:]]
+    assert max(bits) - min(bits) < 0.005
+    assert found.reader == "de_DE"
+    assert found.init_from == "neutral"
+    assert "bytes at random" in found.why[0]
+    json.dumps(found.record())
+
+
+def test_a_text_of_one_word(base_run, tmp_path):
+    found = donors(base_run.output_dir, written(tmp_path, "x.txt", ["Haus"]), **SAMPLE)
+    assert all(math.isfinite(each.bits) for each in found.candidates)
+
+
+def test_one_endless_line_is_cut(base_run, swiss, tmp_path):
+    line = " ".join(swiss.read_text(encoding="utf-8").split())
+    found = donors(base_run.output_dir, written(tmp_path, "x.txt", [line * 5]), **SAMPLE)
+    assert 2900 < found.candidates[0].characters <= 3000
+
+
+def test_every_file_gives_its_share(base_run, swiss, tmp_path):
+    lines = swiss.read_text(encoding="utf-8").splitlines()
+    written(tmp_path, "gsw.a.txt", ["zzz qqq"] * 3 + ["xyz"] * 2000)
+    written(tmp_path, "gsw.b.txt", lines)
+    text = TextFiles("gsw", (tmp_path / "gsw.a.txt", tmp_path / "gsw.b.txt"))
+    sample = sample_of(text, base_run.tokenizer, size=3000, block_size=16)
+    assert sum(len(line) for line in sample.lines if line in lines) > 1300
+    assert len(sample.text.blocks) == len(sample.text.characters) == len(sample.text.untold_bytes)
+
+
+def test_an_unknown_name_of_a_language(base_run, swiss):
+    found = donors(base_run.output_dir, swiss, "nonsense", **SAMPLE)
+    assert "nonsense" in found.why[-1]
+    assert "nonsense" in donors(XmodModel.from_pretrained(base_run.output_dir), swiss, "nonsense", **SAMPLE).why[-1]
 
 
 def test_own_vocabularies_are_left_out(base_run, swiss):
@@ -242,3 +292,15 @@ def test_refusals(base_run, corpus, swiss, tmp_path, options, error, part):
         given["text"] = written(tmp_path, "gsw.txt", ["", " "])
     with pytest.raises(error, match=part):
         donors(given.pop("model"), given.pop("text"), given.pop("language"), **given)
+
+
+def test_the_command_shows_the_ranking_and_the_reasons(base_run, swiss, tmp_path):
+    words = ["donors", "--model", str(base_run.output_dir), "--text", str(swiss), "--language", "gsw"]
+    run = CliRunner().invoke(cli.app, [*words, "--output", str(tmp_path / "d.json"), "--sample-bytes", "3000"])
+    assert run.exit_code == 0
+    assert "Donors for gsw" in run.stdout
+    record = json.loads((tmp_path / "d.json").read_text(encoding="utf-8"))
+    assert f"--init-from {record['init_from']}" in " ".join(run.stdout.split())
+    again = CliRunner().invoke(cli.app, [*words, "--output", str(tmp_path / "d.json")])
+    assert again.exit_code == 2
+    assert "--overwrite" in again.stderr

@@ -94,6 +94,18 @@ def test_a_new_vocabulary_starts_from_the_donors_too(base_run, text, tmp_path):
     assert (tmp_path / "donors.json").is_file()
 
 
+def test_of_a_text_of_which_nothing_is_known_the_start_adds_nothing(base_run, tmp_path):
+    path = tmp_path / "ta.txt"
+    path.write_text("".join(f"தமிழ் மொழி {number}\n" for number in range(60)), encoding="utf-8")
+    small = {**SMALL, "max_steps": 1}
+    runs = [
+        extend(base_run.output_dir, "ta", path, output_dir=tmp_path / start, init_from=start, **small)
+        for start in ("auto", "neutral")
+    ]
+    assert "bytes at random" in runs[0].metrics["initialisation"]
+    assert_same_state(runs[0].model.state_dict(), runs[1].model.state_dict())
+
+
 @pytest.mark.parametrize(
     ("options", "part"),
     [({"init_from": "auto,de"}, "auto cannot be combined"), ({"parallel": "p.tsv", "init_from": "auto"}, "--parallel")],

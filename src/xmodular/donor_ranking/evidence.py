@@ -18,6 +18,8 @@ from xmodular.languages import Closeness, closeness, relatives, resolve_or_none
 from xmodular.scripts import scripts_of, share_in
 from xmodular.text import TextFiles, find_text
 
+_MOST = 0.5  # share of the letters
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -42,7 +44,9 @@ class Evidence:
         """A key that sorts the most promising language first, without any measure of a model."""
         distance = self.closeness.distance if self.closeness else math.inf
         rank = math.inf if self.rank is None else self.rank
-        return (rank, -(self.read_as or 0.0), -(self.script or 0.0), -(self.pieces or 0.0), distance)
+        # A relative in another script is no help: the model reads letters.
+        foreign = self.script is not None and self.script < _MOST
+        return (foreign, rank, -(self.read_as or 0.0), -(self.script or 0.0), -(self.pieces or 0.0), distance)
 
 
 def gathered_evidence(

@@ -23,6 +23,10 @@ from xmodular.signatures import verb
 from xmodular.text import TextFiles, files_of
 
 _AGAIN = 8  # languages, at least, that are measured on the whole sample
+_DECIMALS = 2  # of bits per character: a sample tells no more, and kinship decides between equals
+# Bits per byte: with more, no language predicts the text better than bytes at random, and the differences are those of
+# how sure each one is of its mistakes.
+_RAW = 7.5
 _SOFTNESS = 0.1  # bits per character: a language that is this much worse has 1/e of the weight in a mixture
 
 
@@ -32,8 +36,9 @@ def donors(options: DonorsOptions, given: XmodPreTrainedModel | None) -> Donors:
 
     A model with a masked-LM head is measured: bits per character of a sample of the text under each adapter, always
     with the same masks, first on a quarter of the sample, then the best languages on all of it; then the average of
-    the best two, three and so on, and mixtures of them that give better languages more weight. Any other model is not
-    measured: its languages are ranked by kinship, the language that the lines are taken for, script and pieces.
+    the best two, three and so on, and mixtures of them that give better languages more weight. Where no language
+    predicts the text better than bytes at random, the best start is an adapter that adds nothing. Any other model is
+    not measured: its languages are ranked by kinship, the language that the lines are taken for, script and pieces.
 
     Args:
         model: a folder, a name on the Hub, or an object, which is not changed.
@@ -86,7 +91,7 @@ def ranked(
     )
     name = home_of(model) or "model object"
     if not isinstance(model, XmodForMaskedLM):
-        return _by_evidence(name, options.language, evidence)
+        return _by_evidence(name, options.language, evidence, type(model).__name__)
     with progress("Measuring adapters, blocks", None) as advance:
         trials = Trials(
             model,
@@ -99,11 +104,12 @@ def ranked(
         )
         singles = _singles(trials, evidence)
         averages = _averages(trials, singles, options.most)
-    # Of candidates that are equal, the simpler and the more closely related one comes first.
-    both = sorted([*singles, *averages], key=lambda each: (-each.characters, each.bits_per_character))
-    return Donors(
-        name, options.language, True, tuple(both), next(iter(singles[0].shares)), measured(both, singles, sample.text)
-    )
+    # The sort keeps the order of equals: single languages before averages.
+    both = sorted([*singles, *averages], key=lambda each: (-each.characters, round(each.bits, _DECIMALS)))
+    if both[0].bits > _RAW * sample.bytes_per_character:
+        both.insert(0, Candidate({}, None, 0, None))
+    why = (*measured(both, singles, sample.text, options.language), *_unknown(options.language, evidence))
+    return Donors(name, options.language, True, tuple(both), singles[0].init_from, why)
 
 
 def _check_output(options: DonorsOptions) -> None:
@@ -138,27 +144,33 @@ def _candidates(options: DonorsOptions, model: XmodPreTrainedModel) -> list[str]
 def _singles(trials: Trials, evidence: Mapping[str, Evidence]) -> list[Candidate]:
     """The single languages, best first: those measured on the whole sample before the others."""
     few = trials.sums(list(evidence), trials.first)
-    order = sorted(few, key=lambda code: (bits_per_character(few[code]), evidence[code].order))
-    best, others = order[: max(_AGAIN, len(order) // 4)], order[max(_AGAIN, len(order) // 4) :]
+
+    def order(sums: Mapping[str, np.ndarray]) -> list[str]:
+        return sorted(sums, key=lambda code: (round(bits_per_character(sums[code]), _DECIMALS), evidence[code].order))
+
+    again = max(_AGAIN, len(few) // 4)
+    best, others = order(few)[:again], order(few)[again:]
     more = trials.sums(best, trials.rest)
-    sums = {code: few[code] + more[code] for code in best} | {code: few[code] for code in others}
-    best.sort(key=lambda code: (bits_per_character(sums[code]), evidence[code].order))
-    return [_candidate({code: 1.0}, sums[code], evidence[code]) for code in (*best, *others)]
+    sums = {code: few[code] + more[code] for code in best}
+    ranked_codes = [*order(sums), *others]
+    return [_candidate({code: 1.0}, (few | sums)[code], evidence[code]) for code in ranked_codes]
 
 
 def _averages(trials: Trials, singles: Sequence[Candidate], most: int) -> list[Candidate]:
     """Averages of the best two, three ... languages, equal and weighted."""
     whole = np.concatenate([trials.first, trials.rest])
     most = min(most, sum(each.characters == singles[0].characters for each in singles))
-    found = []
+    found: dict[str, Candidate] = {}
     for count in range(2, most + 1):
         best = singles[:count]
-        bits = np.array([each.bits_per_character for each in best])
+        bits = np.array([each.bits for each in best])
         weights = np.exp((bits[0] - bits) / _SOFTNESS)
         for shares in (np.full(count, 1 / count), _rounded(weights / weights.sum())):
-            mixed = {next(iter(each.shares)): float(share) for each, share in zip(best, shares, strict=True)}
-            found.append(_candidate(mixed, trials.sums_of_average(mixed, whole), None))
-    return found
+            mixed = {each.init_from: float(share) for each, share in zip(best, shares, strict=True)}
+            if all(mixed.values()):  # else a smaller mixture is the same
+                made = _candidate(mixed, trials.sums_of_average(mixed, whole), None)
+                found.setdefault(made.init_from, made)
+    return list(found.values())
 
 
 def _rounded(shares: np.ndarray) -> np.ndarray:
@@ -172,8 +184,15 @@ def _candidate(shares: Mapping[str, float], sums: np.ndarray, evidence: Evidence
     return Candidate(shares, bits_per_character(sums), int(sums[5]), evidence)
 
 
-def _by_evidence(name: str, language: str | None, evidence: Mapping[str, Evidence]) -> Donors:
-    """The ranking of a model that cannot measure a text."""
+def _unknown(language: str | None, evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
+    if language is None or any(each.closeness for each in evidence.values()):
+        return ()
+    return (f"No language is known by the name {language}, so nothing is known of its relatives.",)
+
+
+def _by_evidence(name: str, language: str | None, evidence: Mapping[str, Evidence], kind: str) -> Donors:
+    """The ranking of a model that cannot measure a text, as its class is `kind`."""
     order = sorted(evidence, key=lambda code: evidence[code].order)
     candidates = tuple(Candidate({code: 1.0}, None, 0, evidence[code]) for code in order)
-    return Donors(name, language, False, candidates, order[0], unmeasured(candidates[0], language))
+    why = (*unmeasured(candidates[0], language, kind), *_unknown(language, evidence))
+    return Donors(name, language, False, candidates, order[0], why)

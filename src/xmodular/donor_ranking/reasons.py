@@ -4,55 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from xmodular.donor_ranking.evidence import Evidence
 from xmodular.donor_ranking.ranking import Candidate
 from xmodular.languages import english_name
 from xmodular.text import MeasuredText
 
-_EQUAL = 1e-4  # bits per character
+_EQUAL = 0.01  # bits per character
 _LOST = 0.01  # share of the characters
 _CUT = 0.8  # tokens per character: hardly more than single characters
 
 
-def measured(candidates: Sequence[Candidate], singles: Sequence[Candidate], text: MeasuredText) -> tuple[str, ...]:
+def measured(
+    candidates: Sequence[Candidate], singles: Sequence[Candidate], text: MeasuredText, language: str | None
+) -> tuple[str, ...]:
     """The reasons of a ranking by bits per character.
 
     Args:
         candidates: all, the best start first.
         singles: the single languages, the best reader first.
         text: the sample.
+        language: the text's language, if known.
     """
     first, reader = candidates[0], singles[0]
+    fewest = reader.bits
+    found = (
+        "no language of the model predicts the text better than bytes at random"
+        if first.bits_per_character is None
+        else f"{first.bits:.3f} bits per character"
+    )
     said = [
-        f"Start from {first.name} (--init-from {first.init_from}): {first.bits_per_character:.3f} bits per character.",
-        f"Read the text with {reader.name}, if nothing is trained: {reader.bits_per_character:.3f} bits per character.",
+        f"Start from {first.name} (--init-from {first.init_from}): {found}.",
+        f"If nothing is trained, read the text with {reader.name}: {fewest:.3f} bits per character"
+        f"{_known(reader.evidence, language)}.",
     ]
-    equal = [each for each in singles if each.bits_per_character - reader.bits_per_character < _EQUAL]
-    if len(equal) > 1:
+    equal = sum(each.bits - fewest < _EQUAL for each in singles)
+    if equal > 1:
         said.append(
-            f"{len(equal)} languages are equal for the text, as adapters are that were not trained yet: the more "
+            f"{equal} languages are equal to 0.01 bits, as those are whose adapters are not trained yet: the more "
             "closely related one comes first."
         )
-    said += _of_vocabulary(text)
-    return tuple(said)
+    return (*said, *_of_vocabulary(text))
 
 
-def unmeasured(first: Candidate, language: str | None) -> tuple[str, ...]:
-    """The reasons of a ranking without measures."""
-    evidence = first.evidence
-    known = []
-    if evidence is not None:
-        if evidence.rank is not None:
-            known.append(f"is the closest relative of {english_name(language or '')}")
-        if evidence.read_as:
-            known.append(f"is what {evidence.read_as:.0%} of the lines are taken for")
-        if evidence.script:
-            known.append(f"has the script of {evidence.script:.0%} of the letters")
-    because = f": it {', '.join(known)}" if known else ", but nothing speaks for it"
+def unmeasured(first: Candidate, language: str | None, kind: str) -> tuple[str, ...]:
+    """The reasons of a ranking without measures, of a model whose class is `kind`."""
+    known = _known(first.evidence, language) or "; but nothing speaks for it"
     return (
-        "The model has no masked-LM head, so nothing was measured: languages are ranked by kinship, the language that "
-        "the lines are taken for, script and pieces.",
-        f"Start from {first.name} (--init-from {first.init_from}), or read the text with it{because}.",
+        f"Nothing was measured, as that takes a masked-LM head and the model is a {kind}: languages are ranked by "
+        "kinship, the language that the lines are taken for, script and pieces. If the model was fine-tuned from one "
+        "with such a head, ask that one: it has the same adapters.",
+        f"Start from {first.name} (--init-from {first.init_from}), or read the text with it{known}.",
     )
+
+
+def _known(evidence: Evidence | None, language: str | None) -> str:
+    """What speaks for a language besides the measure, as the end of a sentence."""
+    if evidence is None:
+        return ""
+    known = []
+    if evidence.rank == 0:
+        known.append("it is the text's language")
+    elif evidence.rank == 1:
+        known.append(f"it is the closest relative of {english_name(language or '')}")
+    elif evidence.rank is not None:
+        known.append(f"it is a relative of {english_name(language or '')}")
+    if evidence.read_as:
+        known.append(f"{evidence.read_as:.0%} of the lines are taken for it")
+    if evidence.script:
+        known.append(f"{evidence.script:.0%} of the letters are in its script")
+    return f"; {', '.join(known)}" if known else ""
 
 
 def _of_vocabulary(text: MeasuredText) -> list[str]:

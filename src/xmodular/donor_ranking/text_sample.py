@@ -26,6 +26,12 @@ class Sample:
     lines: tuple[str, ...]
     text: MeasuredText
 
+    @property
+    def bytes_per_character(self) -> float:
+        """In UTF-8."""
+        whole = "\n".join(self.lines)
+        return len(whole.encode()) / max(1, len(whole))
+
 
 def sample_of(text: TextFiles, tokenizer: PreTrainedTokenizerFast, *, size: int, block_size: int) -> Sample:
     """Read a sample.
@@ -46,10 +52,17 @@ def sample_of(text: TextFiles, tokenizer: PreTrainedTokenizerFast, *, size: int,
         part = replace(text, files=(file,), most=max(1, size // len(text.files)), counts=LineCounts())
         lines += part
         try:
-            parts.append(measured_text(part, tokenizer, block_size, "lines"))
+            parts.append(_cut(measured_text(part, tokenizer, block_size, "lines"), size // len(text.files)))
         except NoTextError:
             continue  # of one file; of all, below
     if not parts:
         raise NoTextError(f"No text for {text.language} in {', '.join(map(str, text.files))}.")
     joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _BY_BLOCK}
     return Sample(tuple(lines), replace(parts[0], **joined))
+
+
+def _cut(text: MeasuredText, most: int) -> MeasuredText:
+    """The first blocks, up to a number of characters; a text may be one endless line."""
+    fitting = int(np.searchsorted(text.characters.cumsum(), most, side="right"))
+    kept: dict[str, Any] = {name: getattr(text, name)[: max(1, fitting)] for name in _BY_BLOCK}
+    return replace(text, **kept)

@@ -5,7 +5,16 @@ A field's ``help`` is the help text of its flag and of its keyword. `build` make
 """
 
 from xmodular.options.building import KINDS, as_record, build, kind_of
-from xmodular.options.declaring import PRECISIONS, Fallback, Options, Place, RunPrecision, Schedule, WeightPrecision
+from xmodular.options.declaring import (
+    NEUTRAL,
+    PRECISIONS,
+    Fallback,
+    Options,
+    Place,
+    RunPrecision,
+    Schedule,
+    WeightPrecision,
+)
 from xmodular.options.demo import DemoOptions
 from xmodular.options.donors import DonorsOptions
 from xmodular.options.evaluate import EvaluateOptions

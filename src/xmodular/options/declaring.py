@@ -22,6 +22,7 @@ Pooling = Literal["first", "mean"]
 StartRows = Literal["pieces", "random"]
 Schedule = Literal["linear", "polynomial", "cosine", "wsd", "constant"]
 Identify = bool | str  # in Python also a function of texts, or an object with a method `spans`
+NEUTRAL = "neutral"  # in place of languages to start from: an adapter that adds nothing at first
 Place = str  # a folder, a file or a name on the Hub; in Python also a `Path`
 
 RUN_PRECISION = (
