@@ -3,10 +3,10 @@
 python benchmarks/short_text.py [--data ../shared/data] [--every 1]
 
 The first 1, 2, 3, 5 and 10 words of the sentences of NTREX (lines 201 to 557) and Tatoeba, choice of all languages of
-the development data; languages that the identifier does not know are left out. A word is what `xmodular.identification`
-takes for one; for Chinese it is a character. Romanised sentences are NTREX's Russian, Bulgarian, Greek and Hindi, letter
-by letter: a table for the first three, the letters' names in Unicode for Hindi (DEVANAGARI LETTER KA: ka). Real
-romanised text is less regular.
+the development data; languages that the identifier does not know are left out. A word is what our identification takes
+for one; for Chinese it is a character. Romanised sentences are NTREX's Russian, Bulgarian, Greek and Hindi, letter by
+letter: a table for the first three, the letters' names in Unicode for Hindi (DEVANAGARI LETTER KA: ka). Real romanised
+text is less regular.
 """
 
 from __future__ import annotations
