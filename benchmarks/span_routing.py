@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from harness import machine
-from xmodular import Predictor, XmodForMaskedLM
+from xmodular import Predictor, XmodConfig, XmodForMaskedLM
 from xmodular.rows import BadRows, read_rows
 from xmodular.tasks import Example, tokenizer_of
 from xmodular.tasks.per_token import with_adapters
@@ -36,7 +36,21 @@ from xmodular.tasks.running import encode_examples, predict_examples
 from xmodular.tasks.tag import TAG
 from xmodular.tasks.task import Room
 
-PUD = ("ar_AR", "de_DE", "en_XX", "es_XX", "fi_FI", "fr_XX", "hi_IN", "id_ID", "it_IT", "ru_RU", "th_TH", "tr_TR")
+PUD = (
+    "ar_AR",
+    "de_DE",
+    "en_XX",
+    "es_XX",
+    "fi_FI",
+    "fr_XX",
+    "hi_IN",
+    "id_ID",
+    "it_IT",
+    "ru_RU",
+    "th_TH",
+    "tr_TR",
+    "zh_TW",
+)
 WAYS = ("words", "sentence", "gold", "source")
 
 
@@ -162,8 +176,10 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first sentence that is tested")
     options = parser.parse_args()
     print(machine())
+    known = XmodConfig.from_pretrained(options.model or options.base).languages
     for kind in ("different scripts", "same script"):
         languages = [each for each in PUD if (each in LATIN) == (kind == "same script") or each == "en_XX"]
+        languages = [each for each in languages if each in known]
         pairs = min(options.pairs, len(languages) * (len(languages) - 1))
         rows = spliced(options.data, languages, pairs, options.first)
         print(f"\n{kind}: {pairs} ordered pairs of {', '.join(languages)}")
