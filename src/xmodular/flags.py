@@ -71,22 +71,21 @@ def gathered(words: Sequence[str], options: type[Options]) -> list[str]:
                 given[last].append(word)
             continue
         last = None if takes[flag] == "none" else flag
-        if takes.get(own := f"--{flag[5:]}") == "any" and flag.startswith("--no-"):
-            flag, is_joined, value = own, "=", "false"
-        elif takes[flag] == "any" and not is_joined and (not waiting or waiting[0].startswith("--")):
+        if takes[flag] == "any" and not is_joined and (not waiting or waiting[0].startswith("--")):
             is_joined, value = "=", "true"
-        if last is None and not is_joined:
+        if last is None:
             given[flag] = []
-            rest.append(word)
+            is_any = takes.get(f"--{flag[5:]}") == "any"  # --no-identify: the parser knows only --identify=...
+            rest.append(f"--{flag[5:]}=false" if is_any else word)
         elif is_joined or (waiting and waiting[0].partition("=")[0] not in takes):
             given.setdefault(flag, []).append(value if is_joined else waiting.pop(0))
         else:  # the parser would read the next flag as the value
             raise ConfigurationError(f"{flag} needs a value{f', but {waiting[0]} follows' if waiting else ''}.")
     for flag, values in given.items():
-        if len(values) > 1 and takes[flag] in ("one", "any"):
-            raise ConfigurationError(f"{flag} takes one value; got {len(values)}: {', '.join(values):.200}.")
         if f"--no-{flag[2:]}" in given:
             raise ConfigurationError(f"{flag} and --no-{flag[2:]} cannot be used together.")
+        if len(values) > 1 and takes[flag] in ("one", "any"):
+            raise ConfigurationError(f"{flag} takes one value; got {len(values)}: {', '.join(values):.200}.")
     return [*(f"{flag}={','.join(values)}" for flag, values in given.items() if values), *rest]
 
 

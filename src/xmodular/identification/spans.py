@@ -71,8 +71,8 @@ class SpanIdentifier:
         """The parts of texts in one language, in order.
 
         They begin and end at words (see `xmodular.identification.words`); characters between two parts, which are white
-        space or mark-up, belong to neither. Numbers and punctuation are in the language around them. A text without
-        letters has no parts.
+        space or mark-up, belong to neither. Words without letters (numbers, punctuation, emoji) are in the language
+        of the word before. A text without letters has no parts.
 
         Args:
             texts: any strings.
@@ -104,6 +104,11 @@ class SpanIdentifier:
             row[: len(words)] = self._evidence(text, words)[:, self._chosen]
         prior = sentence_priors(scores, lengths, SWITCH, ROUNDS, LEAST)
         paths = best_paths(scores, lengths, prior, SWITCH)
+        for path, (*_, words) in zip(paths, part, strict=True):
+            last = next(place for place, word in enumerate(words) if word.script)
+            for place, word in enumerate(words):
+                last = place if word.script else last
+                path[place] = path[last]
         sure = np.take_along_axis(word_probabilities(scores, lengths, prior, SWITCH), paths[..., None], axis=2)[..., 0]
         for path, own, length in zip(paths, sure, lengths, strict=True):
             yield path[:length], own[:length]
@@ -123,16 +128,15 @@ class SpanIdentifier:
 
 
 def main_language(spans: Sequence[Span]) -> Identified:
-    """The language of most characters, with the mean confidence of all; parts in no known language do not count."""
+    """The language of most characters, with the mean confidence; parts without a language do not count."""
     sizes: dict[str, int] = {}
     for span in spans:
         if span.language is not None:
             sizes[span.language] = sizes.get(span.language, 0) + span.end - span.start
     if not sizes:
         return _NOTHING
-    total = sum(span.end - span.start for span in spans)
-    mean = sum((span.end - span.start) * span.confidence for span in spans if span.language is not None) / total
-    return Identified(max(sizes, key=sizes.__getitem__), min(1.0, mean))
+    mean = sum((span.end - span.start) * span.confidence for span in spans if span.language is not None)
+    return Identified(max(sizes, key=sizes.__getitem__), min(1.0, mean / sum(sizes.values())))
 
 
 def _blank(found: object) -> str:

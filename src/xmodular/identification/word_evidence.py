@@ -1,7 +1,8 @@
 """How well each word of a text fits each language: naive Bayes over byte n-grams, a word at a time.
 
 py3langid's model holds log P(n-gram | language). Its automaton reads the bytes of a text and reports every n-gram where
-it ends, so a word's score in a language is the sum over the n-grams that end in it. N-grams that overlap are counted as
+it ends, so a word's score in a language is the sum over the n-grams that end in it; they may hold the spaces around
+it, but no letters of another word, unless no space is between the two. N-grams that overlap are counted as
 if they were independent, which makes such sums far too sure; `WEIGHT` mends that. Scores of a word also have a floor
 below its best language, so that no single word outweighs all others, and languages of another script have a penalty.
 """
@@ -112,8 +113,9 @@ class WordEvidence:
     def _n_grams(self, text: str, words: Sequence[Word]) -> tuple[list[int], list[int]]:
         """The n-grams of a text, and where in them those of each word begin, with the end of all."""
         following, rows, ends = self._next, self._rows, self._ends
-        state, reached, edges, found = 0, 0, [], list[int]()
+        state, reached, edges, found = 0, -1, [], list[int]()
         capitals = text.isupper()
+        starts = {word.start for word in words}
         for word in words:
             edges.append(len(found))
             raw = text[word.start : word.end]
@@ -122,7 +124,11 @@ class WordEvidence:
             if capitals:
                 raw = raw.lower()
             data = raw.encode("utf-8", "replace")
-            for byte in data if word.start == reached else b" " + data:
+            if word.start != reached:  # n-grams over two words would blur where a language ends
+                state, data = 0, b" " + data
+            if word.end not in starts:
+                data += b" "
+            for byte in data:
                 state = following[rows[state] + byte]
                 if ends[state] >= 0:
                     found.append(ends[state])
