@@ -11,7 +11,7 @@ lora     the shared model after half of the updates; then it is frozen, and each
          its own text with an equal part of the other half (PEFT; in all linear layers, the size of an adapter).
 
 --matched updates  Every model has the same number of updates, so that each language is read less as others join.
---matched examples The number of updates grows with the languages, so that each language is read as often in every model.
+--matched examples The number of updates grows with the languages: each is read as often in every model.
 
 All models have the same active size, vocabulary, batches of the same size, and are measured on the same masks. The
 languages of the smallest set are in every set: on them the models are compared. A cell (one model) that is finished is
@@ -79,8 +79,9 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """By what it is trained with: where both ways of matching ask for the same model, it is trained once."""
-        return f"{self.kind}-{self.size}-{self.updates}-{self.seed}"
+        """By what it is trained with: a model that is asked for in two ways is trained once."""
+        kind = "modular" if (self.kind, self.size) == ("shared", 1) else self.kind  # one adapter is one adapter
+        return f"{kind}-{self.size}-{self.updates}-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,11 @@ def opened(arguments: argparse.Namespace) -> Lab:
     folder = arguments.output_dir
     text, dev_text = arguments.text, arguments.dev_text
     if text is None:
-        corpus = write_corpus(folder / "corpus", sentences_per_language=arguments.sentences, task_train=10, task_test=10)
+        corpus = write_corpus(
+            folder / "corpus", sentences_per_language=arguments.sentences, task_train=10, task_test=10
+        )
         text, dev_text = corpus / "text", corpus / "text_dev"
-    order = arguments.languages or [code for code in (LANGUAGES if arguments.text is None else ORDER)]
+    order = arguments.languages or list(LANGUAGES if arguments.text is None else ORDER)
     tokenizer = folder / "tokenizer"
     if not (tokenizer / "tokenizer_config.json").is_file():
         files = find_text(text, order[: max(arguments.sizes)])
@@ -175,7 +178,9 @@ def with_lora(lab: Lab, cell: Cell, base: Path, language: str, updates: int) -> 
     model = load_saved(base)
     ids = {language: model.languages.index(language)}
     torch.manual_seed(cell.seed)
-    targets = r".*(attention\.self\.(query|key|value)|attention\.output\.dense|intermediate\.dense|layer\.\d+\.output\.dense)"
+    targets = (
+        r".*(attention\.self\.(query|key|value)|attention\.output\.dense|intermediate\.dense|layer\.\d+\.output\.dense)"
+    )
     rank = rank_for(lab.arguments.width)
     wrapped = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)).train()
     tuned = [weight for weight in wrapped.parameters() if weight.requires_grad]

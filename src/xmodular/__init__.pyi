@@ -414,7 +414,7 @@ def finetune(
             of `max_length`.
         epochs: Passes over the training files; ignored with `max_steps`; default: 5, or more to reach 200 steps.
         learning_rate: Peak learning rate; default: 2e-5 at hidden size 768, proportionally more for smaller hidden
-            sizes.
+            sizes, and 20 times as much (at most 2e-3) for a PEFT model.
         head_learning_rate: Peak learning rate of the task head; default: `learning_rate`; if that is not given
             either, and the model has no head for the task yet, 50 times its default (at most 2e-3).
         schedule: Learning rate after warm-up.

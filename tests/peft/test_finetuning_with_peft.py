@@ -120,7 +120,9 @@ def test_the_other_heads(cls, task, folder, head, base_run, corpus, tmp_path):
     ids = torch.arange(4, 24).view(2, 10)
     ids = ids[:, None] if task == "choice" else ids
     langs = run.model.lang_ids(["en", "sw"])
-    expected, found = (each.eval()(ids, lang_ids=langs).to_tuple() for each in (run.model, load_saved(tmp_path / "run")))
+    expected, found = (
+        each.eval()(ids, lang_ids=langs).to_tuple() for each in (run.model, load_saved(tmp_path / "run"))
+    )
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
@@ -174,9 +176,9 @@ def test_several_seeds(base_run, corpus, tmp_path):
     before = {name: value.clone() for name, value in wrapped.state_dict().items()}
     rows = corpus / "topic" / "en_XX.train.jsonl"
     run = finetune(wrapped, rows, dev_fraction=0.2, seeds=[1, 2], max_steps=5, output_dir=tmp_path / "run")
-    assert {name: bool(torch.equal(value, before[name])) for name, value in wrapped.state_dict().items()} == dict.fromkeys(
-        before, True
-    )
+    assert {
+        name: bool(torch.equal(value, before[name])) for name, value in wrapped.state_dict().items()
+    } == dict.fromkeys(before, True)
     assert (tmp_path / "run" / "seed-2" / "adapter_model.safetensors").is_file()
     assert run.metrics["seeds"] == [1, 2]
 
@@ -203,7 +205,9 @@ def test_what_is_refused_before_work(base_run, corpus, tmp_path):
     lora = {"task_type": "SEQ_CLS", "r": 2}
     with pytest.raises(ConfigurationError, match="--trainable all does not apply to a PEFT model"):
         tried(peft.get_peft_model(model(), peft.LoraConfig(**lora)), trainable="all")
-    with pytest.raises(InputError, match="is new, and its classifier does not train: add 'classifier' to modules_to_save"):
+    with pytest.raises(
+        InputError, match="is new, and its classifier does not train: add 'classifier' to modules_to_save"
+    ):
         tried(peft.get_peft_model(model(), peft.LoraConfig(r=2)))
     with pytest.raises(InputError, match="does not know where its base model is saved"):
         tried(peft.get_peft_model(XmodForSequenceClassification(tiny_config()), peft.LoraConfig(**lora)))
