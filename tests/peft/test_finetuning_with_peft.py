@@ -242,3 +242,38 @@ def test_layers_in_language_adapters_are_pointed_out(base_run, corpus, tmp_path,
         if "adapter_modules" in name and "lora_B" in name and value.any()
     }
     assert trained == {"en_XX"}
+
+
+@pytest.mark.parametrize(
+    ("cls", "task"), [(XmodForSequenceClassification, "classify"), (XmodForTokenClassification, "tag")]
+)
+def test_labels_of_a_trained_head_keep_their_rows(cls, task, base_run, corpus, tmp_path):
+    """PEFT trains a copy of the head; it is that copy which gets other labels."""
+    old, new = (["common", "never"], "rare") if task == "classify" else (["O", "B-NOUN"], "B-VERB")
+    model = cls.from_pretrained(
+        base_run.output_dir, id2label=dict(enumerate(old)), label2id={o: i for i, o in enumerate(old)}
+    )
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(r=2, modules_to_save=["classifier"]))
+    head = wrapped.base_model.model.classifier.modules_to_save["default"]
+    row = getattr(head, "out_proj", head).weight[0].detach().clone()
+    rows = next((corpus / ("topic" if task == "classify" else "tag")).glob("en_XX.train.*"))
+    run = finetune(
+        wrapped, rows, task=task, language="en", max_steps=1, output_dir=tmp_path / "run", learning_rate=1e-9
+    )
+    names = run.model.config.id2label
+    assert new in names.values()
+    assert old[1] not in names.values()
+    loaded = load_saved(tmp_path / "run").classifier
+    kept = next(index for index, name in names.items() if name == old[0])
+    torch.testing.assert_close(getattr(loaded, "out_proj", loaded).weight[kept], row, atol=1e-6, rtol=0)
+    assert json.loads((tmp_path / "run" / "xmod_config.json").read_text())["id2label"] == {
+        str(i): n for i, n in names.items()
+    }
+
+
+def test_a_continued_run_sees_another_adapter_or_base(lora_run, base_run, corpus, tmp_path):
+    from xmodular.training import contents
+
+    facts = contents.base(str(lora_run.output_dir), None)
+    names = {Path(name).name for name in facts}
+    assert {"adapter_config.json", "adapter_model.safetensors", "xmod_config.json", "model.safetensors"} <= names
