@@ -214,15 +214,15 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return mean, T_975.get(len(values), 1.96) * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def by_seed(
-    cells: Sequence[Mapping[str, Any]], matched: str, kind: str, size: int, codes: Sequence[str]
-) -> dict[int, float]:
-    """Mean bits per character over languages, by seed."""
-    return {
-        cell["seed"]: statistics.mean(cell["bits_per_character"][code] for code in codes)
-        for cell in cells
-        if (cell["matched"], cell["kind"], cell["size"]) == (matched, kind, size)
-    }
+def by_seed(found: Mapping[str, Any], matched: str, size: int, codes: Sequence[str]) -> dict[str, list[float]]:
+    """Mean bits per character over languages, by kind: of the seeds that all kinds have, in the same order."""
+    values: dict[str, dict[int, float]] = {kind: {} for kind in names(found, "kind")}
+    for cell in found["cells"]:
+        if (cell["matched"], cell["size"]) == (matched, size):
+            mean = statistics.mean(cell["bits_per_character"][code] for code in codes)
+            values[cell["kind"]][cell["seed"]] = mean
+    seeds = sorted(set.intersection(*(set(each) for each in values.values())))
+    return {kind: [each[seed] for seed in seeds] for kind, each in values.items()}
 
 
 def names(found: Mapping[str, Any], field: str) -> list[Any]:
@@ -240,15 +240,14 @@ def summary(found: Mapping[str, Any]) -> list[str]:
         lines.append(f"{'languages':>9} {'updates':>8} {'on':>9} " + " ".join(f"{each:>17}" for each in kinds + others))
         for size in sizes:
             for shown, codes in ((f"first {sizes[0]}", order[: sizes[0]]), ("all", order[:size])):
-                values = {kind: by_seed(cells, matched, kind, size, codes) for kind in kinds}
-                seeds = sorted(set.intersection(*(set(each) for each in values.values())))
-                if not seeds or (shown == "all" and size == sizes[0]):
+                values = by_seed(found, matched, size, codes)
+                if not values[kinds[0]] or (shown == "all" and size == sizes[0]):
                     continue
-                row = ["{:.3f} ± {:.3f}".format(*interval([values[kind][seed] for seed in seeds])) for kind in kinds]
+                row = ["{:.3f} ± {:.3f}".format(*interval(values[kind])) for kind in kinds]
                 for kind in kinds:
                     if kind != "modular" and "modular" in kinds:
-                        differences = [values[kind][seed] - values["modular"][seed] for seed in seeds]
-                        row.append("{:+.3f} ± {:.3f}".format(*interval(differences)))
+                        both = zip(values[kind], values["modular"], strict=True)
+                        row.append("{:+.3f} ± {:.3f}".format(*interval([a - b for a, b in both])))
                 updates = next(c["updates"] for c in cells if (c["matched"], c["size"]) == (matched, size))
                 lines.append(f"{size:>9} {updates:>8} {shown:>9} " + " ".join(f"{each:>17}" for each in row))
     return lines
@@ -273,8 +272,8 @@ def draw(found: Mapping[str, Any], path: str | Path | None = None, *, everywhere
             points = []
             for size in sizes:
                 codes = found["order"][: size if everywhere else sizes[0]]
-                if values := by_seed(found["cells"], matched, kind, size, codes):
-                    points.append((size * 1.03**place, *interval(list(values.values()))))
+                if values := by_seed(found, matched, size, codes)[kind]:
+                    points.append((size * 1.03**place, *interval(values)))
             if points:
                 at, means, halves = zip(*points, strict=True)
                 bars = None if math.isnan(halves[0]) else halves

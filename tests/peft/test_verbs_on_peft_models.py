@@ -247,6 +247,9 @@ def test_other_files_that_are_wrong(folder, wrapped, base_run, tmp_path):
     shutil.copy(folder / "adapter_config.json", both)
     with pytest.raises(DataError, match=r"both a model and adapter_config.json"):
         load_saved(both)
+    save_file({name: value * torch.nan for name, value in whole.items()}, weights)
+    with pytest.raises(DataError, match="cannot be merged into its model"):
+        load_saved(folder)
     save_file({name: value for name, value in whole.items() if "classifier" not in name}, weights)
     with pytest.raises((ConfigurationError, DataError), match="classifier"):
         load_saved(folder)
@@ -265,3 +268,15 @@ def test_without_peft_the_package_is_named(folder, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(ConfigurationError, match="need the package peft: pip install peft"):
         load_saved(folder)
+
+
+def test_a_quantiser_that_is_missing_is_named(base_run):
+    """As for QLoRA; where it is installed, loading is its own business."""
+    import importlib.util
+
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        pytest.skip("bitsandbytes is installed")
+    with pytest.raises(ConfigurationError, match=r"needs a package that is missing: .*bitsandbytes"):
+        XmodForMaskedLM.from_pretrained(base_run.output_dir, quantization_config=BitsAndBytesConfig(load_in_4bit=True))
