@@ -11,7 +11,7 @@ lora     the shared model after half of the updates; then it is frozen, and each
          its own text with an equal part of the other half (PEFT; in all linear layers, the size of an adapter).
 
 --matched updates  Every model has the same number of updates, so that each language is read less as others join.
---matched examples The number of updates grows with the languages, so that each language is read as often in every model.
+--matched examples The number of updates grows with the languages: each is read as often in every model.
 
 All models have the same active size, vocabulary, batches of the same size, and are measured on the same masks. The
 languages of the smallest set are in every set: on them the models are compared. A cell (one model) that is finished is
@@ -79,8 +79,9 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """By what it is trained with: where both ways of matching ask for the same model, it is trained once."""
-        return f"{self.kind}-{self.size}-{self.updates}-{self.seed}"
+        """By what it is trained with: a model that is asked for in two ways is trained once."""
+        kind = "modular" if (self.kind, self.size) == ("shared", 1) else self.kind  # one adapter is one adapter
+        return f"{kind}-{self.size}-{self.updates}-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,11 @@ def opened(arguments: argparse.Namespace) -> Lab:
     folder = arguments.output_dir
     text, dev_text = arguments.text, arguments.dev_text
     if text is None:
-        corpus = write_corpus(folder / "corpus", sentences_per_language=arguments.sentences, task_train=10, task_test=10)
+        corpus = write_corpus(
+            folder / "corpus", sentences_per_language=arguments.sentences, task_train=10, task_test=10
+        )
         text, dev_text = corpus / "text", corpus / "text_dev"
-    order = arguments.languages or [code for code in (LANGUAGES if arguments.text is None else ORDER)]
+    order = arguments.languages or list(LANGUAGES if arguments.text is None else ORDER)
     tokenizer = folder / "tokenizer"
     if not (tokenizer / "tokenizer_config.json").is_file():
         files = find_text(text, order[: max(arguments.sizes)])
@@ -175,7 +178,9 @@ def with_lora(lab: Lab, cell: Cell, base: Path, language: str, updates: int) -> 
     model = load_saved(base)
     ids = {language: model.languages.index(language)}
     torch.manual_seed(cell.seed)
-    targets = r".*(attention\.self\.(query|key|value)|attention\.output\.dense|intermediate\.dense|layer\.\d+\.output\.dense)"
+    targets = (
+        r".*(attention\.self\.(query|key|value)|attention\.output\.dense|intermediate\.dense|layer\.\d+\.output\.dense)"
+    )
     rank = rank_for(lab.arguments.width)
     wrapped = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)).train()
     tuned = [weight for weight in wrapped.parameters() if weight.requires_grad]
@@ -209,15 +214,15 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return mean, T_975.get(len(values), 1.96) * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def by_seed(
-    cells: Sequence[Mapping[str, Any]], matched: str, kind: str, size: int, codes: Sequence[str]
-) -> dict[int, float]:
-    """Mean bits per character over languages, by seed."""
-    return {
-        cell["seed"]: statistics.mean(cell["bits_per_character"][code] for code in codes)
-        for cell in cells
-        if (cell["matched"], cell["kind"], cell["size"]) == (matched, kind, size)
-    }
+def by_seed(found: Mapping[str, Any], matched: str, size: int, codes: Sequence[str]) -> dict[str, list[float]]:
+    """Mean bits per character over languages, by kind: of the seeds that all kinds have, in the same order."""
+    values: dict[str, dict[int, float]] = {kind: {} for kind in names(found, "kind")}
+    for cell in found["cells"]:
+        if (cell["matched"], cell["size"]) == (matched, size):
+            mean = statistics.mean(cell["bits_per_character"][code] for code in codes)
+            values[cell["kind"]][cell["seed"]] = mean
+    seeds = sorted(set.intersection(*(set(each) for each in values.values())))
+    return {kind: [each[seed] for seed in seeds] for kind, each in values.items()}
 
 
 def names(found: Mapping[str, Any], field: str) -> list[Any]:
@@ -235,15 +240,14 @@ def summary(found: Mapping[str, Any]) -> list[str]:
         lines.append(f"{'languages':>9} {'updates':>8} {'on':>9} " + " ".join(f"{each:>17}" for each in kinds + others))
         for size in sizes:
             for shown, codes in ((f"first {sizes[0]}", order[: sizes[0]]), ("all", order[:size])):
-                values = {kind: by_seed(cells, matched, kind, size, codes) for kind in kinds}
-                seeds = sorted(set.intersection(*(set(each) for each in values.values())))
-                if not seeds or (shown == "all" and size == sizes[0]):
+                values = by_seed(found, matched, size, codes)
+                if not values[kinds[0]] or (shown == "all" and size == sizes[0]):
                     continue
-                row = ["{:.3f} ± {:.3f}".format(*interval([values[kind][seed] for seed in seeds])) for kind in kinds]
+                row = ["{:.3f} ± {:.3f}".format(*interval(values[kind])) for kind in kinds]
                 for kind in kinds:
                     if kind != "modular" and "modular" in kinds:
-                        differences = [values[kind][seed] - values["modular"][seed] for seed in seeds]
-                        row.append("{:+.3f} ± {:.3f}".format(*interval(differences)))
+                        both = zip(values[kind], values["modular"], strict=True)
+                        row.append("{:+.3f} ± {:.3f}".format(*interval([a - b for a, b in both])))
                 updates = next(c["updates"] for c in cells if (c["matched"], c["size"]) == (matched, size))
                 lines.append(f"{size:>9} {updates:>8} {shown:>9} " + " ".join(f"{each:>17}" for each in row))
     return lines
@@ -268,8 +272,8 @@ def draw(found: Mapping[str, Any], path: str | Path | None = None, *, everywhere
             points = []
             for size in sizes:
                 codes = found["order"][: size if everywhere else sizes[0]]
-                if values := by_seed(found["cells"], matched, kind, size, codes):
-                    points.append((size * 1.03**place, *interval(list(values.values()))))
+                if values := by_seed(found, matched, size, codes)[kind]:
+                    points.append((size * 1.03**place, *interval(values)))
             if points:
                 at, means, halves = zip(*points, strict=True)
                 bars = None if math.isnan(halves[0]) else halves

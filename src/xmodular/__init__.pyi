@@ -474,7 +474,8 @@ def finetune(
     Args:
         model: a pretrained model's folder or name on the Hub; or a model object with the task's head, which is
             trained in place (its tokenizer is read from its folder, or from the option `tokenizer`). With
-            several `seeds`, each starts from a copy of the object. An existing head is kept, each label with its
+            several `seeds`, each starts from a copy of the object. So is a ``PeftModel`` around one, of which PEFT
+            decides what trains; the folder then has its adapter. An existing head is kept, each label with its
             row (see `fit_head`).
         train: the training file or data set, or several; or the rows themselves: mappings of columns, in a list or
             another iterable, a table of pandas, polars or Arrow, or a data set of ``datasets``. So may be `dev`.

@@ -192,8 +192,8 @@ def _load_with_peft(
     is_new = is_new and bool(left)
     if is_new and not new_head and architecture != "XmodModel":
         raise ConfigurationError(
-            f"The weight {left[0]} of the head is neither saved with the adapter {source} nor in its base {base}, so it "
-            'would be random. Train it with the adapter: LoraConfig(modules_to_save=["classifier"]).'
+            f"The weight {left[0]} of the head is neither saved with the adapter {source} nor in its base {base}, so "
+            'it would be random. Train it with the adapter: LoraConfig(modules_to_save=["classifier"]).'
         )
     set_home(model, source if is_with_tokenizer(source) else base)
     return model, is_new

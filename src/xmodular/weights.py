@@ -170,6 +170,11 @@ def _readers(folder: Path, stack: ExitStack) -> tuple[dict[str, Callable[[], Ten
             f"{_FILES[0]}: move it elsewhere, or save the model again."
         )
     name = next((name for name in _FILES if (folder / name).is_file()), None)
+    if name is None and (folder / "adapter_config.json").is_file():
+        raise DataError(
+            f"{folder} is an adapter of PEFT, without the weights of its model: save the merged model first, with "
+            "merge_and_unload() and save_pretrained()."
+        )
     if name is None:
         raise DataError(f"{folder} has no weights: none of {', '.join(_FILES)} exists.")
     if not name.endswith(".index.json"):

@@ -120,7 +120,9 @@ def test_the_other_heads(cls, task, folder, head, base_run, corpus, tmp_path):
     ids = torch.arange(4, 24).view(2, 10)
     ids = ids[:, None] if task == "choice" else ids
     langs = run.model.lang_ids(["en", "sw"])
-    expected, found = (each.eval()(ids, lang_ids=langs).to_tuple() for each in (run.model, load_saved(tmp_path / "run")))
+    expected, found = (
+        each.eval()(ids, lang_ids=langs).to_tuple() for each in (run.model, load_saved(tmp_path / "run"))
+    )
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
@@ -174,9 +176,9 @@ def test_several_seeds(base_run, corpus, tmp_path):
     before = {name: value.clone() for name, value in wrapped.state_dict().items()}
     rows = corpus / "topic" / "en_XX.train.jsonl"
     run = finetune(wrapped, rows, dev_fraction=0.2, seeds=[1, 2], max_steps=5, output_dir=tmp_path / "run")
-    assert {name: bool(torch.equal(value, before[name])) for name, value in wrapped.state_dict().items()} == dict.fromkeys(
-        before, True
-    )
+    assert {
+        name: bool(torch.equal(value, before[name])) for name, value in wrapped.state_dict().items()
+    } == dict.fromkeys(before, True)
     assert (tmp_path / "run" / "seed-2" / "adapter_model.safetensors").is_file()
     assert run.metrics["seeds"] == [1, 2]
 
@@ -203,7 +205,9 @@ def test_what_is_refused_before_work(base_run, corpus, tmp_path):
     lora = {"task_type": "SEQ_CLS", "r": 2}
     with pytest.raises(ConfigurationError, match="--trainable all does not apply to a PEFT model"):
         tried(peft.get_peft_model(model(), peft.LoraConfig(**lora)), trainable="all")
-    with pytest.raises(InputError, match="is new, and its classifier does not train: add 'classifier' to modules_to_save"):
+    with pytest.raises(
+        InputError, match="is new, and its classifier does not train: add 'classifier' to modules_to_save"
+    ):
         tried(peft.get_peft_model(model(), peft.LoraConfig(r=2)))
     with pytest.raises(InputError, match="does not know where its base model is saved"):
         tried(peft.get_peft_model(XmodForSequenceClassification(tiny_config()), peft.LoraConfig(**lora)))
@@ -238,3 +242,38 @@ def test_layers_in_language_adapters_are_pointed_out(base_run, corpus, tmp_path,
         if "adapter_modules" in name and "lora_B" in name and value.any()
     }
     assert trained == {"en_XX"}
+
+
+@pytest.mark.parametrize(
+    ("cls", "task"), [(XmodForSequenceClassification, "classify"), (XmodForTokenClassification, "tag")]
+)
+def test_labels_of_a_trained_head_keep_their_rows(cls, task, base_run, corpus, tmp_path):
+    """PEFT trains a copy of the head; it is that copy which gets other labels."""
+    old, new = (["common", "never"], "rare") if task == "classify" else (["O", "B-NOUN"], "B-VERB")
+    model = cls.from_pretrained(
+        base_run.output_dir, id2label=dict(enumerate(old)), label2id={o: i for i, o in enumerate(old)}
+    )
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(r=2, modules_to_save=["classifier"]))
+    head = wrapped.base_model.model.classifier.modules_to_save["default"]
+    row = getattr(head, "out_proj", head).weight[0].detach().clone()
+    rows = next((corpus / ("topic" if task == "classify" else "tag")).glob("en_XX.train.*"))
+    run = finetune(
+        wrapped, rows, task=task, language="en", max_steps=1, output_dir=tmp_path / "run", learning_rate=1e-9
+    )
+    names = run.model.config.id2label
+    assert new in names.values()
+    assert old[1] not in names.values()
+    loaded = load_saved(tmp_path / "run").classifier
+    kept = next(index for index, name in names.items() if name == old[0])
+    torch.testing.assert_close(getattr(loaded, "out_proj", loaded).weight[kept], row, atol=1e-6, rtol=0)
+    assert json.loads((tmp_path / "run" / "xmod_config.json").read_text())["id2label"] == {
+        str(i): n for i, n in names.items()
+    }
+
+
+def test_a_continued_run_sees_another_adapter_or_base(lora_run, base_run, corpus, tmp_path):
+    from xmodular.training import contents
+
+    facts = contents.base(str(lora_run.output_dir), None)
+    names = {Path(name).name for name in facts}
+    assert {"adapter_config.json", "adapter_model.safetensors", "xmod_config.json", "model.safetensors"} <= names

@@ -27,7 +27,6 @@ from xmodular import (
     fill_mask,
     pack_install,
     pack_save,
-    predict,
     pretrain,
 )
 from xmodular.cli import app
@@ -57,7 +56,9 @@ def folder(wrapped, tmp_path) -> Path:
 
 
 def scores(model: Any) -> list[float]:
-    return [row["score"] if row["label"] in ("common", "LABEL_0") else 1 - row["score"] for row in Predictor(model)(ROWS)]
+    return [
+        row["score"] if row["label"] in ("common", "LABEL_0") else 1 - row["score"] for row in Predictor(model)(ROWS)
+    ]
 
 
 def test_predictions_are_those_of_the_merged_model(wrapped, folder):
@@ -166,7 +167,10 @@ def test_packs_and_folders(folder, tmp_path, base_run):
     with pytest.raises(ConfigurationError, match="--output-dir says where the changed model"):
         pack_install(tmp_path / "de", folder, overwrite=True)
     pack_install(tmp_path / "de", folder, overwrite=True, output_dir=tmp_path / "new")
-    assert not {each.name for each in (tmp_path / "new").iterdir()} & {"adapter_config.json", "adapter_model.safetensors"}
+    assert not {each.name for each in (tmp_path / "new").iterdir()} & {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
     assert diff(folder, tmp_path / "new").ok
 
 
@@ -241,8 +245,11 @@ def test_other_files_that_are_wrong(folder, wrapped, base_run, tmp_path):
     both = tmp_path / "both"
     shutil.copytree(base_run.output_dir, both)
     shutil.copy(folder / "adapter_config.json", both)
-    with pytest.raises(DataError, match="both a model and adapter_config.json"):
+    with pytest.raises(DataError, match=r"both a model and adapter_config.json"):
         load_saved(both)
+    save_file({name: value * torch.nan for name, value in whole.items()}, weights)
+    with pytest.raises(DataError, match="cannot be merged into its model"):
+        load_saved(folder)
     save_file({name: value for name, value in whole.items() if "classifier" not in name}, weights)
     with pytest.raises((ConfigurationError, DataError), match="classifier"):
         load_saved(folder)
@@ -250,10 +257,10 @@ def test_other_files_that_are_wrong(folder, wrapped, base_run, tmp_path):
     with pytest.raises(DataError, match="damaged or not a safetensors file"):
         load_saved(folder)
     weights.rename(folder / "adapter_model.bin")
-    with pytest.raises(DataError, match="adapter_model.bin could run code, so it is not read"):
+    with pytest.raises(DataError, match=r"adapter_model\.bin could run code, so it is not read"):
         load_saved(folder)
     (folder / "adapter_config.json").write_text("[1")
-    with pytest.raises(ConfigurationError, match="adapter_config.json cannot be read"):
+    with pytest.raises(ConfigurationError, match=r"adapter_config\.json cannot be read"):
         load_saved(folder)
 
 
@@ -261,3 +268,15 @@ def test_without_peft_the_package_is_named(folder, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(ConfigurationError, match="need the package peft: pip install peft"):
         load_saved(folder)
+
+
+def test_a_quantiser_that_is_missing_is_named(base_run):
+    """As for QLoRA; where it is installed, loading is its own business."""
+    import importlib.util
+
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        pytest.skip("bitsandbytes is installed")
+    with pytest.raises(ConfigurationError, match=r"needs a package that is missing: .*bitsandbytes"):
+        XmodForMaskedLM.from_pretrained(base_run.output_dir, quantization_config=BitsAndBytesConfig(load_in_4bit=True))

@@ -25,7 +25,7 @@ _HEADS = tuple(f"{PREFIX}{name}.weight" for name in ("classifier.out_proj", "cla
 # The methods that change layers of the model, so that these can be merged. Others put prompts before the input, route
 # among several adapters, or need PEFT's own training loop.
 METHODS = frozenset(
-    "LORA IA3 LOHA LOKR OFT BOFT HRA LN_TUNING FOURIERFT C3A MISS TRAINABLE_TOKENS".split()
+    {"LORA", "IA3", "LOHA", "LOKR", "OFT", "BOFT", "HRA", "LN_TUNING", "FOURIERFT", "C3A", "MISS", "TRAINABLE_TOKENS"}
 )
 _CLASSES = {
     "SEQ_CLS": "XmodForSequenceClassification",
@@ -58,8 +58,8 @@ def peft_settings(source: str | Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path} is not a table of names and values.")
     if (method := content.get("peft_type")) not in METHODS:
         raise ConfigurationError(
-            f"{source} is an adapter of PEFT with peft_type {method!r:.60}. Only methods that change layers can be used "
-            f"here: {', '.join(sorted(METHODS))}."
+            f"{source} is an adapter of PEFT with peft_type {method!r:.60}. Only methods that change layers can be "
+            f"used here: {', '.join(sorted(METHODS))}."
         )
     if content.get("megatron_config") is not None:
         raise ConfigurationError(f"{path} has a megatron_config, which makes PEFT import another module: remove it.")
@@ -80,8 +80,8 @@ def base_of(source: str | Path) -> str:
     folder = Path(base)
     if is_missing_folder(base) or (not folder.exists() and len(folder.parts) == 1):
         raise ConfigurationError(
-            f"{where} for the model {base}, and there is no such folder here. Put the model there, or write its place in "
-            f"{SETTINGS}, base_model_name_or_path."
+            f"{where} for the model {base}, and there is no such folder here. Put the model there, or write its place "
+            f"in {SETTINGS}, base_model_name_or_path."
         )
     if folder.is_dir() and is_peft_folder(folder):
         raise ConfigurationError(f"{where} for {base}, which is an adapter itself: merge that one and save it first.")

@@ -143,7 +143,10 @@ def attach(model: Any, source: Path, *, drop_head: bool) -> set[str]:
     if wrong := sorted(report.unexpected_keys) or sorted(missing):
         said = "has a weight that is not in its model" if report.unexpected_keys else "lacks the weight"
         raise DataError(f"{source / WEIGHTS} {said}: {wrong[0]}.")
-    _merge(model)
+    try:
+        _merge(model)
+    except ValueError as error:  # numbers that are none
+        raise DataError(f"{source / WEIGHTS} cannot be merged into its model: {in_one_line(error):.300}") from error
     return set() if drop_head else head
 
 

@@ -94,6 +94,10 @@ class XmodPreTrainedModel(MultilingualModel):
         try:
             loaded = super().from_pretrained(source, *args, **kwargs)
         except ImportError as error:
+            if "attn" not in str(error) and "ttention" not in str(error):  # of a quantiser, for example
+                raise ConfigurationError(
+                    f"Loading {source} this way needs a package that is missing: {in_one_line(error):.200}"
+                ) from error
             raise ConfigurationError(
                 f"{source} asks for an attention backend (attn_implementation) whose package is missing: "
                 f'{in_one_line(error):.150} ... "sdpa" and "eager" need no package.'

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from xmodular.configuration.peft_folder import PEFT_FILES, base_of, is_peft_folder
 from xmodular.console import console, counted, progress_bar
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import put, write_json
@@ -42,7 +43,7 @@ from xmodular.tasks.precision_probe import ChosenPrecision
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
 _MODEL_FILES = (
-    *("*.safetensors", "*.bin", "*.onnx", "*.onnx.data", "config.json", "adapter_config.json"),
+    *("*.safetensors", "*.bin", "*.onnx", "*.onnx.data", "config.json", *PEFT_FILES),
     *("tokenizer*.json", "sentencepiece.bpe.model", "vocab.*", "merges.txt"),
 )
 # Options that may change when a run is resumed: finished rows do not depend on them.
@@ -245,7 +246,9 @@ def _asked(options: PredictOptions, given: XmodPreTrainedModel | None, commit: s
     """Everything that determines the predictions for a row."""
     record = {name: value for name, value in as_record(options).items() if name not in _FREE}
     record["commit"] = commit
-    for name, source in (("model", None if given is not None else options.model), ("tokenizer", options.tokenizer)):
+    model = None if given is not None else options.model
+    base = base_of(model) if model is not None and is_peft_folder(model) else None
+    for name, source in (("model", model), ("base", base), ("tokenizer", options.tokenizer)):
         if source is not None and Path(source).is_dir():
             files = sorted({path for pattern in _MODEL_FILES for path in Path(source).glob(pattern)})
             record[f"{name}_files"] = {path.name: file_fingerprint(path) for path in files}

@@ -33,8 +33,8 @@ def check_tuned(model: Any, *, is_new: bool, trainable: str) -> None:
     base = model.peft_config[active_adapter(model)].base_model_name_or_path
     if not base:
         raise InputError(
-            "The PEFT model does not know where its base model is saved, so its adapter could not be loaded again: save "
-            "the base with save_pretrained, load it from there, and wrap that."
+            "The PEFT model does not know where its base model is saved, so its adapter could not be loaded again: "
+            "save the base with save_pretrained, load it from there, and wrap that."
         )
     check_all_saved(model)
     still = [n for n, p in model.named_parameters() if parameter_group(n) == "task head" and not p.requires_grad]
