@@ -598,6 +598,10 @@ def predict(
     precision: Literal["keep", "auto", "fp32", "bf16", "fp16"] = "keep",
     window: int = 2048,
     overwrite: bool = False,
+    engine: Literal["local", "ray"] | None = None,
+    workers: int = 1,
+    worker_threads: int | None = None,
+    worker_gpus: float = 0.0,
 ) -> Predicted:
     """Add a model's predictions to the rows of a file.
 
@@ -605,9 +609,10 @@ def predict(
         model: a fine-tuned model, as an object, a folder or a name on the Hub.
         input: a file of rows, a .txt file (a text per line), a folder of Parquet files, "-" for JSON lines on standard
             input, or "hub:<data set>:<configuration>:<split>"; or the rows themselves, as for `finetune`. None where
-            the option `text` has a single text instead.
+            the option `text` has a single text instead. With `engine` a folder of files, or a pattern.
         output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz or .zst), or .parquet; "-" for JSON lines on
-            standard output; with `shard_rows` a folder, with Parquet files if the input is Parquet.
+            standard output; with `shard_rows` a folder, with Parquet files if the input is Parquet; with `engine` a
+            folder, with a file for each one of the input.
         text: A single text, instead of `input`.
         language: Language of rows that do not name one.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
@@ -633,6 +638,12 @@ def predict(
             else fp32.
         window: Number of rows that are sorted by length together.
         overwrite: Replace `output`, and start over if a run was interrupted.
+        engine: Predict each file of `input` into a file of its own in `output`. local: on this machine; ray: on a
+            Ray cluster, or on this machine if there is none.
+        workers: With `engine`: number of processes, each with the model.
+        worker_threads: With `engine`: threads (for Ray: CPUs) of each worker; default: 1, and all for a single
+            local one.
+        worker_gpus: With `engine` ray: GPUs of each worker; with 0.5, two workers share one.
 
     Returns:
         The number of rows and their location.
