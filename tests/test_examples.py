@@ -29,6 +29,7 @@ SAID = {
 }
 # They start clusters, of packages that only extras bring.
 CLUSTERS = {"predict_ray": "ray", "predict_spark": "pyspark"}
+QUIET = pytest.mark.filterwarnings("ignore")  # their own code uses what they call deprecated
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_every_example_is_run() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name in CLUSTERS else name
+        pytest.param(name, marks=[pytest.mark.slow, QUIET]) if name in CLUSTERS else name
         for name in sorted(SAID, key=lambda name: name != "prepare")
     ],
 )

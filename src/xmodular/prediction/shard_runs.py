@@ -19,7 +19,7 @@ from xmodular.errors import ConfigurationError, DataError, XmodularError, listed
 from xmodular.hub import on_hub
 from xmodular.options import PredictOptions
 from xmodular.outputs import check_apart
-from xmodular.prediction.engines import ENGINES
+from xmodular.prediction.engines import ENGINES, ray_package
 from xmodular.prediction.parts import differences
 from xmodular.prediction.row_counts import say_doubts, sums
 from xmodular.prediction.shard_folder import ShardFolder
@@ -37,8 +37,11 @@ def located(options: PredictOptions) -> PredictOptions:
     """The options with places that mean the same to every worker.
 
     Raises:
-        ConfigurationError: the output would be written into the input or over the model, or has no format.
+        ConfigurationError: the output would be written into the input or over the model, or has no format; or the
+            package of the engine is missing.
     """
+    if options.engine == "ray":
+        ray_package()
     folder, _, pattern = options.output.rpartition("/")
     if "*" in folder or pattern.count("*") > 1 or ("*" in pattern and kind_of(pattern) not in WRITTEN):
         suffixes = ", ".join(f".{format}" for format in WRITTEN)
