@@ -211,8 +211,11 @@ def test_a_file_that_fails_does_not_stop_the_others(topic, tmp_path) -> None:
         ({"engine": None, "output": "s3://bucket/a.jsonl"}, "is an address: give --engine"),
         ({"output": "out/*/a.jsonl"}, r"its last part may have one \*"),
         ({"output": "out/*.parquet.gz"}, r"its last part may have one \*"),
-        ({"output": "{in}/out"}, "is not apart from the input"),
-        ({"output": "{in}"}, "is not apart from the input"),
+        ({"output": "{in}/out"}, "is in the folder of the input"),
+        ({"output": "{in}"}, "is in the folder of the input"),
+        ({"input": "{in}/**/*.jsonl", "output": "{in}/a"}, "is in the folder of the input"),
+        ({"input": "{in}/../i*/*.jsonl", "output": "{in}"}, "is in the folder of the output"),
+        ({"input": "shelf://{in}", "output": "shelf://{in}/out"}, "is in the folder of the input"),
         ({"input": "nowhere"}, "There is no file or folder"),
         ({"input": "{in}/*.tsv"}, "There are no files in"),
         ({"input": "{in}", "language": "qqq"}, "qqq"),
@@ -229,6 +232,35 @@ def test_what_does_not_fit_is_named_before_any_work(more, said, topic, tmp_path,
     with pytest.raises((ConfigurationError, DataError), match=said):
         predict(topic, **options)
     assert not tree(tmp_path / "out")
+
+
+def test_a_pattern_and_its_output_may_be_neighbours(topic, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.jsonl.gz", rows_of(0))
+    for _ in range(2):
+        assert predict(topic, "*.jsonl.gz", "labelled", engine="local", **ONE).rows == 40
+    assert set(tree(tmp_path / "labelled")) == {"a.jsonl.gz"}
+
+
+def test_workers_that_never_finish_a_file_are_given_up(topic, tmp_path, monkeypatch) -> None:
+    """As in a program that starts them without looking whether it is the main one."""
+
+    class Dies:
+        exitcode = 1
+
+        def __init__(self, target, args, daemon):
+            self.connection = args[-1]
+
+        def start(self):
+            self.connection.close()
+
+        join = terminate = start
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn").__class__, "Process", Dies)
+    for number in range(9):
+        write(tmp_path / "in" / f"{number}.jsonl.gz", rows_of(0))
+    with pytest.raises(ConfigurationError, match=r"die before they finish a file \(exit code 1\).*under `if __name__"):
+        predict(topic, tmp_path / "in", tmp_path / "out", engine="local", workers=2, **ONE)
 
 
 def test_names_of_outputs(tmp_path) -> None:

@@ -57,14 +57,19 @@ def located(options: PredictOptions) -> PredictOptions:
             own[name] = without_scheme(address(place) or place)
     found = replace(options, **own)
     if not address(found.place):
-        output = Path(found.place).resolve()
-        check_apart(output, [options.model, options.tokenizer])
-        if output.is_file():
+        check_apart(Path(found.place).resolve(), [options.model, options.tokenizer])
+        if Path(found.place).is_file():
             raise ConfigurationError(f"--output {options.output} is a file: with --engine it is a folder.")
-        source = Path(found.input.partition("*")[0]).resolve()
-        if not address(found.input) and (source == output or output in source.parents or source in output.parents):
-            raise ConfigurationError(f"--output {output} is not apart from the input {source}: choose another folder.")
+    before, star, after = found.input.partition("*")
+    if (not star or "**" in star + after) and _is_below(found.place, before.rpartition("/")[0] if star else before):
+        raise ConfigurationError(f"--output {options.output} is in the folder of the input: choose another folder.")
     return found
+
+
+def _is_below(place: str, folder: str) -> bool:
+    """Whether a path or an address is a folder, or something in it."""
+    own, above = (each if address(each) else str(Path(each).resolve()) for each in (place, folder))
+    return f"{own.rstrip('/')}/".startswith(f"{above.rstrip('/')}/")
 
 
 def predict_shards(options: PredictOptions, asked: Mapping[str, Any], predict_file: PredictFile) -> dict[str, Any]:
@@ -84,6 +89,8 @@ def predict_shards(options: PredictOptions, asked: Mapping[str, Any], predict_fi
     """
     pattern = options.output.rpartition("/")[2]
     shards = shards_of(options.input, pattern if "*" in pattern else None)
+    if inside := next((shard.source for shard in shards if _is_below(shard.source, options.place)), None):
+        raise ConfigurationError(f"The input {inside} is in the folder of the output: choose another folder.")
     folder = ShardFolder(options.place)
     done = _finished(folder, shards, asked, overwrite=options.overwrite)
     waiting = [shard for shard in shards if shard.name not in done]
