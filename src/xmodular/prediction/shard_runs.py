@@ -8,7 +8,7 @@ and ``work`` (what is unfinished).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from xmodular.outputs import check_apart
 from xmodular.prediction.engines import ENGINES, ray_package
 from xmodular.prediction.parts import differences
 from xmodular.prediction.row_counts import say_doubts, sums
-from xmodular.prediction.shard_folder import ShardFolder
+from xmodular.prediction.shard_folder import NOTES, ShardFolder
 from xmodular.prediction.shard_worker import PredictFile, ShardWorker
 from xmodular.prediction.shards import Shard, shards_of
 from xmodular.rows import kind_of
@@ -33,7 +33,36 @@ _SAY_EVERY = 60  # seconds
 _SHOWN = 5  # files in a message
 
 
-def located(options: PredictOptions) -> PredictOptions:
+def predict_folder(
+    options: PredictOptions,
+    is_object: bool,
+    asked: Callable[[PredictOptions, str | None], dict[str, Any]],
+    predict_file: PredictFile,
+) -> tuple[Path | str, int, int, Path | None]:
+    """Predict all files of the input, each into a file of its own, by the workers of an engine.
+
+    Args:
+        options: of the run.
+        is_object: whether the model is an object.
+        asked: what predictions depend on, as JSON values: of the options, and of the model's commit on the Hub.
+        predict_file: `predict` for one file.
+
+    Returns:
+        The folder of the output, its rows, the rows that could not be read, and the folder with these.
+    """
+    if is_object:
+        raise ConfigurationError("With engine, every worker loads the model: give its folder or its name on the Hub.")
+    options = _located(options)
+    model, commit = _pinned(options.model)
+    made_with = asked(options, commit)
+    del made_with["input"]  # more files may come
+    total = predict_shards(replace(options, model=model), made_with, predict_file)
+    place = options.place
+    bad = Path(place, NOTES, "bad") if total["bad"] and not address(place) else None
+    return (place if address(place) else Path(place)), total["rows"], total["bad"], bad
+
+
+def _located(options: PredictOptions) -> PredictOptions:
     """The options with places that mean the same to every worker.
 
     Raises:
@@ -76,7 +105,7 @@ def predict_shards(options: PredictOptions, asked: Mapping[str, Any], predict_fi
     """Predict all files that are not finished.
 
     Args:
-        options: from `located`.
+        options: of the run, with places that mean the same to every worker.
         asked: what the finished files must have been predicted with, as JSON values.
         predict_file: `predict` for one file.
 
@@ -171,7 +200,7 @@ def _work_on(
     return failed
 
 
-def pinned(model: str) -> tuple[str, str | None]:
+def _pinned(model: str) -> tuple[str, str | None]:
     """A model's name with its commit on the Hub, so that all workers load the same; and the commit. A folder stays."""
     commit = getattr(read_config(model), "_commit_hash", None)
     name, revision = on_hub(model)
