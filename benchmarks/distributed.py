@@ -69,10 +69,10 @@ def ways(
     return {
         BASE: lambda: predict(options.model, folder / "all.jsonl", folder / "out.jsonl", **known),
         "batches": in_batches,
-        "files, this process": by("local", 1),
-        "files, 2 processes": by("local", 2),
-        "Ray, 1 worker": by("ray", 1),
-        "Ray, 2 workers": by("ray", 2),
+        "files in this process": by("local", 1),
+        "files in 2 processes": by("local", 2),
+        "Ray with 1 worker": by("ray", 1),
+        "Ray with 2 workers": by("ray", 2),
     }
 
 
@@ -121,6 +121,10 @@ def measure(variants: dict[str, Callable[[], object]], rounds: int, rows: int, f
             variants[name]()
             clock[name].append(time.perf_counter() - began)
             processor[name].append(processor_seconds() - before)
+            print(
+                f"round {number + 1}, {name}: {clock[name][-1]:.2f} s, {processor[name][-1]:.2f} processor s",
+                flush=True,
+            )
     print(f"{rows} rows, {rounds} rounds; seconds by the clock, processor seconds, and their ratios to {BASE}")
     for name in names:
         shown = []

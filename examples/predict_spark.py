@@ -7,7 +7,9 @@ python examples/predict_spark.py
 from __future__ import annotations
 
 import json
+import os
 import random
+import sys
 
 import pyarrow
 from prepare import arguments, prepare
@@ -35,6 +37,7 @@ def main() -> None:
     for number in range(4):
         parquet.write_table(pyarrow.Table.from_pylist(rows[number::4]), shards / f"{number}.parquet")
 
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # on a cluster, a Python that has xmodular
     spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 256)
     frame = spark.read.parquet(str(shards.absolute()))

@@ -185,6 +185,15 @@ def test_another_run_and_changed_files_are_refused(topic, folders, tmp_path) -> 
         predict(topic, source, tmp_path / "else", overwrite=True, **run)
 
 
+def test_a_long_run_says_how_far_it_is(source, topic, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("xmodular.prediction.shard_runs._SAY_EVERY", -1)
+    predict(topic, source, tmp_path / "out", engine="local", **ONE)
+    said = capsys.readouterr().err
+    assert [line.split(" files,")[0] for line in said.splitlines() if " files, " in line] == [
+        f"{number} of 6" for number in range(1, 7)
+    ]
+
+
 def test_a_file_that_fails_does_not_stop_the_others(topic, tmp_path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     for seed, name in enumerate(("a.jsonl.gz", "b.jsonl.gz", "c.jsonl.gz")):

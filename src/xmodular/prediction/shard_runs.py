@@ -176,6 +176,7 @@ def _work_on(
     failed: list[tuple[Shard, XmodularError]] = []
     start = told = time.monotonic()
     rows = tokens = 0
+    files = len(done) + len(waiting)
     for shard, answer in ENGINES[options.engine or "local"](worker, waiting, options):
         if isinstance(answer, DataError):
             failed.append((shard, answer))
@@ -189,7 +190,7 @@ def _work_on(
             told = time.monotonic()
             seconds = told - start
             console.print(
-                f"{len(done):,} of {counted(len(done) + len(waiting), 'file')}, {rows / seconds:,.0f} rows/s, "
+                f"{len(done):,} of {counted(files, 'file')}, {rows / seconds:,.0f} rows/s, "
                 f"{tokens / seconds:,.0f} tokens/s"
             )
     if rows:
