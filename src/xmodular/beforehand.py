@@ -33,7 +33,9 @@ def look(options: Any) -> None:
             _look_for_model(source)
     for name in _ROWS:
         for source in _listed(getattr(options, name, None)):
-            if source not in ("", "-") and not source.startswith("hub:") and not os.path.lexists(source):
+            elsewhere = source in ("", "-") or source.startswith("hub:") or "://" in source
+            is_pattern = "*" in source and getattr(options, "engine", None) is not None
+            if not elsewhere and not is_pattern and not os.path.lexists(source):
                 raise DataError(f"There is no file {source}.")
     for name in _FILES:
         value = getattr(options, name, None)

@@ -179,6 +179,8 @@ def _stop(options: Any) -> NoReturn:
         else:
             said = "there is no checkpoint yet (--save-every), so the same command starts from the beginning."
     elif isinstance(options, PredictOptions) and options.output != "-":
+        if options.engine is not None and ("://" in options.place or Path(options.place, "_predict").is_dir()):
+            said = f"the same command continues; finished files are in {options.place}, and stay."
         folder = Path(options.output if options.shard_rows is not None else f"{options.output}.parts")
         folder = folder if folder.is_dir() else Path(f"{options.output}.parts")
         if any(folder.glob("part-*.jsonl")):

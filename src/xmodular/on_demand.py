@@ -39,8 +39,9 @@ def load_on_demand(source: str | Path, precision: WeightPrecision = "keep") -> X
     if is_exported(source):
         return to_run(source, precision)
     config = read_config(source)
-    default = config.default_language if config.default_language in config.languages else config.languages[0]
-    model = load_saved(source, precision, languages=[*dict.fromkeys([default, *config.vocabularies])])
+    usual = (config.default_language, config.task_language, config.languages[0])
+    first = next(code for code in usual if code in config.languages)
+    model = load_saved(source, precision, languages=[*dict.fromkeys([first, *config.vocabularies])])
     if torch.cuda.is_available():
         nn.Module.to(model, "cuda")
     for adapters in _adapters_in(model).values():

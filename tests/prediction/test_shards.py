@@ -20,7 +20,6 @@ from pyarrow import parquet
 
 from tests.prediction.conftest import LANGUAGES, SENTENCES
 from xmodular.errors import ConfigurationError, DataError
-from xmodular.on_demand import load_on_demand, resident_languages
 from xmodular.prediction import predict
 from xmodular.prediction.predicting import _predict_shard
 from xmodular.prediction.shard_worker import ShardWorker
@@ -186,6 +185,15 @@ def test_another_run_and_changed_files_are_refused(topic, folders, tmp_path) -> 
         predict(topic, source, tmp_path / "else", overwrite=True, **run)
 
 
+def test_a_long_run_says_how_far_it_is(source, topic, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("xmodular.prediction.shard_runs._SAY_EVERY", -1)
+    predict(topic, source, tmp_path / "out", engine="local", **ONE)
+    said = capsys.readouterr().err
+    assert [line.split(" files,")[0] for line in said.splitlines() if " files, " in line] == [
+        f"{number} of 6" for number in range(1, 7)
+    ]
+
+
 def test_a_file_that_fails_does_not_stop_the_others(topic, tmp_path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     for seed, name in enumerate(("a.jsonl.gz", "b.jsonl.gz", "c.jsonl.gz")):
@@ -212,8 +220,11 @@ def test_a_file_that_fails_does_not_stop_the_others(topic, tmp_path) -> None:
         ({"engine": None, "output": "s3://bucket/a.jsonl"}, "is an address: give --engine"),
         ({"output": "out/*/a.jsonl"}, r"its last part may have one \*"),
         ({"output": "out/*.parquet.gz"}, r"its last part may have one \*"),
-        ({"output": "{in}/out"}, "is not apart from the input"),
-        ({"output": "{in}"}, "is not apart from the input"),
+        ({"output": "{in}/out"}, "is in the folder of the input"),
+        ({"output": "{in}"}, "is in the folder of the input"),
+        ({"input": "{in}/**/*.jsonl", "output": "{in}/a"}, "is in the folder of the input"),
+        ({"input": "{in}/../i*/*.jsonl", "output": "{in}"}, "is in the folder of the output"),
+        ({"input": "shelf://{in}", "output": "shelf://{in}/out"}, "is in the folder of the input"),
         ({"input": "nowhere"}, "There is no file or folder"),
         ({"input": "{in}/*.tsv"}, "There are no files in"),
         ({"input": "{in}", "language": "qqq"}, "qqq"),
@@ -230,6 +241,35 @@ def test_what_does_not_fit_is_named_before_any_work(more, said, topic, tmp_path,
     with pytest.raises((ConfigurationError, DataError), match=said):
         predict(topic, **options)
     assert not tree(tmp_path / "out")
+
+
+def test_a_pattern_and_its_output_may_be_neighbours(topic, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.jsonl.gz", rows_of(0))
+    for _ in range(2):
+        assert predict(topic, "*.jsonl.gz", "labelled", engine="local", **ONE).rows == 40
+    assert set(tree(tmp_path / "labelled")) == {"a.jsonl.gz"}
+
+
+def test_workers_that_never_finish_a_file_are_given_up(topic, tmp_path, monkeypatch) -> None:
+    """As in a program that starts them without looking whether it is the main one."""
+
+    class Dies:
+        exitcode = 1
+
+        def __init__(self, target, args, daemon):
+            self.connection = args[-1]
+
+        def start(self):
+            self.connection.close()
+
+        join = terminate = start
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn").__class__, "Process", Dies)
+    for number in range(9):
+        write(tmp_path / "in" / f"{number}.jsonl.gz", rows_of(0))
+    with pytest.raises(ConfigurationError, match=r"die before they finish a file \(exit code 1\).*under `if __name__"):
+        predict(topic, tmp_path / "in", tmp_path / "out", engine="local", workers=2, **ONE)
 
 
 def test_names_of_outputs(tmp_path) -> None:
@@ -272,6 +312,14 @@ def test_a_run_from_and_to_an_address(source, alone, topic, tmp_path) -> None:
     (bad,) = (tmp_path / "out/_predict/bad").iterdir()
     assert json.loads(bad.read_text())["place"] == f"shelf://{source / 'a.jsonl'}:41"
     assert not list((tmp_path / "out").rglob(".xmodular-*"))
+
+
+def test_the_package_of_an_engine_is_named_where_it_is_missing(topic, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    write(tmp_path / "in" / "a.jsonl", rows_of(0))
+    with pytest.raises(ConfigurationError, match=r"pip install 'xmodular\[ray\]'"):
+        predict(topic, tmp_path / "in", tmp_path / "out", engine="ray", **ONE)
+    assert not (tmp_path / "out").exists()
 
 
 def _run(model: str, source: str, output: str, workers: int) -> None:
@@ -327,17 +375,7 @@ def test_a_worker_has_only_the_languages_of_its_rows(small_tokenizer, tmp_path) 
     predict(tmp_path / "model", tmp_path / "in", tmp_path / "out", engine="local")
     assert (tmp_path / "out" / "a.jsonl.gz").read_bytes() == (tmp_path / "alone.jsonl.gz").read_bytes()
     note = json.loads((tmp_path / "out/_predict/done/a.jsonl.gz.json").read_text())
-    lean = load_on_demand(tmp_path / "model")
-    lean(
-        torch_ids := small_tokenizer(SENTENCES["sw_KE"][0], return_tensors="pt")["input_ids"],
-        lang_ids=lean.lang_ids(["lf_XX"]),
-    )
-    assert torch_ids.shape[0] == 1
-    assert resident_languages(lean) == ("en_XX", "lf_XX")
     assert set(note["languages"]) == {"en_XX", "sw_KE", "lf_XX"}  # English is the first of the model
-    of_one = sum(each.numel() for name, each in model.named_parameters() if ".lf_XX." in name)
-    there = sum(each.numel() for each in lean.parameters() if each.device.type != "meta")
-    assert there == sum(each.numel() for each in model.parameters()) - 18 * of_one
 
 
 def test_a_worker_can_be_pickled(topic, tmp_path) -> None:

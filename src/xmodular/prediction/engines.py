@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from xmodular.console import console
-from xmodular.errors import ConfigurationError, DataError, XmodularError
+from xmodular.errors import ConfigurationError, DataError, XmodularError, in_one_line
 from xmodular.options import PredictOptions
 from xmodular.prediction.shard_worker import Note, ShardWorker
 from xmodular.prediction.shards import Shard
@@ -37,7 +37,7 @@ def local(worker: ShardWorker, shards: Sequence[Shard], options: PredictOptions)
             yield shard, worker.attempt(shard)
         return
     context = multiprocessing.get_context("spawn")
-    waiting, tries = deque(shards), Counter[str]()
+    waiting, tries, answered = deque(shards), Counter[str](), False
     busy: dict[Connection, tuple[Any, Shard]] = {}
 
     def begin() -> None:
@@ -65,11 +65,14 @@ def local(worker: ShardWorker, shards: Sequence[Shard], options: PredictOptions)
                     process.join()
                     connection.close()
                     tries[shard.name] += 1
+                    if not answered and tries.total() >= _TRIES + options.workers:
+                        raise _none_works(f"exit code {process.exitcode}") from None
                     if tries[shard.name] < _TRIES:
                         waiting.append(shard)
                     else:
                         yield shard, _died(shard, f"its last exit code is {process.exitcode}")
                     continue
+                answered = True
                 if waiting:
                     _give(connection, process)
                 else:
@@ -122,8 +125,12 @@ def on_ray(worker: ShardWorker, shards: Sequence[Shard], options: PredictOptions
                 own, shard = busy.pop(each)
                 try:
                     answer = ray.get(each)
-                except ray.exceptions.RayActorError as error:
-                    answer = None if shard is None else _died(shard, type(error).__name__)
+                except ray.exceptions.RayTaskError:
+                    raise  # a mistake in this program, with its traceback
+                except ray.exceptions.RayError as error:
+                    if shard is None:
+                        raise _none_works(in_one_line(error)) from error
+                    answer = _died(shard, type(error).__name__)
                 if waiting:
                     following = waiting.popleft()
                     busy[own.attempt.remote(following)] = own, following
@@ -177,6 +184,13 @@ def _connect(ray: Any, cpus: int) -> None:
         if named := os.environ.get("RAY_ADDRESS"):
             raise ConfigurationError(f"No Ray cluster answers at {named} (RAY_ADDRESS).") from error
         ray.init(address="local", num_cpus=max(cpus, os.cpu_count() or 1), include_dashboard=False, **quiet)
+
+
+def _none_works(why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The workers die before they finish a file ({why}). Is there enough memory for --workers models, and the "
+        'package on every machine? In a Python program, the call must be under `if __name__ == "__main__":`.'
+    )
 
 
 def _died(shard: Shard, why: str) -> DataError:

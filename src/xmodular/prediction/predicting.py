@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from xmodular.configuration.peft_folder import PEFT_FILES, base_of, is_peft_folder
-from xmodular.console import console, counted, progress_bar
+from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import put, write_json
 from xmodular.modeling import XmodPreTrainedModel
@@ -31,8 +28,8 @@ from xmodular.prediction.parts import (
     sync,
 )
 from xmodular.prediction.predictor import Predictor, settings_of
-from xmodular.prediction.row_counts import counts_of, say_doubts
-from xmodular.prediction.shard_runs import located, pinned, predict_shards
+from xmodular.prediction.row_counts import counts_of, say_doubts, showing_speed
+from xmodular.prediction.shard_runs import predict_folder
 from xmodular.prediction.windows import Work
 from xmodular.rows import InMemory, is_file, kind_of, parquet_files, parquet_schema, parquet_tables
 from xmodular.rows.opening import address, reaching, without_scheme
@@ -98,7 +95,7 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
     elif not isinstance(options.input, InMemory):
         options = replace(options, input=without_scheme(options.input))
     if options.engine is not None:
-        return _predict_shards(located(options), given)
+        return Predicted(*predict_folder(options, given is not None, _asked, _predict_shard))
     _check_places(options, given)
     predictor = Predictor(
         given if given is not None else options.model,
@@ -108,19 +105,6 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
     if predictor.adapters.unknown:
         console.print(f"Cannot be identified, so name it in the rows: {', '.join(predictor.adapters.unknown)}")
     return _to_stdout(predictor, options) if options.output == "-" else _to_files(predictor, options, given)
-
-
-def _predict_shards(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
-    """Each file of the input into a file of its own, by the workers of an engine."""
-    if given is not None:
-        raise ConfigurationError("With engine, every worker loads the model: give its folder or its name on the Hub.")
-    model, commit = pinned(options.model)
-    asked = _asked(options, None, commit)
-    del asked["input"]  # more files may come
-    total = predict_shards(replace(options, model=model), asked, _predict_shard)
-    folder = options.place if address(options.place) else Path(options.place)
-    bad = Path(folder, "_predict", "bad") if total["bad"] and isinstance(folder, Path) else None
-    return Predicted(folder, total["rows"], total["bad"], bad)
 
 
 def _predict_shard(predictor: Predictor, options: PredictOptions) -> Predicted:
@@ -231,7 +215,7 @@ def _check_strangers(output: Path) -> None:
 
 def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: Predictor) -> dict[str, Any]:
     """Everything that determines the output: a run is only resumed if all of it is the same."""
-    record = _asked(options, given, getattr(predictor.model.config, "_commit_hash", None))
+    record = _asked(options, getattr(predictor.model.config, "_commit_hash", None), given)
     if (path := Path(options.input)).is_file():
         record["input_file"] = file_fingerprint(path)
     elif files := parquet_files(path):
@@ -242,7 +226,7 @@ def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: 
     return record
 
 
-def _asked(options: PredictOptions, given: XmodPreTrainedModel | None, commit: str | None) -> dict[str, Any]:
+def _asked(options: PredictOptions, commit: str | None, given: XmodPreTrainedModel | None = None) -> dict[str, Any]:
     """Everything that determines the predictions for a row."""
     record = {name: value for name, value in as_record(options).items() if name not in _FREE}
     record["commit"] = commit
@@ -275,7 +259,7 @@ def _write_parts(work: Work, parts: OutputParts, predictor: Predictor, shard_row
         predictor.settle(precision)
         console.print(f"Precision: {precision}, as for the rows before")
     full = 1 if shard_rows is None else shard_rows
-    with _speed(predictor, work) as show:
+    with showing_speed(predictor, work) as show:
         while True:
             with parts.open() as part:
                 while part.rows < full and (window := work.window(None if shard_rows is None else full - part.rows)):
@@ -340,7 +324,7 @@ def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
     work = Work(predictor, options)
     work.start(())
     out = sys.stdout.buffer
-    with _speed(predictor, work) as show:
+    with showing_speed(predictor, work) as show:
         while True:
             for noted in work.take_bad():
                 console.print(f"{noted['place']}: {noted['reason']}")
@@ -372,29 +356,3 @@ def _say(predictor: Predictor) -> None:
     default = predictor.adapters.default
     adapter = None if default is None else default.adapter
     say_doubts(counts_of(predictor), adapter, predictor.room.max_length)
-
-
-@contextmanager
-def _speed(predictor: Predictor, work: Work) -> Iterator[Callable[[float], None]]:
-    """Show rows and tokens per second, on a terminal always, elsewhere once a minute; yields the progress callback."""
-    start = told = time.monotonic()
-
-    def speed(rows: float) -> str:
-        seconds = max(time.monotonic() - start, 1e-9)
-        return f"{rows / seconds:,.0f} rows/s, {predictor.tokens / seconds:,.0f} tokens/s"
-
-    with progress_bar() as bar:
-        shown = bar.add_task("predicting", total=None)
-        read = 0.0
-
-        def advance(count: float) -> None:
-            nonlocal read, told
-            read += count
-            bar.update(shown, advance=count, description=f"predicting, {speed(read)}")
-            if not console.is_terminal and time.monotonic() - told > 60:
-                told = time.monotonic()
-                console.print(f"{work.rows:,} rows, {speed(work.rows)}")
-
-        yield advance
-    if work.rows:
-        console.print(f"Predicted {counted(work.rows, 'row')}, {speed(work.rows)}")

@@ -1,12 +1,15 @@
-"""What a run counts of its rows, and says at its end: cut, uncertain and strange ones."""
+"""What a run counts of its rows, and says of them: its speed; cut, uncertain and strange rows at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from xmodular.console import console, counted
+from xmodular.console import console, counted, progress_bar
 from xmodular.prediction.predictor import Predictor
+from xmodular.prediction.windows import Work
 
 # Rows of the output; rows that could not be read; texts whose language is uncertain; rows that were truncated; rows
 # without a prediction, as the model's outputs are no finite numbers; tokens; seconds of all workers together.
@@ -51,3 +54,29 @@ def say_doubts(counts: Mapping[str, Any], default: str | None, max_length: int |
         console.print(
             f"{counts['strange']:,} rows have no prediction: the model's outputs for them are infinite or NaN."
         )
+
+
+@contextmanager
+def showing_speed(predictor: Predictor, work: Work) -> Iterator[Callable[[float], None]]:
+    """Show rows and tokens per second, on a terminal always, elsewhere once a minute; yields the progress callback."""
+    start = told = time.monotonic()
+
+    def speed(rows: float) -> str:
+        seconds = max(time.monotonic() - start, 1e-9)
+        return f"{rows / seconds:,.0f} rows/s, {predictor.tokens / seconds:,.0f} tokens/s"
+
+    with progress_bar() as bar:
+        shown = bar.add_task("predicting", total=None)
+        read = 0.0
+
+        def advance(count: float) -> None:
+            nonlocal read, told
+            read += count
+            bar.update(shown, advance=count, description=f"predicting, {speed(read)}")
+            if not console.is_terminal and time.monotonic() - told > 60:
+                told = time.monotonic()
+                console.print(f"{work.rows:,} rows, {speed(work.rows)}")
+
+        yield advance
+    if work.rows:
+        console.print(f"Predicted {counted(work.rows, 'row')}, {speed(work.rows)}")

@@ -8,7 +8,7 @@ and ``work`` (what is unfinished).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from xmodular.errors import ConfigurationError, DataError, XmodularError, listed
 from xmodular.hub import on_hub
 from xmodular.options import PredictOptions
 from xmodular.outputs import check_apart
-from xmodular.prediction.engines import ENGINES
+from xmodular.prediction.engines import ENGINES, ray_package
 from xmodular.prediction.parts import differences
 from xmodular.prediction.row_counts import say_doubts, sums
-from xmodular.prediction.shard_folder import ShardFolder
+from xmodular.prediction.shard_folder import NOTES, ShardFolder
 from xmodular.prediction.shard_worker import PredictFile, ShardWorker
 from xmodular.prediction.shards import Shard, shards_of
 from xmodular.rows import kind_of
@@ -33,12 +33,44 @@ _SAY_EVERY = 60  # seconds
 _SHOWN = 5  # files in a message
 
 
-def located(options: PredictOptions) -> PredictOptions:
+def predict_folder(
+    options: PredictOptions,
+    is_object: bool,
+    asked: Callable[[PredictOptions, str | None], dict[str, Any]],
+    predict_file: PredictFile,
+) -> tuple[Path | str, int, int, Path | None]:
+    """Predict all files of the input, each into a file of its own, by the workers of an engine.
+
+    Args:
+        options: of the run.
+        is_object: whether the model is an object.
+        asked: what predictions depend on, as JSON values: of the options, and of the model's commit on the Hub.
+        predict_file: `predict` for one file.
+
+    Returns:
+        The folder of the output, its rows, the rows that could not be read, and the folder with these.
+    """
+    if is_object:
+        raise ConfigurationError("With engine, every worker loads the model: give its folder or its name on the Hub.")
+    options = _located(options)
+    model, commit = _pinned(options.model)
+    made_with = asked(options, commit)
+    del made_with["input"]  # more files may come
+    total = predict_shards(replace(options, model=model), made_with, predict_file)
+    place = options.place
+    bad = Path(place, NOTES, "bad") if total["bad"] and not address(place) else None
+    return (place if address(place) else Path(place)), total["rows"], total["bad"], bad
+
+
+def _located(options: PredictOptions) -> PredictOptions:
     """The options with places that mean the same to every worker.
 
     Raises:
-        ConfigurationError: the output would be written into the input or over the model, or has no format.
+        ConfigurationError: the output would be written into the input or over the model, or has no format; or the
+            package of the engine is missing.
     """
+    if options.engine == "ray":
+        ray_package()
     folder, _, pattern = options.output.rpartition("/")
     if "*" in folder or pattern.count("*") > 1 or ("*" in pattern and kind_of(pattern) not in WRITTEN):
         suffixes = ", ".join(f".{format}" for format in WRITTEN)
@@ -54,21 +86,26 @@ def located(options: PredictOptions) -> PredictOptions:
             own[name] = without_scheme(address(place) or place)
     found = replace(options, **own)
     if not address(found.place):
-        output = Path(found.place).resolve()
-        check_apart(output, [options.model, options.tokenizer])
-        if output.is_file():
+        check_apart(Path(found.place).resolve(), [options.model, options.tokenizer])
+        if Path(found.place).is_file():
             raise ConfigurationError(f"--output {options.output} is a file: with --engine it is a folder.")
-        source = Path(found.input.partition("*")[0]).resolve()
-        if not address(found.input) and (source == output or output in source.parents or source in output.parents):
-            raise ConfigurationError(f"--output {output} is not apart from the input {source}: choose another folder.")
+    before, star, after = found.input.partition("*")
+    if (not star or "**" in star + after) and _is_below(found.place, before.rpartition("/")[0] if star else before):
+        raise ConfigurationError(f"--output {options.output} is in the folder of the input: choose another folder.")
     return found
+
+
+def _is_below(place: str, folder: str) -> bool:
+    """Whether a path or an address is a folder, or something in it."""
+    own, above = (each if address(each) else str(Path(each).resolve()) for each in (place, folder))
+    return f"{own.rstrip('/')}/".startswith(f"{above.rstrip('/')}/")
 
 
 def predict_shards(options: PredictOptions, asked: Mapping[str, Any], predict_file: PredictFile) -> dict[str, Any]:
     """Predict all files that are not finished.
 
     Args:
-        options: from `located`.
+        options: of the run, with places that mean the same to every worker.
         asked: what the finished files must have been predicted with, as JSON values.
         predict_file: `predict` for one file.
 
@@ -81,6 +118,8 @@ def predict_shards(options: PredictOptions, asked: Mapping[str, Any], predict_fi
     """
     pattern = options.output.rpartition("/")[2]
     shards = shards_of(options.input, pattern if "*" in pattern else None)
+    if inside := next((shard.source for shard in shards if _is_below(shard.source, options.place)), None):
+        raise ConfigurationError(f"The input {inside} is in the folder of the output: choose another folder.")
     folder = ShardFolder(options.place)
     done = _finished(folder, shards, asked, overwrite=options.overwrite)
     waiting = [shard for shard in shards if shard.name not in done]
@@ -137,6 +176,7 @@ def _work_on(
     failed: list[tuple[Shard, XmodularError]] = []
     start = told = time.monotonic()
     rows = tokens = 0
+    files = len(done) + len(waiting)
     for shard, answer in ENGINES[options.engine or "local"](worker, waiting, options):
         if isinstance(answer, DataError):
             failed.append((shard, answer))
@@ -150,7 +190,7 @@ def _work_on(
             told = time.monotonic()
             seconds = told - start
             console.print(
-                f"{len(done):,} of {counted(len(done) + len(waiting), 'file')}, {rows / seconds:,.0f} rows/s, "
+                f"{len(done):,} of {counted(files, 'file')}, {rows / seconds:,.0f} rows/s, "
                 f"{tokens / seconds:,.0f} tokens/s"
             )
     if rows:
@@ -161,7 +201,7 @@ def _work_on(
     return failed
 
 
-def pinned(model: str) -> tuple[str, str | None]:
+def _pinned(model: str) -> tuple[str, str | None]:
     """A model's name with its commit on the Hub, so that all workers load the same; and the commit. A folder stays."""
     commit = getattr(read_config(model), "_commit_hash", None)
     name, revision = on_hub(model)
