@@ -17,6 +17,7 @@ _HOMES = {
     "XmodForMaskedLM": "modeling",
     "XmodForMultipleChoice": "modeling",
     "XmodForQuestionAnswering": "modeling",
+    "XmodForSentenceEmbedding": "modeling",
     "XmodForSequenceClassification": "modeling",
     "XmodForTokenClassification": "modeling",
     "XmodModel": "modeling",

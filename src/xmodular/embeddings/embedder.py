@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.configuration import stored_settings
 from xmodular.errors import ConfigurationError, InputError, LanguageError, speaking
 from xmodular.exported_models import ExportedModel, is_exported
 from xmodular.identify import THRESHOLD
@@ -17,7 +16,7 @@ from xmodular.languages import resolve_or_none
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
 from xmodular.rows import half_surrogate
-from xmodular.saved_models import given_model, to_run, tokenizer_of
+from xmodular.saved_models import embedding_settings_of, given_model, to_run, tokenizer_of
 from xmodular.tasks.readers import Readers, Reading
 from xmodular.tasks.running import BATCH_TOKENS, passes, predict_logits, without_adapters
 from xmodular.tasks.task import Encoding, Example, Room, room_of
@@ -218,8 +217,7 @@ def encoder_of(
     loaded = to_run(source if given is None else given, precision, "XmodForSentenceEmbedding")
     made = XmodForSentenceEmbedding.around(loaded)
     is_there = given is None or Path(source).is_dir()
-    if made.config.sentence_embedding is None and is_there and (stored := stored_settings(source)) is not None:
-        made.settings = stored
+    made.settings = embedding_settings_of(made.config, source if is_there else None)
     return made
 
 

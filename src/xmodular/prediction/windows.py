@@ -119,10 +119,11 @@ class Work:
     def _accept(self) -> Iterator[Accepted]:
         options = self._options
         format = "txt" if kind_of(options.input) == "txt" else None
-        rows = read_rows(options.input, self.bad, format=format, knows=self._predictor.adapters.knows)
+        columns = (options.columns or {}).values()
+        rows = read_rows(options.input, self.bad, format=format, knows=self._predictor.adapters.knows, columns=columns)
         self._say_default()
         head = self._head(rows)
-        columns = {name for row in head if isinstance(row, DataRow) for name in row.values}
+        there = {name for row in head if isinstance(row, DataRow) for name in row.values}
         found = examples(
             self._predictor.task,
             self._at_hand(chain(head, rows)),
@@ -141,7 +142,7 @@ class Work:
                 self.bad.report(example.place, str(error))
                 continue
             if not self._names:
-                self._name_columns(columns.union(values))
+                self._name_columns(there.union(values))
             yield Accepted(line, example)
 
     def _say_default(self) -> None:
