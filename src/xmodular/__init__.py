@@ -24,6 +24,7 @@ _HOMES = {
     "XmodPreTrainedModel": "modeling",
     "convert": "conversion",
     "diff": "comparison",
+    "embed": "embeddings",
     "evaluate": "evaluation",
     "export": "exporting",
     "extend": "training",

@@ -3,9 +3,10 @@
 from typing import Any
 
 from xmodular.embeddings.embedder import Embedder
+from xmodular.embeddings.embedding_rows import embed
 from xmodular.embeddings.sentence_model import sentence_transformer
 
-__all__ = ["Embedder", "LanguageCollator", "sentence_transformer"]
+__all__ = ["Embedder", "LanguageCollator", "embed", "sentence_transformer"]
 
 
 def __getattr__(name: str) -> Any:
