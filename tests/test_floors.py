@@ -25,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "tokenizer_rules",
     ),
     ("modeling",),
-    ("pieces", "vocabulary", "identification", "exported_models", "saved_models", "on_demand"),
+    ("pieces", "vocabulary", "identification", "exported_models", "saved_models"),
     ("text", "conversion", "rows"),
     ("tasks", "perplexity", "donor_ranking"),
     (

@@ -31,7 +31,7 @@ from xmodular.options import (
     VERBS,
     DemoOptions,
     Options,
-    PredictOptions,
+    RowsOptions,
     TrainingOptions,
     build,
     read_options_file,
@@ -178,9 +178,10 @@ def _stop(options: Any) -> NoReturn:
             said = f"{again} continues from the last checkpoint, {newest}."
         else:
             said = "there is no checkpoint yet (--save-every), so the same command starts from the beginning."
-    elif isinstance(options, PredictOptions) and options.output != "-":
-        if options.engine is not None and ("://" in options.place or Path(options.place, "_predict").is_dir()):
-            said = f"the same command continues; finished files are in {options.place}, and stay."
+    elif isinstance(options, RowsOptions) and options.output != "-":
+        place = options.place if isinstance(options, PredictOptions) and options.engine is not None else None
+        if place is not None and ("://" in place or Path(place, "_predict").is_dir()):
+            said = f"the same command continues; finished files are in {place}, and stay."
         folder = Path(options.output if options.shard_rows is not None else f"{options.output}.parts")
         folder = folder if folder.is_dir() else Path(f"{options.output}.parts")
         if any(folder.glob("part-*.jsonl")):

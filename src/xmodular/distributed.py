@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from xmodular.errors import ConfigurationError, DataError, InputError, speaking
-from xmodular.on_demand import load_on_demand, resident_languages
 from xmodular.prediction.predictor import WINDOW_CHARACTERS, Predictor
 from xmodular.prediction.windows import names_beside
 from xmodular.rows import BadRows, memory_rows
 from xmodular.rows.row import first_repeated
+from xmodular.saved_models import most_resident
 from xmodular.tasks import Example
 from xmodular.tasks.examples import examples
 
@@ -88,15 +88,14 @@ class BatchPredictor:
     def predictor(self) -> Predictor:
         """The predictor, which is loaded when it is first asked for."""
         if self._predictor is None:
-            precision = self.settings.get("precision", "keep")
-            model = load_on_demand(self.model, precision)
-            self._predictor = Predictor(model, self.tokenizer, **{**self.settings, "precision": "keep"})
+            resident = {"resident_languages": most_resident(self.model)}
+            self._predictor = Predictor(self.model, self.tokenizer, **{**resident, **self.settings})
         return self._predictor
 
     @property
     def resident_languages(self) -> tuple[str, ...]:
         """The languages whose adapters are in this worker's memory."""
-        return () if self._predictor is None else resident_languages(self._predictor.model)
+        return () if self._predictor is None else self._predictor.model.resident_languages
 
     @speaking
     def schema(self, before: pa.Schema) -> pa.Schema:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import xmodular.modeling
-from xmodular.configuration import XmodConfig, read_config
+from xmodular.configuration import EmbeddingSettings, XmodConfig, read_config, stored_settings
 from xmodular.configuration.peft_folder import SETTINGS, base_of, is_peft_folder
 from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, InputError, XmodularError, in_one_line
@@ -77,6 +77,18 @@ def given_merged_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPre
 def home_of(model: XmodPreTrainedModel) -> str | None:
     """Where a model was loaded from or last saved, which is also where its tokenizer is; None if unknown."""
     return str(model.config.name_or_path or "") or None
+
+
+def embedding_settings_of(config: XmodConfig, source: str | Path | None) -> EmbeddingSettings:
+    """How a model's states become the vector of a text: as its configuration says, or the files next to it.
+
+    Args:
+        config: its configuration.
+        source: where it was loaded from.
+    """
+    if config.sentence_embedding is None and source is not None:
+        return stored_settings(source) or EmbeddingSettings()
+    return config.embedding_settings
 
 
 def set_home(model: XmodPreTrainedModel, source: str | Path) -> None:
@@ -197,6 +209,24 @@ def _load_with_peft(
         )
     set_home(model, source if is_with_tokenizer(source) else base)
     return model, is_new
+
+
+def most_resident(source: str | Path) -> int | None:
+    """The `resident_languages` with which a model's languages are all read when rows need them, and stay.
+
+    None where they cannot be read one by one: in a graph, over an adapter of PEFT, in files other than safetensors.
+
+    Args:
+        source: model folder or name on the Hub.
+
+    Raises:
+        ConfigurationError, DataError: there is no model.
+    """
+    if is_exported(source) or is_peft_folder(source):
+        return None
+    languages = len(read_config(source).languages)
+    with open_weights(source) as weights:
+        return languages if all(path.suffix in (".json", ".safetensors") for path in weights.files) else None
 
 
 def to_run(

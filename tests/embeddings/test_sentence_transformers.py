@@ -50,7 +50,11 @@ def test_the_language_is_identified(different: Path) -> None:
 
 def test_prompts_and_tokens(different: Path) -> None:
     model = sentence_transformer(different, prompts={"query": "query: "}, prefix="text: ")
-    for encode, before in ((model.encode_query, "query: "), (model.encode_document, "text: "), (model.encode, "text: ")):
+    for encode, before in (
+        (model.encode_query, "query: "),
+        (model.encode_document, "text: "),
+        (model.encode, "text: "),
+    ):
         expected = Embedder(different)([before + "equal"], "en")[0]
         assert np.abs(encode("equal", language="en") - expected).max() < 1e-6
     ids = model.tokenizer("text: equal")["input_ids"]
@@ -105,7 +109,7 @@ np.save({str(tmp_path / "found.npy")!r}, found)
         assert np.abs(found - expected).max() < 1e-6
     card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
     assert "`sw_KE`" in card
-    assert "SentenceTransformer(\"" not in card
+    assert 'SentenceTransformer("' not in card
 
 
 def test_own_vocabularies(different: Path, tmp_path: Path) -> None:
@@ -119,7 +123,9 @@ def test_own_vocabularies(different: Path, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "own")
     sentence_transformer(different)[0].save_tokenizer(str(tmp_path / "own"))
     made = sentence_transformer(tmp_path / "own")
-    expected = [Embedder(tmp_path / "own")([text], language)[0] for text, language in zip(TEXTS, LANGUAGES, strict=True)]
+    expected = [
+        Embedder(tmp_path / "own")([text], language)[0] for text, language in zip(TEXTS, LANGUAGES, strict=True)
+    ]
     assert np.abs(made.encode(TEXTS, language=LANGUAGES) - expected).max() < 1e-6
     made.save_pretrained(str(tmp_path / "saved"))
     assert np.abs(sentence_transformer(tmp_path / "saved").encode(ROWS) - expected).max() < 1e-6

@@ -3,10 +3,11 @@
 from typing import Any
 
 from xmodular.embeddings.embedder import Embedder
+from xmodular.embeddings.embedding_rows import embed
 from xmodular.embeddings.mteb_encoder import MtebEncoder
 from xmodular.embeddings.sentence_model import sentence_transformer
 
-__all__ = ["Embedder", "LanguageCollator", "MtebEncoder", "sentence_transformer"]
+__all__ = ["Embedder", "LanguageCollator", "MtebEncoder", "embed", "sentence_transformer"]
 
 
 def __getattr__(name: str) -> Any:

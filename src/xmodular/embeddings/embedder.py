@@ -9,15 +9,14 @@ from typing import Literal
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.configuration import stored_settings
 from xmodular.errors import ConfigurationError, InputError, LanguageError, speaking
 from xmodular.exported_models import ExportedModel, is_exported
-from xmodular.identification import THRESHOLD
+from xmodular.identification import THRESHOLD, Identify
 from xmodular.languages import resolve_or_none
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
 from xmodular.rows import half_surrogate
-from xmodular.saved_models import given_model, to_run, tokenizer_of
+from xmodular.saved_models import embedding_settings_of, given_model, to_run, tokenizer_of
 from xmodular.tasks.readers import Readers, Reading
 from xmodular.tasks.running import BATCH_TOKENS, passes, predict_logits, without_adapters
 from xmodular.tasks.task import Encoding, Example, Room, room_of
@@ -42,7 +41,7 @@ class Embedder:
         normalize: whether vectors have the length 1; None: as recorded, else True.
         prefix: put before each text; None: as recorded, else nothing. Languages are identified without it.
         default_language: language of texts that name none; with `identify`, of uncertain ones.
-        identify: identify the language of texts that name none.
+        identify: identify the language of texts that name none: as for `Predictor`, but for one language a text.
         threshold: least confidence of an identification, in [0, 1].
         fallback: "relative" uses the adapter of the nearest relative for languages that the model lacks.
         max_length: most tokens per text; longer ones are truncated. None: as in fine-tuning, or 512.
@@ -70,7 +69,7 @@ class Embedder:
         normalize: bool | None = None,
         prefix: str | None = None,
         default_language: str | None = None,
-        identify: bool = False,
+        identify: Identify = False,
         threshold: float = THRESHOLD,
         fallback: Fallback | None = None,
         max_length: int | None = None,
@@ -84,9 +83,10 @@ class Embedder:
         self.model = encoder_of(model, precision)
         self.settings = self.model.settings.changed(pooling=pooling, normalize=normalize, prefix=prefix)
         self.model.settings = self.settings
-        if identify and default_language is None:
+        if identify is not False and default_language is None:
             default_language = default_of(self.model)
         self.adapters = Readers(self.model, default_language, identify=identify, threshold=threshold, fallback=fallback)
+        check_one_language(self.adapters)
         self.room = room_of(self.model, max_length)
         self.batch_tokens = batch_tokens
         self.cut = 0
@@ -200,7 +200,7 @@ class Embedder:
 
 
 def encoder_of(
-    model: XmodPreTrainedModel | str | Path, precision: WeightPrecision = "keep"
+    model: XmodPreTrainedModel | str | Path, precision: WeightPrecision = "keep", resident_languages: int | None = None
 ) -> XmodForSentenceEmbedding:
     """The encoder of any X-MOD model, for inference, with what is recorded of its pooling.
 
@@ -208,6 +208,7 @@ def encoder_of(
         model: an object, whose modules are used and not changed (in another precision they are copied); or a folder or
             a name on the Hub, whose head, if it has one, is not loaded.
         precision: precision of the weights.
+        resident_languages: as for `to_run`.
 
     Raises:
         ConfigurationError: there is no X-MOD model, or only an exported graph.
@@ -215,12 +216,17 @@ def encoder_of(
     given, source = given_model(model)
     if isinstance(given, ExportedModel) or (given is None and is_exported(source)):
         raise ConfigurationError(f"{source} is an exported model: embed with the model that it was exported from.")
-    loaded = to_run(source if given is None else given, precision, "XmodForSentenceEmbedding")
+    loaded = to_run(source if given is None else given, precision, "XmodForSentenceEmbedding", resident_languages)
     made = XmodForSentenceEmbedding.around(loaded)
     is_there = given is None or Path(source).is_dir()
-    if made.config.sentence_embedding is None and is_there and (stored := stored_settings(source)) is not None:
-        made.settings = stored
+    made.settings = embedding_settings_of(made.config, source if is_there else None)
     return made
+
+
+def check_one_language(readers: Readers) -> None:
+    """Raises ConfigurationError if languages are identified inside texts: one adapter makes a vector."""
+    if readers.finds_spans:
+        raise ConfigurationError("A vector is made by one adapter: identify a language a text, not spans.")
 
 
 def default_of(model: XmodPreTrainedModel) -> str | None:

@@ -27,13 +27,16 @@ model = sentence_transformer("{name}")
 model.encode(["Guten Morgen", "Habari ya asubuhi"], language=["de", "sw"])
 ```
 
-Without `language` it is identified. `SentenceTransformer(..., trust_remote_code=True)` loads the model too, where xmodular
-is installed.
+Without `language` it is identified. Where xmodular is installed, `SentenceTransformer(..., trust_remote_code=True)`
+loads the model too.
 """
 # How the card of sentence-transformers says that a model is loaded.
 _USAGE = (
     ("pip install -U sentence-transformers", "pip install -U 'xmodular[embed]'"),
-    ("from sentence_transformers import SentenceTransformer\n", "from xmodular.embeddings import sentence_transformer\n"),
+    (
+        "from sentence_transformers import SentenceTransformer\n",
+        "from xmodular.embeddings import sentence_transformer\n",
+    ),
     ("model = SentenceTransformer(", "model = sentence_transformer("),
 )
 
@@ -83,7 +86,9 @@ def _named(given: Any, language: str | None, place: int) -> Any:
     if not isinstance(given, Mapping):
         return {"text": given, _LANGUAGE: language}
     if language is not None and given.get(_LANGUAGE) not in (None, language):
-        raise InputError(f"Text {place} is in {given[_LANGUAGE]!r}, and `language` says {language!r}: give one of them.")
+        raise InputError(
+            f"Text {place} is in {given[_LANGUAGE]!r}, and `language` says {language!r}: give one of them."
+        )
     return {**given, _LANGUAGE: given.get(_LANGUAGE) or language}
 
 

@@ -17,6 +17,7 @@ from xmodular.options.declaring import (
 )
 from xmodular.options.demo import DemoOptions
 from xmodular.options.donors import DonorsOptions
+from xmodular.options.embed import EmbedOptions
 from xmodular.options.evaluate import EvaluateOptions
 from xmodular.options.export import ExportOptions
 from xmodular.options.extend import ExtendOptions
@@ -34,7 +35,7 @@ from xmodular.options.keeping import (
     TrimOptions,
     UpcycleOptions,
 )
-from xmodular.options.predict import FillMaskOptions, PredictOptions
+from xmodular.options.predict import FillMaskOptions, PredictOptions, RowsOptions
 from xmodular.options.pretrain import LanguageModelOptions, PretrainOptions, TrainingOptions
 from xmodular.options.serve import ServeOptions
 from xmodular.options.yaml_file import read_options_file
@@ -47,6 +48,7 @@ VERBS: tuple[type[Options], ...] = (
     FinetuneOptions,
     EvaluateOptions,
     PredictOptions,
+    EmbedOptions,
     ServeOptions,
     FillMaskOptions,
     ExportOptions,

@@ -29,35 +29,18 @@ from xmodular.options.declaring import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(Options):
-    """Add a fine-tuned model's predictions to rows: label, score, tags, spans or answer, and the adapter used."""
-
-    verb, home = "predict", "xmodular.prediction:predict"
-    example = "xmodular predict --model runs/topic --input reviews.csv --language de --output labelled.csv"
-    first = ("model", "input", "text", "output", "language")
-    headings = {
-        "model": "Input and output",
-        "identify": "Languages of the rows",
-        "columns": "Reading rows",
-        "tokenizer": "Running the model",
-        "engine": "Many files, several workers",
-    }
+class RowsOptions(Options):
+    """What the verbs share that add columns to rows: where the rows are, their languages, how a model runs."""
 
     model: str = option("Fine-tuned model: a folder, or a name on the Hub.")
     revision: str | None = option(REVISION.format("model"), None)
     input: str = option(
         "Rows: .jsonl, .csv, .tsv, .parquet, .json or CoNLL, .txt with one text per line, a folder of .parquet, "
-        "hub:<data set>:<configuration>:<split>, or - for JSON lines on standard input. With --engine a folder of such "
-        "files, or a pattern such as 'rows/*.jsonl.gz'.",
+        "hub:<data set>:<configuration>:<split>, or - for JSON lines on standard input.",
         "",
     )
     text: str | None = option("A single text, instead of --input.", None)
-    output: Place = option(
-        ".jsonl, .csv, .tsv, .conll for tags (also .gz, .zst) or .parquet; - for JSON lines on standard output; a "
-        "folder with --shard-rows; with --engine a folder, or a pattern such as 'labelled/*.parquet'.",
-        "-",
-    )
-    probabilities: bool = option("Also write the probabilities of all labels, tags or choices.", False)
+    output: Place = option("The file, or with --shard-rows the folder, to write.", "-")
     language: str | None = option("Language of rows that do not name one.", None)
     identify: Identify = option(IDENTIFY, False)
     identify_languages: tuple[str, ...] = option(IDENTIFY_LANGUAGES, ())
@@ -88,17 +71,59 @@ class PredictOptions(Options):
     max_length: int | None = option(
         "Most tokens per row or window; default: as in fine-tuning, or 512.", None, at_least(8)
     )
+    batch_tokens: int = option("Tokens per forward pass, padding included.", 8192, at_least(1))
+    precision: RunPrecision = option(RUN_PRECISION, "keep")
+    resident_languages: int | None = option(RESIDENT_LANGUAGES, None, at_least(1))
+    window: int = option("Number of rows that are sorted by length together.", 2048, at_least(1))
+    overwrite: bool = option("Replace --output, and start over if a run was interrupted.", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.input and self.text is None:
+            raise ConfigurationError("Missing: --input (a file of rows) or --text (a single text).")
+        if self.input and self.text is not None:
+            raise ConfigurationError("Give either --input (a file of rows) or --text (a single text), not both.")
+
+    @property
+    def locked(self) -> str | None:
+        """What other runs must not write to; None for standard output."""
+        return None if self.output == "-" else self.output
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(RowsOptions):
+    """Add a fine-tuned model's predictions to rows: label, score, tags, spans or answer, and the adapter used."""
+
+    verb, home = "predict", "xmodular.prediction:predict"
+    example = "xmodular predict --model runs/topic --input reviews.csv --language de --output labelled.csv"
+    first = ("model", "input", "text", "output", "language")
+    headings = {
+        "model": "Input and output",
+        "identify": "Languages of the rows",
+        "columns": "Reading rows",
+        "tokenizer": "Running the model",
+        "probabilities": "Predictions",
+        "engine": "Many files, several workers",
+    }
+
+    input: str = option(
+        "Rows: .jsonl, .csv, .tsv, .parquet, .json or CoNLL, .txt with one text per line, a folder of .parquet, "
+        "hub:<data set>:<configuration>:<split>, or - for JSON lines on standard input. With --engine a folder of such "
+        "files, or a pattern such as 'rows/*.jsonl.gz'.",
+        "",
+    )
+    output: Place = option(
+        ".jsonl, .csv, .tsv, .conll for tags (also .gz, .zst) or .parquet; - for JSON lines on standard output; a "
+        "folder with --shard-rows; with --engine a folder, or a pattern such as 'labelled/*.parquet'.",
+        "-",
+    )
+    probabilities: bool = option("Also write the probabilities of all labels, tags or choices.", False)
     stride: int | None = option(
         "Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: as fine-tuned, or "
         "a quarter of --max-length.",
         None,
         at_least(0),
     )
-    batch_tokens: int = option("Tokens per forward pass, padding included.", 8192, at_least(1))
-    precision: RunPrecision = option(RUN_PRECISION, "keep")
-    resident_languages: int | None = option(RESIDENT_LANGUAGES, None, at_least(1))
-    window: int = option("Number of rows that are sorted by length together.", 2048, at_least(1))
-    overwrite: bool = option("Replace --output, and start over if a run was interrupted.", False)
     engine: Engine | None = option(
         "Predict each file of --input into a file of its own in --output. local: on this machine; ray: on a Ray "
         "cluster, or on this machine if there is none.",
@@ -116,10 +141,6 @@ class PredictOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.input and self.text is None:
-            raise ConfigurationError("Missing: --input (a file of rows) or --text (a single text).")
-        if self.input and self.text is not None:
-            raise ConfigurationError("Give either --input (a file of rows) or --text (a single text), not both.")
         self._check_engine()
 
     @property

@@ -59,6 +59,7 @@ def say_doubts(counts: Mapping[str, Any], default: str | None, max_length: int |
 @contextmanager
 def showing_speed(predictor: Predictor, work: Work) -> Iterator[Callable[[float], None]]:
     """Show rows and tokens per second, on a terminal always, elsewhere once a minute; yields the progress callback."""
+    doing, done = ("embedding", "Embedded") if predictor.task.name == "embed" else ("predicting", "Predicted")
     start = told = time.monotonic()
 
     def speed(rows: float) -> str:
@@ -66,17 +67,17 @@ def showing_speed(predictor: Predictor, work: Work) -> Iterator[Callable[[float]
         return f"{rows / seconds:,.0f} rows/s, {predictor.tokens / seconds:,.0f} tokens/s"
 
     with progress_bar() as bar:
-        shown = bar.add_task("predicting", total=None)
+        shown = bar.add_task(doing, total=None)
         read = 0.0
 
         def advance(count: float) -> None:
             nonlocal read, told
             read += count
-            bar.update(shown, advance=count, description=f"predicting, {speed(read)}")
+            bar.update(shown, advance=count, description=f"{doing}, {speed(read)}")
             if not console.is_terminal and time.monotonic() - told > 60:
                 told = time.monotonic()
                 console.print(f"{work.rows:,} rows, {speed(work.rows)}")
 
         yield advance
     if work.rows:
-        console.print(f"Predicted {counted(work.rows, 'row')}, {speed(work.rows)}")
+        console.print(f"{done} {counted(work.rows, 'row')}, {speed(work.rows)}")

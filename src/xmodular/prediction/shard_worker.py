@@ -15,7 +15,6 @@ from typing import Any
 
 from xmodular.console import console
 from xmodular.errors import XmodularError, speaking
-from xmodular.on_demand import load_on_demand, resident_languages
 from xmodular.options import PredictOptions
 from xmodular.outputs import held
 from xmodular.prediction.parts import sync
@@ -25,6 +24,7 @@ from xmodular.prediction.shard_folder import ShardFolder
 from xmodular.prediction.shards import Shard
 from xmodular.rows.places import copied_here
 from xmodular.rows.writers import bad_lines, read_lines
+from xmodular.saved_models import most_resident
 
 Note = dict[str, Any]
 PredictFile = Callable[[Predictor, PredictOptions], Any]  # `predict` for one file, with a predictor that is loaded
@@ -90,14 +90,16 @@ class ShardWorker:
         seconds = round(time.monotonic() - start, 3)
         counts = {"rows": done.rows, "bad": done.bad, **doubts, "seconds": seconds}
         said = [line for line in heard.getvalue().splitlines() if line.strip()]
-        languages = list(resident_languages(self._predictor.model))
+        languages = list(self._predictor.model.resident_languages)
         return {"input": shard.source, "state": shard.state, **counts, "languages": languages, "said": said}
 
 
 def predictor_of(options: PredictOptions) -> Predictor:
     """The predictor of a worker."""
-    model = load_on_demand(options.model, "keep" if options.precision == "auto" else options.precision)
-    return Predictor(model, options.tokenizer, **{**settings_of(options), "precision": "keep"})
+    settings = settings_of(options)
+    if options.resident_languages is None:
+        settings["resident_languages"] = most_resident(options.model)
+    return Predictor(options.model, options.tokenizer, **settings)
 
 
 def _rename_places(path: Path, here: str, there: str) -> None:

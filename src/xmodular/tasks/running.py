@@ -29,8 +29,8 @@ from xmodular.tasks.task import Encoding, Example, Room, Task
 BATCH_TOKENS = 8192
 _AT_ONCE = 2048  # examples that are tokenised together
 
-# Of an encoding: one for all its tokens, or those of the tokens of each of its sequences.
-LanguageIds = int | Sequence[Sequence[int]]
+# Of an encoding: one for all its tokens, one for each of its sequences, or those of the tokens of each sequence.
+LanguageIds = int | Sequence[int] | Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,18 @@ class Encoded:
         return Encoded(self.task, self.examples[own], self.readings[own], self.windows[own])
 
     def inputs(self, model: XmodPreTrainedModel, places: Sequence[int]) -> tuple[list[Encoding], list[LanguageIds]]:
-        """The encodings of some examples in sequence, each with the language id of its adapter, or of each token's."""
+        """The encodings of some examples in sequence, each with the language id of its adapter, or of several."""
         ids = {code: number for number, code in enumerate(model.languages)}
-        encodings = [encoding for place in places for encoding in self.windows[place]]
-        languages: list[LanguageIds] = [
-            [[ids[code] for code in own] for own in encoding.adapters] or ids[self.readings[place].adapter]
-            for place in places
-            for encoding in self.windows[place]
-        ]
-        return encodings, languages
+        encodings: list[Encoding] = []
+        lang_ids: list[LanguageIds] = []
+        for place in places:
+            adapter = self.readings[place].adapter
+            for encoding in self.windows[place]:
+                encodings.append(encoding)
+                of_tokens = [[ids[code] for code in own] for own in encoding.adapters]
+                of_sequences = [ids[code or adapter] for code in encoding.languages]
+                lang_ids.append(of_tokens or of_sequences or ids[adapter])
+        return encodings, lang_ids
 
 
 def passes(model: XmodPreTrainedModel, readings: Sequence[Reading]) -> dict[tuple[str | None, bool], list[int]]:
@@ -240,14 +243,14 @@ def collate(
 
     Args:
         encodings: encodings of one task; with choices, all have the same number.
-        lang_ids: the model's language id for each encoding, or for each token of each of its sequences.
+        lang_ids: the model's language id for each encoding, for each of its sequences, or for each token of each.
         pad_id: id of ``<pad>``.
         task: adds its targets.
 
     Returns:
-        ``input_ids`` and ``attention_mask``, (batch, tokens) or (batch, choices, tokens), and ``lang_ids``, (batch,)
-        or, if an encoding has several, like ``input_ids``; int64; ``token_type_ids`` like ``input_ids`` if a token has
-        a type other than 0; with `task` also the targets of the loss.
+        ``input_ids`` and ``attention_mask``, (batch, tokens) or (batch, choices, tokens), and ``lang_ids``, (batch,),
+        (batch, choices) if sequences have their own, or like ``input_ids`` if tokens have; int64; ``token_type_ids``
+        like ``input_ids`` if a token has a type other than 0; with `task` also the targets of the loss.
 
     Raises:
         InputError: the numbers of choices differ.
@@ -268,21 +271,24 @@ def collate(
         "input_ids": torch.from_numpy(ids).view(shape),
         **_types(encodings, ids.shape, shape),
         "attention_mask": torch.from_numpy(mask).view(shape),
-        "lang_ids": _languages(lang_ids, choices, ids.shape).view(shape)
-        if any(not isinstance(each, int) for each in lang_ids)
-        else torch.tensor(lang_ids),
+        "lang_ids": _languages(lang_ids, choices, longest),
     }
     return batch if task is None else {**batch, **task.targets(encodings, longest)}
 
 
-def _languages(lang_ids: Sequence[LanguageIds], choices: int, shape: tuple[int, ...]) -> Tensor:
-    """The language id of each token; at padding, that of the sequence's first token."""
-    found = np.empty(shape, dtype=np.int64)
-    each = (own for ids in lang_ids for own in ([[ids]] * choices if isinstance(ids, int) else ids))
-    for row, own in zip(found, each, strict=True):
-        row[:] = own[0]
-        row[: len(own)] = own
-    return torch.from_numpy(found)
+def _languages(lang_ids: Sequence[LanguageIds], choices: int, longest: int) -> Tensor:
+    """The language ids of a batch, in the form of `collate`; at padding, that of the sequence's first token."""
+    if all(isinstance(each, int) for each in lang_ids):
+        return torch.tensor(lang_ids)
+    sequences = [[each] * choices if isinstance(each, int) else list(each) for each in lang_ids]
+    if all(isinstance(each, int) for own in sequences for each in own):
+        return torch.tensor(sequences)
+    found = np.empty((len(lang_ids), choices, longest), dtype=np.int64)
+    for row, each in zip(found.reshape(-1, longest), (each for own in sequences for each in own), strict=True):
+        tokens = [each] if isinstance(each, int) else each
+        row[:] = tokens[0]
+        row[: len(tokens)] = tokens
+    return torch.from_numpy(found[:, 0] if choices == 1 else found)
 
 
 def _types(encodings: Sequence[Encoding], rows: tuple[int, ...], shape: tuple[int, ...]) -> dict[str, Tensor]:
@@ -311,7 +317,7 @@ def predict_logits(
     Args:
         model: a model that returns ``logits``, ``embeddings``, or ``start_logits`` and ``end_logits``.
         encodings: encodings of one task.
-        lang_ids: the model's language id for each encoding, or for each token of each of its sequences.
+        lang_ids: as for `collate`.
         pad_id: id of ``<pad>``.
         batch_tokens: most tokens per forward pass, padding included (one encoding always fits); languages are
             mixed.
@@ -319,7 +325,7 @@ def predict_logits(
 
     Returns:
         float32 logits of each encoding, in the given order: (labels,), (tokens, labels), (tokens, 2: start and end) or
-        (choices,); or vectors, (hidden,).
+        (choices,); or vectors, (hidden,) or (sequences, hidden).
     """
     if len(encodings) != len(lang_ids):
         raise InputError(f"There are {len(encodings)} encodings and {len(lang_ids)} language ids; each needs one.")
@@ -338,7 +344,8 @@ def predict_logits(
             logits = output.embeddings if "embeddings" in output else output.logits
         for index, values in zip(chosen, logits.float().cpu().numpy(), strict=True):
             tokens = len(encodings[index].sequences[0])
-            answer[index] = values[:tokens].copy() if values.ndim == 2 else values.copy()
+            per_token = values.ndim == 2 and "embeddings" not in output
+            answer[index] = values[:tokens].copy() if per_token else values.copy()
         advance(len(chosen))
     if was_training:
         model.train()

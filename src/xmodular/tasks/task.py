@@ -100,6 +100,7 @@ class Encoding:
         types: the token types of each sequence, by which BERT distinguishes two texts; empty if all are 0.
         stretches: of each sequence, which of its tokens are which tokens of which text; the others are special.
         adapters: of each sequence, the language of each token's adapter; empty if the example has one.
+        languages: the code of each sequence's language, None for the row's own; empty if all are in that.
     """
 
     example: int
@@ -110,6 +111,7 @@ class Encoding:
     types: tuple[tuple[int, ...], ...] = ()
     stretches: tuple[tuple[Stretch, ...], ...] = ()
     adapters: tuple[tuple[str, ...], ...] = ()
+    languages: tuple[str | None, ...] = ()
 
 
 # The encodings of an example, each with the model's float32 logits.
@@ -227,6 +229,8 @@ def likeliest(logits: np.ndarray) -> tuple[int, float]:
 
 def short(value: Any) -> Any:
     """A prediction, or part of one, with numbers rounded to six significant digits, about single precision."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
