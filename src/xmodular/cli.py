@@ -31,6 +31,7 @@ from xmodular.options import (
     VERBS,
     DemoOptions,
     Options,
+    PredictOptions,
     RowsOptions,
     TrainingOptions,
     build,

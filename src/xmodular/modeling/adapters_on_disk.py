@@ -114,7 +114,7 @@ class AdaptersOnDisk(Adapters):
             "changed nor traced nor trained as a whole: load it without resident_languages."
         )
 
-    values = items = clear = update = pop = __setitem__ = __delitem__ = _refuse  # type: ignore[assignment]
+    values = items = clear = update = pop = __setitem__ = __delitem__ = _refuse
 
 
 def on_disk(model: nn.Module) -> list[AdaptersOnDisk]:

@@ -280,11 +280,13 @@ def _languages(lang_ids: Sequence[LanguageIds], choices: int, longest: int) -> T
     """The language ids of a batch, in the form of `collate`; at padding, that of the sequence's first token."""
     if all(isinstance(each, int) for each in lang_ids):
         return torch.tensor(lang_ids)
-    sequences = [[each] * choices if isinstance(each, int) else list(each) for each in lang_ids]
-    if all(isinstance(each, int) for own in sequences for each in own):
-        return torch.tensor(sequences)
+    sequences: list[int | Sequence[int]] = []
+    for ids in lang_ids:
+        sequences += [ids] * choices if isinstance(ids, int) else ids
+    if all(isinstance(each, int) for each in sequences):
+        return torch.tensor(sequences).view(-1, choices)
     found = np.empty((len(lang_ids), choices, longest), dtype=np.int64)
-    for row, each in zip(found.reshape(-1, longest), (each for own in sequences for each in own), strict=True):
+    for row, each in zip(found.reshape(-1, longest), sequences, strict=True):
         tokens = [each] if isinstance(each, int) else each
         row[:] = tokens[0]
         row[: len(tokens)] = tokens
