@@ -72,7 +72,7 @@ class Adapters(nn.ModuleDict):
             return torch.zeros_like(states)
         ordered = states if order is None else states.index_select(0, order)
         used = [adapters[language] for language, _ in segments]
-        if routes.groups is not None and not tracing() and all(map(_gatherable, used)):
+        if routes.groups is not None and _fit_one_product(used, routes.groups):
             adapted = _in_one_product(used, ordered, routes.groups)
         else:
             slices = ordered.split([tokens for _, tokens in segments])
@@ -123,7 +123,19 @@ def _gatherable(adapter: XmodAdapter) -> bool:
         is_plain(adapter, XmodAdapter)
         and is_plain(adapter.dense1, nn.Linear)
         and is_plain(adapter.dense2, nn.Linear)
+        and adapter.dense1.bias is not None
+        and adapter.dense2.bias is not None
         and (not isinstance(act, nn.Module) or (is_plain(act, type(act)) and not any(True for _ in act.parameters())))
+    )
+
+
+def _fit_one_product(adapters: list[XmodAdapter], groups: Groups) -> bool:
+    layer, dtype = adapters[0].dense1, groups.owners.dtype
+    return (
+        not tracing()
+        and all(map(_gatherable, adapters))
+        and kernels.computing_dtype(layer.weight.device, layer.weight.dtype) == dtype
+        and kernels.groups(layer.weight.device, dtype, layer.in_features, layer.out_features)
     )
 
 
