@@ -65,15 +65,17 @@ class Adapters(nn.ModuleDict):
 
     def _by_segment(self, states: Tensor, routes: Routes) -> Tensor:
         segments, order = routes.segments, routes.order
-        adapters = self._used([language for language, _ in segments])
+        languages = [language for language, _ in segments]
+        adapters = self._used(languages)
         if len(segments) == 1:
             return next(adapters)(states)
         if not segments:
             return torch.zeros_like(states)
         ordered = states if order is None else states.index_select(0, order)
-        together = self._together([language for language, _ in segments]) if routes.groups and not tracing() else None
-        if routes.groups is not None and together is not None:
-            adapted = _in_one_product(together, ordered, routes.groups)
+        groups = routes.groups
+        together = None if groups is None else self._together(languages, groups)
+        if groups is not None and together is not None:
+            adapted = _in_one_product(together, ordered, groups)
         else:
             slices = ordered.split([tokens for _, tokens in segments])
             adapted = torch.cat([adapter(part) for adapter, part in zip(adapters, slices, strict=True)])
@@ -84,10 +86,10 @@ class Adapters(nn.ModuleDict):
         ordered = in_order(self)
         return (ordered[language] for language in languages)
 
-    def _together(self, languages: Sequence[int]) -> list[XmodAdapter] | None:
+    def _together(self, languages: Sequence[int], groups: Groups) -> list[XmodAdapter] | None:
         """The adapters of some languages by id, if one product can serve them all."""
         used = list(self._used(languages))
-        return used if all(map(_gatherable, used)) else None
+        return used if _fit_one_product(used, groups) else None
 
     def _by_index(self, states: Tensor, ids: Tensor) -> Tensor:
         """The same without sizes that depend on data: *(B, S, hidden)* by ids *(B,)* or *(B, S)*.
@@ -135,7 +137,19 @@ def _gatherable(adapter: XmodAdapter) -> bool:
         is_plain(adapter, XmodAdapter)
         and is_plain(adapter.dense1, nn.Linear)
         and is_plain(adapter.dense2, nn.Linear)
+        and adapter.dense1.bias is not None
+        and adapter.dense2.bias is not None
         and (not isinstance(act, nn.Module) or (is_plain(act, type(act)) and not any(True for _ in act.parameters())))
+    )
+
+
+def _fit_one_product(adapters: list[XmodAdapter], groups: Groups) -> bool:
+    layer, dtype = adapters[0].dense1, groups.owners.dtype
+    return (
+        not tracing()
+        and all(map(_gatherable, adapters))
+        and kernels.computing_dtype(layer.weight.device, layer.weight.dtype) == dtype
+        and kernels.groups(layer.weight.device, dtype, layer.in_features, layer.out_features)
     )
 
 

@@ -87,7 +87,7 @@ class AdaptersOnDisk(Adapters):
     def _used(self, languages: Sequence[int]) -> Iterator[XmodAdapter]:
         return (self[self._codes[language]] for language in languages)
 
-    def _together(self, languages: Sequence[int]) -> None:
+    def _together(self, languages: Sequence[int], groups: Any) -> None:
         """None: a batch has one language in memory at a time."""
 
     def _apply(self, *args: Any, **more: Any) -> Any:

@@ -145,7 +145,7 @@ class XmodModel(XmodPreTrainedModel):
         if kept_positions is not None and pack and not want_states:
             plan = plan.keep(kept_positions)
         dtype = kernels.computing_dtype(device, self.dtype)
-        if not tracing() and kernels.groups(device, dtype, config.hidden_size, config.bottleneck_size):
+        if not tracing() and kernels.groups(device, dtype, config.hidden_size):
             plan = plan.grouped(device, dtype, kernels.GROUPED_FROM)
         embedded = self.embeddings(
             input_ids,
