@@ -118,7 +118,8 @@ class _Program:
     def __init__(self, program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         self._run, self._inputs, self._outputs = program.module(), tuple(inputs), tuple(outputs)
         signature = program.graph_signature
-        shapes = {node.name: [*map(str, node.meta["val"].shape)] for node in program.graph.nodes if "val" in node.meta}
+        values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+        shapes = {name: [*map(str, value.shape)] for name, value in values.items() if isinstance(value, Tensor)}
         self._given = [SimpleNamespace(name=name, shape=shapes[name]) for name in signature.user_inputs]
         made = [shapes[str(name)] for name in signature.user_outputs]
         if [each.name for each in self._given] != list(inputs) or len(made) != len(outputs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,9 @@ def serve(options: ServeOptions) -> None:
         ConfigurationError: the packages of the extra are missing, the port is taken, or a model has no task head.
     """
     check_packages()
+    # oneDNN keeps code that it made for each shape of a product, and the batches of a server have ever new ones: memory
+    # would grow by some 100 MB until 1,024 are there. Read at the first product.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     look(options)
     with listening(options.host, options.port) as listener:
         service = service_of(options)
