@@ -272,3 +272,12 @@ def test_threads_end(topic: Path) -> None:
     with serving({"topic": topic}) as client:
         client.post("The house")
     assert threading.active_count() <= before
+
+
+def test_a_sentence_in_two_languages(topic: Path) -> None:
+    text = f"{SENTENCES['de_DE'][0]} {SENTENCES['ru_RU'][0]}"
+    with serving({"topic": topic}, identify="spans", identify_languages=("de", "ru")) as client:
+        (found,) = client.post({"rows": [text]}).json["predictions"]
+    predictor = Predictor(topic, identify="spans", identify_languages=["de", "ru"])
+    assert alike(found, predictor([text])[0])
+    assert [span["adapter"] for span in found["language_spans"]] == ["de_DE", "ru_RU"]
