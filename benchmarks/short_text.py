@@ -102,6 +102,13 @@ def main() -> None:
         for length in LENGTHS:
             kept = [(code, short) for code, text in rows if (short := shortened(text, length))]
             report(f"{name} {length}", [code for code, _ in kept], tool([text for _, text in kept]))
+    half = identifier.known[::2]
+    outside = [text for code, text in rows if code not in half]
+    print(f"\n{len(outside)} sentences in languages that the model lacks: kept at each least confidence, in %")
+    for name, tool in (("text", Identifier(half)), ("spans", SpanIdentifier(half))):
+        for length in LENGTHS:
+            sure = np.array([each.confidence for each in tool([shortened(text, length) for text in outside])])
+            print(f"{name} {length}".ljust(14) + "".join(f"{100 * (sure >= max(x, 1e-9)).mean():7.1f}" for x in LEASTS))
     print("\nromanised, whole sentences: what they are taken for")
     for code in ROMANISED:
         texts = [romanised(text) for of, text in rows if of == code][:357]

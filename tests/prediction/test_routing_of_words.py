@@ -317,3 +317,18 @@ def test_fasttext(tmp_path: Path, topic: Path) -> None:
 def test_known_and_unknown_of_both() -> None:
     spans = SpanIdentifier(["de_DE", "gsw"])
     assert (spans.known, spans.unknown) == (("de_DE",), ("gsw",))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl.gz"])
+def test_formats(topic: Path, tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"out.{suffix}"
+    predict(topic, [{"text": MIXED}, {"text": "12"}, {"text": GERMAN, "language": "de"}], output, identify="spans")
+    (expected, *_), rows = Predictor(topic, identify="spans")([MIXED]), read(output)
+    found = [json.loads(each) if isinstance(each, str) else list(each) for each in (r["language_spans"] for r in rows)]
+    assert found == [expected["language_spans"], [], []]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    from xmodular.rows import BadRows, read_rows
+
+    return [dict(row.values) for row in read_rows(path, BadRows())]

@@ -301,3 +301,12 @@ def test_a_predictor_of_few_languages_in_memory(folders: dict[str, Path]) -> Non
         assert few.model.resident_languages == ("ru_RU",)
     with pytest.raises(ConfigurationError, match="a model object has all its languages in memory"):
         Predictor(whole.model, resident_languages=1)
+
+
+def test_a_sentence_in_two_languages(topic: Path) -> None:
+    text = f"{SENTENCES['de_DE'][0]} {SENTENCES['ru_RU'][0]}"
+    with serving({"topic": topic}, identify="spans", identify_languages=("de", "ru")) as client:
+        (found,) = client.post({"rows": [text]}).json["predictions"]
+    predictor = Predictor(topic, identify="spans", identify_languages=["de", "ru"])
+    assert alike(found, predictor([text])[0])
+    assert [span["adapter"] for span in found["language_spans"]] == ["de_DE", "ru_RU"]

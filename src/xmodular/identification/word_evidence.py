@@ -23,7 +23,7 @@ WEIGHT = 0.25  # of an n-gram
 FLOOR = 12.0  # nats that a language can be below a word's best one
 OTHER_SCRIPT = 3.0  # nats
 CHARACTER = 1.0  # nats of a Chinese character that only the other of two scripts has
-ELSEWHERE = 4.0  # nats that a language which the model lacks has to be better
+ELSEWHERE = 3.0  # nats that a language which the model lacks has to be better
 
 _NAMES = {  # of scripts in Unicode's names of characters, by ISO 15924
     "Latn": "LATIN",
