@@ -5,8 +5,9 @@
 The same rows, in all languages of the data in turn, in six ways that take turns: one file by `predict` (the
 comparison); many files by ``--engine local`` in one process; the same by two processes; Arrow batches of 256 rows by
 `BatchPredictor`; and many files by ``--engine ray`` with one worker and with two, in a cluster that runs already. Every
-way loads the model anew. Processor seconds are those of this process and of all that it has started, so that other
-programs count less; seconds are by the clock. Each worker has one thread.
+way loads the model anew. Seconds are by the clock. Core seconds are processor time, so that other programs count less:
+of this process and, from their notes, of workers while they predict, without their start and without Ray's own
+processes. Each worker has one thread.
 """
 
 from __future__ import annotations
@@ -41,14 +42,6 @@ def rows_of(data: Path, count: int) -> list[dict[str, str]]:
         for name, line in zip(names, same, strict=True)
     ]
     return [rows[number % len(rows)] for number in range(count)]
-
-
-def processor_seconds() -> float:
-    """Processor time of this process and of all below it; those that have ended count in the one that awaited them."""
-    import psutil
-
-    here = psutil.Process()
-    return sum(sum(each.cpu_times()[:4]) for each in (here, *here.children(recursive=True)) if each.is_running())
 
 
 def ways(
@@ -117,15 +110,18 @@ def measure(variants: dict[str, Callable[[], object]], rounds: int, rows: int, f
         for name in names[shift:] + names[:shift]:
             for left in (folder / "out", folder / "out.jsonl"):
                 shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-            began, before = time.perf_counter(), processor_seconds()
+            began, before = time.perf_counter(), time.process_time()
             variants[name]()
             clock[name].append(time.perf_counter() - began)
-            processor[name].append(processor_seconds() - before)
+            processor[name].append(time.process_time() - before)
+            if "worker" in name or "processes" in name:
+                noted = json.loads((folder / "out" / "_predict" / "run.json").read_text(encoding="utf-8"))
+                processor[name][-1] += noted["core_seconds"]
             print(
-                f"round {number + 1}, {name}: {clock[name][-1]:.2f} s, {processor[name][-1]:.2f} processor s",
+                f"round {number + 1}, {name}: {clock[name][-1]:.2f} s, {processor[name][-1]:.2f} core s",
                 flush=True,
             )
-    print(f"{rows} rows, {rounds} rounds; seconds by the clock, processor seconds, and their ratios to {BASE}")
+    print(f"{rows} rows, {rounds} rounds; seconds by the clock, core seconds, and their ratios to {BASE}")
     for name in names:
         shown = []
         for times in (clock, processor):

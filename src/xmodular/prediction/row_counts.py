@@ -12,8 +12,9 @@ from xmodular.prediction.predictor import Predictor
 from xmodular.prediction.windows import Work
 
 # Rows of the output; rows that could not be read; texts whose language is uncertain; rows that were truncated; rows
-# without a prediction, as the model's outputs are no finite numbers; tokens; seconds of all workers together.
-COUNTS = ("rows", "bad", "uncertain", "cut", "strange", "tokens", "seconds")
+# without a prediction, as the model's outputs are no finite numbers; tokens; and of all workers together seconds by the
+# clock, and seconds of processor cores.
+COUNTS = ("rows", "bad", "uncertain", "cut", "strange", "tokens", "seconds", "core_seconds")
 
 
 def counts_of(predictor: Predictor) -> dict[str, int]:
@@ -32,7 +33,7 @@ def sums(counts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     total: dict[str, Any] = dict.fromkeys(COUNTS, 0)
     for each in counts:
         total = {name: total[name] + each[name] for name in COUNTS}
-    return {**total, "seconds": round(total["seconds"], 3)}
+    return {name: round(count, 3) for name, count in total.items()}
 
 
 def say_doubts(counts: Mapping[str, Any], default: str | None, max_length: int | None = None) -> None:

@@ -76,7 +76,7 @@ class ShardWorker:
         return note
 
     def _predict(self, shard: Shard, input: str, stage: Path) -> Note:
-        start = time.monotonic()
+        start, busy = time.monotonic(), time.process_time()
         with console.kept() as heard:
             if self._predictor is None:
                 self._predictor = predictor_of(self.options)
@@ -87,8 +87,13 @@ class ShardWorker:
         doubts = {name: count - before[name] for name, count in counts_of(self._predictor).items()}
         if done.bad and input != shard.source:
             _rename_places(done.bad_rows, input, shard.source)
-        seconds = round(time.monotonic() - start, 3)
-        counts = {"rows": done.rows, "bad": done.bad, **doubts, "seconds": seconds}
+        times = {"seconds": time.monotonic() - start, "core_seconds": time.process_time() - busy}
+        counts = {
+            "rows": done.rows,
+            "bad": done.bad,
+            **doubts,
+            **{name: round(each, 3) for name, each in times.items()},
+        }
         said = [line for line in heard.getvalue().splitlines() if line.strip()]
         languages = list(self._predictor.model.resident_languages)
         return {"input": shard.source, "state": shard.state, **counts, "languages": languages, "said": said}
