@@ -74,7 +74,7 @@ def check_activation(model: XmodPreTrainedModel) -> None:
     name = model.config.hidden_act
     if name not in _ODD:
         raise ConfigurationError(
-            f"--objective linear needs an activation of which f(x) - f(-x) = x ({', '.join(_ODD)}); the model has {name}."
+            f"--objective linear needs an activation of which f(x) - f(-x) = x ({', '.join(_ODD)}); it has {name}."
         )
 
 
