@@ -24,6 +24,8 @@ from xmodular.cli import _VERBS, app
 from xmodular.demo.parallel_corpus import write_corpus
 from xmodular.options import PretrainOptions, build
 
+# Packages that pages use and the development tools lack, by how a page's Python says that it needs them.
+_OPTIONAL = {"peft": "from peft import", "sentence_transformers": "sentence_transformer"}
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 VERBS = {name: options for name, options, *_ in _VERBS}
@@ -72,7 +74,8 @@ def test_python_runs(page: Path, demo: Path, tmp_path: Path, monkeypatch: pytest
     shutil.copytree(demo, tmp_path / "demo")
     names: dict[str, object] = {}
     for line, text in blocks(page, "python"):
-        if "from peft import" in text and importlib.util.find_spec("peft") is None:
+        missing = [name for name, mark in _OPTIONAL.items() if mark in text and importlib.util.find_spec(name) is None]
+        if missing:
             continue  # not among the development tools
         # Blank lines first, so that a traceback shows the line of the page.
         exec(compile("\n" * line + text, str(page), "exec"), names)

@@ -15,6 +15,7 @@ from xmodular.modeling import XmodForCausalLM as XmodForCausalLM
 from xmodular.modeling import XmodForMaskedLM as XmodForMaskedLM
 from xmodular.modeling import XmodForMultipleChoice as XmodForMultipleChoice
 from xmodular.modeling import XmodForQuestionAnswering as XmodForQuestionAnswering
+from xmodular.modeling import XmodForSentenceEmbedding as XmodForSentenceEmbedding
 from xmodular.modeling import XmodForSequenceClassification as XmodForSequenceClassification
 from xmodular.modeling import XmodForTokenClassification as XmodForTokenClassification
 from xmodular.modeling import XmodModel as XmodModel
@@ -94,6 +95,75 @@ def diff(
             name, or a shard, an adapter of PEFT or a distributed checkpoint adds to them.
         LanguageError: a pack is compared with a model that has no such language.
         PackError: a pack is damaged.
+    """
+
+def embed(
+    model: XmodPreTrainedModel | str | Path,
+    input: Any = "",
+    output: str | Path = "-",
+    *,
+    text: str | None = None,
+    language: str | None = None,
+    pooling: Literal["first", "mean"] | None = None,
+    normalize: bool | None = None,
+    prefix: str | None = None,
+    vectors: Literal["fp32", "fp16"] = "fp32",
+    revision: str | None = None,
+    identify: bool = False,
+    threshold: float = 0.3,
+    default_language: str | None = None,
+    fallback: Literal["relative"] | None = None,
+    columns: str | Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
+    shard_rows: int | None = None,
+    tokenizer: str | Path | None = None,
+    max_length: int | None = None,
+    batch_tokens: int = 8192,
+    precision: Literal["keep", "auto", "fp32", "bf16", "fp16"] = "keep",
+    window: int = 2048,
+    overwrite: bool = False,
+) -> Predicted:
+    """Add the vectors of texts to the rows of a file.
+
+    Args:
+        model: any X-MOD model, as an object, a folder or a name on the Hub; a head is ignored.
+        input: as for `predict`.
+        output: .parquet, with the column ``embedding`` as lists of fixed size; .npy, an array (rows, hidden) without
+            the other columns; .jsonl (also .gz or .zst); "-" for JSON lines on standard output; with `shard_rows` a
+            folder of Parquet files.
+        text: A single text, instead of `input`.
+        language: Language of rows that do not name one.
+        pooling: A text's vector: the first token's state, or the mean of all; default: as recorded in the model,
+            else mean.
+        normalize: Give vectors the length 1; default: as recorded in the model, else yes.
+        prefix: Put before every text, such as "query: "; default: as recorded in the model, else nothing.
+        vectors: Precision of the vectors in .parquet and .npy.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        identify: Identify the language of rows that do not name one.
+        threshold: Least confidence of an identified language; below it, the default language is used.
+        default_language: Language of rows that do not name one (with `identify`: of uncertain rows); default: the
+            model's default language (with `identify`, if it has none: the one it was fine-tuned in).
+        fallback: relative: rows in a language that the model lacks use the adapter of the most closely related
+            language.
+        columns: Names of columns, as text=review,language=lang; default: as in training, if the rows have those
+            columns.
+        skip_bad_rows: Write rows that cannot be read to <output>.bad.jsonl (with `shard_rows`: to that folder) and
+            continue.
+        shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
+        tokenizer: Tokenizer folder; default: the model's.
+        max_length: Most tokens per row or window; default: as in fine-tuning, or 512.
+        batch_tokens: Tokens per forward pass, padding included.
+        precision: keep the weights' precision, or run the model in fp32, bf16 or fp16; auto: bf16 where the
+            processor computes it fast and 99.5 % of the predictions for some of the rows are the same as in fp32,
+            else fp32.
+        window: Number of rows that are sorted by length together.
+        overwrite: Replace `output`, and start over if a run was interrupted.
+
+    Returns:
+        The number of rows and their location.
+
+    Raises:
+        ConfigurationError, DataError, LanguageError: for invalid input; finished rows are kept.
     """
 
 def evaluate(
@@ -395,6 +465,9 @@ def finetune(
     adam_epsilon: float = 1e-06,
     classifier_dropout: float | None = None,
     pooling: Literal["first", "mean"] | None = None,
+    temperature: float | None = None,
+    positive_language: str | None = None,
+    prefix: str | None = None,
     seeds: str | Sequence[int] = (),
     eval_every: int | None = None,
     save_every: int = 500,
@@ -422,7 +495,8 @@ def finetune(
         language: Language of the training data, whose adapter is used; default: from a column `language` or the
             file name.
         task: classify: one or two texts, a label; regress: the same, a number; tag: a label per word; qa: an answer
-            within a context; choice: one of several choices.
+            within a context; choice: one of several choices; embed: a text and its positive, a translation or a
+            similar text.
         output_dir: Folder for the model, its tokenizer and its metrics.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
         recipe: Use the options of a recipe, such as xnli; `xmodular recipes` lists them.
@@ -446,8 +520,12 @@ def finetune(
         adam_betas: AdamW's two decay rates.
         adam_epsilon: AdamW's epsilon.
         classifier_dropout: Dropout in the task head; default: the model's.
-        pooling: Input of the classify and regress heads: the first token's state, or the mean of all; default: as
-            recorded in the model.
+        pooling: Input of the classify and regress heads, and the vector of embed: the first token's state, or the
+            mean of all; default: as recorded in the model.
+        temperature: For embed: the temperature of the softmax over cosines; default: 0.05.
+        positive_language: For embed: language of the positives whose rows do not name it in a column
+            positive_language; default: that of the file's name, or of the text.
+        prefix: For embed: put before every text, such as "query: "; default: as recorded in the model.
         seeds: Train once with each of these seeds, in <output-dir>/seed-<seed>.
         eval_every: Steps between validations; default: after each pass, or every 10 steps if passes are shorter and
             neither `epochs` nor `max_steps` is given.
@@ -607,8 +685,9 @@ def predict(
     *,
     text: str | None = None,
     language: str | None = None,
-    revision: str | None = None,
     probabilities: bool = False,
+    stride: int | None = None,
+    revision: str | None = None,
     identify: bool = False,
     threshold: float = 0.3,
     default_language: str | None = None,
@@ -618,7 +697,6 @@ def predict(
     shard_rows: int | None = None,
     tokenizer: str | Path | None = None,
     max_length: int | None = None,
-    stride: int | None = None,
     batch_tokens: int = 8192,
     precision: Literal["keep", "auto", "fp32", "bf16", "fp16"] = "keep",
     window: int = 2048,
@@ -635,8 +713,10 @@ def predict(
             standard output; with `shard_rows` a folder, with Parquet files if the input is Parquet.
         text: A single text, instead of `input`.
         language: Language of rows that do not name one.
-        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
         probabilities: Also write the probabilities of all labels, tags or choices.
+        stride: Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: as fine-
+            tuned, or a quarter of `max_length`.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
         identify: Identify the language of rows that do not name one.
         threshold: Least confidence of an identified language; below it, the default language is used.
         default_language: Language of rows that do not name one (with `identify`: of uncertain rows); default: the
@@ -650,8 +730,6 @@ def predict(
         shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
         tokenizer: Tokenizer folder; default: the model's.
         max_length: Most tokens per row or window; default: as in fine-tuning, or 512.
-        stride: Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: as fine-
-            tuned, or a quarter of `max_length`.
         batch_tokens: Tokens per forward pass, padding included.
         precision: keep the weights' precision, or run the model in fp32, bf16 or fp16; auto: bf16 where the
             processor computes it fast and 99.5 % of the predictions for some of the rows are the same as in fp32,

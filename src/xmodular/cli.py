@@ -31,7 +31,7 @@ from xmodular.options import (
     VERBS,
     DemoOptions,
     Options,
-    PredictOptions,
+    RowsOptions,
     TrainingOptions,
     build,
     read_options_file,
@@ -177,7 +177,7 @@ def _stop(options: Any) -> NoReturn:
             said = f"{again} continues from the last checkpoint, {newest}."
         else:
             said = "there is no checkpoint yet (--save-every), so the same command starts from the beginning."
-    elif isinstance(options, PredictOptions) and options.output != "-":
+    elif isinstance(options, RowsOptions) and options.output != "-":
         folder = Path(options.output if options.shard_rows is not None else f"{options.output}.parts")
         folder = folder if folder.is_dir() else Path(f"{options.output}.parts")
         if any(folder.glob("part-*.jsonl")):

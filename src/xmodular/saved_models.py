@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import xmodular.modeling
-from xmodular.configuration import read_config
+from xmodular.configuration import EmbeddingSettings, XmodConfig, read_config, stored_settings
 from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, InputError, XmodularError, in_one_line
 from xmodular.exported_models import ExportedModel, is_exported, load_exported
@@ -50,6 +50,18 @@ def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrained
 def home_of(model: XmodPreTrainedModel) -> str | None:
     """Where a model was loaded from or last saved, which is also where its tokenizer is; None if unknown."""
     return str(model.config.name_or_path or "") or None
+
+
+def embedding_settings_of(config: XmodConfig, source: str | Path | None) -> EmbeddingSettings:
+    """How a model's states become the vector of a text: as its configuration says, or the files next to it.
+
+    Args:
+        config: its configuration.
+        source: where it was loaded from.
+    """
+    if config.sentence_embedding is None and source is not None:
+        return stored_settings(source) or EmbeddingSettings()
+    return config.embedding_settings
 
 
 def set_home(model: XmodPreTrainedModel, source: str | Path) -> None:

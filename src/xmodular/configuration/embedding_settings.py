@@ -41,9 +41,9 @@ class EmbeddingSettings:
     temperature: float | None = None
 
     def __post_init__(self) -> None:
-        kinds = {"pooling": str, "normalize": bool, "prefix": str, "temperature": (int, float, type(None))}
-        for name, kind in kinds.items():
-            if not isinstance(value := getattr(self, name), kind):
+        kinds = {"pooling": (str,), "normalize": (bool,), "prefix": (str,), "temperature": (int, float, type(None))}
+        for name, allowed in kinds.items():
+            if not isinstance(value := getattr(self, name), allowed):
                 raise ConfigurationError(f"Invalid settings for embeddings: {name} is {value!r:.60}.")
         if self.pooling not in get_args(Pooling):
             raise ConfigurationError(f"pooling is {self.pooling!r:.60}: it must be 'mean' or 'first'.")
@@ -94,9 +94,14 @@ def stored_settings(source: str | Path) -> EmbeddingSettings | None:
     found = {_POOLINGS.get(name) for name in names if name in _POOLINGS or name.startswith("pooling_mode")}
     if len(found) != 1 or (only := found.pop()) is None:
         return None
-    modules = _content(source, "modules.json")
-    kinds = [str(each.get("type")) for each in modules or () if isinstance(each, Mapping)]
+    kinds = stored_modules(source)
     return EmbeddingSettings(only, normalize=any(kind.endswith("Normalize") for kind in kinds) or not kinds)
+
+
+def stored_modules(source: str | Path) -> list[str]:
+    """The classes of the modules that sentence-transformers' files name, in their order; empty without such files."""
+    modules = _content(source, "modules.json")
+    return [str(each.get("type")) for each in modules or () if isinstance(each, Mapping)]
 
 
 def _content(source: str | Path, file: str) -> Any:
@@ -107,4 +112,4 @@ def _content(source: str | Path, file: str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{file} of {source} cannot be read ({error}); give --pooling.") from error
+        raise DataError(f"{file} of {source} cannot be read: {error}") from error

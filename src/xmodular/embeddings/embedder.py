@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.configuration import stored_settings
 from xmodular.errors import ConfigurationError, InputError, LanguageError, speaking
 from xmodular.exported_models import ExportedModel, is_exported
 from xmodular.identify import THRESHOLD
@@ -17,10 +16,10 @@ from xmodular.languages import resolve_or_none
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
 from xmodular.rows import half_surrogate
-from xmodular.saved_models import given_model, to_run, tokenizer_of
+from xmodular.saved_models import embedding_settings_of, given_model, to_run, tokenizer_of
 from xmodular.tasks.readers import Readers, Reading
 from xmodular.tasks.running import BATCH_TOKENS, passes, predict_logits, without_adapters
-from xmodular.tasks.task import Encoding, Example, room_of
+from xmodular.tasks.task import Encoding, Example, Room, room_of
 from xmodular.tasks.text_fields import encode_texts
 from xmodular.vocabulary import suited
 
@@ -96,13 +95,18 @@ class Embedder:
             self._tokenizers[None] = suited(tokenizer, self.model.config)
         elif tokenizer is not None and self._source is None:
             raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a fast tokenizer or its location.")
-        elif len(self.model.config.vocabularies) < len(self.model.languages):
-            self._tokenizer(None)  # so that its problems show at once
+        elif self.shares_vocabulary:
+            self.tokenizer()  # so that its problems show at once
 
     @property
     def dimension(self) -> int:
         """The number of values in a vector."""
         return int(self.model.config.hidden_size)
+
+    @property
+    def shares_vocabulary(self) -> bool:
+        """Whether some languages use the shared vocabulary, not each its own."""
+        return len(self.model.config.vocabularies) < len(self.model.languages)
 
     @speaking
     def __call__(self, texts: Sequence[str], language: str | Sequence[str | None] | None = None) -> np.ndarray:
@@ -148,20 +152,43 @@ class Embedder:
         """
         found = np.zeros((len(texts), self.dimension), dtype=np.float32)
         ids = {code: number for number, code in enumerate(self.model.languages)}
-        for (vocabulary, adapted), places in passes(self.model, readings).items():
-            rows = [(self.settings.prefix + texts[place],) for place in places]
-            encoded = encode_texts(self._tokenizer(vocabulary), rows, self.room)
-            self.cut += sum(row.cut for row in encoded)
+        encodings = self.encodings(texts, readings)
+        for (_, adapted), places in passes(self.model, readings).items():
             with without_adapters(self.model, left_out=not adapted):
-                vectors = predict_logits(
+                found[places] = predict_logits(
                     self.model,
-                    [Encoding(place, (row.ids,), types=(row.types,)) for place, row in enumerate(encoded)],
+                    [encodings[place] for place in places],
                     [ids[readings[place].adapter] for place in places],
                     pad_id=self.model.config.pad_token_id,
                     batch_tokens=self.batch_tokens,
                 )
-            found[places] = vectors
         return found
+
+    def encodings(
+        self, texts: Sequence[str], readings: Sequence[Reading], *, prefix: str | None = None, room: Room | None = None
+    ) -> list[Encoding]:
+        """Texts as token ids, each with the vocabulary of its adapter.
+
+        Args:
+            texts, readings: as for `read`.
+            prefix: instead of that of the settings.
+            room: instead of the embedder's.
+        """
+        before = self.settings.prefix if prefix is None else prefix
+        made: list[Encoding] = [Encoding(place, ()) for place in range(len(texts))]
+        for (vocabulary, _), places in passes(self.model, readings).items():
+            rows = [(before + texts[place],) for place in places]
+            read = encode_texts(self.tokenizer(vocabulary), rows, room or self.room)
+            for place, row in zip(places, read, strict=True):
+                made[place] = Encoding(place, (row.ids,), cut=row.cut, types=(row.types,))
+        self.cut += sum(each.cut for each in made)
+        return made
+
+    def tokenizer(self, vocabulary: str | None = None) -> PreTrainedTokenizerFast:
+        """The tokenizer of a language with its own vocabulary, or of all others (None)."""
+        if vocabulary not in self._tokenizers:
+            self._tokenizers[vocabulary] = tokenizer_of(self.model, self._source, vocabulary)
+        return self._tokenizers[vocabulary]
 
     def _check_language(self, name: str | None) -> None:
         if (problem := self.adapters.problem(name)) is None:
@@ -169,12 +196,6 @@ class Embedder:
         if name is None:
             problem = "The language of a text is not known: give `language`, a `default_language`, or identify=True."
         raise LanguageError(problem)
-
-    def _tokenizer(self, vocabulary: str | None) -> PreTrainedTokenizerFast:
-        """The tokenizer of a language with its own vocabulary, or of all others (None)."""
-        if vocabulary not in self._tokenizers:
-            self._tokenizers[vocabulary] = tokenizer_of(self.model, self._source, vocabulary)
-        return self._tokenizers[vocabulary]
 
 
 def encoder_of(
@@ -196,8 +217,7 @@ def encoder_of(
     loaded = to_run(source if given is None else given, precision, "XmodForSentenceEmbedding")
     made = XmodForSentenceEmbedding.around(loaded)
     is_there = given is None or Path(source).is_dir()
-    if made.config.sentence_embedding is None and is_there and (stored := stored_settings(source)) is not None:
-        made.settings = stored
+    made.settings = embedding_settings_of(made.config, source if is_there else None)
     return made
 
 

@@ -239,7 +239,7 @@ class XmodForMultipleChoice(XmodPreTrainedModel):
 
         outputs = self.roberta(
             flat(input_ids),
-            _lang_ids_of_choices(lang_ids, batch_size, choices, length),
+            lang_ids_of_choices(lang_ids, batch_size, choices, length),
             flat(attention_mask),
             flat(token_type_ids),
             flat(position_ids),
@@ -261,7 +261,7 @@ class XmodForMultipleChoice(XmodPreTrainedModel):
         return output if return_dict else output.to_tuple()
 
 
-def _lang_ids_of_choices(lang_ids: Any, batch_size: int, choices: int, length: int) -> Any:
+def lang_ids_of_choices(lang_ids: Any, batch_size: int, choices: int, length: int) -> Any:
     """Language ids with batch and choices as one dimension: *(B·C,)* or *(B·C, S)*."""
     if not isinstance(lang_ids, Tensor):
         return lang_ids  # None, or something that the model refuses by name

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
 from xmodular.configuration import XmodConfig
-from xmodular.modeling.heads import only_first
+from xmodular.modeling.heads import lang_ids_of_choices, only_first
 from xmodular.modeling.labels import first_states, in_full, mean_states
 from xmodular.modeling.model import XmodModel
 from xmodular.modeling.pretrained import XmodPreTrainedModel
@@ -26,9 +26,11 @@ class SentenceEmbeddingOutput(ModelOutput):
 
     Attributes:
         embeddings: *Shape: (B, hidden)*, float32.
+        last_hidden_state: *Shape: (B, S, hidden)*: with the mean, the states that it was taken of.
     """
 
     embeddings: Tensor | None = None
+    last_hidden_state: Tensor | None = None
 
 
 class XmodForSentenceEmbedding(XmodPreTrainedModel):
@@ -69,12 +71,22 @@ class XmodForSentenceEmbedding(XmodPreTrainedModel):
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Embeds texts. Arguments as for `XmodModel`.
+        """Embeds texts, or groups of C texts. Arguments as for `XmodModel`, or for groups as for multiple choice.
 
         Returns:
-            `SentenceEmbeddingOutput` with `embeddings` *(B, hidden)*; a text without tokens has zeros.
+            `SentenceEmbeddingOutput` with `embeddings` *(B, hidden)*, of groups *(B, C, hidden)*; a text without tokens
+            has zeros.
         """
-        return_dict = self.config.return_dict if return_dict is None else return_dict
+        keeps = self.config.return_dict if return_dict is None else return_dict
+        if input_ids is not None and input_ids.dim() == 3:
+            shape = input_ids.shape
+            grids = {"attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": position_ids}
+            flat = {name: None if grid is None else grid.flatten(0, 1) for name, grid in grids.items()}
+            lang_ids = lang_ids_of_choices(lang_ids, *shape)
+            output = self(input_ids.flatten(0, 1), lang_ids, **flat, return_dict=True, **kwargs)
+            output.embeddings = output.embeddings.unflatten(0, shape[:2])
+            output.last_hidden_state = output.last_hidden_state.unflatten(0, shape[:2])
+            return output if keeps else output.to_tuple()
         pooling = self.settings.pooling
         first, kept = only_first(input_ids, inputs_embeds, attention_mask)
         outputs = self.roberta(
@@ -88,7 +100,8 @@ class XmodForSentenceEmbedding(XmodPreTrainedModel):
             kept_positions=kept if pooling == "first" else None,
             **kwargs,
         )
-        states = in_full(outputs.last_hidden_state)
-        vectors = first_states(states, first) if pooling == "first" else mean_states(states, attention_mask)
-        output = SentenceEmbeddingOutput(F.normalize(vectors, dim=-1) if self.settings.normalize else vectors)
-        return output if return_dict else output.to_tuple()
+        states = outputs.last_hidden_state
+        vectors = in_full(first_states(states, first) if pooling == "first" else mean_states(states, attention_mask))
+        vectors = F.normalize(vectors, dim=-1) if self.settings.normalize else vectors
+        output = SentenceEmbeddingOutput(vectors, states)
+        return output if keeps else output.to_tuple()

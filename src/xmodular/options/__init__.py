@@ -7,6 +7,7 @@ A field's ``help`` is the help text of its flag and of its keyword. `build` make
 from xmodular.options.building import KINDS, as_record, build, kind_of
 from xmodular.options.declaring import PRECISIONS, Fallback, Options, Place, RunPrecision, Schedule, WeightPrecision
 from xmodular.options.demo import DemoOptions
+from xmodular.options.embed import EmbedOptions
 from xmodular.options.evaluate import EvaluateOptions
 from xmodular.options.export import ExportOptions
 from xmodular.options.extend import ExtendOptions
@@ -24,7 +25,7 @@ from xmodular.options.keeping import (
     TrimOptions,
     UpcycleOptions,
 )
-from xmodular.options.predict import FillMaskOptions, PredictOptions
+from xmodular.options.predict import FillMaskOptions, PredictOptions, RowsOptions
 from xmodular.options.pretrain import LanguageModelOptions, PretrainOptions, TrainingOptions
 from xmodular.options.serve import ServeOptions
 from xmodular.options.yaml_file import read_options_file
@@ -36,6 +37,7 @@ VERBS: tuple[type[Options], ...] = (
     FinetuneOptions,
     EvaluateOptions,
     PredictOptions,
+    EmbedOptions,
     ServeOptions,
     FillMaskOptions,
     ExportOptions,

@@ -40,7 +40,7 @@ class FinetuneOptions(TrainingOptions):
     )
     task: str = option(
         "classify: one or two texts, a label; regress: the same, a number; tag: a label per word; qa: an answer within "
-        "a context; choice: one of several choices.",
+        "a context; choice: one of several choices; embed: a text and its positive, a translation or a similar text.",
         "classify",
     )
     recipe: str | None = option("Use the options of a recipe, such as xnli; `xmodular recipes` lists them.", None)
@@ -85,9 +85,20 @@ class FinetuneOptions(TrainingOptions):
         "Dropout in the task head; default: the model's.", None, between(0.0, 0.99)
     )
     pooling: Pooling | None = option(
-        "Input of the classify and regress heads: the first token's state, or the mean of all; default: as recorded in "
-        "the model.",
+        "Input of the classify and regress heads, and the vector of embed: the first token's state, or the mean of "
+        "all; default: as recorded in the model.",
         None,
+    )
+    temperature: float | None = option(
+        "For embed: the temperature of the softmax over cosines; default: 0.05.", None, positive
+    )
+    positive_language: str | None = option(
+        "For embed: language of the positives whose rows do not name it in a column positive_language; default: that "
+        "of the file's name, or of the text.",
+        None,
+    )
+    prefix: str | None = option(
+        'For embed: put before every text, such as "query: "; default: as recorded in the model.', None
     )
     seeds: tuple[int, ...] = option("Train once with each of these seeds, in <output-dir>/seed-<seed>.", ())
     eval_every: int | None = option(

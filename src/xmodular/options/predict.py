@@ -20,18 +20,8 @@ from xmodular.options.declaring import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(Options):
-    """Add a fine-tuned model's predictions to rows: label, score, tags, spans or answer, and the adapter used."""
-
-    verb, home = "predict", "xmodular.prediction:predict"
-    example = "xmodular predict --model runs/topic --input reviews.csv --language de --output labelled.csv"
-    first = ("model", "input", "text", "output", "language")
-    headings = {
-        "model": "Input and output",
-        "identify": "Languages of the rows",
-        "columns": "Reading rows",
-        "tokenizer": "Running the model",
-    }
+class RowsOptions(Options):
+    """What the verbs share that add columns to rows: where the rows are, their languages, how a model runs."""
 
     model: str = option("Fine-tuned model: a folder, or a name on the Hub.")
     revision: str | None = option(REVISION.format("model"), None)
@@ -41,12 +31,7 @@ class PredictOptions(Options):
         "",
     )
     text: str | None = option("A single text, instead of --input.", None)
-    output: Place = option(
-        ".jsonl, .csv, .tsv, .conll for tags (also .gz) or .parquet; - for JSON lines on standard output; a folder "
-        "with --shard-rows.",
-        "-",
-    )
-    probabilities: bool = option("Also write the probabilities of all labels, tags or choices.", False)
+    output: Place = option("The file, or with --shard-rows the folder, to write.", "-")
     language: str | None = option("Language of rows that do not name one.", None)
     identify: bool = option("Identify the language of rows that do not name one.", False)
     threshold: float = option(
@@ -76,12 +61,6 @@ class PredictOptions(Options):
     max_length: int | None = option(
         "Most tokens per row or window; default: as in fine-tuning, or 512.", None, at_least(8)
     )
-    stride: int | None = option(
-        "Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: as fine-tuned, or "
-        "a quarter of --max-length.",
-        None,
-        at_least(0),
-    )
     batch_tokens: int = option("Tokens per forward pass, padding included.", 8192, at_least(1))
     precision: RunPrecision = option(RUN_PRECISION, "keep")
     window: int = option("Number of rows that are sorted by length together.", 2048, at_least(1))
@@ -93,6 +72,35 @@ class PredictOptions(Options):
             raise ConfigurationError("Missing: --input (a file of rows) or --text (a single text).")
         if self.input and self.text is not None:
             raise ConfigurationError("Give either --input (a file of rows) or --text (a single text), not both.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(RowsOptions):
+    """Add a fine-tuned model's predictions to rows: label, score, tags, spans or answer, and the adapter used."""
+
+    verb, home = "predict", "xmodular.prediction:predict"
+    example = "xmodular predict --model runs/topic --input reviews.csv --language de --output labelled.csv"
+    first = ("model", "input", "text", "output", "language")
+    headings = {
+        "model": "Input and output",
+        "identify": "Languages of the rows",
+        "columns": "Reading rows",
+        "tokenizer": "Running the model",
+        "probabilities": "Predictions",
+    }
+
+    output: Place = option(
+        ".jsonl, .csv, .tsv, .conll for tags (also .gz) or .parquet; - for JSON lines on standard output; a folder "
+        "with --shard-rows.",
+        "-",
+    )
+    probabilities: bool = option("Also write the probabilities of all labels, tags or choices.", False)
+    stride: int | None = option(
+        "Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: as fine-tuned, or "
+        "a quarter of --max-length.",
+        None,
+        at_least(0),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

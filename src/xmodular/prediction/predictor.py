@@ -20,7 +20,7 @@ from xmodular.tasks.examples import examples as to_examples
 from xmodular.tasks.precision_probe import LEAST, ChosenPrecision, choose_precision
 from xmodular.tasks.readers import Readers
 from xmodular.tasks.running import BATCH_TOKENS, Encoded, encode_examples, predict_examples
-from xmodular.tasks.task import short
+from xmodular.tasks.task import Task, short
 from xmodular.vocabulary import suited
 
 WINDOW = 2048
@@ -96,15 +96,9 @@ class Predictor:
         given, source = given_model(model)
         if given is None and Path(source, "seeds.json").is_file() and not Path(source, "config.json").exists():
             raise ConfigurationError(f"{source} contains a model for each seed: choose one, such as {source}/seed-0.")
-        self.model = to_run(model, "keep" if precision == "auto" else precision)
+        self.model, task = self._loaded(model, "keep" if precision == "auto" else precision)
         self.chosen: ChosenPrecision | None = None
         self._is_open = precision == "auto"
-        task = task_of(self.model)
-        if task is None:
-            raise ConfigurationError(
-                f"{source} is a {type(self.model).__name__} without a task head: fine-tune it first "
-                "(xmodular finetune); masks are filled by xmodular fill-mask."
-            )
         if probabilities and task.probabilities is None:
             able = ", ".join(name for name, each in TASKS.items() if each.probabilities is not None)
             raise ConfigurationError(
@@ -115,6 +109,7 @@ class Predictor:
         self.labels = read_labels(self.model)
         self.usual = columns_of_training(self.model.config, task)
         self.window = window
+        default_language = self._default_language(default_language, identify=identify)
         self.adapters = Readers(self.model, default_language, identify=identify, threshold=threshold, fallback=fallback)
         self.identifies = identify
         self.tokens = 0
@@ -132,6 +127,33 @@ class Predictor:
             raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a fast tokenizer or its location.")
         else:
             self._tokenizers[None] = suited(tokenizer, self.model.config)
+
+    def _loaded(self, model: XmodPreTrainedModel | str | Path, precision: WeightPrecision) -> tuple[Any, Task]:
+        """The model to run, and its task.
+
+        Raises:
+            ConfigurationError: it has no task head.
+        """
+        loaded = to_run(model, precision)
+        if (task := task_of(loaded)) is None:
+            raise ConfigurationError(
+                f"{given_model(model)[1]} is a {type(loaded).__name__} without a task head: fine-tune it first "
+                "(xmodular finetune); masks are filled by xmodular fill-mask, vectors are made by xmodular embed."
+            )
+        return loaded, task
+
+    def _default_language(self, given: str | None, *, identify: bool) -> str | None:
+        """The language of rows that name none, as `Readers` takes it."""
+        return given
+
+    def _prepared(self, examples: Sequence[Example]) -> Sequence[Example]:
+        """The examples as the model reads them, once their languages are known."""
+        return examples
+
+    def _shown(self, predicted: Mapping[str, Any]) -> dict[str, Any]:
+        """A prediction as its user sees it."""
+        shown: dict[str, Any] = short(dict(predicted))
+        return shown
 
     @property
     def fields(self) -> list[str]:
@@ -227,7 +249,7 @@ class Predictor:
 
     def encode(self, examples: Sequence[Example]) -> Encoded:
         """Examples, whose languages have no problem, as the model reads them: who reads each, and its tokens."""
-        readings = self.adapters.of(examples)
+        readings, examples = self.adapters.of(examples), self._prepared(examples)
         return encode_examples(self.model, self.task, examples, readings, self.labels, self.room, self._tokenizer)
 
     def predict_encoded(
@@ -260,7 +282,7 @@ class Predictor:
         self.strange += sum(map(bool, strange))
         answer = []
         for reading, predicted, is_strange in zip(encoded.readings, predictions, strange, strict=True):
-            prediction = dict.fromkeys(predicted) if is_strange else short(predicted)
+            prediction = dict.fromkeys(predicted) if is_strange else self._shown(predicted)
             prediction |= {"language": reading.language or None, "adapter": reading.adapter}
             if self.identifies:
                 prediction["confidence"] = short(reading.confidence)

@@ -26,6 +26,7 @@ from xmodular.tasks.readers import Reading
 from xmodular.tasks.task import Encoding, Example, Room, Task
 
 BATCH_TOKENS = 8192
+LangIds = int | tuple[int, ...]  # of an encoding: one for all its sequences, or one for each
 _AT_ONCE = 2048  # examples that are tokenised together
 
 
@@ -80,11 +81,17 @@ class Encoded:
     def _cut(self, own: slice) -> Encoded:
         return Encoded(self.task, self.examples[own], self.readings[own], self.windows[own])
 
-    def inputs(self, model: XmodPreTrainedModel, places: Sequence[int]) -> tuple[list[Encoding], list[int]]:
-        """The encodings of some examples in sequence, each with the language id of its adapter."""
+    def inputs(self, model: XmodPreTrainedModel, places: Sequence[int]) -> tuple[list[Encoding], list[LangIds]]:
+        """The encodings of some examples in sequence, each with the language id of its adapter, or of several."""
         ids = {code: number for number, code in enumerate(model.languages)}
-        encodings = [encoding for place in places for encoding in self.windows[place]]
-        return encodings, [ids[self.readings[place].adapter] for place in places for _ in self.windows[place]]
+        encodings, lang_ids = [], []
+        for place in places:
+            adapter = self.readings[place].adapter
+            for encoding in self.windows[place]:
+                encodings.append(encoding)
+                own = tuple(ids[code or adapter] for code in encoding.languages)
+                lang_ids.append(own or ids[adapter])
+        return encodings, lang_ids
 
 
 def passes(model: XmodPreTrainedModel, readings: Sequence[Reading]) -> dict[tuple[str | None, bool], list[int]]:
@@ -216,20 +223,20 @@ def _nothing(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
 
 
 def collate(
-    encodings: Sequence[Encoding], lang_ids: Sequence[int], pad_id: int, *, task: Task | None = None
+    encodings: Sequence[Encoding], lang_ids: Sequence[LangIds], pad_id: int, *, task: Task | None = None
 ) -> dict[str, Tensor]:
     """Pad sequences to the longest.
 
     Args:
         encodings: encodings of one task; with choices, all have the same number.
-        lang_ids: the model's language id for each encoding.
+        lang_ids: the model's language id for each encoding, or for each of its sequences.
         pad_id: id of ``<pad>``.
         task: adds its targets.
 
     Returns:
-        ``input_ids`` and ``attention_mask``, (batch, tokens) or (batch, choices, tokens), and ``lang_ids`` (batch,),
-        int64; ``token_type_ids`` like ``input_ids`` if a token has a type other than 0; with `task` also the targets of
-        the loss.
+        ``input_ids`` and ``attention_mask``, (batch, tokens) or (batch, choices, tokens), and ``lang_ids`` (batch,)
+        or (batch, choices), int64; ``token_type_ids`` like ``input_ids`` if a token has a type other than 0; with
+        `task` also the targets of the loss.
 
     Raises:
         InputError: the numbers of choices differ.
@@ -270,7 +277,7 @@ def _types(encodings: Sequence[Encoding], rows: tuple[int, ...], shape: tuple[in
 def predict_logits(
     model: nn.Module,
     encodings: Sequence[Encoding],
-    lang_ids: Sequence[int],
+    lang_ids: Sequence[LangIds],
     *,
     pad_id: int,
     batch_tokens: int = BATCH_TOKENS,
@@ -281,7 +288,7 @@ def predict_logits(
     Args:
         model: a model that returns ``logits``, ``embeddings``, or ``start_logits`` and ``end_logits``.
         encodings: encodings of one task.
-        lang_ids: the model's language id for each encoding.
+        lang_ids: as for `collate`.
         pad_id: id of ``<pad>``.
         batch_tokens: most tokens per forward pass, padding included (one encoding always fits); languages are
             mixed.
@@ -289,7 +296,7 @@ def predict_logits(
 
     Returns:
         float32 logits of each encoding, in the given order: (labels,), (tokens, labels), (tokens, 2: start and end) or
-        (choices,); or vectors, (hidden,).
+        (choices,); or vectors, (hidden,) or (sequences, hidden).
     """
     if len(encodings) != len(lang_ids):
         raise InputError(f"There are {len(encodings)} encodings and {len(lang_ids)} language ids; each needs one.")
@@ -307,7 +314,8 @@ def predict_logits(
             logits = output.embeddings if "embeddings" in output else output.logits
         for index, values in zip(chosen, logits.float().cpu().numpy(), strict=True):
             tokens = len(encodings[index].sequences[0])
-            answer[index] = values[:tokens].copy() if values.ndim == 2 else values.copy()
+            per_token = values.ndim == 2 and "embeddings" not in output
+            answer[index] = values[:tokens].copy() if per_token else values.copy()
         advance(len(chosen))
     model.train(was_training)
     return answer

@@ -89,6 +89,7 @@ class Encoding:
         places: the alignment of tokens and text, in the task's own form.
         cut: whether the example's texts were truncated.
         types: the token types of each sequence, by which BERT distinguishes two texts; empty if all are 0.
+        languages: the code of each sequence's language, None for the row's own; empty if all are in that.
     """
 
     example: int
@@ -97,6 +98,7 @@ class Encoding:
     places: tuple[Any, ...] = ()
     cut: bool = False
     types: tuple[tuple[int, ...], ...] = ()
+    languages: tuple[str | None, ...] = ()
 
 
 # The encodings of an example, each with the model's float32 logits.
@@ -212,6 +214,8 @@ def likeliest(logits: np.ndarray) -> tuple[int, float]:
 
 def short(value: Any) -> Any:
     """A prediction, or part of one, with numbers rounded to six significant digits, about single precision."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
