@@ -363,7 +363,7 @@ def extend(
     parallel: str | Path | None = None,
     output_dir: str | Path,
     revision: str | None = None,
-    objective: Literal["distance", "contrast", "both"] = "distance",
+    objective: Literal["distance", "contrast", "both", "linear"] = "distance",
     temperature: float = 0.05,
     prefix: str | None = None,
     init_from: str | Sequence[str] = (),
@@ -416,7 +416,8 @@ def extend(
         output_dir: Folder for the model, its tokenizer and its metrics.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
         objective: With `parallel`: distance, of a sentence's mean state to that of its translations; contrast: find
-            them among those of all sentences by cosine; both.
+            them among those of all sentences by cosine; both; linear: no training, but the best linear map in the
+            last layer, which suits a few hundred sentences.
         temperature: Temperature of the softmax over cosines, for contrast.
         prefix: With `parallel`: text before every sentence, such as "query: "; give what the vectors are read with.
         init_from: Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1);

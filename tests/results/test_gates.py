@@ -1,7 +1,9 @@
 """Gates on results: floors, drops, what a file may say, and what is refused before any work."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -170,3 +172,15 @@ def test_outcomes_go_out_and_come_back_and_are_shown(tmp_path):
     said = console.export_text()
     assert "1 of 3 failed" in said
     assert said.index("FAILED") < said.index("passed")
+
+
+def test_the_guide_shows_gates_that_can_be_read(tmp_path):
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "gates.md").read_text(encoding="utf-8")
+    results(de_DE=0.7).to_json(tmp_path / "results.json")
+    path = tmp_path / "gates.yaml"
+    shown = re.search("^```yml\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)[1]
+    path.write_text(shown.replace("last/results.json", "results.json"))
+    first, second, third = read_gates(path)
+    assert first.floors == {"default": 0.7, "de": 0.85, "sw": 0.6, "mt": None, "mean": 0.75}
+    assert (second.metric, second.adapter, second.floors) == ("macro-F1", "source", {"default": 0.6})
+    assert third.baseline == results(de_DE=0.7)

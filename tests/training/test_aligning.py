@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,15 @@ import pytest
 import torch
 
 from tests.conftest import LANGUAGES, sentence
-from tests.support import assert_same_state
+from tests.support import assert_same_state, tiny_model
 from xmodular import diff, extend
 from xmodular.embeddings import Embedder, nearest
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodForMaskedLM, XmodModel
+from xmodular.modeling.language_changes import make_neutral
 from xmodular.options import ExtendOptions
 from xmodular.tasks import Encoding, load_saved
-from xmodular.training.aligning import Aligned, loss_of, nearness, print_nearness
+from xmodular.training.aligning import Aligned, _means, loss_of, nearness, print_nearness
 from xmodular.training.pairs import Pair, held_out, read_pairs
 from xmodular.vocabulary import save_tokenizer
 
@@ -324,3 +326,47 @@ def test_an_adapter_that_harms_is_called_so(capsys):
         said = " ".join(capsys.readouterr().err.split())
         assert ("The adapter is harmful" in said) == harms
         assert "90.0%" in said
+
+
+@pytest.mark.parametrize(
+    "shape", [{}, {"adapter_layer_norm": True, "adapter_reuse_layer_norm": False}, {"pre_norm": True}]
+)
+def test_a_linear_adapter_undoes_a_linear_change_without_training(base_run, tmp_path, shape):
+    """A language whose states are those of German, turned a little: the map that turns them back is found."""
+    from xmodular.training.linear_adapter import solve_adapter
+
+    model = tiny_model(XmodModel, languages=["de_DE", "gsw"], hidden_dropout_prob=0.0, seed=1, **shape)
+    make_neutral(model, "gsw")
+    draw = np.random.default_rng(0)
+    encodings = tuple(Encoding(n, (tuple(draw.integers(5, 50, 4 + n % 5).tolist()),)) for n in range(240))
+    hidden = model.config.hidden_size
+    none = Aligned(encodings, np.zeros((240, hidden), np.float32), np.arange(240), 1, model.config.pad_token_id)
+    states = _means(model.eval(), encodings, "gsw")
+    turn = np.linalg.qr(np.eye(hidden) + 0.1 * draw.normal(size=(hidden, hidden)))[0]
+    turn *= np.sign(np.diag(turn))
+    targets = (states @ turn + 0.5 * draw.normal(size=hidden)).astype(np.float32)
+    taught, held = (
+        replace(none, encodings=encodings[part], targets=targets[part], right=np.arange(240)[part] - part.start)
+        for part in (slice(0, 200), slice(200, 240))
+    )
+    before = held.scores(model)
+    others = {name: weight.clone() for name, weight in model.state_dict().items() if "gsw" not in name}
+    solve_adapter(model, "gsw", taught, 256)
+    after = held.scores(model)
+    assert after["retrieval"] > before["retrieval"]
+    assert after["loss"] < 0.5 * before["loss"]
+    assert_same_state(others, {name: weight for name, weight in model.state_dict().items() if "gsw" not in name})
+    assert model.config.layout == "packed"
+
+
+def test_a_linear_adapter_is_written_as_a_run(base_run, pairs, tmp_path):
+    run = extend(base_run.output_dir, "gsw", parallel=pairs, objective="linear", output_dir=tmp_path / "run")
+    assert run.metrics["steps"] == 0
+    assert run.metrics["after"]["retrieval"] > run.metrics["start"]["retrieval"]
+    certificate = diff(base_run.output_dir, tmp_path / "run")
+    assert certificate.added == {"gsw"}
+    assert not certificate.changed
+    with pytest.raises(ConfigurationError, match="starts from neutral"):
+        extend(
+            base_run.output_dir, "gsw", parallel=pairs, objective="linear", init_from="de", output_dir=tmp_path / "o"
+        )

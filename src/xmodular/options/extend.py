@@ -10,7 +10,7 @@ from xmodular.errors import ConfigurationError
 from xmodular.options.declaring import REVISION, Place, StartRows, at_least, flag_of, option, positive, usual
 from xmodular.options.pretrain import LanguageModelOptions
 
-Objective = Literal["distance", "contrast", "both"]
+Objective = Literal["distance", "contrast", "both", "linear"]
 # Options that apply to --parallel only.
 _OF_PAIRS = ("objective", "temperature", "prefix")
 # Options that apply to --text only, not to --parallel.
@@ -57,7 +57,8 @@ class ExtendOptions(LanguageModelOptions):
     )
     objective: Objective = option(
         "With --parallel: distance, of a sentence's mean state to that of its translations; contrast: find them among "
-        "those of all sentences by cosine; both.",
+        "those of all sentences by cosine; both; linear: no training, but the best linear map in the last layer, which "
+        "suits a few hundred sentences.",
         "distance",
     )
     temperature: float = option("Temperature of the softmax over cosines, for contrast.", 0.05, positive)
@@ -93,7 +94,9 @@ class ExtendOptions(LanguageModelOptions):
         for name in _OF_PAIRS:
             if self.parallel is None and getattr(self, name) != usual(self)[name]:
                 raise ConfigurationError(f"{flag_of(name)} goes with --parallel, not with --text.")
-        if self.temperature != usual(self)["temperature"] and self.objective == "distance":
+        if self.temperature != usual(self)["temperature"] and self.objective in ("distance", "linear"):
             raise ConfigurationError("--temperature is for --objective contrast or both.")
+        if self.objective == "linear" and (self.init_from not in ((), ("neutral",)) or self.trainable == "all"):
+            raise ConfigurationError("--objective linear starts from neutral, and sets the language's adapter only.")
         if self.new_vocabulary is not None and self.tokenizer is not None:
             raise ConfigurationError("--new-vocabulary trains a tokenizer, --tokenizer uses an existing one: give one.")
