@@ -134,7 +134,7 @@ def test_own_vocabularies(different: Path, tmp_path: Path) -> None:
 def test_training_changes_only_what_trains(different: Path, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-    from sentence_transformers.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
     from xmodular.embeddings import LanguageCollator
 
