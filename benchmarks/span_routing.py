@@ -8,7 +8,7 @@ and the second half of another, word by word with their tags. The tagger reads e
     words      every token by the adapter of its identified language (identify="spans")
     sentence   all by the adapter of the identified language of the sentence
     gold       every token by the adapter of the language it came from
-    source     all by the adapter of the tagger's training language
+    source     all by the adapter that the tagger's configuration names (one of its training languages)
 
 Intervals are 95 %, from 2,000 paired resamples of PUD's sentence numbers, so that one sentence in all its pairs stays
 together. `--base` alone masks 15 % of the pieces, and reports the loss in nats under the same adapters.
