@@ -73,6 +73,8 @@ def adapters_at(starts: Sequence[int], text: int, reading: Reading) -> list[str]
 
 
 def _routed(encoding: Encoding, adapters: _Adapters, usual: str) -> Encoding:
+    if not encoding.stretches:  # a task that does not say which tokens are of which text
+        return encoding
     routes = []
     for sequence, stretches in zip(encoding.sequences, encoding.stretches, strict=True):
         codes = [usual] * len(sequence)
