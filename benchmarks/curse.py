@@ -214,6 +214,12 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return mean, T_975.get(len(values), 1.96) * statistics.stdev(values) / math.sqrt(len(values))
 
 
+def shown_as(values: Sequence[float], sign: str = "") -> str:
+    """Mean and interval; the value alone of one seed, which has none."""
+    mean, half = interval(values)
+    return f"{mean:{sign}.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}")
+
+
 def by_seed(found: Mapping[str, Any], matched: str, size: int, codes: Sequence[str]) -> dict[str, list[float]]:
     """Mean bits per character over languages, by kind: of the seeds that all kinds have, in the same order."""
     values: dict[str, dict[int, float]] = {kind: {} for kind in names(found, "kind")}
@@ -243,11 +249,11 @@ def summary(found: Mapping[str, Any]) -> list[str]:
                 values = by_seed(found, matched, size, codes)
                 if not values[kinds[0]] or (shown == "all" and size == sizes[0]):
                     continue
-                row = ["{:.3f} ± {:.3f}".format(*interval(values[kind])) for kind in kinds]
+                row = [shown_as(values[kind]) for kind in kinds]
                 for kind in kinds:
                     if kind != "modular" and "modular" in kinds:
                         both = zip(values[kind], values["modular"], strict=True)
-                        row.append("{:+.3f} ± {:.3f}".format(*interval([a - b for a, b in both])))
+                        row.append(shown_as([a - b for a, b in both], "+"))
                 updates = next(c["updates"] for c in cells if (c["matched"], c["size"]) == (matched, size))
                 lines.append(f"{size:>9} {updates:>8} {shown:>9} " + " ".join(f"{each:>17}" for each in row))
     return lines
