@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
-
-from torch import Tensor
 
 from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
@@ -56,7 +54,7 @@ def pairs(
     return paired(examples, readings, options.positive_language, model)
 
 
-def loss_of(model: XmodPreTrainedModel) -> dict[str, Callable[[Any, dict[str, Any], Tensor], Tensor]]:
+def loss_of(model: XmodPreTrainedModel) -> dict[str, Any]:
     """The argument ``loss`` of `fit`, where it is not the model's own."""
     if not isinstance(model, XmodForSentenceEmbedding):
         return {}
