@@ -15,6 +15,7 @@ import random
 import shutil
 import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ from xmodular.languages import resolve_or_none
 from xmodular.vocabulary import load_tokenizer
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "ntrex"
-SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 def sentences(rows: int, languages: list[str]) -> tuple[list[str], list[str]]:
@@ -69,10 +69,10 @@ def padding(model: SentenceTransformer, texts: list[str], size: int) -> float:
     return 1 - real / padded
 
 
-def best_size(name: str, run: Callable[[int], object], rounds: int) -> int:
+def best_size(name: str, run: Callable[[int], object], sizes: list[int], rounds: int, clock: Any) -> int:
     """The batch size with the shortest median."""
-    variants = {str(size): (lambda size=size: run(size)) for size in SIZES}
-    times = interleave(variants, rounds, warmup=1)
+    variants = {str(size): (lambda size=size: run(size)) for size in sizes}
+    times = interleave(variants, rounds, warmup=0, clock=clock)
     shown = "  ".join(f"{size}: {statistics.median(seconds):.2f}" for size, seconds in times.items())
     print(f"{name}, seconds by batch size: {shown}", flush=True)
     return int(min(times, key=lambda size: statistics.median(times[size])))
@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tries", type=int, default=2, help="rounds for the choice of batch sizes")
+    parser.add_argument("--sizes", default="1,2,4,8,16,32,64,128", help="batch sizes to choose from")
+    parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor, for a busy machine")
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
 
@@ -104,8 +106,10 @@ def main() -> None:
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     print(f"{len(texts)} rows in {len(set(codes))} languages, {sum(lengths)} tokens, {max(lengths)} at most")
     few = min(options.rows, 96)
-    size = best_size("ours", lambda size: of_ours(size, few), options.tries)
-    theirs = best_size("sentence-transformers", lambda size: of_peer(size, few), options.tries)
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    how = ([int(size) for size in options.sizes.split(",")], options.tries, clock)
+    size = best_size("ours", lambda size: of_ours(size, few), *how)
+    theirs = best_size("sentence-transformers", lambda size: of_peer(size, few), *how)
     print(f"padding of sentence-transformers with batches of {theirs}: {padding(peer, texts, theirs):.1%}")
     if options.profile:
         for name, run in (("ours", lambda: of_ours(size)), ("peer", lambda: of_peer(theirs))):
@@ -113,7 +117,7 @@ def main() -> None:
                 run()
             print(f"--- {name}\n{profile.key_averages().table(sort_by='self_cpu_time_total', row_limit=14)}")
     variants = {"ours": lambda: of_ours(size), "sentence-transformers": lambda: of_peer(theirs)}
-    times = interleave(variants, options.rounds)
+    times = interleave(variants, options.rounds, warmup=0, clock=clock)
     for name, seconds in times.items():
         print(f"{name}: {options.rows / statistics.median(seconds):.1f} rows/s")
     print(f"sentence-transformers / ours: {ratio(times, 'sentence-transformers', 'ours'):.2f}  (bar: 2)")

@@ -68,6 +68,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "page", [page for page in PAGES if blocks(page, "python") and page.stem != "log"], ids=lambda page: page.stem
 )
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own call
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument:UserWarning")  # of transformers' Trainer
 def test_python_runs(page: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of a page in one go, in a folder where `make demo` was done."""
     monkeypatch.chdir(tmp_path)

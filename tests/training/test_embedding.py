@@ -37,9 +37,9 @@ def train(model: Path, data: Any, output_dir: Path, **more: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def run(different: Path, tatoeba: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: F811
-    columns = {"text": "1", "positive": "2"}
+    more = {"columns": {"text": "1", "positive": "2"}, "language": "en", "prefix": "query: "}
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return train(different, tatoeba, folder, columns=columns, language="en", temperature=0.1, pooling="first")
+    return train(different, tatoeba, folder, temperature=0.1, pooling="first", **more)
 
 
 def test_only_the_shared_layers_train(run: Any, different: Path) -> None:  # noqa: F811
@@ -53,7 +53,10 @@ def test_only_the_shared_layers_train(run: Any, different: Path) -> None:  # noq
 
 def test_the_settings_are_stored_and_used(run: Any) -> None:
     config = json.loads((run.output_dir / "config.json").read_text())
-    assert config["sentence_embedding"] == {"pooling": "first", "normalize": True, "temperature": 0.1}
+    assert config["sentence_embedding"] == {
+        **{"pooling": "first", "normalize": True},
+        **{"prefix": "query: ", "temperature": 0.1},
+    }
     assert config["architectures"] == ["XmodForSentenceEmbedding"]
     assert Embedder(run.output_dir).settings.pooling == "first"
 

@@ -93,7 +93,7 @@ class Embedder:
         self._tokenizers: dict[str | None, PreTrainedTokenizerFast] = {}
         self._source = tokenizer if isinstance(tokenizer, (str, Path)) else None
         if isinstance(tokenizer, PreTrainedTokenizerFast):
-            self._tokenizers[None] = suited(tokenizer, self.model.config)
+            self.set_tokenizer(tokenizer)
         elif tokenizer is not None and self._source is None:
             raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a fast tokenizer or its location.")
         elif self.shares_vocabulary:
@@ -184,6 +184,10 @@ class Embedder:
                 made[place] = Encoding(place, (row.ids,), cut=row.cut, types=(row.types,))
         self.cut += sum(each.cut for each in made)
         return made
+
+    def set_tokenizer(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Use another tokenizer for the languages without their own vocabulary."""
+        self._tokenizers[None] = suited(tokenizer, self.model.config)
 
     def tokenizer(self, vocabulary: str | None = None) -> PreTrainedTokenizerFast:
         """The tokenizer of a language with its own vocabulary, or of all others (None)."""

@@ -120,7 +120,7 @@ class XmodModule(InputModule):
         """
         names = ("input_ids", "attention_mask", "token_type_ids")
         grids = {name: features[name] for name in names if name in features}
-        lang_ids = features.get("lang_ids")
+        lang_ids: Any = features.get("lang_ids")
         parts = self._vocabularies(lang_ids)
         if len(parts) == 1:
             output = self.model(**grids, lang_ids=lang_ids, return_dict=True)
@@ -161,6 +161,10 @@ class XmodModule(InputModule):
         """The tokenizer of the languages without their own vocabulary."""
         return self.embedder.tokenizer()
 
+    @tokenizer.setter
+    def tokenizer(self, value: Any) -> None:
+        self.embedder.set_tokenizer(value)
+
     def get_embedding_dimension(self) -> int:
         """The number of values in a vector."""
         return self.embedder.dimension
@@ -190,6 +194,7 @@ class XmodModule(InputModule):
         cache_folder: str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
+        init_defaults: dict[str, Any] | None = None,
         model_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> XmodModule:
@@ -197,13 +202,14 @@ class XmodModule(InputModule):
 
         Args:
             model_name_or_path, subfolder, token, cache_folder, revision, local_files_only: where it is.
+            init_defaults: settings where none are stored.
             model_kwargs: only ``dtype``, of the weights.
             kwargs: what is for modules of other kinds; ignored.
 
         Raises:
             ConfigurationError: there is no such model, or an argument has no effect here.
         """
-        where = {"token": token, "cache_folder": cache_folder, "revision": revision}
+        where: dict[str, Any] = {"token": token, "cache_folder": cache_folder, "revision": revision}
         folder = cls.load_dir_path(model_name_or_path, subfolder, local_files_only=local_files_only, **where)
         if folder is None:
             raise ConfigurationError(f"There is no model at {model_name_or_path}/{subfolder}.")
@@ -212,7 +218,7 @@ class XmodModule(InputModule):
         if more:
             raise ConfigurationError(f"model_kwargs: {', '.join(more)} has no effect here; there is only dtype.")
         names = {field.name for field in fields(LanguageSettings)}
-        stored = cls.load_config(folder).items()
+        stored = {**(init_defaults or {}), **cls.load_config(folder)}.items()
         module = cls(folder, **{name: value for name, value in stored if name in names})
         if dtype not in (None, "auto"):
             module.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +11,7 @@ from xmodular.identification import Identify
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import WeightPrecision
 from xmodular.prediction import Predictor
-from xmodular.tasks import TASKS, Example, Task
-from xmodular.tasks.embed import prefixed
+from xmodular.tasks import TASKS, Task
 
 
 class RowEmbedder(Predictor):
@@ -53,6 +52,3 @@ class RowEmbedder(Predictor):
 
     def _shown(self, predicted: Mapping[str, Any]) -> dict[str, Any]:
         return dict(predicted)
-
-    def _prepared(self, examples: Sequence[Example]) -> Sequence[Example]:
-        return prefixed(examples, self.model.settings.prefix)

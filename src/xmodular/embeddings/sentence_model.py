@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from xmodular.configuration import stored_modules
 from xmodular.errors import ConfigurationError, speaking
@@ -59,7 +59,7 @@ def sentence_transformer(
         **{"fallback": fallback, "max_length": max_length},
     }
     if isinstance(model, (str, Path)) and stored_modules(model)[:1] == [MODULE]:
-        made = ModularSentenceTransformer(str(model), **more)
+        made: Any = ModularSentenceTransformer(str(model), **more)
         made[0] = made[0].changed(tokenizer, embedding, languages)
-        return made
+        return cast("ModularSentenceTransformer", made)
     return ModularSentenceTransformer(modules=[XmodModule(model, tokenizer, embedding, **languages)], **more)

@@ -166,10 +166,6 @@ class Predictor:
         """The language of rows that name none, as `Readers` takes it."""
         return given
 
-    def _prepared(self, examples: Sequence[Example]) -> Sequence[Example]:
-        """The examples as the model reads them, once their languages are known."""
-        return examples
-
     def _shown(self, predicted: Mapping[str, Any]) -> dict[str, Any]:
         """A prediction as its user sees it."""
         shown: dict[str, Any] = short(dict(predicted))
@@ -272,7 +268,7 @@ class Predictor:
 
     def encode(self, examples: Sequence[Example]) -> Encoded:
         """Examples, whose languages have no problem, as the model reads them: who reads each, and its tokens."""
-        readings, examples = self.adapters.of(examples), self._prepared(examples)
+        readings = self.adapters.of(examples)
         return encode_examples(self.model, self.task, examples, readings, self.labels, self.room, self._tokenizer)
 
     def predict_encoded(

@@ -19,9 +19,10 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import InputError
 from xmodular.exported_models import ExportedModel
-from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.modeling.adapters import Adapters
 from xmodular.modeling.threads import threads_for
+from xmodular.tasks.embed import prefixed
 from xmodular.tasks.per_token import with_adapters
 from xmodular.tasks.readers import Reading
 from xmodular.tasks.task import Encoding, Example, Room, Task
@@ -144,11 +145,13 @@ def encode_examples(
         for place in own:
             by_example.setdefault(id(examples[place]), []).append(place)
     windows: list[list[Encoding]] = [[] for _ in examples]
+    prefix = model.settings.prefix if isinstance(model, XmodForSentenceEmbedding) else ""
     for vocabulary, by_example in places.items():
         tokenizer, groups = tokenizers(vocabulary), list(by_example.values())
         for start in range(0, len(groups), _AT_ONCE):
             part = groups[start : start + _AT_ONCE]
-            for encoding in task.encode(tokenizer, [examples[own[0]] for own in part], labels, room):
+            rows = prefixed([examples[own[0]] for own in part], prefix)
+            for encoding in task.encode(tokenizer, rows, labels, room):
                 for place in part[encoding.example]:
                     windows[place].append(encoding)
             advance(len(part))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
-
-from torch import Tensor
 
 from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.options import FinetuneOptions
 from xmodular.saved_models import embedding_settings_of, home_of
 from xmodular.tasks import Example
-from xmodular.tasks.embed import contrastive, paired, prefixed
+from xmodular.tasks.embed import contrastive, paired
 from xmodular.tasks.readers import Reading
 
 _TEMPERATURE = 0.05  # that of Gao et al. 2021 (SimCSE), section 3
@@ -46,17 +44,17 @@ def without_languages(examples: Sequence[Example], options: FinetuneOptions) -> 
 def pairs(
     examples: Sequence[Example], readings: Sequence[Reading], model: XmodPreTrainedModel, options: FinetuneOptions
 ) -> Sequence[Example]:
-    """The examples with a language for each text and the model's prefix; those of other tasks unchanged.
+    """The examples with a language for each text; those of other tasks unchanged.
 
     Raises:
         LanguageError: the model lacks the language of a positive or negative.
     """
     if not isinstance(model, XmodForSentenceEmbedding):
         return examples
-    return prefixed(paired(examples, readings, options.positive_language, model), model.settings.prefix)
+    return paired(examples, readings, options.positive_language, model)
 
 
-def loss_of(model: XmodPreTrainedModel) -> dict[str, Callable[[Any, dict[str, Any], Tensor], Tensor]]:
+def loss_of(model: XmodPreTrainedModel) -> dict[str, Any]:
     """The argument ``loss`` of `fit`, where it is not the model's own."""
     if not isinstance(model, XmodForSentenceEmbedding):
         return {}
