@@ -2,12 +2,19 @@
 
     python benchmarks/distributed.py --model runs/topic [--data <folder>] [--files 6] [--rows 100] [--rounds 3]
 
+    python benchmarks/distributed.py --model runs/topic --memory lean      # or: whole
+    python benchmarks/distributed.py --model runs/topic --speed bf16       # or: fp32
+
 The same rows, in all languages of the data in turn, in six ways that take turns: one file by `predict` (the
 comparison); many files by ``--engine local`` in one process; the same by two processes; Arrow batches of 256 rows by
 `BatchPredictor`; and many files by ``--engine ray`` with one worker and with two, in a cluster that runs already. Every
 way loads the model anew. Seconds are by the clock. Core seconds are processor time, so that other programs count less:
 of this process and, from their notes, of workers while they predict, without their start and without Ray's own
 processes. Each worker has one thread.
+
+With --memory: parameters and memory of a process that reads rows in three languages, with the adapters of these or of
+all. With --speed: tokens per core second of one process whose adapters are loaded already, for the data's sentences and
+for documents of six sentences.
 """
 
 from __future__ import annotations
@@ -21,12 +28,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import torch
 
 from harness import machine
+from xmodular import Predictor
 from xmodular.distributed import BatchPredictor
+from xmodular.on_demand import load_on_demand, resident_languages
 from xmodular.prediction import predict
 
 BASE = "one file"
@@ -77,10 +87,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100, help="Rows of each file.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ways", default="", help="Only these, by their first letters; comma-separated.")
+    parser.add_argument("--memory", choices=("lean", "whole"), help="Measure memory instead.")
+    parser.add_argument("--speed", choices=("fp32", "bf16"), help="Measure tokens per core second instead.")
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["RAY_AUTH_MODE"] = "disabled"
     print(machine())
+    if options.memory:
+        return memory(options.model, options.data, options.memory)
+    if options.speed:
+        return speed(options.model, options.data, options.speed)
     rows = rows_of(options.data, options.files * options.rows)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -98,6 +114,38 @@ def main() -> None:
 
             ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
         measure(variants, options.rounds, len(rows), folder)
+
+
+def memory(model: str, data: Path, kind: str) -> None:
+    """Parameters and memory after rows in three languages."""
+    import psutil
+
+    predictor = Predictor(load_on_demand(model) if kind == "lean" else model, default_language="en")
+    rows = [row for row in rows_of(data, 400) if row["language"][:2] in ("de", "en", "sw")]
+    predictor(rows)
+    there = sum(each.numel() for each in predictor.model.parameters() if each.device.type != "meta")
+    own = psutil.Process().memory_full_info()
+    print(
+        f"{kind}: {there / 1e6:.1f} million parameters, {len(resident_languages(predictor.model))} languages, "
+        f"{len(rows)} rows"
+    )
+    print(f"{own.rss / 2**20:.0f} MiB resident, {own.uss / 2**20:.0f} MiB of them not shared")
+
+
+def speed(model: str, data: Path, precision: Any) -> None:
+    """Tokens per core second, the second time that the rows are read."""
+    predictor = Predictor(load_on_demand(model, precision), default_language="en")
+    rows = rows_of(data, 198)
+    joined = [
+        {"text": " ".join(row["text"] for row in rows[number::33]), "language": rows[number]["language"]}
+        for number in range(33)
+    ]
+    predictor(rows)
+    for name, read in (("sentences", rows), ("documents", joined)):
+        began, before = time.process_time(), predictor.tokens
+        predictor(read)
+        seconds, tokens = time.process_time() - began, predictor.tokens - before
+        print(f"{precision}, {name} of {tokens / len(read):.0f} tokens: {tokens / seconds:.0f} tokens per core second")
 
 
 def measure(variants: dict[str, Callable[[], object]], rounds: int, rows: int, folder: Path) -> None:
