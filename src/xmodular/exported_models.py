@@ -120,7 +120,7 @@ class _Program:
         signature = program.graph_signature
         values = {node.name: node.meta.get("val") for node in program.graph.nodes}
         shapes = {name: [*map(str, value.shape)] for name, value in values.items() if isinstance(value, Tensor)}
-        self._given = [SimpleNamespace(name=name, shape=shapes[name]) for name in signature.user_inputs]
+        self._given = [SimpleNamespace(name=name, shape=shapes[name]) for name in map(str, signature.user_inputs)]
         made = [shapes[str(name)] for name in signature.user_outputs]
         if [each.name for each in self._given] != list(inputs) or len(made) != len(outputs):
             raise ValueError(f"the program has the inputs {', '.join(each.name for each in self._given)}")

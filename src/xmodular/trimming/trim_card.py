@@ -56,8 +56,10 @@ def trim_card(trimmed: Trimmed, architecture: str) -> str:
             )
             for code, reading in trimmed.readings.items()
         ]
-        heading = ("language", "lines", "cut as before", "pieces per word", "trimmed")
-        heading += ("characters per piece", "trimmed", "unknown", "trimmed")
+        heading = [
+            *("language", "lines", "cut as before", "pieces per word", "trimmed"),
+            *("characters per piece", "trimmed", "unknown", "trimmed"),
+        ]
         parts += [
             "## Text",
             _table(heading, rows),
