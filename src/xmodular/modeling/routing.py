@@ -174,11 +174,12 @@ class Plan:
 
     def grouped(self, device: torch.device, dtype: torch.dtype, least: int) -> Plan:
         """The same plan, with groups where there are at least so many languages."""
-        routes, kept = (
-            each.grouped(device, dtype) if each is not None and len(each.segments) >= least else each
-            for each in (self.routes, self.kept_routes)
-        )
-        return replace(self, routes=routes, kept_routes=kept)
+
+        def grouped(routes: Routes) -> Routes:
+            return routes.grouped(device, dtype) if len(routes.segments) >= least else routes
+
+        kept = None if self.kept_routes is None else grouped(self.kept_routes)
+        return replace(self, routes=grouped(self.routes), kept_routes=kept)
 
 
 def check_lang_ids(lang_ids: object, batch_size: int, length: int, languages: Sequence[str]) -> Tensor:
