@@ -150,7 +150,7 @@ def summarise(runs: dict[str, Any], tolerance: float) -> list[str]:
                 at_least = after["choice"] <= value * (1 + tolerance), after["choice"] <= value
                 counts.setdefault(name, []).append(at_least)
         if "relative" in after or "random" in after:  # a relative where there is one, else any other language
-            other = after.get("relative", after["random"])
+            other = after.get("relative", after.get("random"))
             at_least = after["choice"] <= other * (1 + tolerance), after["choice"] <= other
             counts.setdefault("relative, else random", []).append(at_least)
     for name, pairs in counts.items():

@@ -122,9 +122,9 @@ def donors(
 
     A model with a masked-LM head is measured: bits per character of a sample of the text under each adapter, always
     with the same masks, first on a quarter of the sample, then the best languages on all of it; then the average of
-    the best two, three and so on, and mixtures of them that give better languages more weight. Where no language
-    predicts the text better than bytes at random, the best start is an adapter that adds nothing. Any other model is
-    not measured: its languages are ranked by kinship, the language that the lines are taken for, script and pieces.
+    the best two, three and so on, and mixtures of them that give better languages more weight. In a script that
+    the model never saw, the best start is an adapter that adds nothing. Any other model is not measured: its languages
+    are ranked by kinship, the language that the lines are taken for, script and pieces.
 
     Args:
         model: a folder, a name on the Hub, or an object, which is not changed.

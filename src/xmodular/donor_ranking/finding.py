@@ -24,9 +24,9 @@ from xmodular.text import TextFiles, files_of
 
 _AGAIN = 8  # languages, at least, that are measured on the whole sample
 _DECIMALS = 2  # of bits per character: a sample tells no more, and kinship decides between equals
-# Bits per byte: with more, no language predicts the text better than bytes at random, and the differences are those of
-# how sure each one is of its mistakes.
-_RAW = 7.5
+# A script that the model never saw: its pieces are bytes, and no language predicts them better than at random (bits per
+# byte), so that the measure only tells how sure each language is of its mistakes.
+_SPELLED, _RAW = 0.9, 7.5
 _SOFTNESS = 0.1  # bits per character: a language that is this much worse has 1/e of the weight in a mixture
 
 
@@ -36,9 +36,9 @@ def donors(options: DonorsOptions, given: XmodPreTrainedModel | None) -> Donors:
 
     A model with a masked-LM head is measured: bits per character of a sample of the text under each adapter, always
     with the same masks, first on a quarter of the sample, then the best languages on all of it; then the average of
-    the best two, three and so on, and mixtures of them that give better languages more weight. Where no language
-    predicts the text better than bytes at random, the best start is an adapter that adds nothing. Any other model is
-    not measured: its languages are ranked by kinship, the language that the lines are taken for, script and pieces.
+    the best two, three and so on, and mixtures of them that give better languages more weight. In a script that
+    the model never saw, the best start is an adapter that adds nothing. Any other model is not measured: its languages
+    are ranked by kinship, the language that the lines are taken for, script and pieces.
 
     Args:
         model: a folder, a name on the Hub, or an object, which is not changed.
@@ -106,7 +106,7 @@ def ranked(
         averages = _averages(trials, singles, options.most)
     # The sort keeps the order of equals: single languages before averages.
     both = sorted([*singles, *averages], key=lambda each: (-each.characters, round(each.bits, _DECIMALS)))
-    if both[0].bits > _RAW * sample.bytes_per_character:
+    if sample.spelled > _SPELLED and both[0].bits > _RAW * sample.bytes_per_character:
         both.insert(0, Candidate({}, None, 0, None))
     why = (*measured(both, singles, sample.text, options.language), *_unknown(options.language, evidence))
     return Donors(name, options.language, True, tuple(both), singles[0].init_from, why)

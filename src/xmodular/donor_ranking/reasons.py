@@ -28,7 +28,7 @@ def measured(
     first, reader = candidates[0], singles[0]
     fewest = reader.bits
     found = (
-        "no language of the model predicts the text better than bytes at random"
+        "the vocabulary has no pieces for its script, and no language predicts its bytes better than at random"
         if first.bits_per_character is None
         else f"{first.bits:.3f} bits per character"
     )

@@ -32,6 +32,12 @@ class Sample:
         whole = "\n".join(self.lines)
         return len(whole.encode()) / max(1, len(whole))
 
+    @property
+    def spelled(self) -> float:
+        """The share of the bytes that the vocabulary has no longer piece for: a token each, or lost."""
+        text = self.text
+        return float((text.ordinary + text.untold_bytes).sum() / (self.bytes_per_character * text.characters.sum()))
+
 
 def sample_of(text: TextFiles, tokenizer: PreTrainedTokenizerFast, *, size: int, block_size: int) -> Sample:
     """Read a sample.
