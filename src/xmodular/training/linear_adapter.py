@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from xmodular.console import console, progress
+from xmodular.embeddings.nearest import ranked, unit_vectors
 from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.training.aligning import Aligned, nearness
+from xmodular.training.aligning import Aligned
 
 _ODD = ("gelu", "relu", "silu", "swish")  # activations of which f(x) - f(-x) = x
 _STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the ridge, in mean eigenvalues of the inputs' covariance
@@ -65,8 +66,7 @@ def solve_adapter(model: XmodPreTrainedModel, code: str, sentences: Aligned, bat
     wanted = (sentences.targets - read.states) / np.where(np.abs(gain) > 1e-6, gain, np.inf)
     best = max(_STRENGTHS, key=lambda strength: _score(read, wanted, gain, sentences, strength))
     console.print(f"Linear adapter of {code}: ridge of {best:g} mean eigenvalues, by retrieval in {_FOLDS} folds")
-    adapter = output.adapter_modules[code]
-    _put(adapter, *_ridge(read.inputs, wanted, best, rank=adapter.dense1.out_features // 2))
+    _put(output.adapter_modules[code], *_ridge(read.inputs, wanted, best))
 
 
 def check_activation(model: XmodPreTrainedModel) -> None:
@@ -78,41 +78,40 @@ def check_activation(model: XmodPreTrainedModel) -> None:
         )
 
 
-def _ridge(
-    inputs: np.ndarray, wanted: np.ndarray, strength: float, rank: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Left and right factors *(hidden, rank)* of the map, and the constant *(hidden,)*: wanted = inputs L R' + c."""
+def _ridge(inputs: np.ndarray, wanted: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Map *(hidden, hidden)* and constant *(hidden,)*: wanted = inputs M + c."""
     middle, mean = inputs.mean(0), wanted.mean(0)
     centred = inputs - middle
     covariance = centred.T @ centred
     covariance += strength * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     solved = np.linalg.solve(covariance, centred.T @ (wanted - mean))
-    left, sizes, right = np.linalg.svd(solved)
-    roots = np.sqrt(sizes[:rank])
-    first, second = left[:, :rank] * roots, right[:rank].T * roots
-    return first, second, mean - (middle @ first) @ second.T
+    return solved, mean - middle @ solved
 
 
 def _score(read: _Read, wanted: np.ndarray, gain: np.ndarray, sentences: Aligned, strength: float) -> float:
-    """The mean retrieval of left-out sentences, as far as the map is linear; a small part is their mean cosine."""
-    _, heads = np.unique(sentences.right, return_inverse=True)  # versions of a sentence stay together
-    fold = np.random.default_rng(0).permutation(heads.max() + 1)[heads] % _FOLDS
+    """How well left-out sentences find their targets among all, as far as the map is linear, and their mean cosine."""
+    right = np.unique(sentences.right, return_inverse=True)[1].reshape(-1)
+    fold = np.random.default_rng(0).permutation(right.max() + 1)[right] % _FOLDS  # versions of a sentence stay together
     found = []
     for number in range(_FOLDS):
         held = fold == number
         if held.sum() < 2 or held.all():
             continue
-        first, second, constant = _ridge(read.inputs[~held], wanted[~held], strength, read.inputs.shape[1])
-        moved = read.states[held] + gain * (read.inputs[held] @ first @ second.T + constant)
-        _, once = np.unique(sentences.right[held], return_index=True)
-        values = nearness(moved[once].astype(np.float32), sentences.targets[held][once])
-        found.append(values["retrieval"] + 0.1 * values["cosine"])
+        solved, constant = _ridge(read.inputs[~held], wanted[~held], strength)
+        moved = unit_vectors(read.states[held] + gain * (read.inputs[held] @ solved + constant))
+        pairs = np.stack([np.arange(len(moved)), right[held]], 1)
+        near = ranked(moved, sentences.candidates, pairs).reciprocal.mean()
+        found.append(near + 0.1 * (moved * sentences.candidates[right[held]]).sum(1).mean())
     return float(np.mean(found)) if found else strength
 
 
-def _put(adapter: Any, first: np.ndarray, second: np.ndarray, constant: np.ndarray) -> None:
-    """Write a map of low rank into an adapter: each direction is two hidden units of opposite sign."""
-    width, rank = adapter.dense1.out_features, first.shape[1]
+def _put(adapter: Any, solved: np.ndarray, constant: np.ndarray) -> None:
+    """Write a map into an adapter, cut to its largest directions: each is two hidden units of opposite sign."""
+    width = adapter.dense1.out_features
+    rank = min(width // 2, len(solved))
+    left, sizes, right = np.linalg.svd(solved)
+    roots = np.sqrt(sizes[:rank])
+    first, second = left[:, :rank] * roots, right[:rank].T * roots
     down, up = np.zeros((width, len(first))), np.zeros((len(second), width))
     down[:rank], down[rank : 2 * rank] = first.T, -first.T
     up[:, :rank], up[:, rank : 2 * rank] = second, -second
