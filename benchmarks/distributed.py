@@ -32,11 +32,11 @@ from typing import Any
 
 import pyarrow
 import torch
+from xmodular.on_demand import load_on_demand, resident_languages
 
 from harness import machine
 from xmodular import Predictor
 from xmodular.distributed import BatchPredictor
-from xmodular.on_demand import load_on_demand, resident_languages
 from xmodular.prediction import predict
 
 BASE = "one file"

@@ -222,9 +222,11 @@ class ParallelFinder:
             if code is not None:
                 found[column] = code
         if len(found) < 2:
+            bare = "" if self.options.task else "A model without a task head is scored by retrieval of translations. "
             raise DataError(
-                f"{row.place}: the columns are {', '.join(map(str, row.values))}; two of them must be called as "
+                f"{row.place}: {bare}The columns are {', '.join(map(str, row.values))}; two of them must be called as "
                 "languages of the model, or named with --columns en=<column>,de=<column>."
+                + (" For another task, fine-tune it first (xmodular finetune)." if bare else "")
             )
         return found
 
