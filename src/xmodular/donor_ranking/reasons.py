@@ -39,10 +39,7 @@ def measured(
     ]
     equal = sum(each.bits - fewest < _EQUAL for each in singles)
     if equal > 1:
-        said.append(
-            f"{equal} languages are equal to 0.01 bits, as those are whose adapters are not trained yet: the more "
-            "closely related one comes first."
-        )
+        said.append(f"{equal} languages are equal to 0.01 bits: of these, the more closely related one comes first.")
     return (*said, *_of_vocabulary(text))
 
 
