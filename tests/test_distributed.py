@@ -19,8 +19,8 @@ import xmodular
 from tests.prediction.conftest import HEADS, LANGUAGES, SENTENCES
 from tests.support import tiny_model
 from xmodular.distributed import BatchPredictor
-from xmodular.modeling.adapters_on_disk import on_disk
 from xmodular.errors import ConfigurationError, DataError, InputError
+from xmodular.modeling.adapters_on_disk import on_disk
 from xmodular.prediction import predict
 from xmodular.vocabulary import train_tokenizer
 
