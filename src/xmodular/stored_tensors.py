@@ -97,7 +97,7 @@ class StoredTensors:
         # As far from a multiple of 64 as in a mapped file: the last bits of matrix products depend on it.
         shift = (start - room.data_ptr()) % _ALIGNED
         content = room[shift - shift % dtype.itemsize :][:size]
-        view, done = memoryview(content.numpy()), 0
+        view, done = memoryview(content.numpy().data), 0
         try:
             with self._lock:
                 file.seek(start)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from xmodular.evaluation.test_data import TestSet
 from xmodular.evaluation.translations import METRICS, Bitext, by_chance, measured, one_way
 from xmodular.language_conditions import GUESSES
 from xmodular.languages import resolve, resolve_or_none
-from xmodular.options import EvaluateOptions, WeightPrecision
+from xmodular.options import EvaluateOptions
 from xmodular.results import PairScore, Results
 from xmodular.results.gates import Gate, check_gates
 from xmodular.rows import InMemory
@@ -187,7 +186,7 @@ class Retrieval:
             prefix=options.prefix,
             max_length=options.max_length,
             batch_tokens=options.batch_tokens,
-            precision="keep" if options.precision == "auto" else cast(WeightPrecision, options.precision),
+            precision="keep" if options.precision == "auto" else options.precision,
         )
 
     def _score(
@@ -208,11 +207,11 @@ class Retrieval:
         in_pairs = [*own] if self.options.pairs == "all" and len(own) > 2 else []
         needed = dict.fromkeys([*wanted, *wanted.values(), *(own[code] for code in in_pairs)])
         vectors = _vectors(embedder, data, list(needed))
-        found = {}
+        scored: dict[Reading, Scored] = {}
         for reading, pivot in wanted.items():
             test = self.tests[reading.language]
             sides = vectors[reading].of(test.bitext.one), vectors[pivot].of(test.bitext.other)
-            found[reading] = Scored(measured(test.bitext, *sides, test.joined), (reading.language, test.bitext.digest))
+            scored[reading] = Scored(measured(test.bitext, *sides, test.joined), (reading.language, test.bitext.digest))
         for place, one in enumerate(in_pairs):
             for other in in_pairs[place + 1 :]:
                 bitext = Bitext.of(data.texts[one], data.texts[other])
@@ -220,7 +219,7 @@ class Retrieval:
                     ways = one_way(bitext, vectors[own[one]].of(bitext.one), vectors[own[other]].of(bitext.other))
                     for key, way in zip(((one, other), (other, one)), ways, strict=True):
                         pairs.setdefault((subject.run, *key), []).append(way)
-        return found
+        return scored
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Shapes: T tokens, end to end; H heads of size d; G languages.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -100,7 +101,9 @@ def _torch_version() -> tuple[int, ...]:
     return tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
 
 
-def grouped_linear(states: Tensor, ends: Tensor, owners: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Tensor:
+def grouped_linear(
+    states: Tensor, ends: Tensor, owners: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> Tensor:
     """A linear layer for each group of tokens, in one product: of group g, x·weights[g]ᵀ + biases[g].
 
     Args:

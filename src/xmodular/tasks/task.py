@@ -210,7 +210,7 @@ def guessed(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> d
 
 def metrics_of(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> list[str]:
     """The names of a task's metrics, the main one first: those that its guesses on examples have."""
-    return list(max(guessed(task, examples, labels).values(), key=len))
+    return max(map(list, guessed(task, examples, labels).values()), key=len)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
