@@ -289,7 +289,8 @@ def rows_of(task: str) -> list[dict[str, Any]]:
     if task == "choice":
         return [{"premise": text, "choices": ["frei", "gleich"], "label": 0} for text in texts]
     if task == "embed":
-        return [{"text": text, "positive": f"{text} frei {place}"} for place, text in enumerate(texts)]
+        pairs = [{"text": f"{text} {place}", "positive": f"frei {text} {place}"} for place, text in enumerate(texts)]
+        return [{**pair, "positive_language": "de"} for pair in pairs]
     label = {"label": "x"} if task == "classify" else {"score": 0.5}
     rows: list[dict[str, Any]] = [{"premise": text, "hypothesis": "frei", **label} for text in texts]
     if task == "classify":

@@ -117,7 +117,9 @@ def test_pairs_in_tables_with_and_without_a_header(encoder, aligned, lines, tmp_
     expected = evaluate(encoder, aligned, languages="de").rows
     values = {(row.adapter, row.metric): row.value for row in expected}
     memory = [{"en": en, "de": de} for en, de in both]
-    for data, more in ((plain, {}), (named, {}), (rows, {"columns": {"en": "a", "de": "b"}}), (memory, {})):
+    tuned = [{"text": en, "positive": de, "language": "en", "positive_language": "de"} for en, de in both]
+    tables = ((plain, {}), (named, {}), (rows, {"columns": {"en": "a", "de": "b"}}), (memory, {}), (tuned, {}))
+    for data, more in tables:
         found = evaluate(encoder, data, **more)
         assert {(row.adapter, row.metric): row.value for row in found.rows} == values
         assert found.languages() == ["de_DE"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,7 +165,7 @@ class ParallelFinder:
         columns: dict[tuple[str, ...], dict[str, str]] = {}
         texts: dict[str, list[str | None]] = {}
         count = 0
-        for row in self._rows(code, place, bad):
+        for row in map(partial(self._of_pair, code), self._rows(code, place, bad)):
             if (names := tuple(row.values)) not in columns:
                 columns[names] = self._columns(row)
             found: dict[str, str] = {}
@@ -185,6 +186,21 @@ class ParallelFinder:
         if not count:
             raise DataError(f"{place} has no rows.")
         return Parallel(texts, dict.fromkeys(texts, place))
+
+    def _of_pair(self, code: str | None, row: DataRow) -> DataRow:
+        """A row that vectors are fine-tuned on, under the languages of its two texts; any other as it is."""
+        values = row.values
+        if self.options.columns or not {"text", "positive"} <= values.keys():
+            return row
+        other = values.get("positive_language")
+        languages = [values.get("language") or (code if other else self.pivot), other or code]
+        codes = [self.code_of(name) if isinstance(name, str) else None for name in languages]
+        if None in codes or codes[0] == codes[1]:
+            raise DataError(
+                f"{row.place}: `text` and `positive` must be in two languages of the model, which the columns "
+                f"`language` and `positive_language` name; they are in {languages[0]} and {languages[1]}."
+            )
+        return replace(row, values={str(codes[0]): values["text"], str(codes[1]): values["positive"]})
 
     def _rows(self, code: str | None, place: str, bad: BadRows) -> Iterator[DataRow]:
         """The rows of a table; of one without a header, under the languages that its columns are in."""
