@@ -127,7 +127,7 @@ class BatchPredictor:
                 )
             made = self._predicted(list(batch), lambda names: _rows(batch, names), max(lengths, default=0))
             return {**batch, **{name: _as_numpy(values) for name, values in made.items()}}
-        if hasattr(batch, "columns") and hasattr(batch, "assign") and hasattr(batch, "iloc"):
+        if hasattr(type(batch), "columns") and hasattr(batch, "assign") and hasattr(batch, "iloc"):
             made = self._predicted(list(batch.columns), lambda names: batch.loc[:, names], len(batch))
             ours = {name: _as_pandas(values).set_axis(batch.index) for name, values in made.items()}
             return batch.assign(**ours)

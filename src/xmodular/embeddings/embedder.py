@@ -245,7 +245,7 @@ def check_texts(texts: Sequence[str]) -> None:
     """Raises InputError if `texts` is not a list of texts that can be encoded."""
     if isinstance(texts, str):
         raise InputError(f"texts is the string {texts!r:.60}: give a list of texts.")
-    if isinstance(texts, Mapping) or hasattr(texts, "columns"):  # iterating over it gives names
+    if isinstance(texts, Mapping) or hasattr(type(texts), "columns"):  # iterating over it gives names
         raise InputError(f"texts is a {type(texts).__name__}: give one of its columns, or a list of texts.")
     for place, text in enumerate(texts):
         if not isinstance(text, str):

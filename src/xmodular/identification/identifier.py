@@ -150,7 +150,7 @@ def listed_texts(texts: Iterable[str]) -> list[str]:
     """
     if isinstance(texts, str):
         raise InputError(f"texts is the string {texts!r:.80}: give a list of texts.")
-    if isinstance(texts, Mapping) or hasattr(texts, "columns"):  # iterating over it gives names
+    if isinstance(texts, Mapping) or hasattr(type(texts), "columns"):  # iterating over it gives names
         raise InputError(f"texts is a {type(texts).__name__}: give one of its columns, or a list of texts.")
     listed = list(texts)
     for place, text in enumerate(listed):
