@@ -26,9 +26,9 @@ from unittest.mock import patch
 import psutil
 
 from harness import interleave, machine, ratio
-from xmodular import identify
 from xmodular.catalogue import RELEASES
-from xmodular.identify import Identifier
+from xmodular.identification import Identifier
+from xmodular.identification import identifier as identify
 
 SETS = {"sib200": "*.test.jsonl", "ntrex": "*.txt", "tatoeba": "*.tsv", "text_dev": "*.txt"}
 MIXED = ("tatoeba", "zh_CN")  # simplified and traditional characters in one file: no gold languages
@@ -93,7 +93,7 @@ class Lingua:
 
 
 class Ours:
-    """The tool that xmodular.identify uses."""
+    """The tool that xmodular.identification uses."""
 
     packages = ("py3langid",)
 

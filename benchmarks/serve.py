@@ -5,9 +5,10 @@
     python benchmarks/serve.py --model runs/topic --fuzz 10000   # malformed requests
     python benchmarks/serve.py --model runs/topic --stop 5       # SIGTERM under load, so often
 
-Without --model, a tiny model with random weights. Each server is a process of its own; the clients are threads here,
-each with a connection that it keeps, which sends the next request when it has the answer. "One at a time" is the same
-server with `--batch-tokens 1`: a batch then has a single row. The rounds of both servers alternate.
+Without --model, a tiny model with random weights. Each server is a process of its own; the clients are threads here
+(http_load.py). "Alone" is the same server with `--batch-tokens 1`: a batch then has a single row. "Peer" is the same
+server over transformers' model. The rounds of the servers alternate. "CPU" is the server's processor time a request,
+which other work on the machine changes less.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from http_load import Load, measured
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
 JSON = {"Content-Type": "application/json"}
 MADE = {
@@ -41,11 +44,13 @@ MADE = {
 
 
 def tiny(folder: Path) -> Path:
-    """A tiny classifier with random weights."""
+    """A tiny classifier with random weights, and 4,000 pieces where there is real text to train them on."""
     from xmodular import XmodConfig, XmodForSequenceClassification
     from xmodular.vocabulary import train_tokenizer
 
-    tokenizer = train_tokenizer({code: [line] * 20 for code, line in MADE.items()}, 120)
+    text = {code: lines for code in MADE if len(lines := texts(code)) > 1}
+    made = {code: [line] * 20 for code, line in MADE.items()}
+    tokenizer = train_tokenizer(text, 4000) if len(text) > 1 else train_tokenizer(made, 120)
     config = XmodConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -60,15 +65,19 @@ def tiny(folder: Path) -> Path:
     return folder
 
 
+def texts(code: str) -> list[str]:
+    """Sentences of a language: real ones, else a made one."""
+    path = DATA / "sib200" / f"{code}.test.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line)["text"] for line in lines] or [each for each in [MADE.get(code)] if each]
+
+
 def sentences(model: Path) -> list[dict[str, str]]:
     """Rows in the languages of a model, mixed."""
     codes = json.loads((model / "config.json").read_text(encoding="utf-8"))["languages"]
     rows = []
     for code in codes:
-        path = DATA / "sib200" / f"{code}.test.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines()[:60] if path.is_file() else []
-        texts = [json.loads(line)["text"] for line in lines] or [MADE.get(code, "")]
-        rows += [{"text": text, "language": code} for text in texts if text]
+        rows += [{"text": text, "language": code} for text in texts(code)[:60]]
     random.Random(0).shuffle(rows)
     return rows
 
@@ -76,9 +85,9 @@ def sentences(model: Path) -> list[dict[str, str]]:
 class Process:
     """A server in a process of its own."""
 
-    def __init__(self, model: Path, *flags: str) -> None:
-        command = [sys.executable, "-m", "xmodular", "serve", "--model", f"m={model}", "--port", "0", *flags]
-        self.child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    def __init__(self, model: Path, *flags: str, begin: Sequence[str] | None = None) -> None:
+        begin = begin or ["-m", "xmodular", "serve", "--model", f"m={model}", "--port", "0"]
+        self.child = subprocess.Popen([sys.executable, *begin, *flags], stderr=subprocess.PIPE, text=True)
         assert self.child.stderr is not None
         self.said = ""
         while not (found := re.search(r"http://127.0.0.1:(\d+)", self.said)):
@@ -99,14 +108,21 @@ class Process:
 
         return float(psutil.Process(self.child.pid).memory_info().rss / 2**20)
 
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        import psutil
+
+        found = psutil.Process(self.child.pid).cpu_times()
+        return float(found.user + found.system)
+
     def stop(self) -> int:
         self.child.send_signal(signal.SIGTERM)
         return self.child.wait(60)
 
 
 @contextmanager
-def server(model: Path, *flags: str) -> Iterator[Process]:
-    process = Process(model, *flags)
+def server(model: Path, *flags: str, begin: Sequence[str] | None = None) -> Iterator[Process]:
+    process = Process(model, *flags, begin=begin)
     try:
         yield process
     finally:
@@ -114,80 +130,50 @@ def server(model: Path, *flags: str) -> Iterator[Process]:
             process.stop()
 
 
-class Load:
-    """Clients that ask without a pause until they are stopped."""
+def peer(model: Path, *flags: str) -> None:
+    """The same server in this process, over transformers' model in the place of ours, until a signal."""
+    from transformers.models.xmod import XmodForSequenceClassification
 
-    def __init__(self, port: int, rows: Sequence[dict[str, str]], clients: int) -> None:
-        self.port, self.rows = port, rows
-        self.seconds: list[float] = []
-        self.statuses: Counter[int] = Counter()
-        self.lost: list[Exception] = []
-        self.ends = threading.Event()
-        self.threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
-        for thread in self.threads:
-            thread.start()
+    from xmodular.options import ServeOptions, build
+    from xmodular.serving.serving import listening, run, service_of
 
-    def _ask(self, number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        place = number * 997
-        while not self.ends.is_set():
-            place += 1
-            body = json.dumps(self.rows[place % len(self.rows)])
-            try:
-                if connection.sock is None:
-                    connection.connect()
-            except OSError:
-                return  # the server takes no connections any more
-            start = time.perf_counter()
-            try:
-                connection.request("POST", "/predict", body, JSON)
-                response = connection.getresponse()
-                response.read()
-            except (OSError, http.client.HTTPException) as error:
-                self.lost.append(error)
-                return
-            self.seconds.append(time.perf_counter() - start)
-            self.statuses[response.status] += 1
-        connection.close()
-
-    def stop(self) -> None:
-        self.ends.set()
-        self.join()
-
-    def join(self) -> None:
-        for thread in self.threads:
-            thread.join()
-
-
-def measured(port: int, rows: Sequence[dict[str, str]], clients: int, seconds: float) -> tuple[float, float, float]:
-    """Requests a second, median and 95th percentile of the latency in ms."""
-    load = Load(port, rows, clients)
-    start = time.perf_counter()
-    time.sleep(seconds)
-    load.stop()
-    passed = time.perf_counter() - start
-    assert set(load.statuses) == {200}, load.statuses
-    assert not load.lost, load.lost
-    times = sorted(load.seconds)
-    return len(times) / passed, 1000 * statistics.median(times), 1000 * times[int(0.95 * len(times))]
+    given = {name[2:].replace("-", "_"): value for name, value in zip(flags[::2], flags[1::2], strict=True)}
+    service = service_of(build(ServeOptions, {"model": {"m": str(model)}, **given}))
+    theirs = XmodForSequenceClassification.from_pretrained(model).eval()
+    service.batchers["m"].predictor.model.forward = theirs.forward  # type: ignore[method-assign]
+    try:
+        run(service, listening("127.0.0.1", 0), drain=0.0)
+    finally:
+        service.close()
 
 
 def throughput(model: Path, rows: Sequence[dict[str, str]], options: argparse.Namespace) -> None:
-    """Both servers at several numbers of clients, in turns."""
+    """Three servers at several numbers of clients, in turns: shared batches, one at a time, and the peer's model."""
     flags = ("--queue-rows", "4096")
-    with server(model, *flags) as shared, server(model, *flags, "--batch-tokens", "1", "--batch-wait", "0") as single:
-        for port in (shared.port, single.port):
-            measured(port, rows, 2, 1.0)
-        print("clients  shared batches: requests/s  p50 ms  p95 ms   one at a time: requests/s  p50 ms  p95 ms   ratio")
+    alone = ("--batch-tokens", "1", "--batch-wait", "0")
+    with (
+        server(model, *flags) as shared,
+        server(model, *flags, *alone) as single,
+        server(model, *flags, begin=[__file__, "--peer", str(model)]) as theirs,
+    ):
+        servers = (shared, single, theirs)
+        for each in servers:
+            measured(each.port, rows, 2, 1.0)
+        columns = "requests/s  p50 ms  p95 ms  CPU ms"
+        print("clients" + "".join(f"  {name + ': ' + columns:>52}" for name in ("shared batches", "alone", "peer")))
         for clients in options.clients:
-            found: list[list[tuple[float, float, float]]] = [[], []]
+            found: list[list[tuple[float, ...]]] = [[], [], []]
             for _ in range(options.rounds):
-                for kind, process in zip(found, (shared, single), strict=True):
-                    kind.append(measured(process.port, rows, clients, options.seconds))
-            many, one = ([statistics.median(values) for values in zip(*kind, strict=True)] for kind in found)
+                for kind, process in zip(found, servers, strict=True):
+                    before = process.cpu()
+                    speed, *times = measured(process.port, rows, clients, options.seconds)
+                    kind.append((speed, *times, 1000 * (process.cpu() - before) / (speed * options.seconds)))
+            many, one, other = ([statistics.median(values) for values in zip(*kind, strict=True)] for kind in found)
+            shown = ("  {:29.1f} {:7.0f} {:7.0f} {:7.2f}".format(*kind) for kind in (many, one, other))
             print(
-                f"{clients:7d} {many[0]:27.1f} {many[1]:7.0f} {many[2]:7.0f} {one[0]:27.1f} {one[1]:7.0f} {one[2]:7.0f}"
-                f" {many[0] / one[0]:7.2f}"
+                f"{clients:7d}{''.join(shown)}   {many[0] / one[0]:.2f} x alone (CPU {one[3] / many[3]:.2f}), "
+                f"{many[0] / other[0]:.2f} x the peer (CPU {other[3] / many[3]:.2f})",
+                flush=True,
             )
 
 
@@ -318,7 +304,10 @@ def main() -> None:
     parser.add_argument("--saturate", type=float, metavar="SECONDS")
     parser.add_argument("--fuzz", type=int, metavar="REQUESTS")
     parser.add_argument("--stop", type=int, metavar="TIMES")
-    options = parser.parse_args()
+    parser.add_argument("--peer", type=Path, help=argparse.SUPPRESS)
+    options, flags = parser.parse_known_args()
+    if options.peer:
+        return peer(options.peer, *flags)
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or tiny(Path(folder))
         rows = sentences(model)

@@ -21,10 +21,15 @@ SAID = {
     "mixed_languages": r"\d+ hidden tokens in 64 rows.*\n  all English +\d\.\d+\n  all German +\d\.\d+\n  each token's",
     "predict": r"(?s)Languages given: [\d.]+% right, 100\.0% of \d+ rows.*identified: [\d.]+%.*is read by de_DE\n",
     "pairs": r"languages: [\d.]+%; a third is chance\.\n.*  (entailment|neutral|contradiction) \(\d\.\d\d\)\n",
+    "predict_ray": r"(?m)^(\d+) rows of \1, 100\.0% with the label",
+    "predict_spark": r"(?m)^(\d+) rows of \1, 100\.0% with the label",
     "prepare": r"^$",
     "regress": r"Pearson: -?[\d.]+ over the other languages\n",
     "tag": r"F1: [\d.]+%(?s:.*)accuracy: [\d.]+% over the other languages",
 }
+# They start clusters, of packages that only extras bring.
+CLUSTERS = {"predict_ray": "ray", "predict_spark": "pyspark"}
+QUIET = pytest.mark.filterwarnings("ignore")  # their own code uses what they call deprecated
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +41,18 @@ def test_every_example_is_run() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SAID)
 
 
-@pytest.mark.parametrize("name", sorted(SAID, key=lambda name: name != "prepare"))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow, QUIET]) if name in CLUSTERS else name
+        for name in sorted(SAID, key=lambda name: name != "prepare")
+    ],
+)
 def test_example(
     name: str, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if name in CLUSTERS:
+        pytest.importorskip(CLUSTERS[name])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
     small = [text for option, value in SMALL.items() for text in (f"--{option}", str(value))]

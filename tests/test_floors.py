@@ -18,16 +18,19 @@ SOURCE = Path(__file__).parents[1] / "src" / "xmodular"
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
         *("errors", "languages", "language_conditions", "catalogue", "recipes", "console", "files", "outputs", "hub"),
-        "weight_names",
+        *("scripts", "weight_names"),
     ),
-    ("configuration", "options", "signatures", "packs", "weights", "beforehand", "tokenizer_rules"),
+    (
+        *("configuration", "options", "signatures", "packs", "weights", "stored_tensors", "beforehand"),
+        "tokenizer_rules",
+    ),
     ("modeling",),
-    ("pieces", "vocabulary", "identify", "exported_models", "saved_models"),
+    ("pieces", "vocabulary", "identification", "exported_models", "saved_models"),
     ("text", "conversion", "rows"),
-    ("tasks", "perplexity"),
+    ("tasks", "perplexity", "donor_ranking"),
     (
         *("results", "charts", "training", "evaluation", "prediction", "serving", "exporting", "pack_verbs"),
-        *("comparison", "trimming"),
+        *("comparison", "trimming", "embeddings", "distributed"),
     ),
     ("cli", "flags", "demo", "__main__", "__init__"),
 )

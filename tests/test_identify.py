@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from xmodular.catalogue import RELEASES
 from xmodular.demo.parallel_corpus import LANGUAGES, sentences
 from xmodular.errors import InputError, LanguageError
-from xmodular.identify import THRESHOLD, Identified, Identifier
+from xmodular.identification import THRESHOLD, Identified, Identifier
 from xmodular.vocabulary import train_tokenizer
 
 ALL = RELEASES["xmod-base"].languages
@@ -198,7 +198,7 @@ def test_wrong_arguments_are_named() -> None:
 
 def test_the_tool_is_loaded_on_first_use_and_without_torch() -> None:
     code = (
-        "import sys; from xmodular.identify import Identifier; assert 'py3langid' not in sys.modules;"
+        "import sys; from xmodular.identification import Identifier; assert 'py3langid' not in sys.modules;"
         "Identifier(['de_DE']); assert 'py3langid' in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -244,7 +244,7 @@ def test_what_only_looks_like_mark_up_counts() -> None:
 
 
 def test_characters_are_read_as_the_normaliser_of_tokenizers_reads_them() -> None:
-    from xmodular.identify import _as_read
+    from xmodular.identification.identifier import _as_read
 
     tokenizer = train_tokenizer({"en_XX": list(SENTENCES.values()) * 20}, 400)
     normaliser = tokenizer.backend_tokenizer.normalizer

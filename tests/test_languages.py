@@ -11,7 +11,7 @@ from xmodular import languages
 from xmodular.catalogue import RELEASES
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, LanguageError
-from xmodular.identify import Identifier
+from xmodular.identification import Identifier
 from xmodular.languages import code_problem, english_name, names_of, relatives, resolve, resolve_all
 
 EVERY = [(release.name, code) for release in RELEASES.values() for code in release.languages]

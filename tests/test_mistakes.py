@@ -79,6 +79,7 @@ def world(base_run: Run, topic_run: Run, corpus: Path, tmp_path_factory: pytest.
     verbs: dict[str, dict[str, Any]] = {
         "pretrain": {"text": corpus / "text", "model": base, "languages": "de_DE", "block_size": 16, **small},
         "extend": {"model": base, "language": "gsw", "text": corpus / "text" / "de_DE.made.txt", **small},
+        "donors": {"model": base, "text": corpus / "text" / "de_DE.made.txt", "language": "gsw", "output": "out.json"},
         "finetune": {"model": base, "train": rows, "language": "en", **small},
         "evaluate": {"model": topic, "data": rows, "output_dir": "out"},
         "predict": {"model": topic, "input": rows, "output": "out.jsonl", "language": "en"},

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from transformers import PreTrainedModel
 
 import xmodular
 from xmodular import XmodConfig, XmodForMaskedLM, finetune, pretrain
@@ -24,6 +25,8 @@ from xmodular.cli import _VERBS, app
 from xmodular.demo.parallel_corpus import write_corpus
 from xmodular.options import PretrainOptions, build
 
+# Packages that pages use and the development tools lack, by how a page's Python says that it needs them.
+_OPTIONAL = {"peft": "from peft import", "sentence_transformers": "sentence_transformer"}
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 VERBS = {name: options for name, options, *_ in _VERBS}
@@ -66,13 +69,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "page", [page for page in PAGES if blocks(page, "python") and page.stem != "log"], ids=lambda page: page.stem
 )
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own call
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument:UserWarning")  # of transformers' Trainer
 def test_python_runs(page: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of a page in one go, in a folder where `make demo` was done."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(demo, tmp_path / "demo")
     names: dict[str, object] = {}
     for line, text in blocks(page, "python"):
-        if "from peft import" in text and importlib.util.find_spec("peft") is None:
+        missing = [name for name, mark in _OPTIONAL.items() if mark in text and importlib.util.find_spec(name) is None]
+        if missing:
             continue  # not among the development tools
         # Blank lines first, so that a traceback shows the line of the page.
         exec(compile("\n" * line + text, str(page), "exec"), names)
@@ -169,9 +174,10 @@ def test_the_options_page_is_what_the_options_say() -> None:
 
 
 def test_every_public_name_is_in_the_reference() -> None:
-    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    folders = [ROOT / "docs" / "reference", ROOT / "docs" / "api"]
+    pages = "".join(page.read_text(encoding="utf-8") for folder in folders for page in folder.glob("*.md"))
     for name in set(xmodular.__all__) - {"__version__"}:
-        assert re.search(rf"`(xmodular\.)?{name}\b", pages), name
+        assert re.search(rf"(`|:: )(xmodular\.)?{name}\b", pages), name
 
 
 def test_every_argument_of_every_model_is_in_the_reference() -> None:
@@ -180,7 +186,7 @@ def test_every_argument_of_every_model_is_in_the_reference() -> None:
     shared = set(inspect.signature(xmodular.XmodModel.forward).parameters)
     for name in xmodular.__all__:
         value = getattr(xmodular, name)
-        if not inspect.isclass(value) or value in (xmodular.Identifier, xmodular.Predictor):
+        if not inspect.isclass(value) or not issubclass(value, (XmodConfig, PreTrainedModel)):
             continue
         assert name in sections
         if name == "XmodModel":

@@ -18,6 +18,7 @@ from pathlib import Path
 import xmodular
 from xmodular import cli
 from xmodular.options import kind_of
+from xmodular.options.declaring import Identify
 
 VERBS = {name: record for name, record, *_ in cli._VERBS}
 HEAD = """\
@@ -102,6 +103,8 @@ def _kind(hint: object) -> str:
         return ", ".join(f"`{choice}`" for choice in arguments)
     if origin is tuple:
         return f"list of {_kind(arguments[0])}"
+    if hint == Identify:
+        return "switch or text"
     if origin is not None:
         return "name=value,..."
     return {int: "whole number", float: "number", str: "text", Path: "path", bool: "switch"}[hint]

@@ -8,12 +8,17 @@ from xmodular.catalogue import models as models
 from xmodular.comparison.certificate import Certificate
 from xmodular.configuration import XmodConfig as XmodConfig
 from xmodular.conversion.outcome import Converted
+from xmodular.donor_ranking.ranking import Donors
+from xmodular.embeddings import MtebEncoder as MtebEncoder
 from xmodular.exporting.exported import Exported
-from xmodular.identify import Identifier as Identifier
+from xmodular.identification import FastTextIdentifier as FastTextIdentifier
+from xmodular.identification import Identifier as Identifier
+from xmodular.identification import SpanIdentifier as SpanIdentifier
 from xmodular.modeling import XmodForCausalLM as XmodForCausalLM
 from xmodular.modeling import XmodForMaskedLM as XmodForMaskedLM
 from xmodular.modeling import XmodForMultipleChoice as XmodForMultipleChoice
 from xmodular.modeling import XmodForQuestionAnswering as XmodForQuestionAnswering
+from xmodular.modeling import XmodForSentenceEmbedding as XmodForSentenceEmbedding
 from xmodular.modeling import XmodForSequenceClassification as XmodForSequenceClassification
 from xmodular.modeling import XmodForTokenClassification as XmodForTokenClassification
 from xmodular.modeling import XmodModel as XmodModel
@@ -95,6 +100,136 @@ def diff(
         PackError: a pack is damaged.
     """
 
+def donors(
+    model: XmodPreTrainedModel | str | Path,
+    text: str | Path,
+    language: str | None = None,
+    *,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    revision: str | None = None,
+    candidates: str | Sequence[str] = (),
+    most: int = 5,
+    reference: str | Path | None = None,
+    text_field: str = "text",
+    sample_bytes: int = 16000,
+    block_size: int = 64,
+    mask_probability: float = 0.15,
+    batch_size: int = 32,
+    seed: int = 0,
+) -> Donors:
+    """Rank a model's languages, and averages of them, as the start for a new language or the reader of a dialect.
+
+    A model with a masked-LM head is measured: bits per character of a sample of the text under each adapter, always
+    with the same masks, first on a quarter of the sample, then the best languages on all of it; then the average of
+    the best two, three and so on, and mixtures of them that give better languages more weight. In a script that
+    the model never saw, the best start is an adapter that adds nothing. Any other model is not measured: its languages
+    are ranked by kinship, the language that the lines are taken for, script and pieces.
+
+    Args:
+        model: a folder, a name on the Hub, or an object, which is not changed.
+        text: a file, or a folder with the language's files.
+        language: the text's language, if known.
+        output: Write the ranking to this JSON file.
+        overwrite: Replace the ranking in `output`.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        candidates: Only these languages of the model, comma-separated; default: all.
+        most: Most languages in an average or mixture; 1: only single languages.
+        reference: Folder of <language>.* files in the model's languages: also shows how many of the text's pieces
+            each uses.
+        text_field: Name of the text field (JSON Lines) or text column (Parquet).
+        sample_bytes: Bytes of text to measure on, the first lines of every file; a quarter of it for all languages,
+            all for the best.
+        block_size: Tokens per block, including the leading <s>; a line has its own blocks.
+        mask_probability: Share of tokens to predict.
+        batch_size: Blocks per forward pass.
+        seed: Random seed of the masks, which are the same for all candidates.
+
+    Returns:
+        The ranking with all evidence; its `init_from` is the best start, its `reader` the best single language.
+
+    Raises:
+        ConfigurationError: the output cannot be written, or no language of the model reads the shared vocabulary.
+        DataError: the text cannot be read, or there is none; or there is no tokenizer with the model.
+        LanguageError: the model lacks a candidate, or the folder has no text in the language.
+    """
+
+def embed(
+    model: XmodPreTrainedModel | str | Path,
+    input: Any = "",
+    output: str | Path = "-",
+    *,
+    text: str | None = None,
+    language: str | None = None,
+    pooling: Literal["first", "mean"] | None = None,
+    normalize: bool | None = None,
+    prefix: str | None = None,
+    vectors: Literal["fp32", "fp16"] = "fp32",
+    revision: str | None = None,
+    identify: bool | str | Any = False,
+    identify_languages: str | Sequence[str] = (),
+    threshold: float = 0.3,
+    default_language: str | None = None,
+    fallback: Literal["relative"] | None = None,
+    columns: str | Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
+    shard_rows: int | None = None,
+    tokenizer: str | Path | None = None,
+    max_length: int | None = None,
+    batch_tokens: int = 8192,
+    precision: Literal["keep", "auto", "fp32", "bf16", "fp16"] = "keep",
+    resident_languages: int | None = None,
+    window: int = 2048,
+    overwrite: bool = False,
+) -> Predicted:
+    """Add the vectors of texts to the rows of a file.
+
+    Args:
+        model: any X-MOD model, as an object, a folder or a name on the Hub; a head is ignored.
+        input: as for `predict`.
+        output: .parquet, with the column ``embedding`` as lists of fixed size; .npy, an array (rows, hidden) without
+            the other columns; .jsonl (also .gz or .zst); "-" for JSON lines on standard output; with `shard_rows` a
+            folder of Parquet files.
+        text: A single text, instead of `input`.
+        language: Language of rows that do not name one.
+        pooling: A text's vector: the first token's state, or the mean of all; default: as recorded in the model,
+            else mean.
+        normalize: Give vectors the length 1; default: as recorded in the model, else yes.
+        prefix: Put before every text, such as "query: "; default: as recorded in the model, else nothing.
+        vectors: Precision of the vectors in .parquet and .npy.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        identify: Identify the language of rows that do not name one: py3langid (also without a value); spans, the
+            language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a
+            function of your own, <module>:<function>.
+        identify_languages: Only these languages are identified, comma-separated; default: all of the model's.
+        threshold: Least confidence of an identified language; below it, the default language is used.
+        default_language: Language of rows that do not name one (with `identify`: of uncertain rows); default: the
+            model's default language (with `identify`, if it has none: the one it was fine-tuned in).
+        fallback: relative: rows in a language that the model lacks use the adapter of the most closely related
+            language.
+        columns: Names of columns, as text=review,language=lang; default: as in training, if the rows have those
+            columns.
+        skip_bad_rows: Write rows that cannot be read to <output>.bad.jsonl (with `shard_rows`: to that folder) and
+            continue.
+        shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
+        tokenizer: Tokenizer folder; default: the model's.
+        max_length: Most tokens per row or window; default: as in fine-tuning, or 512.
+        batch_tokens: Tokens per forward pass, padding included.
+        precision: keep the weights' precision, or run the model in fp32, bf16 or fp16; auto: bf16 where the
+            processor computes it fast and 99.5 % of the predictions for some of the rows are the same as in fp32,
+            else fp32.
+        resident_languages: Most languages in memory; the others are read from the model's folder when rows need
+            them, and those used last stay. Default: all.
+        window: Number of rows that are sorted by length together.
+        overwrite: Replace `output`, and start over if a run was interrupted.
+
+    Returns:
+        The number of rows and their location.
+
+    Raises:
+        ConfigurationError, DataError, LanguageError: for invalid input; finished rows are kept.
+    """
+
 def evaluate(
     model: XmodPreTrainedModel | str | Path | Sequence[XmodPreTrainedModel | str | Path],
     data: Any,
@@ -106,6 +241,11 @@ def evaluate(
     split: str = "test",
     columns: str | Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
+    task: Literal["retrieval"] | None = None,
+    pivot: str | None = None,
+    pairs: Literal["all", "pivot"] = "all",
+    pooling: Literal["first", "mean"] | None = None,
+    prefix: str | None = None,
     source: str | None = None,
     fallback: Literal["relative"] | None = None,
     tokenizer: str | Path | None = None,
@@ -117,6 +257,7 @@ def evaluate(
     answers: Literal["mlqa", "squad"] = "mlqa",
     seed: int = 0,
     predictions: bool = False,
+    gate: str | Path | Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Results:
     """Score one or more models on test data in many languages, with all languages mixed in the batches.
@@ -129,6 +270,8 @@ def evaluate(
             folders or globs of ``<language>.<split>.<ext>`` files, of which those in the models' languages are read,
             and with `fallback` those in related languages; files with a column ``language``; ``<language>=<file>``;
             ``hub:<data set>:<configuration>:<split>`` with ``{language}`` in it.
+        gate: a file of gates, or a table of the same form: least values by language, and largest drops against earlier
+            results. The results have their outcomes as ``gates``, and ``passed``; one that fails is no error.
         output_dir: Folder for results.json, results.md, report.html and the pictures.
         languages: Only these languages, comma-separated.
         adapter: own, or right: the language's own adapter; source: the training language's, for all languages;
@@ -138,6 +281,14 @@ def evaluate(
         columns: Names of columns, as text=review,label=stars; default: as in training, if the rows have those
             columns.
         skip_bad_rows: Skip rows that cannot be read, and count them.
+        task: retrieval: find translations by the vectors of sentences, also with a model that has a head; default:
+            what the model was fine-tuned for, perplexity of a language model, retrieval of an encoder without a
+            head.
+        pivot: Retrieval: the language whose sentences the others are matched with; default: English, or the source.
+        pairs: Retrieval: match also all other pairs of languages, as a matrix; or only those with the pivot.
+        pooling: Retrieval: what a sentence's vector is: mean of its states, or the state of its first token;
+            default: as the model records it, or mean.
+        prefix: Retrieval: text before every sentence, such as "query: "; default: as the model records it, or none.
         source: The source language; default: the language the model was fine-tuned in.
         fallback: relative: a language that the model lacks uses the adapter of the most closely related language.
         tokenizer: Tokenizer folder; default: the model's.
@@ -212,6 +363,9 @@ def extend(
     parallel: str | Path | None = None,
     output_dir: str | Path,
     revision: str | None = None,
+    objective: Literal["distance", "contrast", "both", "linear"] = "distance",
+    temperature: float = 0.05,
+    prefix: str | None = None,
     init_from: str | Sequence[str] = (),
     new_vocabulary: int | None = None,
     tokenizer: str | Path | None = None,
@@ -261,8 +415,14 @@ def extend(
             there are at least 300 steps.
         output_dir: Folder for the model, its tokenizer and its metrics.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        objective: With `parallel`: distance, of a sentence's mean state to that of its translations; contrast: find
+            them among those of all sentences by cosine; both; linear: no training, but the best linear map in the
+            last layer, which suits a few hundred sentences.
+        temperature: Temperature of the softmax over cosines, for contrast.
+        prefix: With `parallel`: text before every sentence, such as "query: "; give what the vectors are read with.
         init_from: Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1);
-            neutral: adds nothing at first; default: random.
+            auto: from the best of these for the text, as `donors` finds it; neutral: adds nothing at first;
+            default: random.
         new_vocabulary: Train a vocabulary for this language, with this many pieces.
         tokenizer: Use this tokenizer as the language's own vocabulary.
         start_rows: pieces: embeddings of new pieces start as the mean of the known pieces that spell them; random:
@@ -317,9 +477,10 @@ def fill_mask(
     model: XmodPreTrainedModel | str | Path,
     text: str,
     *,
-    language: str,
+    language: str | None = None,
     top_k: int = 5,
     revision: str | None = None,
+    identify: bool | str | Any = False,
     fallback: Literal["relative"] | None = None,
     tokenizer: str | Path | None = None,
 ) -> list[Filling]:
@@ -332,6 +493,7 @@ def fill_mask(
         language: Language of the text, whose adapter is used.
         top_k: Number of candidates per <mask>.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        identify: Identify the language instead: as for predict; with spans, that of each word.
         fallback: relative: for a language that the model lacks, use the adapter of the most closely related one.
         tokenizer: Tokenizer folder; default: the model's.
 
@@ -370,6 +532,9 @@ def finetune(
     adam_epsilon: float = 1e-06,
     classifier_dropout: float | None = None,
     pooling: Literal["first", "mean"] | None = None,
+    temperature: float | None = None,
+    positive_language: str | None = None,
+    prefix: str | None = None,
     seeds: str | Sequence[int] = (),
     eval_every: int | None = None,
     save_every: int = 500,
@@ -390,14 +555,16 @@ def finetune(
     Args:
         model: a pretrained model's folder or name on the Hub; or a model object with the task's head, which is
             trained in place (its tokenizer is read from its folder, or from the option `tokenizer`). With
-            several `seeds`, each starts from a copy of the object. An existing head is kept, each label with its
+            several `seeds`, each starts from a copy of the object. So is a ``PeftModel`` around one, of which PEFT
+            decides what trains; the folder then has its adapter. An existing head is kept, each label with its
             row (see `fit_head`).
         train: the training file or data set, or several; or the rows themselves: mappings of columns, in a list or
             another iterable, a table of pandas, polars or Arrow, or a data set of ``datasets``. So may be `dev`.
         language: Language of the training data, whose adapter is used; default: from a column `language` or the
             file name.
         task: classify: one or two texts, a label; regress: the same, a number; tag: a label per word; qa: an answer
-            within a context; choice: one of several choices.
+            within a context; choice: one of several choices; embed: a text and its positive, a translation or a
+            similar text.
         output_dir: Folder for the model, its tokenizer and its metrics.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
         recipe: Use the options of a recipe, such as xnli; `xmodular recipes` lists them.
@@ -414,15 +581,19 @@ def finetune(
             of `max_length`.
         epochs: Passes over the training files; ignored with `max_steps`; default: 5, or more to reach 200 steps.
         learning_rate: Peak learning rate; default: 2e-5 at hidden size 768, proportionally more for smaller hidden
-            sizes.
+            sizes, and 20 times as much (at most 2e-3) for a PEFT model.
         head_learning_rate: Peak learning rate of the task head; default: `learning_rate`; if that is not given
             either, and the model has no head for the task yet, 50 times its default (at most 2e-3).
         schedule: Learning rate after warm-up.
         adam_betas: AdamW's two decay rates.
         adam_epsilon: AdamW's epsilon.
         classifier_dropout: Dropout in the task head; default: the model's.
-        pooling: Input of the classify and regress heads: the first token's state, or the mean of all; default: as
-            recorded in the model.
+        pooling: Input of the classify and regress heads, and the vector of embed: the first token's state, or the
+            mean of all; default: as recorded in the model.
+        temperature: For embed: the temperature of the softmax over cosines; default: 0.05.
+        positive_language: For embed: language of the positives whose rows do not name it in a column
+            positive_language; default: that of the file's name, or of the text.
+        prefix: For embed: put before every text, such as "query: "; default: as recorded in the model.
         seeds: Train once with each of these seeds, in <output-dir>/seed-<seed>.
         eval_every: Steps between validations; default: after each pass, or every 10 steps if passes are shorter and
             neither `epochs` nor `max_steps` is given.
@@ -582,9 +753,15 @@ def predict(
     *,
     text: str | None = None,
     language: str | None = None,
-    revision: str | None = None,
     probabilities: bool = False,
-    identify: bool = False,
+    stride: int | None = None,
+    engine: Literal["local", "ray"] | None = None,
+    workers: int = 1,
+    worker_threads: int | None = None,
+    worker_gpus: float = 0.0,
+    revision: str | None = None,
+    identify: bool | str | Any = False,
+    identify_languages: str | Sequence[str] = (),
     threshold: float = 0.3,
     default_language: str | None = None,
     fallback: Literal["relative"] | None = None,
@@ -593,9 +770,9 @@ def predict(
     shard_rows: int | None = None,
     tokenizer: str | Path | None = None,
     max_length: int | None = None,
-    stride: int | None = None,
     batch_tokens: int = 8192,
     precision: Literal["keep", "auto", "fp32", "bf16", "fp16"] = "keep",
+    resident_languages: int | None = None,
     window: int = 2048,
     overwrite: bool = False,
 ) -> Predicted:
@@ -605,14 +782,26 @@ def predict(
         model: a fine-tuned model, as an object, a folder or a name on the Hub.
         input: a file of rows, a .txt file (a text per line), a folder of Parquet files, "-" for JSON lines on standard
             input, or "hub:<data set>:<configuration>:<split>"; or the rows themselves, as for `finetune`. None where
-            the option `text` has a single text instead.
+            the option `text` has a single text instead. With `engine` a folder of files, or a pattern.
         output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz or .zst), or .parquet; "-" for JSON lines on
-            standard output; with `shard_rows` a folder, with Parquet files if the input is Parquet.
+            standard output; with `shard_rows` a folder, with Parquet files if the input is Parquet; with `engine` a
+            folder, with a file for each one of the input.
         text: A single text, instead of `input`.
         language: Language of rows that do not name one.
-        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
         probabilities: Also write the probabilities of all labels, tags or choices.
-        identify: Identify the language of rows that do not name one.
+        stride: Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: as fine-
+            tuned, or a quarter of `max_length`.
+        engine: Predict each file of `input` into a file of its own in `output`. local: on this machine; ray: on a
+            Ray cluster, or on this machine if there is none.
+        workers: With `engine`: number of processes, each with the model.
+        worker_threads: With `engine`: threads (for Ray: CPUs) of each worker; default: 1, and all for a single
+            local one.
+        worker_gpus: With `engine` ray: GPUs of each worker; with 0.5, two workers share one.
+        revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        identify: Identify the language of rows that do not name one: py3langid (also without a value); spans, the
+            language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a
+            function of your own, <module>:<function>.
+        identify_languages: Only these languages are identified, comma-separated; default: all of the model's.
         threshold: Least confidence of an identified language; below it, the default language is used.
         default_language: Language of rows that do not name one (with `identify`: of uncertain rows); default: the
             model's default language (with `identify`, if it has none: the one it was fine-tuned in).
@@ -625,12 +814,12 @@ def predict(
         shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
         tokenizer: Tokenizer folder; default: the model's.
         max_length: Most tokens per row or window; default: as in fine-tuning, or 512.
-        stride: Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: as fine-
-            tuned, or a quarter of `max_length`.
         batch_tokens: Tokens per forward pass, padding included.
         precision: keep the weights' precision, or run the model in fp32, bf16 or fp16; auto: bf16 where the
             processor computes it fast and 99.5 % of the predictions for some of the rows are the same as in fp32,
             else fp32.
+        resident_languages: Most languages in memory; the others are read from the model's folder when rows need
+            them, and those used last stay. Default: all.
         window: Number of rows that are sorted by length together.
         overwrite: Replace `output`, and start over if a run was interrupted.
 
@@ -776,7 +965,8 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    identify: bool = True,
+    identify: bool | str | Any = True,
+    identify_languages: str | Sequence[str] = (),
     threshold: float = 0.3,
     default_language: str | None = None,
     fallback: Literal["relative"] | None = None,
@@ -787,10 +977,13 @@ def serve(
     max_rows: int = 256,
     max_characters: int = 20000,
     max_tokens: int = 32768,
+    max_connections: int = 1024,
+    header_timeout: float = 10.0,
     timeout: float = 30.0,
     drain: float = 1.0,
     max_length: int | None = None,
     stride: int | None = None,
+    resident_languages: int | None = None,
     precision: Literal["keep", "fp32", "bf16", "fp16"] = "keep",
 ) -> None:
     """Serve models over HTTP until SIGTERM or Ctrl-C, which lets the accepted requests be finished.
@@ -800,7 +993,10 @@ def serve(
         host: Address to listen on. The default is this machine alone; other machines can reach, for example,
             0.0.0.0. There is no password.
         port: Port to listen on; 0 takes a free one.
-        identify: Identify the language of rows that do not name one.
+        identify: Identify the language of rows that do not name one: py3langid (also without a value); spans, the
+            language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a
+            function of your own, <module>:<function>.
+        identify_languages: Only these languages are identified, comma-separated; default: all of the model's.
         threshold: Least confidence of an identified language; below it, the default language is used.
         default_language: Language of rows that do not name one (with `identify`: of uncertain rows); default: the
             model's default language (with `identify`: the one it was fine-tuned in).
@@ -813,12 +1009,16 @@ def serve(
         max_rows: Most rows in a request.
         max_characters: Most characters in a text.
         max_tokens: Most tokens in a row, all its windows and choices together.
+        max_connections: Most connections that are open at once; a further one gets status 503.
+        header_timeout: Seconds that the headers of a request may take.
         timeout: Seconds until a request without an answer is given up, with status 504.
         drain: Seconds after a signal to stop in which new requests are still answered, so that clients can go
             elsewhere.
         max_length: Most tokens per row or window; default: as in fine-tuning, or 512.
         stride: Tokens shared by neighbouring windows of a long context (qa) or sentence (tag); default: as fine-
             tuned, or a quarter of `max_length`.
+        resident_languages: Most languages in memory; the others are read from the model's folder when rows need
+            them, and those used last stay. Default: all.
         precision: keep the weights' precision, or run the models in fp32, bf16 or fp16.
 
     Raises:
@@ -836,6 +1036,7 @@ def trim(
     revision: str | None = None,
     dev_text: str | Path | None = None,
     min_count: int = 1,
+    coverage: float = 1.0,
     text_field: str = "text",
     own_vocabularies: Literal["trim", "keep"] = "trim",
     tokenizer: str | Path | None = None,
@@ -845,8 +1046,8 @@ def trim(
     What stays: every piece that a line of the text uses, all pieces in the languages' scripts with `scripts`, and a
     safety set: special and added tokens, bytes, ASCII, digits, punctuation and symbols, and all characters of the text,
     capital and small. Unigram, WordPiece and BPE tokenizers are rewritten such that all of the text is cut into the
-    same pieces as before, which is checked line by line; with `min_count`, the lines are counted. States are those of
-    the source, and so are the logits of a language-model head at pieces that stay.
+    same pieces as before, which is checked line by line; with `min_count` or `coverage`, the lines are counted. States
+    are those of the source, and so are the logits of a language-model head at pieces that stay.
 
     Args:
         model: a folder or a name on the Hub.
@@ -861,6 +1062,8 @@ def trim(
             measured with the pieces of the other lines.
         min_count: Keep pieces that the text uses at least this often. From 2 on, the vocabulary is smaller, and the
             lines with rarer pieces are cut into other ones.
+        coverage: Share of each language's text, counted in pieces, for which its most frequent pieces stay. Below
+            1, the vocabulary is smaller, and lines with rarer pieces are cut into other ones.
         text_field: Name of the text field (JSON Lines) or text column (Parquet).
         own_vocabularies: Trim the vocabularies that belong to single languages too, or keep them as they are.
         tokenizer: Folder or name of the tokenizer; default: the one next to the weights.

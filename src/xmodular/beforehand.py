@@ -33,7 +33,9 @@ def look(options: Any) -> None:
             _look_for_model(source)
     for name in _ROWS:
         for source in _listed(getattr(options, name, None)):
-            if source not in ("", "-") and not source.startswith("hub:") and not os.path.lexists(source):
+            elsewhere = source in ("", "-") or source.startswith("hub:") or "://" in source
+            is_pattern = "*" in source and getattr(options, "engine", None) is not None
+            if not elsewhere and not is_pattern and not os.path.lexists(source):
                 raise DataError(f"There is no file {source}.")
     for name in _FILES:
         value = getattr(options, name, None)
@@ -41,6 +43,9 @@ def look(options: Any) -> None:
             if isinstance(place, Path) and not str(place).startswith("hub:") and not os.path.lexists(place):
                 kind = "text folder" if isinstance(options, PretrainOptions) else "file or folder"
                 raise DataError(f"There is no {kind} {place}.")
+    gate = getattr(options, "gate", None)
+    if gate is not None and not os.path.lexists(gate):
+        raise ConfigurationError(f"There is no configuration file {gate}.")
     tokenizer = getattr(options, "tokenizer", None)
     if isinstance(tokenizer, str) and is_missing_folder(tokenizer):
         raise DataError(f"No tokenizer at {tokenizer}: there is no such folder.")
@@ -59,7 +64,7 @@ def _look_for_model(source: str) -> None:
     if is_missing_folder(source):
         raise ConfigurationError(f"There is no folder {source}.")
     folder = Path(source)
-    known = ("config.json", "pack.json", "seeds.json")
+    known = ("config.json", "adapter_config.json", "pack.json", "seeds.json")
     if folder.is_file() or (folder.is_dir() and not any((folder / name).is_file() for name in known)):
         raise ConfigurationError(f"{source} contains no model: it has no config.json.")
 

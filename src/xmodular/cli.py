@@ -32,6 +32,7 @@ from xmodular.options import (
     DemoOptions,
     Options,
     PredictOptions,
+    RowsOptions,
     TrainingOptions,
     build,
     read_options_file,
@@ -54,12 +55,19 @@ def _show_table(answer: Any) -> int:
     return 0 if getattr(answer, "ok", True) else 1
 
 
-# What the verbs that answer with something to read print on stdout; each gives back the exit status.
+def _gate_status(results: Any) -> int:
+    """What `evaluate` prints is printed already; a gate that failed determines the exit status."""
+    return 0 if results.passed else 1
+
+
+# What verbs do with their answer, such as printing it on stdout; each gives back the exit status.
 _SHOWN = {
     "fill_mask": _show_fillings,
     "pack_verify": _show_table,
     "pack_list": _show_table,
     "diff": _show_table,
+    "evaluate": _gate_status,
+    "donors": _show_table,
     "trim": _show_table,
     "export": _show_table,
     "models": _show_table,
@@ -171,7 +179,10 @@ def _stop(options: Any) -> NoReturn:
             said = f"{again} continues from the last checkpoint, {newest}."
         else:
             said = "there is no checkpoint yet (--save-every), so the same command starts from the beginning."
-    elif isinstance(options, PredictOptions) and options.output != "-":
+    elif isinstance(options, RowsOptions) and options.output != "-":
+        place = options.place if isinstance(options, PredictOptions) and options.engine is not None else None
+        if place is not None and ("://" in place or Path(place, "_predict").is_dir()):
+            said = f"the same command continues; finished files are in {place}, and stay."
         folder = Path(options.output if options.shard_rows is not None else f"{options.output}.parts")
         folder = folder if folder.is_dir() else Path(f"{options.output}.parts")
         if any(folder.glob("part-*.jsonl")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,17 @@ class Terminal(Console):
         """The segments to show, with control characters escaped."""
         for part in super().render(renderable, options):
             yield part if part.control else part._replace(text=visible(part.text))
+
+    @contextmanager
+    def kept(self) -> Iterator[io.StringIO]:
+        """Yield a text that gets what is said meanwhile, in long lines and without progress bars."""
+        before, width = self._file, self._width
+        heard = io.StringIO()
+        self._file, self._width = heard, 1000
+        try:
+            yield heard
+        finally:
+            self._file, self._width = before, width
 
 
 def terminal(**more: bool | int | None) -> Terminal:

@@ -1,15 +1,18 @@
-"""Run a model that was exported to ONNX, in the place of the model."""
+"""Run a model that was exported, in the place of the model."""
 
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 from transformers.utils import ModelOutput
 
 from xmodular.configuration import XmodConfig, read_config
@@ -18,6 +21,7 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.routing import check_range
 
 ONNX, TORCH = "model.onnx", "model.pt2"  # the file with the graph, in its folder
+REPORT = "report.json"  # beside it
 LANGUAGES = "xmodular.languages"  # in the metadata of the graph: the languages by id, with commas
 EXTRA = "pip install 'xmodular[onnx]'"
 
@@ -51,8 +55,9 @@ def load_exported(source: str | Path) -> ExportedModel:
     path = Path(source) / ONNX
     if not path.is_file():
         raise ConfigurationError(
-            f"{source} has a program of torch ({TORCH}), whose file can contain code, so it is not loaded here: use "
-            "torch.export.load, or export with --format onnx."
+            f"{source} has a program of torch ({TORCH}), whose file can contain code, so it is not loaded here. If you "
+            f'trust it: xmodular.exported_models.with_program("{source}", torch.export.load("{Path(source) / TORCH}")) '
+            "is a model for Predictor; or export with --format onnx."
         )
     config = read_config(source)
     architecture = (config.architectures or [""])[0]
@@ -70,7 +75,75 @@ def load_exported(source: str | Path) -> ExportedModel:
             f"{path} has the languages {', '.join(stored)}, config.json {', '.join(config.languages)}: they do not "
             "match."
         )
-    model = ExportedModel(config, session, architecture, path)
+    return _complete(ExportedModel(config, session, architecture, path), source)
+
+
+def with_program(source: str | Path, program: ExportedProgram) -> ExportedModel:
+    """The model of a folder that was exported as a program of torch, for `Predictor` and the verbs in Python.
+
+    Args:
+        source: the folder.
+        program: its program, which `torch.export.load` reads. That runs what a file says, so it is left to who trusts
+            the file.
+
+    Raises:
+        ConfigurationError: the folder has no program.
+        DataError: its report does not fit the program.
+    """
+    path = Path(source) / TORCH
+    if not path.is_file():
+        raise ConfigurationError(f"{source} has no program of torch ({TORCH}).")
+    config = read_config(source)
+    try:
+        report = json.loads((path.parent / REPORT).read_text(encoding="utf-8"))
+        session = _Program(program, report["inputs"], report["outputs"])
+        if tuple(report["languages"]) != tuple(config.languages):
+            raise ValueError(f"it has the languages {', '.join(report['languages'])}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path.parent / REPORT} does not fit the program: {in_one_line(error)}") from error
+    return _complete(ExportedModel(config, session, (config.architectures or [""])[0], path), source)
+
+
+class _Program:
+    """A program of torch, as a session of onnxruntime is used here.
+
+    Args:
+        program: the program.
+        inputs, outputs: their names.
+
+    Raises:
+        ValueError: it has others.
+    """
+
+    def __init__(self, program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        self._run, self._inputs, self._outputs = program.module(), tuple(inputs), tuple(outputs)
+        signature = program.graph_signature
+        values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+        shapes = {name: [*map(str, value.shape)] for name, value in values.items() if isinstance(value, Tensor)}
+        self._given = [SimpleNamespace(name=name, shape=shapes[name]) for name in map(str, signature.user_inputs)]
+        made = [shapes[str(name)] for name in signature.user_outputs]
+        if [each.name for each in self._given] != list(inputs) or len(made) != len(outputs):
+            raise ValueError(f"the program has the inputs {', '.join(each.name for each in self._given)}")
+        self._made = [SimpleNamespace(name=name, shape=shape) for name, shape in zip(outputs, made, strict=True)]
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        """Names and shapes."""
+        return self._given
+
+    def get_outputs(self) -> list[SimpleNamespace]:
+        """Names and shapes."""
+        return self._made
+
+    @torch.inference_mode()
+    def run(self, _: None, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The outputs for a batch."""
+        found = self._run(**{name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in self._inputs})
+        return [tensor.numpy() for tensor in found]
+
+
+def _complete(model: ExportedModel, source: str | Path) -> ExportedModel:
+    """A model with the tokenizers of single languages, and where it is."""
+    config, path = model.config, model.path
     for code in config.vocabularies:
         own = path.with_name(f"tokenizer.{code}.json")
         if own.is_file():
@@ -80,11 +153,11 @@ def load_exported(source: str | Path) -> ExportedModel:
 
 
 class ExportedModel(XmodPreTrainedModel):
-    """A model whose forward is an ONNX graph, run by onnxruntime. It has no weights, and cannot be trained or saved.
+    """A model whose forward is a graph, run by onnxruntime or torch. It has no weights of its own, and cannot be saved.
 
     Args:
         config: of the exported model; its languages are those of the graph.
-        session: an ``onnxruntime.InferenceSession`` of the graph.
+        session: an ``onnxruntime.InferenceSession`` of the graph, or what has the same methods.
         architecture: the name of the class that was exported.
         path: the graph's file.
     """

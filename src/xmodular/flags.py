@@ -15,7 +15,9 @@ import typer
 
 from xmodular.errors import ConfigurationError
 from xmodular.options import Options, kind_of
-from xmodular.options.declaring import flag_of
+from xmodular.options.declaring import Identify, flag_of
+
+Takes = Literal["one", "several", "none", "any"]
 
 
 def kinds_of(options: type[Options]) -> dict[str, Any]:
@@ -23,17 +25,17 @@ def kinds_of(options: type[Options]) -> dict[str, Any]:
     return {name: kind_of(hint) for name, hint in typing.get_type_hints(options).items()}
 
 
-def takes_of(options: type[Options]) -> dict[str, Literal["one", "several", "none"]]:
-    """How many values each flag of a verb takes."""
-    answer: dict[str, Literal["one", "several", "none"]] = {"--config": "one", "--help": "none"}
+def takes_of(options: type[Options]) -> dict[str, Takes]:
+    """How many values each flag of a verb takes; "any" is one or none."""
+    answer: dict[str, Takes] = {"--config": "one", "--help": "none"}
     kinds = kinds_of(options)
     for field in fields(options):
         if not field.metadata["positional"]:
             flag, kind = flag_of(field.name), kinds[field.name]
             origin = typing.get_origin(kind)
             is_list = origin is tuple or (inspect.isclass(origin) and issubclass(origin, Mapping))
-            answer[flag] = "none" if kind is bool else "several" if is_list else "one"
-            if kind is bool:
+            answer[flag] = "none" if kind is bool else "any" if kind == Identify else "several" if is_list else "one"
+            if kind in (bool, Identify):
                 answer[f"--no-{flag[2:]}"] = "none"
     return answer
 
@@ -69,18 +71,21 @@ def gathered(words: Sequence[str], options: type[Options]) -> list[str]:
                 given[last].append(word)
             continue
         last = None if takes[flag] == "none" else flag
+        if takes[flag] == "any" and not is_joined and (not waiting or waiting[0].startswith("--")):
+            is_joined, value = "=", "true"
         if last is None:
             given[flag] = []
-            rest.append(word)
+            is_any = takes.get(f"--{flag[5:]}") == "any"  # --no-identify: the parser knows only --identify=...
+            rest.append(f"--{flag[5:]}=false" if is_any else word)
         elif is_joined or (waiting and waiting[0].partition("=")[0] not in takes):
             given.setdefault(flag, []).append(value if is_joined else waiting.pop(0))
         else:  # the parser would read the next flag as the value
             raise ConfigurationError(f"{flag} needs a value{f', but {waiting[0]} follows' if waiting else ''}.")
     for flag, values in given.items():
-        if len(values) > 1 and takes[flag] == "one":
-            raise ConfigurationError(f"{flag} takes one value; got {len(values)}: {', '.join(values):.200}.")
         if f"--no-{flag[2:]}" in given:
             raise ConfigurationError(f"{flag} and --no-{flag[2:]} cannot be used together.")
+        if len(values) > 1 and takes[flag] in ("one", "any"):
+            raise ConfigurationError(f"{flag} takes one value; got {len(values)}: {', '.join(values):.200}.")
     return [*(f"{flag}={','.join(values)}" for flag, values in given.items() if values), *rest]
 
 

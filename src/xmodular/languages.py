@@ -40,6 +40,21 @@ _PARTS = ("adapter norm", "configuration", "embeddings", "encoder", "lm head", "
 _LONGEST = 100  # characters that a name may have
 
 
+class Closeness(NamedTuple):
+    """How close two languages are.
+
+    Attributes:
+        groups: groups of the family tree in ``relatives.txt`` that both belong to, from the family downwards; 99 for
+            the same language.
+        same_script: whether both are usually written in one script.
+        distance: CLDR's, from 0 (the same) to 100 and a little more.
+    """
+
+    groups: int
+    same_script: bool
+    distance: int
+
+
 class _Meaning(NamedTuple):
     """What a name or a code means.
 
@@ -167,6 +182,15 @@ def relatives(name: str, languages: Iterable[str]) -> list[str]:
         Some of `languages`; none if the language is unknown or has no relatives there.
     """
     return list(_relatives(name, tuple(languages)))
+
+
+def closeness(name: str, code: str) -> Closeness | None:
+    """How close the language that a name means is to that of a code; None if either is unknown."""
+    one, other = _meaning(_split(name.strip())[0]), _meaning(_split(code)[0], code=True)
+    if one is None or other is None:
+        return None
+    same_script = one.levels[-1][1] == other.levels[-1][1]
+    return Closeness(_in_common(one, other), same_script, langcodes.tag_distance(one.tag, other.tag))
 
 
 def english_name(code: str) -> str:

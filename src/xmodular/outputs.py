@@ -25,16 +25,20 @@ OLD = f"{PREFIX}old"  # the old output, while the new one takes its place
 READY = f"{PREFIX}ready"  # complete files on their way into their folder
 LOCK = f"{PREFIX}lock"
 
-WEIGHTS = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
+WEIGHTS = re.compile(r"(pytorch_|adapter_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
 _CONFIG = "config.json"
+DONORS = "donors.json"  # which languages the run's new language started from
 _OF_MODELS = {
+    DONORS,
     *(_CONFIG, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "chat_template.jinja", "sentencepiece.bpe.model", "vocab.txt", "vocab.json", "merges.txt"),
     *("README.md", "metrics.json", "options.json", "run.json", "log.jsonl", "certificate.json", "trim.json"),
     *("model.pt", "dict.txt"),  # in fairseq's format
+    *("adapter_config.json", "xmod_config.json"),  # in PEFT's
 }
 RESULTS = (
-    *("report.html", "results.md", "results.png", "results.svg", "matrix.png", "matrix.svg", "predictions.jsonl"),
+    *("report.html", "results.md", "results.png", "results.svg", "matrix.png", "matrix.svg"),
+    *("pairs.png", "pairs.svg", "predictions.jsonl"),
     "results.json",
 )
 # They identify a folder's content, so they come last.

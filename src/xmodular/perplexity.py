@@ -152,6 +152,9 @@ def loss_a_token(sums: np.ndarray) -> np.ndarray:
     return (told + untold * math.log(256)) / np.maximum(known + unknown, 1)
 
 
+PERPLEXITY_METRICS = ("perplexity", "bits per character", "accuracy")
+
+
 def perplexity_metrics(sums: np.ndarray) -> dict[str, np.ndarray]:
     """Perplexity, bits per character and accuracy, from (..., 7) sums of `text_statistics`."""
     _, right, predicted, known, unknown, characters, _ = np.moveaxis(sums, -1, 0)

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import xmodular.modeling
-from xmodular.configuration import read_config
+from xmodular.configuration import EmbeddingSettings, XmodConfig, read_config, stored_settings
+from xmodular.configuration.peft_folder import SETTINGS, base_of, is_peft_folder
 from xmodular.console import quiet_transformers
 from xmodular.errors import ConfigurationError, DataError, InputError, XmodularError, in_one_line
 from xmodular.exported_models import ExportedModel, is_exported, load_exported
@@ -21,6 +22,8 @@ from xmodular.files import sha256_of
 from xmodular.hub import hub_source
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.loaded import check_loaded
+from xmodular.modeling.peft_layers import attach, has_peft, merged, without_wrapper
+from xmodular.modeling.trainable import parameter_group
 from xmodular.options import PRECISIONS, WeightPrecision
 from xmodular.vocabulary import from_json, is_with_tokenizer, load_tokenizer, positions_of, suited
 from xmodular.weight_names import POSITION_IDS
@@ -30,9 +33,12 @@ from xmodular.weights import open_weights
 def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
     """The model if it is an object (else None), and its name for messages.
 
+    In a ``PeftModel``, that is the X-MOD model inside it, which computes with PEFT's layers.
+
     Raises:
         InputError: it is neither an X-MOD model nor a folder or a name on the Hub.
     """
+    model = without_wrapper(model)
     if isinstance(model, XmodPreTrainedModel):
         return model, home_of(model) or "model object"
     if isinstance(model, (str, Path)):
@@ -47,9 +53,42 @@ def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrained
     raise InputError(f"A model must be an X-MOD model, a folder or a name on the Hub; this is a {kind}.")
 
 
+def given_plain_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
+    """The same, for verbs that train or change whole models.
+
+    Raises:
+        InputError: also if the model has layers of PEFT.
+    """
+    given, name = given_model(model)
+    if given is not None and has_peft(given):
+        raise InputError(
+            "The model has layers of PEFT: merge them first, with merge_and_unload() of the PEFT model, or save it and "
+            "give the folder."
+        )
+    return given, name
+
+
+def given_merged_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrainedModel | None, str]:
+    """The same; of a model with layers of PEFT, a copy with these merged into the weights."""
+    given, name = given_model(model)
+    return (merged(given) if given is not None and has_peft(given) else given), name
+
+
 def home_of(model: XmodPreTrainedModel) -> str | None:
     """Where a model was loaded from or last saved, which is also where its tokenizer is; None if unknown."""
     return str(model.config.name_or_path or "") or None
+
+
+def embedding_settings_of(config: XmodConfig, source: str | Path | None) -> EmbeddingSettings:
+    """How a model's states become the vector of a text: as its configuration says, or the files next to it.
+
+    Args:
+        config: its configuration.
+        source: where it was loaded from.
+    """
+    if config.sentence_embedding is None and source is not None:
+        return stored_settings(source) or EmbeddingSettings()
+    return config.embedding_settings
 
 
 def set_home(model: XmodPreTrainedModel, source: str | Path) -> None:
@@ -68,21 +107,27 @@ def hash_of(model: XmodPreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def load_saved(source: str | Path, precision: WeightPrecision = "keep", **fields: Any) -> XmodPreTrainedModel:
+def load_saved(
+    source: str | Path, precision: WeightPrecision = "keep", architecture: str | None = None, **fields: Any
+) -> XmodPreTrainedModel:
     """Load a model as it was saved, with the class named in its configuration.
 
     Args:
         source: model folder or Hub repository.
         precision: precision of the weights; "keep" uses that of the files.
+        architecture: another class, all of whose weights are in the files.
         fields: fields of the configuration to change; only fields that no weight depends on.
 
     Raises:
         ConfigurationError: there is no X-MOD model, it names no class with a head, or weights are missing from its
             file, including those of the head.
     """
-    names = read_config(source).architectures or []
+    names = [architecture] if architecture is not None else read_config(source).architectures or []
     if not isinstance(names, list) or len(names) != 1 or names[0] not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{source} does not name an X-MOD model class in its config.json; it has {names}.")
+    if is_peft_folder(source):  # merged in the precision of its weights, then cast
+        model = load_architecture(names[0], source, **fields)[0]
+        return model if precision == "keep" else torch.nn.Module.to(model, getattr(torch, PRECISIONS[precision]))
     if precision != "keep":
         fields["dtype"] = PRECISIONS[precision]
     return load_architecture(names[0], source, **fields)[0]
@@ -108,6 +153,13 @@ def load_architecture(
         raise ConfigurationError(
             f"{source} is an exported model, which predicts and is evaluated; for anything else, use the model that "
             "it was exported from."
+        )
+    if is_peft_folder(source):
+        return _load_with_peft(architecture, source, new_head=new_head, **more)
+    if (Path(source) / SETTINGS).is_file():
+        raise DataError(
+            f"{source} has both a model and {SETTINGS}, an adapter of PEFT: it is not clear which is meant. Move the "
+            "adapter to a folder of its own."
         )
     if Path(source).is_dir():
         with open_weights(source) as weights:
@@ -137,13 +189,61 @@ def load_architecture(
     return model, check_loaded(source, model, report, new_head=new_head)
 
 
-def to_run(model: XmodPreTrainedModel | str | Path, precision: WeightPrecision = "keep") -> XmodPreTrainedModel:
+def _load_with_peft(
+    architecture: str, source: str | Path, *, new_head: bool, **more: Any
+) -> tuple[XmodPreTrainedModel, bool]:
+    """As `load_architecture`: the base that an adapter of PEFT names, with the adapter merged into it."""
+    config, base = read_config(source), base_of(source)
+    is_other = config.architectures != [architecture]
+    more = {"config": config, "ignore_mismatched_sizes": True, **more}
+    for name in [name for name in more if name in XmodConfig.__annotations__ and name != "languages"]:
+        setattr(more["config"], name, more.pop(name))
+    model, is_new = load_architecture(architecture, base, new_head=True, **more)
+    loaded = attach(model, Path(source), drop_head=is_other or more["config"].num_labels != config.num_labels)
+    left = [name for name in model.state_dict() if parameter_group(name) == "task head" and name not in loaded]
+    is_new = is_new and bool(left)
+    if is_new and not new_head and architecture != "XmodModel":
+        raise ConfigurationError(
+            f"The weight {left[0]} of the head is neither saved with the adapter {source} nor in its base {base}, so "
+            'it would be random. Train it with the adapter: LoraConfig(modules_to_save=["classifier"]).'
+        )
+    set_home(model, source if is_with_tokenizer(source) else base)
+    return model, is_new
+
+
+def most_resident(source: str | Path) -> int | None:
+    """The `resident_languages` with which a model's languages are all read when rows need them, and stay.
+
+    None where they cannot be read one by one: in a graph, over an adapter of PEFT, in files other than safetensors.
+
+    Args:
+        source: model folder or name on the Hub.
+
+    Raises:
+        ConfigurationError, DataError: there is no model.
+    """
+    if is_exported(source) or is_peft_folder(source):
+        return None
+    languages = len(read_config(source).languages)
+    with open_weights(source) as weights:
+        return languages if all(path.suffix in (".json", ".safetensors") for path in weights.files) else None
+
+
+def to_run(
+    model: XmodPreTrainedModel | str | Path,
+    precision: WeightPrecision = "keep",
+    architecture: str | None = None,
+    resident_languages: int | None = None,
+) -> XmodPreTrainedModel:
     """A model for inference.
 
     Args:
         model: a folder or a name on the Hub, which is put on the GPU if there is one (exported models run on the CPU);
             or an object, which stays on its device and is not changed: for another precision it is copied.
         precision: precision of the weights, and so of the computation; "keep" does not change it.
+        architecture: the class to load from a folder; None for the one that its configuration names.
+        resident_languages: how many languages are in memory at most, the others on disk (as for `from_pretrained`);
+            None: all. Not for objects and exported models.
 
     Raises:
         ConfigurationError: there is no such precision; or as `load_saved`.
@@ -151,6 +251,12 @@ def to_run(model: XmodPreTrainedModel | str | Path, precision: WeightPrecision =
     is_graph = is_exported(model) if isinstance(model, (str, Path)) else isinstance(model, ExportedModel)
     if is_graph and precision not in ("keep", "fp32"):
         raise ConfigurationError(f"precision is {precision!r}, but the precision of an exported model is in its graph.")
+    if resident_languages is not None and (is_graph or not isinstance(model, (str, Path))):
+        kind = "an exported model" if is_graph else "a model object"
+        raise ConfigurationError(
+            f"resident_languages is {resident_languages}, but {kind} has all its languages in memory: give the folder "
+            "of a model."
+        )
     if isinstance(model, ExportedModel):
         return model
     if precision not in ("keep", *PRECISIONS):
@@ -159,7 +265,8 @@ def to_run(model: XmodPreTrainedModel | str | Path, precision: WeightPrecision =
     if given is None and is_graph:
         return load_exported(source)
     if given is None:
-        loaded = load_saved(source, precision)
+        more = {} if resident_languages is None else {"resident_languages": resident_languages}
+        loaded = load_saved(source, precision, architecture, **more)
         return torch.nn.Module.to(loaded, "cuda") if torch.cuda.is_available() else loaded
     if precision == "keep" or given.dtype == (dtype := getattr(torch, PRECISIONS[precision])):
         return given

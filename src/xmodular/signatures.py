@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from xmodular.errors import speaking
 from xmodular.options import Options, build, kind_of
+from xmodular.options.declaring import Identify
 from xmodular.outputs import held
 
 R = TypeVar("R")
@@ -122,6 +123,8 @@ def _type(options: type[Options], field: dataclasses.Field[Any], readers: Mappin
 def _taken(kind: Any) -> str:
     """The values that `build` accepts for a type."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind == Identify:
+        return "bool | str | Any"
     if origin is Literal:
         return "Literal[" + ", ".join(f'"{each}"' for each in arguments) + "]"
     if origin is tuple:

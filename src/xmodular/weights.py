@@ -38,14 +38,19 @@ class Weights:
 
     Attributes:
         source: the folder or repository they come from.
+        files: paths of the files that were opened, an index first.
         names: of all tensors.
         metadata: other entries of the index of the shards; empty without an index.
     """
 
     def __init__(
-        self, source: str, readers: dict[str, Callable[[], Tensor]], metadata: Mapping[str, Any] | None = None
+        self,
+        source: str,
+        readers: dict[str, Callable[[], Tensor]],
+        metadata: Mapping[str, Any] | None = None,
+        files: tuple[Path, ...] = (),
     ) -> None:
-        self.source = source
+        self.source, self.files = source, files
         self.names = tuple(readers)
         self.metadata = dict(metadata or {})
         self._readers = readers
@@ -102,7 +107,7 @@ def open_weights(
         folder = _fetch(name, revision or pinned, token)
     with ExitStack() as stack:
         readers, metadata = _readers(folder, stack)
-        yield Weights(str(source), readers, metadata)
+        yield Weights(str(source), readers, metadata, weight_files(folder))
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -165,6 +170,11 @@ def _readers(folder: Path, stack: ExitStack) -> tuple[dict[str, Callable[[], Ten
             f"{_FILES[0]}: move it elsewhere, or save the model again."
         )
     name = next((name for name in _FILES if (folder / name).is_file()), None)
+    if name is None and (folder / "adapter_config.json").is_file():
+        raise DataError(
+            f"{folder} is an adapter of PEFT, without the weights of its model: save the merged model first, with "
+            "merge_and_unload() and save_pretrained()."
+        )
     if name is None:
         raise DataError(f"{folder} has no weights: none of {', '.join(_FILES)} exists.")
     if not name.endswith(".index.json"):

@@ -352,6 +352,7 @@ def test_sentence_encoders_say_what_a_classifier_is_to_read(content: Any, poolin
         (tmp_path / "dense" / "1_Pooling" / "config.json").write_text(json.dumps(content), encoding="utf-8")
     converted = upcycle(tmp_path / "dense", ["de"], output_dir=tmp_path / "modular")
     assert converted.config.classifier_pooling == pooling
+    assert converted.config.embedding_settings.pooling == ("mean" if content is None else pooling)
     other = "first" if pooling == "mean" else "mean"
     upcycle(tmp_path / "dense", ["de"], output_dir=tmp_path / "other", pooling=other)
     assert XmodForSequenceClassification.from_pretrained(tmp_path / "other").config.classifier_pooling == other

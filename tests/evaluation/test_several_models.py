@@ -191,7 +191,7 @@ def test_models_that_do_not_go_together(make_model, feelings):
         evaluate([one, make_model("tags", cls="XmodForTokenClassification")], feelings)
     with pytest.raises(ConfigurationError, match="named twice"):
         evaluate([one, one], feelings)
-    with pytest.raises(ConfigurationError, match=r"bare XmodModel.*fine-tune it first"):
+    with pytest.raises(DataError, match=r"without a task head is scored by retrieval.*fine-tune it first"):
         evaluate(make_model("bare", cls="XmodModel"), feelings)
 
 

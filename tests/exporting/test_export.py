@@ -21,7 +21,7 @@ from tests.prediction.conftest import small_tokenizer as small_tokenizer
 from tests.support import tiny_model
 from xmodular import Predictor, cli
 from xmodular.errors import ConfigurationError, DataError, InputError, LanguageError
-from xmodular.exported_models import ExportedModel, load_exported
+from xmodular.exported_models import ExportedModel, load_exported, with_program
 from xmodular.exporting import exported
 
 ROWS = [{"text": text, "language": code} for code in ("ru_RU", "de_DE") for text in SENTENCES[code]]
@@ -185,6 +185,28 @@ def test_a_program_of_torch_in_one_language(topic: Path, tmp_path: Path) -> None
         Predictor(output)
     with pytest.raises(ConfigurationError, match="already exists"):
         xmodular.export(topic, output, languages="sw", format="torch")
+
+
+def test_a_program_that_is_trusted_predicts(folders: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("XmodForSequenceClassification", "XmodForTokenClassification"):
+        output = tmp_path / name
+        xmodular.export(folders[name], output, languages="de,ru", format="torch")
+        model = with_program(output, torch.export.load(output / "model.pt2"))
+        rows = [{"text": text, "language": code} for code in ("de_DE", "ru_RU") for text in SENTENCES[code]]
+        if "Token" in name:
+            rows = [{"words": row["text"].split(), "language": row["language"]} for row in rows]
+        ours, theirs = (Predictor(each, probabilities="Token" not in name)(rows) for each in (folders[name], model))
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.get("tags", one.get("label")) == other.get("tags", other.get("label"))
+        if "Token" not in name:
+            assert np.allclose(values_of(ours), values_of(theirs), atol=1e-4)
+        with pytest.raises(LanguageError, match="out of range"):
+            model(input_ids=torch.full((1, 4), 7), lang_ids=torch.tensor([2]))
+    other = torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
+    with pytest.raises(DataError, match="does not fit the program"):
+        with_program(output, other)
+    with pytest.raises(ConfigurationError, match="has no program"):
+        with_program(folders[name], other)
 
 
 def test_refusals_come_before_work(topic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from typing import Any
 
 import pytest
@@ -129,6 +131,37 @@ def test_an_exported_program_takes_other_sizes(mask: bool) -> None:
 @pytest.mark.parametrize("mask", [True, False])
 def test_an_exported_program_takes_ten_sizes(name: str, mask: bool) -> None:
     assert_sizes(name, mask=mask, sizes=SIZES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("mix", ["interleaved", "tokens"])
+def test_a_trace_takes_ten_sizes_and_all_languages(name: str, mix: str) -> None:
+    """torch.jit.trace warns that it may fix sizes; here it fixes none."""
+    model = model_of(name)
+    model.config.return_dict = False
+    example = batch_of(name, {"lengths": (7, 3, 9, 5)}, mix)
+    order = list(inspect.signature(model.forward).parameters)
+    names = sorted(example, key=order.index)
+
+    def positional(batch: dict[str, Tensor]) -> tuple[Tensor | None, ...]:
+        """With zeros as token types, if they stand between."""
+        last = max(order.index(each) for each in names)
+        return tuple(batch.get(each, torch.zeros_like(batch["input_ids"])) for each in order[: last + 1])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(model, positional(example), check_trace=False)
+    for seed, (rows, length) in enumerate(SIZES):
+        lengths = [1 + (seed + 5 * row) % length for row in range(rows - 1)]
+        batch = batch_of(name, {"lengths": [*lengths, length]}, mix, seed + 1)
+        mask = batch["attention_mask"]
+        with torch.no_grad():
+            pairs = list(zip(model(**batch), traced(*positional(batch)), strict=True))
+        assert pairs
+        for ours, theirs in pairs:
+            keep = mask.bool() if mask.dim() == 2 and ours.shape[:2] == mask.shape else ...
+            torch.testing.assert_close(theirs[keep], ours[keep], atol=1e-5, rtol=1e-5)
 
 
 def test_one_compiled_graph_serves_a_head() -> None:

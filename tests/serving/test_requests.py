@@ -17,6 +17,7 @@ pytest.importorskip("uvicorn", reason="needs the extra: pip install 'xmodular[se
 from tests.prediction.conftest import SENTENCES
 from tests.serving.conftest import FOLDERS, Client, serving
 from xmodular import Predictor
+from xmodular.errors import ConfigurationError
 
 TEXTS = [(text, code) for code, texts in SENTENCES.items() for text in texts]
 ROWS: dict[str, dict[str, Any]] = {
@@ -272,3 +273,40 @@ def test_threads_end(topic: Path) -> None:
     with serving({"topic": topic}) as client:
         client.post("The house")
     assert threading.active_count() <= before
+
+
+def test_languages_stay_on_disk_until_they_are_asked_for(topic: Path) -> None:
+    """All languages, in the memory of one; a client cannot tell."""
+    whole = Predictor(topic)
+    with serving({"topic": topic}, resident_languages=1) as lazy:
+        assert 'xmodular_resident_languages{model="topic"} 0' in lazy.get("/metrics").body.decode()
+        for code, lines in SENTENCES.items():
+            answer = lazy.post({"rows": lines, "language": code})
+            assert answer.status == 200
+            expected = whole(lines, code)
+            for found, one in zip(answer.json["predictions"], expected, strict=True):
+                assert (found["label"], found["adapter"]) == (one["label"], code)
+                assert found["score"] == pytest.approx(one["score"], abs=1e-5)
+            assert lazy.service.batchers["topic"].predictor.model.resident_languages == (code,)
+        mixed = lazy.post([{"text": lines[0], "language": code} for code, lines in SENTENCES.items()])
+        assert [each["adapter"] for each in mixed.json["predictions"]] == list(SENTENCES)
+        assert 'xmodular_resident_languages{model="topic"} 1' in lazy.get("/metrics").body.decode()
+
+
+def test_a_predictor_of_few_languages_in_memory(folders: dict[str, Path]) -> None:
+    for name, kind in FOLDERS.items():
+        row = {field: value for field, value in ROWS[name].items() if field != "language"}
+        whole, few = Predictor(folders[kind]), Predictor(folders[kind], resident_languages=1)
+        assert few([row] * 4, list(SENTENCES)) == whole([row] * 4, list(SENTENCES))
+        assert few.model.resident_languages == ("ru_RU",)
+    with pytest.raises(ConfigurationError, match="a model object has all its languages in memory"):
+        Predictor(whole.model, resident_languages=1)
+
+
+def test_a_sentence_in_two_languages(topic: Path) -> None:
+    text = f"{SENTENCES['de_DE'][0]} {SENTENCES['ru_RU'][0]}"
+    with serving({"topic": topic}, identify="spans", identify_languages=("de", "ru")) as client:
+        (found,) = client.post({"rows": [text]}).json["predictions"]
+    predictor = Predictor(topic, identify="spans", identify_languages=["de", "ru"])
+    assert alike(found, predictor([text])[0])
+    assert [span["adapter"] for span in found["language_spans"]] == ["de_DE", "ru_RU"]

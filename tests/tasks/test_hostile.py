@@ -46,7 +46,7 @@ VALUE = st.recursive(
     ),
     max_leaves=5,
 )
-LABELS = {"classify": ["a", "b"], "regress": ["score"], "tag": ["O", "B-X", "I-X"], "qa": [], "choice": []}
+LABELS = {"classify": ["a", "b"], "regress": ["score"], "tag": ["O", "B-X", "I-X"], "qa": [], "choice": [], "embed": []}
 
 
 def answered(task: Any, examples: list[Example], tokenizer: Any, room: Room, seed: int = 0) -> list[Any]:
@@ -61,12 +61,12 @@ def answered(task: Any, examples: list[Example], tokenizer: Any, room: Room, see
     for encoding in encodings:
         lengths = [len(sequence) for sequence in encoding.sequences]
         assert max(lengths) <= room.max_length
-        shape = {"classify": (2,), "regress": (1,), "choice": (len(lengths),)}.get(
+        shape = {"classify": (2,), "regress": (1,), "choice": (len(lengths),), "embed": (3,)}.get(
             task.name, (lengths[0], len(labels) or 2)
         )
         readings[encoding.example].append((encoding, random.normal(size=shape).astype(np.float32) * 5))
     predictions = [task.decode(example, own, labels) for example, own in zip(examples, readings, strict=True)]
-    json.dumps(predictions, allow_nan=False)
+    json.dumps(predictions, allow_nan=False, default=np.ndarray.tolist)
     for example, prediction in zip(examples, predictions, strict=True):
         if task.name == "tag":
             assert len(prediction["tags"]) == len(prediction["scores"]) == len(example.texts) - 1
@@ -104,6 +104,7 @@ def test_any_texts(name: str, texts: list[str], length: int, scripts_tokenizer: 
         "tag": {"text": first + " " + second},
         "qa": {"question": first, "context": second + third},
         "choice": {"context": first, "choices": [second, third]},
+        "embed": {"text": first},
     }[name]
     answered(TASKS[name], [Example(TASKS[name].parse(row)[0], None, "here")], scripts_tokenizer, Room(length, 5))
 
@@ -117,6 +118,7 @@ def test_very_long_texts(unit: str, scripts_tokenizer: Any) -> None:
         "tag": {"text": long},
         "qa": {"question": long, "context": long[:20_000]},
         "choice": {"context": long, "choices": ["a", long]},
+        "embed": {"text": long},
     }.items():
         task = TASKS[name]
         answered(task, [Example(task.parse(row)[0], None, "here")], scripts_tokenizer, room)
@@ -136,6 +138,7 @@ ROWS = {
     "tag": lambda one, two: ({"words": [one, two, one]}, {"text": f"{one} {two}"}),
     "qa": lambda one, two: ({"question": one, "context": f"the house {two} river"},),
     "choice": lambda one, two: ({"context": one, "choices": [two, one]}, {"question": one, "choices": [one, two]}),
+    "embed": lambda one, two: ({"text": one},),
 }
 
 

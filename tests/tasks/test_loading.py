@@ -178,6 +178,7 @@ ROW_OF = {
     "tag": {"words": ["a", "b"]},
     "qa": {"question": "Who?", "context": "Ada wrote it."},
     "choice": {"premise": "a", "choice1": "b", "choice2": "c"},
+    "embed": {"text": "a"},
 }
 
 

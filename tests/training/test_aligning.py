@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ import pytest
 import torch
 
 from tests.conftest import LANGUAGES, sentence
-from tests.support import assert_same_state
+from tests.support import assert_same_state, tiny_model
 from xmodular import diff, extend
+from xmodular.embeddings import Embedder, nearest
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodForMaskedLM, XmodModel
-from xmodular.tasks import load_saved
-from xmodular.training import aligning
-from xmodular.training.aligning import nearness, print_nearness
-from xmodular.training.pairs import held_out, read_pairs
+from xmodular.modeling.language_changes import make_neutral
+from xmodular.options import ExtendOptions
+from xmodular.tasks import Encoding, load_saved
+from xmodular.training.aligning import Aligned, _means, loss_of, nearness, print_nearness
+from xmodular.training.pairs import Pair, held_out, read_pairs
 from xmodular.vocabulary import save_tokenizer
 
 SMALL = {"block_size": 32, "batch_size": 8, "max_steps": 40, "learning_rate": 3e-3}
@@ -106,6 +109,61 @@ def test_an_encoder_without_a_head_learns_too_and_accumulation_changes_nothing(b
         torch.testing.assert_close(weight, runs[1].model.state_dict()[name], atol=2e-5, rtol=1e-4)
 
 
+def plain_contrast(model, tokenizer, texts, targets, right, temperature) -> float:
+    """One sentence at a time, in double precision."""
+    losses = []
+    for text, place in zip(texts, right, strict=True):
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        states = model(ids, lang_ids=model.lang_ids("de_DE")).last_hidden_state[0].mean(0).double().numpy()
+        cosines = targets @ states / np.linalg.norm(targets, axis=1) / np.linalg.norm(states) / temperature
+        losses.append(np.log(np.exp(cosines - cosines.max()).sum()) + cosines.max() - cosines[place])
+    return float(np.mean(losses))
+
+
+@pytest.mark.parametrize("objective", ["contrast", "both"])
+def test_contrast_finds_a_sentence_among_the_targets_of_all(base_run, objective):
+    """Two sentences with the same translation have one target, which is right for both."""
+    model = XmodForMaskedLM.from_pretrained(base_run.output_dir).roberta.eval()
+    tokenizer, draw = base_run.tokenizer, random.Random(3)
+    texts = [sentence("de_DE", draw)[:20] for _ in range(6)]
+    once = np.random.default_rng(2).normal(size=(5, model.config.hidden_size)).astype(np.float32)
+    right = np.array([0, 1, 2, 1, 3, 4])
+    encodings = tuple(Encoding(n, (tuple(tokenizer(text)["input_ids"]),)) for n, text in enumerate(texts))
+    sentences = Aligned(encodings, once[right], right, model.languages.index("de_DE"), model.config.pad_token_id)
+    options = ExtendOptions(
+        model="m", language="gsw", parallel="p", output_dir=Path("o"), objective=objective, temperature=0.2
+    )
+    loss = loss_of(options, sentences)
+    with torch.no_grad():
+        parts = [float(loss(model, sentences.batch(part), torch.tensor(6))) for part in ([0, 1, 2], [3, 4, 5])]
+        expected = plain_contrast(model, tokenizer, texts, once.astype(np.float64), right, 0.2)
+        if objective == "both":
+            expected += sentences.scores(model, "de_DE")["loss"]
+    assert sum(parts) == pytest.approx(expected, rel=1e-4)
+
+
+def test_contrast_trains_and_reads_with_the_prefix(base_run, pairs, tmp_path):
+    options = {**SMALL, "objective": "contrast", "prefix": "das ", "max_steps": 30}
+    run = extend(base_run.output_dir, "gsw", parallel=pairs, output_dir=tmp_path / "run", **options)
+    assert run.metrics["after"]["retrieval"] > run.metrics["start"]["retrieval"]
+    assert not diff(base_run.output_dir, tmp_path / "run").changed
+    _, dev = held_out(read_pairs(str(pairs), "gsw", LANGUAGES), 0.01, 0)
+    embed = Embedder(run.model, prefix="das ", max_length=32)
+    found = nearness(
+        embed([pair.text for pair in dev], "gsw"), embed([pair.translations["de_DE"] for pair in dev], "de_DE")
+    )
+    assert found["cosine"] == pytest.approx(run.metrics["after"]["cosine"], abs=1e-5)
+
+
+def test_a_sentence_is_not_trained_on_by_another_version_of_it():
+    """Two dialects of a sentence have the same translation."""
+    pairs = [Pair(f"{dialect} {n}", {"en_XX": f"sentence {n}"}) for n in range(40) for dialect in ("BE", "ZH")]
+    train, dev = held_out(pairs, 0.01, 0)
+    held = {pair.translations["en_XX"] for pair in dev}
+    assert held.isdisjoint(pair.translations["en_XX"] for pair in train)
+    assert len(dev) == 8
+
+
 def test_a_broken_run_goes_on_as_if_it_had_not_been(base_run, pairs, tmp_path, aligned, monkeypatch):
     from xmodular.training import trainer as module
 
@@ -170,7 +228,7 @@ def test_many_sentences_are_compared_in_parts(monkeypatch):
     own, targets = (draw.normal(size=(23, 3)).astype(np.float32) for _ in range(2))
     whole = nearness(own, targets)
     assert 0 < whole["retrieval"] < 1
-    monkeypatch.setattr(aligning, "_AT_ONCE", 5)
+    monkeypatch.setattr(nearest, "_AT_ONCE", 5 * 23)
     assert nearness(own, targets) == pytest.approx(whole)
 
 
@@ -230,6 +288,11 @@ def test_text_or_translations(base_run, pairs, tmp_path):
         extend(folder, "gsw", output_dir=tmp_path / "out")
     with pytest.raises(ConfigurationError, match="Give either --text or"):
         extend(folder, "gsw", pairs, parallel=pairs, output_dir=tmp_path / "out")
+    for name, value in (("objective", "contrast"), ("prefix", "query: "), ("temperature", 0.1)):
+        with pytest.raises(ConfigurationError, match=f"--{name} goes with --parallel"):
+            extend(folder, "gsw", pairs, output_dir=tmp_path / "out", **{name: value})
+    with pytest.raises(ConfigurationError, match="--temperature is for"):
+        extend(folder, "gsw", parallel=pairs, temperature=0.1, output_dir=tmp_path / "out")
     with pytest.raises(ConfigurationError, match="--new-vocabulary goes with --text"):
         extend(folder, "gsw", parallel=pairs, new_vocabulary=100, output_dir=tmp_path / "out")
     for name, value in (("packing", "lines"), ("mask_probability", 0.3), ("text_field", "x"), ("start_rows", "random")):
@@ -263,3 +326,47 @@ def test_an_adapter_that_harms_is_called_so(capsys):
         said = " ".join(capsys.readouterr().err.split())
         assert ("The adapter is harmful" in said) == harms
         assert "90.0%" in said
+
+
+@pytest.mark.parametrize(
+    "shape", [{}, {"adapter_layer_norm": True, "adapter_reuse_layer_norm": False}, {"pre_norm": True}]
+)
+def test_a_linear_adapter_undoes_a_linear_change_without_training(base_run, tmp_path, shape):
+    """A language whose states are those of German, turned a little: the map that turns them back is found."""
+    from xmodular.training.linear_adapter import solve_adapter
+
+    model = tiny_model(XmodModel, languages=["de_DE", "gsw"], hidden_dropout_prob=0.0, seed=1, **shape)
+    make_neutral(model, "gsw")
+    draw = np.random.default_rng(0)
+    encodings = tuple(Encoding(n, (tuple(draw.integers(5, 50, 4 + n % 5).tolist()),)) for n in range(240))
+    hidden = model.config.hidden_size
+    none = Aligned(encodings, np.zeros((240, hidden), np.float32), np.arange(240), 1, model.config.pad_token_id)
+    states = _means(model.eval(), encodings, "gsw")
+    turn = np.linalg.qr(np.eye(hidden) + 0.1 * draw.normal(size=(hidden, hidden)))[0]
+    turn *= np.sign(np.diag(turn))
+    targets = (states @ turn + 0.5 * draw.normal(size=hidden)).astype(np.float32)
+    taught, held = (
+        replace(none, encodings=encodings[part], targets=targets[part], right=np.arange(240)[part] - part.start)
+        for part in (slice(0, 200), slice(200, 240))
+    )
+    before = held.scores(model)
+    others = {name: weight.clone() for name, weight in model.state_dict().items() if "gsw" not in name}
+    solve_adapter(model, "gsw", taught, 256)
+    after = held.scores(model)
+    assert after["retrieval"] > before["retrieval"]
+    assert after["loss"] < 0.5 * before["loss"]
+    assert_same_state(others, {name: weight for name, weight in model.state_dict().items() if "gsw" not in name})
+    assert model.config.layout == "packed"
+
+
+def test_a_linear_adapter_is_written_as_a_run(base_run, pairs, tmp_path):
+    run = extend(base_run.output_dir, "gsw", parallel=pairs, objective="linear", output_dir=tmp_path / "run")
+    assert run.metrics["steps"] == 0
+    assert run.metrics["after"]["retrieval"] > run.metrics["start"]["retrieval"]
+    certificate = diff(base_run.output_dir, tmp_path / "run")
+    assert certificate.added == {"gsw"}
+    assert not certificate.changed
+    with pytest.raises(ConfigurationError, match="starts from neutral"):
+        extend(
+            base_run.output_dir, "gsw", parallel=pairs, objective="linear", init_from="de", output_dir=tmp_path / "o"
+        )

@@ -413,7 +413,7 @@ def test_what_the_head_reads_is_an_option(corpus, base_run, tmp_path):
     assert again.config.classifier_pooling == "mean"
     on = finetune(again, train, output_dir=tmp_path / "on", max_steps=1)
     assert on.model.config.classifier_pooling == "mean"
-    with pytest.raises(ConfigurationError, match="--pooling mean applies only to classify and regress"):
+    with pytest.raises(ConfigurationError, match="--pooling mean applies only to classify, regress and embed"):
         finetune(base_run.output_dir, tags, task="tag", output_dir=tmp_path / "tag", pooling="mean")
 
 

@@ -50,6 +50,7 @@ def test_rows_of_every_task_know_the_language_that_they_are_scored_in(name, base
         "tag": {"words": ["a"], "tags": ["O"]},
         "qa": {"question": "a", "context": "b", "answers": "b"},
         "choice": {"context": "a", "choices": ["b", "c"], "label": 0},
+        "embed": {"text": "a", "positive": "b"},
     }[name]
     nameless = dataclasses.replace(example_of(task, **values), language=None)
     rows = (nameless, dataclasses.replace(nameless, language="gsw"))

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tests.kinds import KINDS, LINES, tokenizer_of
 from xmodular.errors import DataError
-from xmodular.trimming.kept_pieces import Reader, safe_ids, script_ids, scripts_of
+from xmodular.scripts import scripts_of
+from xmodular.trimming.kept_pieces import Reader, safe_ids, script_ids
 from xmodular.trimming.trimmed_tokenizer import backend_of, content_of, like, needed, rewritten
 
 KEPT = ("de_DE", "sw_KE", "hi_IN")

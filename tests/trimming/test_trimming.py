@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from tests.kinds import KINDS, LINES, modular, tokenizer_of
@@ -16,6 +18,8 @@ from xmodular import (
     Predictor,
     XmodForMaskedLM,
     cli,
+    diff,
+    evaluate,
     extend,
     fill_mask,
     finetune,
@@ -27,6 +31,7 @@ from xmodular.errors import ConfigurationError, DataError, LanguageError, PackEr
 from xmodular.modeling import XmodForCausalLM
 from xmodular.saved_models import load_saved
 from xmodular.text import TextFiles
+from xmodular.trimming.kept_pieces import covering
 from xmodular.vocabulary import from_json, load_tokenizer, save_tokenizer, train_tokenizer
 from xmodular.weights import open_weights
 
@@ -196,6 +201,52 @@ def test_rare_pieces_can_be_left_out(text: Path, tmp_path: Path) -> None:
         lines = list(TextFiles(code, (text / f"{code}.txt",)))
         same = sum(full.tokenize(line) == frequent.tokenize(line) for line in lines) / len(lines)
         assert made.readings[code].same == same < 1
+
+
+def test_the_most_frequent_pieces_cover_a_share_of_each_text(text: Path, tmp_path: Path) -> None:
+    assert covering(np.array([5, 0, 1, 3, 1]), 1.0) == [0, 3, 2, 4]
+    assert covering(np.array([5, 0, 1, 3, 1]), 0.8) == [0, 3]
+    assert covering(np.array([5, 0, 1, 3, 1]), 0.81) == [0, 3, 2]
+    assert covering(np.array([0, 0]), 0.5) == []
+    source, files = modular("unigram", "ForMaskedLM", tmp_path), [str(text)]
+    full, sizes = load_tokenizer(source), []
+    for share in (1.0, 0.9, 0.6):
+        folder = tmp_path / str(share)
+        made = trim(source, ["de", "sw"], text=files, dev_text=text, coverage=share, output_dir=folder)
+        trimmed = load_tokenizer(folder)
+        sizes.append(len(trimmed))
+        for code in TEXT:
+            lines = list(TextFiles(code, (text / f"{code}.txt",)))
+            pieces = [piece for line in lines for piece in full.tokenize(line)]
+            assert sum(piece in trimmed.get_vocab() for piece in pieces) >= share * len(pieces)
+            characters, after = sum(map(len, lines)), sum(len(trimmed.tokenize(line)) for line in lines)
+            assert made.readings[code].characters_per_piece == (characters / len(pieces), characters / after)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[-1]
+
+
+def test_a_card_says_what_was_trimmed(text: Path, tmp_path: Path) -> None:
+    source = modular("unigram", "ForMaskedLM", tmp_path)
+    made = trim(source, ["de", "sw"], text=[str(text)], output_dir=tmp_path / "small")
+    card = (tmp_path / "small" / "README.md").read_text(encoding="utf-8")
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert metadata["language"] == ["de", "sw"]
+    assert f"{made.after.pieces:,} of {made.before.pieces:,} pieces" in card
+    assert str(tmp_path) not in card
+
+
+def test_verbs_of_whole_models_take_a_trimmed_one(text: Path, tmp_path: Path) -> None:
+    source, small = modular("unigram", "ForSequenceClassification", tmp_path), tmp_path / "small"
+    trim(source, ["de", "sw"], text=[str(text)], output_dir=small)
+    rows = [{"text": line, "label": f"LABEL_{number % 2}"} for number, line in enumerate(TEXT.values())]
+    test = tmp_path / "de_DE.test.jsonl"
+    test.write_text("".join(json.dumps(row) + "\n" for row in rows * 3), encoding="utf-8")
+    scored = [evaluate(str(each), test, adapter="right").rows for each in (source, small)]
+    assert [row.value for row in scored[0]] == pytest.approx([row.value for row in scored[1]])
+    found = diff(str(source), str(small))
+    assert found is not None
+    few = Predictor(small, resident_languages=1)
+    assert few([TEXT["sw_KE"]], "sw") == Predictor(small)([TEXT["sw_KE"]], "sw")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from xmodular.languages import resolve
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import DiffOptions
 from xmodular.outputs import table_in
-from xmodular.saved_models import given_model
+from xmodular.saved_models import given_merged_model
 from xmodular.signatures import verb
 from xmodular.vocabulary import is_with_tokenizer, load_tokenizer
 
@@ -35,7 +35,8 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 def _side(given: XmodPreTrainedModel | str | Path) -> tuple[Source, str]:
     """A side as given, and its name."""
-    return given, given_model(given)[1]
+    model, name = given_merged_model(given)
+    return given if model is None else model, name
 
 
 @verb(DiffOptions, "a", "b", objects={"a": _side, "b": _side}, holds="output")

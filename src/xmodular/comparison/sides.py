@@ -19,6 +19,7 @@ from transformers.utils import cached_file
 
 from xmodular.comparison.fields import fields_of, generation_of
 from xmodular.configuration import XmodConfig, read_config
+from xmodular.configuration.peft_folder import is_peft_folder
 from xmodular.errors import ConfigurationError, DataError, PackError
 from xmodular.hub import hub_source
 from xmodular.languages import resolve
@@ -26,7 +27,7 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.trainable import parameter_group
 from xmodular.packs import read_pack
 from xmodular.packs.manifest import ADAPTER, EMBEDDINGS
-from xmodular.saved_models import home_of
+from xmodular.saved_models import home_of, load_saved
 from xmodular.weight_names import (
     LANGUAGE,
     LM_HEAD,
@@ -92,6 +93,8 @@ def open_side(source: Source) -> Iterator[Side]:
         DataError: a model's weights are missing or damaged, or other weights than those in its files would be loaded.
         PackError: a pack is damaged.
     """
+    if isinstance(source, (str, Path)) and is_peft_folder(source):
+        source = load_saved(source)
     if isinstance(source, XmodPreTrainedModel):
         state = source.state_dict()
         dtypes = {str(each.dtype).removeprefix("torch.") for each in state.values() if each.is_floating_point()}

@@ -9,6 +9,7 @@ from typing import Any
 from transformers.configuration_utils import PretrainedConfig
 
 from xmodular.catalogue import RELEASES
+from xmodular.configuration.peft_folder import base_of, is_peft_folder, peft_config_content
 from xmodular.configuration.xmod_config import XmodConfig
 from xmodular.errors import ConfigurationError, XmodularError, of_system
 from xmodular.files import is_missing_folder
@@ -64,12 +65,18 @@ def config_content(source: str | Path) -> dict[str, Any]:
     """The content of a model's ``config.json``, of any model type; code that it names (``auto_map``) never runs.
 
     Args:
-        source: model folder or Hub repository.
+        source: model folder or Hub repository; or the folder of an adapter of PEFT, which has that of its base.
 
     Raises:
         ConfigurationError: there is no model, or its config.json cannot be read.
     """
     path = Path(source)
+    if is_peft_folder(source):
+        base = base_of(source)
+        try:
+            return peft_config_content(source, config_content(base))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{source} is an adapter of PEFT for the model {base}. {error}") from error
     if path.exists() and not (path / "config.json").is_file():
         raise ConfigurationError(f"{source} contains no model: it has no config.json.")
     if is_missing_folder(source):

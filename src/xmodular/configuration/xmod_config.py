@@ -14,12 +14,14 @@ from transformers.generation import GenerationConfig
 
 from xmodular.catalogue import RELEASES, SHAPES
 from xmodular.configuration.config_problems import MOST_LABELS, is_integer, problems, pruning_problems
+from xmodular.configuration.embedding_settings import EmbeddingSettings
+from xmodular.configuration.peft_targets import name_peft_targets
 from xmodular.errors import ConfigurationError, listed
 
 _MOST_PROBLEMS = 40  # that one message names
 _NOTES = (
     *("finetuning_task", "task_language", "task_max_length", "task_stride", "task_columns", "task_data"),
-    "fairseq_head",
+    *("fairseq_head", "sentence_embedding"),
 )
 # Names accepted in addition to the fields: notes, and transformers' own, of this and earlier versions.
 _ALSO_TAKEN = (
@@ -83,8 +85,9 @@ class XmodConfig(PretrainedConfig):
         task_max_length, task_stride: how much it read at once then: tokens a sequence, and those that windows share.
         task_columns, task_data: which columns were read, by field, and hashes of the rows, by use.
         fairseq_head: fairseq's name of the classification head, in a model that was converted.
+        sentence_embedding: how states become the vector of a text, by field of `EmbeddingSettings`.
 
-    The last seven are notes that fine-tuning and conversion leave: None, and in no file, unless they did.
+    The last eight are notes that fine-tuning and conversion leave: None, and in no file, unless they did.
     The released checkpoints, such as [facebook/xmod-base](https://huggingface.co/facebook/xmod-base), have presets.
     (Without such a link, transformers prints errors when it documents its own classes.)
 
@@ -140,6 +143,7 @@ class XmodConfig(PretrainedConfig):
     task_columns = cast(dict[str, str] | None, None)
     task_data = cast(dict[str, list[str]] | None, None)
     fairseq_head = cast(str | None, None)
+    sentence_embedding = cast(dict[str, Any] | None, None)
 
     def __post_init__(self, **kwargs: Any) -> None:
         labels = kwargs.get("num_labels")
@@ -233,6 +237,11 @@ class XmodConfig(PretrainedConfig):
         return [*cls.__dataclass_fields__, *_ALSO_TAKEN]
 
     @property
+    def embedding_settings(self) -> EmbeddingSettings:
+        """How states become the vector of a text, as `sentence_embedding` records it, or by default."""
+        return EmbeddingSettings.of_record(self.sentence_embedding)
+
+    @property
     def bottleneck_size(self) -> int:
         """Width of the adapters' bottleneck."""
         return int(self.hidden_size // self.adapter_reduction_factor)
@@ -244,6 +253,7 @@ class XmodConfig(PretrainedConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as a dictionary; a callable `hidden_act` is represented by its name."""
+        name_peft_targets()  # PEFT reads a model's configuration this way before it looks for its default layers
         fields = super().to_dict()
         if callable(fields.get("hidden_act")):
             fields["hidden_act"] = getattr(self.hidden_act, "__name__", type(self.hidden_act).__name__)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
-from transformers.utils import cached_file
 
 import xmodular.modeling
 from xmodular.catalogue import RELEASES
-from xmodular.configuration import XmodConfig, config_content, read_config
+from xmodular.configuration import XmodConfig, config_content, read_config, stored_modules, stored_settings
 from xmodular.console import console, quiet_transformers
 from xmodular.conversion.dense import fill, recognise, to_config
 from xmodular.conversion.outcome import Converted, say
@@ -30,6 +27,8 @@ from xmodular.outputs import check_model_folder
 from xmodular.signatures import verb
 from xmodular.vocabulary import is_with_tokenizer, load_tokenizer, save_tokenizer
 from xmodular.weights import open_weights
+
+_READ_MODULES = ("Transformer", "Pooling", "Normalize", "XmodModule")
 
 
 @verb(UpcycleOptions, "model", "languages", holds="output_dir")
@@ -161,7 +160,9 @@ def _of_dense(
 
 
 def _set_pooling(model: XmodPreTrainedModel, options: UpcycleOptions) -> None:
-    """Set the input of a classification head; an existing head keeps the input that it was trained with.
+    """Set how states become the vector of a text, and with the mean the input of a classification head.
+
+    An existing head keeps the input that it was trained with.
 
     Raises:
         ConfigurationError: it was trained on something else.
@@ -173,26 +174,16 @@ def _set_pooling(model: XmodPreTrainedModel, options: UpcycleOptions) -> None:
                 f"--pooling {options.pooling}: the classification head of {options.model} was trained with "
                 f"{there!r}; --no-head leaves the head out."
             )
-    elif options.pooling is not None:
+        return
+    if options.pooling is not None:
         model.config.classifier_pooling = options.pooling
-    elif _is_pooled_by_mean(options.model):
-        model.config.classifier_pooling = "mean"
-
-
-def _is_pooled_by_mean(source: str) -> bool:
-    """Whether sentence-transformers' files next to an encoder say that it uses the mean."""
-    quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    name, where = hub_source(source)
-    path = cached_file(name, "1_Pooling/config.json", **quietly, **where)
-    if path is None:
-        return False
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"1_Pooling/config.json of {source} cannot be read ({error}); give --pooling.") from error
-    return isinstance(content, dict) and (
-        content.get("pooling_mode") == "mean" or content.get("pooling_mode_mean_tokens") is True
-    )
+        model.config.sentence_embedding = model.config.embedding_settings.changed(pooling=options.pooling).record()
+    elif (stored := stored_settings(options.model)) is not None:
+        model.config.sentence_embedding = stored.record()
+        if stored.pooling == "mean":
+            model.config.classifier_pooling = "mean"
+        if left := [kind for kind in stored_modules(options.model) if not kind.endswith(_READ_MODULES)]:
+            console.print(f"Modules of sentence-transformers that are left out: {', '.join(left)}.")
 
 
 def _of_modular(options: UpcycleOptions, codes: Sequence[str]) -> XmodPreTrainedModel:

@@ -13,24 +13,27 @@ from typing import Any
 from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError, LanguageError
 from xmodular.evaluation.conditions import Job, jobs_of
+from xmodular.evaluation.finishing import finish, gates_of
 from xmodular.evaluation.provenance import about, write_predictions
+from xmodular.evaluation.retrieving import Retrieval
 from xmodular.evaluation.scoring import Scored, score_task
-from xmodular.evaluation.subjects import Subject, is_for_perplexity, subjects_of
+from xmodular.evaluation.subjects import Subject, is_for_perplexity, is_for_retrieval, subjects_of
 from xmodular.evaluation.tabulating import comparisons_of, details_of, rows_of
 from xmodular.evaluation.test_data import Finder, TestSet, check_known_labels
 from xmodular.evaluation.text_scoring import score_text
 from xmodular.evaluation.units import with_units
 from xmodular.exported_models import ExportedModel
-from xmodular.files import written_beside
+from xmodular.language_conditions import GUESSES
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions
-from xmodular.outputs import RESULTS, check_results_folder, held
+from xmodular.outputs import check_results_folder, held
+from xmodular.perplexity import PERPLEXITY_METRICS
 from xmodular.results import Results
-from xmodular.results.verdicts import verdict
+from xmodular.results.gates import Gate, check_gates
 from xmodular.rows import InMemory, sources_of
 from xmodular.saved_models import home_of
 from xmodular.signatures import verb
-from xmodular.tasks import Task, given_model, guessed, longest, read_labels, room_of, task_of
+from xmodular.tasks import Task, given_model, guessed, longest, metrics_of, read_labels, room_of, task_of
 from xmodular.tasks.examples import columns_of_training
 from xmodular.tasks.qa import squad_statistics
 from xmodular.tasks.readers import Reading, reading_of
@@ -64,11 +67,17 @@ def _data(data: Any) -> tuple[dict[str, str] | None, list[str]]:
     return named, list(named.values())
 
 
-@verb(EvaluateOptions, "model", "data", objects={"model": _models, "data": _data})
+def _gates(gate: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str | Path | None]:
+    """Gates that are given as a table, or the name of their file."""
+    return (gate, None) if isinstance(gate, Mapping) else (None, gate)
+
+
+@verb(EvaluateOptions, "model", "data", objects={"model": _models, "data": _data, "gate": _gates})
 def evaluate(
     options: EvaluateOptions,
     models: Sequence[XmodPreTrainedModel | str | Path],
     named: Mapping[str, str] | None,
+    table: Mapping[str, Any] | None,
 ) -> Results:
     """Score one or more models on test data in many languages, with all languages mixed in the batches.
 
@@ -80,6 +89,8 @@ def evaluate(
             folders or globs of ``<language>.<split>.<ext>`` files, of which those in the models' languages are read,
             and with `fallback` those in related languages; files with a column ``language``; ``<language>=<file>``;
             ``hub:<data set>:<configuration>:<split>`` with ``{language}`` in it.
+        gate: a file of gates, or a table of the same form: least values by language, and largest drops against earlier
+            results. The results have their outcomes as ``gates``, and ``passed``; one that fails is no error.
 
     Returns:
         Values with 95 % intervals, and differences with p-values, saved in `output_dir` if one is given.
@@ -87,14 +98,28 @@ def evaluate(
     Raises:
         ConfigurationError, DataError, LanguageError: for problems found before the work starts.
     """
+    gates = gates_of(options, table)
     if options.output_dir is None:
-        return _Evaluation(options, models, named).run(lambda: None)
+        return _evaluation(options, models, named, gates).run(lambda: None)
     _check_folder(options.output_dir)
-    sources = [*options.model, *options.data, options.tokenizer]
+    sources = [*options.model, *options.data, options.tokenizer, options.gate]
     check = partial(check_results_folder, options.output_dir, overwrite=options.overwrite, sources=sources)
     with held(options.output_dir):
         check()
-        return _Evaluation(options, models, named).run(check)
+        return _evaluation(options, models, named, gates).run(check)
+
+
+def _evaluation(
+    options: EvaluateOptions,
+    models: Sequence[XmodPreTrainedModel | str | Path],
+    named: Mapping[str, str] | None,
+    gates: Sequence[Gate],
+) -> _Evaluation | Retrieval:
+    """The evaluation that the models are for."""
+    subjects = subjects_of(models, options.source, alike=options.task is None)
+    if options.task == "retrieval" or is_for_retrieval(subjects[0]):
+        return Retrieval(options, subjects, named, gates)
+    return _Evaluation(options, subjects, named, gates)
 
 
 def _check_folder(folder: Path) -> None:
@@ -116,12 +141,13 @@ class _Evaluation:
     def __init__(
         self,
         options: EvaluateOptions,
-        models: Sequence[XmodPreTrainedModel | str | Path],
+        subjects: Sequence[Subject],
         named: Mapping[str, str] | None,
+        gates: Sequence[Gate] = (),
     ) -> None:
         self.started = time.monotonic()
         self.options = options
-        self.subjects = subjects_of(models, options.source)
+        self.subjects = subjects
         self.loaded = [self.subjects[0].load(options.precision)]  # only the first, and no longer than the others
         self.task = self._task(self.loaded[0])
         self.repeatable = named is None and not any(isinstance(place, InMemory) for place in options.data)
@@ -134,6 +160,7 @@ class _Evaluation:
         ]
         if self.task is not None and self.task.label_names(next(iter(self.sets.values())).examples[:1]):
             self._check_labels()
+        self.gates = self._checked(gates, conditions) if gates else []
         self._announce()
         self.warnings = self._seen_before()
         self.scored: list[dict[Job, Scored]] = []
@@ -145,20 +172,14 @@ class _Evaluation:
         for subject, jobs in zip(self.subjects, self.jobs, strict=True):
             by_reading = self._score(subject, jobs)
             self.scored.append({job: by_reading[job.reading] for job in jobs})
-        results = self._results()
-        console.print(results.table())
-        for run in results.runs():
-            if said := verdict(results, results.metrics()[0], run):
-                console.print(f"{run}: {said}")
-        if self.options.output_dir is not None:
-            check()
-            with written_beside(self.options.output_dir, gone=RESULTS) as beside:
-                written = results.save(beside)
-                if self.options.predictions:
-                    write_predictions(beside, self.subjects, self.scored, self.sets)
-                    written.append("predictions.jsonl")
-            console.print(f"Saved {', '.join(written)} in {self.options.output_dir}")
-        return results
+        return finish(self._results(), self.gates, self.options, check, self._more)
+
+    def _more(self, folder: Path) -> list[str]:
+        """Write the predictions, if they are asked for."""
+        if not self.options.predictions:
+            return []
+        write_predictions(folder, self.subjects, self.scored, self.sets)
+        return ["predictions.jsonl"]
 
     def _task(self, model: XmodPreTrainedModel) -> Task | None:
         """The task of the models, scored as asked; None of language models."""
@@ -221,6 +242,22 @@ class _Evaluation:
                 "The source language is unknown or missing, so its adapter is not scored; give it with --source."
             )
         return conditions
+
+    def _checked(self, gates: Sequence[Gate], conditions: Sequence[str]) -> list[Gate]:
+        """The gates that are for this task, before the work that they judge."""
+        if self.task is None:
+            metrics: list[str] = list(PERPLEXITY_METRICS)
+        else:
+            labels = names_in(self.subjects[0].config) if self.task.has_labels else []
+            metrics = metrics_of(self.task, next(iter(self.sets.values())).examples, labels)
+        return check_gates(
+            gates,
+            task=self.task.name if self.task is not None else "perplexity",
+            metrics=metrics,
+            languages=list(self.sets),
+            runs=list(dict.fromkeys(subject.run for subject in self.subjects)),
+            adapters={*conditions, "relative", *GUESSES},
+        )
 
     def _check_labels(self) -> None:
         """Warn once per run about labels in its files that it lacks; an error if it lacks all."""

@@ -15,6 +15,7 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import RunPrecision
 from xmodular.tasks import given_model, task_for, to_run
 
+_BARE = ("XmodModel", "XmodForSentenceEmbedding")
 _PERPLEXITY = ("XmodForMaskedLM", "XmodForCausalLM")
 
 
@@ -50,12 +51,15 @@ class Subject:
         return type(self.given).__name__ if self.given is not None else str((self.config.architectures or ["?"])[0])
 
 
-def subjects_of(models: Sequence[XmodPreTrainedModel | str | Path], source: str | None) -> list[Subject]:
+def subjects_of(
+    models: Sequence[XmodPreTrainedModel | str | Path], source: str | None, *, alike: bool = True
+) -> list[Subject]:
     """The models by name, with the folders of runs with several seeds expanded.
 
     Args:
         models: objects, folders or names on the Hub.
         source: the language to use instead of the one they were trained in.
+        alike: whether they need the same task.
 
     Raises:
         ConfigurationError: there is no model, one is named twice, or their tasks differ.
@@ -70,7 +74,7 @@ def subjects_of(models: Sequence[XmodPreTrainedModel | str | Path], source: str 
     if twice:
         raise ConfigurationError(f"The model {twice[0]} is named twice.")
     kinds = {subject.where: _kind(subject) for _, subject in found}
-    if len(set(kinds.values())) > 1:
+    if alike and len(set(kinds.values())) > 1:
         listed = "; ".join(
             f"{where}: {architecture}{f' ({task})' if task else ''}" for where, (architecture, task) in kinds.items()
         )
@@ -119,6 +123,8 @@ def _seed(folder: Path) -> int | None:
 
 def _kind(subject: Subject) -> tuple[str, str | None]:
     """Class and task."""
+    if is_for_retrieval(subject):
+        return "encoder", None
     task = task_for(subject.config, subject.architecture)
     return subject.architecture, None if task is None else task.name
 
@@ -142,3 +148,8 @@ def _names(places: Sequence[str]) -> list[str]:
 def is_for_perplexity(subject: Subject) -> bool:
     """Whether a model is a language model."""
     return subject.architecture in _PERPLEXITY
+
+
+def is_for_retrieval(subject: Subject) -> bool:
+    """Whether a model is an encoder without a head."""
+    return subject.architecture in _BARE

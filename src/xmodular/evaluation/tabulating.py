@@ -69,7 +69,7 @@ def rows_of(
 
 def _row(run: str, task: str, job: Job, metric: str, seed: int | None, source: str | None, scored: Scored) -> Row:
     measured = scored.metrics[metric]
-    low, high = map(_end, measured.interval())
+    low, high = map(end_of, measured.interval())
     reader = job.reading.adapter if job.reading.adapted else None
     return Row(
         *(run, task, job.reading.language, metric, job.condition, measured.value, low, high, measured.rows),
@@ -79,7 +79,7 @@ def _row(run: str, task: str, job: Job, metric: str, seed: int | None, source: s
     )
 
 
-def _end(value: float) -> float | None:
+def end_of(value: float) -> float | None:
     """An end of an interval; None if it is unbounded."""
     return value if math.isfinite(value) else None
 
@@ -162,7 +162,7 @@ def _compared(
     pair = (one[0], one[1][0], other[0], other[1][0], task, metric)
     return [
         Comparison(
-            *(*pair, code, d.value, _end(d.low), _end(d.high), d.p, p, d.rows),
+            *(*pair, code, d.value, end_of(d.low), end_of(d.high), d.p, p, d.rows),
             languages=len(others) if code is None else None,
             over=tuple(others) if code is None else None,
         )

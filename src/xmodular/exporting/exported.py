@@ -18,13 +18,14 @@ from transformers import PreTrainedTokenizerFast
 from xmodular.configuration import read_config
 from xmodular.console import console, counted, table
 from xmodular.errors import ConfigurationError, DataError
-from xmodular.exported_models import ONNX, TORCH, complete, extra_package, load_exported
+from xmodular.exported_models import ONNX, REPORT, TORCH, complete, extra_package, load_exported
 from xmodular.exporting.agreement import Agreement, Runner, compare, latency
 from xmodular.exporting.graphs import capture, graph_inputs, graph_outputs, write_int8, write_onnx, write_torch
 from xmodular.exporting.sentences import SENTENCES
 from xmodular.files import folder_beside, write_json
 from xmodular.languages import resolve_all, resolve_or_none
 from xmodular.modeling import XmodForCausalLM, XmodForMultipleChoice, XmodPreTrainedModel
+from xmodular.modeling.peft_layers import merged
 from xmodular.options import ExportOptions
 from xmodular.outputs import check_apart, check_replaceable, table_in
 from xmodular.rows import BadRows, read_rows
@@ -35,8 +36,7 @@ from xmodular.tasks.examples import columns_of_training, examples
 from xmodular.vocabulary import save_tokenizer
 
 TOLERANCE = 1e-4  # between the outputs of a graph in fp32 and of the model
-_REPORT = "report.json"
-_FILES = (ONNX, f"{ONNX}.data", TORCH, _REPORT, "config.json", "README.md")
+_FILES = (ONNX, f"{ONNX}.data", TORCH, REPORT, "config.json", "README.md")
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def export(options: ExportOptions, given: XmodPreTrainedModel | None) -> Exporte
             tuple(agreements),
             latency(model, graph, texts),
         )
-        write_json(folder / _REPORT, _report(options, model, made))
+        write_json(folder / REPORT, _report(options, model, made))
     console.print(f"Saved {file} in {options.output}")
     return made
 
@@ -137,7 +137,7 @@ def _check_output(options: ExportOptions, given: XmodPreTrainedModel | None) -> 
     check_replaceable(
         options.output,
         "an exported model",
-        lambda folder: "inputs" in table_in(folder / _REPORT),
+        lambda folder: "inputs" in table_in(folder / REPORT),
         lambda name: name in _FILES or name.startswith(("tokenizer", "special_tokens_map", "added_tokens", "vocab")),
         overwrite=options.overwrite,
     )
@@ -159,7 +159,7 @@ def _model(options: ExportOptions, given: XmodPreTrainedModel | None) -> XmodPre
             raise ConfigurationError(f"{options.model} does not name a model class in its config.json; it has {names}.")
         model, _ = load_architecture(names[0], options.model, languages=codes)
     else:
-        model = copy.deepcopy(given)
+        model = merged(given)
         model.keep_languages(codes)
     if isinstance(model, XmodForCausalLM) or model.config.is_decoder:
         raise ConfigurationError(f"{options.model} is a decoder; encoders and their heads can be exported.")

@@ -11,6 +11,7 @@ from xmodular.modeling.lm import XmodForMaskedLM
 from xmodular.modeling.model import XmodModel
 from xmodular.modeling.pretrained import XmodPreTrainedModel
 from xmodular.modeling.question_answering import XmodForQuestionAnswering
+from xmodular.modeling.sentence_embedding import XmodForSentenceEmbedding
 from xmodular.modeling.trainable import ParameterGroup
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "XmodForMaskedLM",
     "XmodForMultipleChoice",
     "XmodForQuestionAnswering",
+    "XmodForSentenceEmbedding",
     "XmodForSequenceClassification",
     "XmodForTokenClassification",
     "XmodModel",

@@ -5,7 +5,7 @@ Shapes: T tokens of all languages; in the grid layout, B sequences of S tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from xmodular.configuration import XmodConfig
-from xmodular.modeling.routing import Routes
-from xmodular.modeling.shortcuts import is_plain
+from xmodular.modeling import kernels
+from xmodular.modeling.routing import Groups, Routes
+from xmodular.modeling.shortcuts import is_plain, tracing
 
 
 def activation(config: XmodConfig) -> Callable[[Tensor], Tensor]:
@@ -64,15 +65,31 @@ class Adapters(nn.ModuleDict):
 
     def _by_segment(self, states: Tensor, routes: Routes) -> Tensor:
         segments, order = routes.segments, routes.order
-        adapters = in_order(self)
+        languages = [language for language, _ in segments]
+        adapters = self._used(languages)
         if len(segments) == 1:
-            return adapters[segments[0][0]](states)
+            return next(adapters)(states)
         if not segments:
             return torch.zeros_like(states)
         ordered = states if order is None else states.index_select(0, order)
-        slices = ordered.split([tokens for _, tokens in segments])
-        adapted = torch.cat([adapters[language](part) for (language, _), part in zip(segments, slices, strict=True)])
+        groups = routes.groups
+        together = None if groups is None else self._together(languages, groups)
+        if groups is not None and together is not None:
+            adapted = _in_one_product(together, ordered, groups)
+        else:
+            slices = ordered.split([tokens for _, tokens in segments])
+            adapted = torch.cat([adapter(part) for adapter, part in zip(adapters, slices, strict=True)])
         return adapted if order is None else torch.empty_like(adapted).index_copy(0, order, adapted)
+
+    def _used(self, languages: Sequence[int]) -> Iterator[XmodAdapter]:
+        """The adapters of some languages by id, one after the other."""
+        ordered = in_order(self)
+        return (ordered[language] for language in languages)
+
+    def _together(self, languages: Sequence[int], groups: Groups) -> list[XmodAdapter] | None:
+        """The adapters of some languages by id, if one product can serve them all."""
+        used = list(self._used(languages))
+        return used if _fit_one_product(used, groups) else None
 
     def _by_index(self, states: Tensor, ids: Tensor) -> Tensor:
         """The same without sizes that depend on data: *(B, S, hidden)* by ids *(B,)* or *(B, S)*.
@@ -106,6 +123,8 @@ def in_order(adapters: Adapters) -> list[XmodAdapter]:
 
 def sources(adapters: Adapters, routes: Routes) -> list[nn.Module]:
     """The modules whose output a forward pass of `adapters` may return unchanged."""
+    if type(adapters) is not Adapters:
+        return [adapters]
     ordered = in_order(adapters)
     used = [ordered[language] for language, _ in routes.segments]
     return [adapters, *used, *(adapter.dense2 for adapter in used if type(adapter) is XmodAdapter)]
@@ -118,8 +137,31 @@ def _gatherable(adapter: XmodAdapter) -> bool:
         is_plain(adapter, XmodAdapter)
         and is_plain(adapter.dense1, nn.Linear)
         and is_plain(adapter.dense2, nn.Linear)
+        and adapter.dense1.bias is not None
+        and adapter.dense2.bias is not None
         and (not isinstance(act, nn.Module) or (is_plain(act, type(act)) and not any(True for _ in act.parameters())))
     )
+
+
+def _fit_one_product(adapters: list[XmodAdapter], groups: Groups) -> bool:
+    layer, dtype = adapters[0].dense1, groups.owners.dtype
+    return (
+        not tracing()
+        and all(map(_gatherable, adapters))
+        and kernels.computing_dtype(layer.weight.device, layer.weight.dtype) == dtype
+        and kernels.groups(layer.weight.device, dtype, layer.in_features, layer.out_features)
+    )
+
+
+def _in_one_product(adapters: list[XmodAdapter], states: Tensor, groups: Groups) -> Tensor:
+    """What a loop over the segments gives, *(tokens, hidden)*, in a number of calls that does not depend on theirs."""
+    hidden = states.to(groups.owners.dtype)
+    for name in ("dense1", "dense2"):
+        layers = [cast(nn.Linear, getattr(adapter, name)) for adapter in adapters]
+        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        hidden = kernels.grouped_linear(hidden, groups.ends, groups.owners, weights, biases)
+        hidden = adapters[0].activation(hidden) if name == "dense1" else hidden
+    return hidden
 
 
 def _gather(parameters: list[Tensor], ids: Tensor) -> Tensor:

@@ -3,14 +3,13 @@
 Shapes: B sequences, S tokens per sequence as given, T tokens that are worked on, H heads of size d, Q queries and K
 keys of a sequence. States are *(T, hidden)* in the packed layout and *(B, S, hidden)* in the grid.
 
-The packed layout attends run by run, without masks. The grid layout goes through transformers' attention interface,
-with its masks and caches.
+The packed layout attends run by run, without masks, on a GPU in one call for all runs (`AttentionInputs.one_call`). The
+grid layout goes through transformers' attention interface, with its masks and caches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,40 +19,13 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from xmodular.configuration import XmodConfig
+from xmodular.modeling import kernels
 from xmodular.modeling.adapters import Adapters, XmodAdapter
-from xmodular.modeling.caches import Past
-from xmodular.modeling.routing import Plan
+from xmodular.modeling.attention_inputs import AttentionInputs
 from xmodular.modeling.shortcuts import is_plain, tracing
 
 # Backends that the packed layout has a way for; with any other, the grid layout and the backend's own masks are used.
 PACKED_BACKENDS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3")
-
-
-@dataclass
-class AttentionInputs:
-    """The inputs of attention besides the hidden states: made once per forward pass, the same for all layers.
-
-    Attributes:
-        plan: the plan of this forward.
-        past: what there is of earlier tokens.
-        backend: name of the attention implementation.
-        mask: self-attention mask of the grid layout, in the backend's form.
-        padding: *Shape: (B, S)*, bool: positions of the grid layout that are padding.
-        cross_mask: mask over the encoder's states, in the backend's form.
-        causal: whether a query attends only to keys up to its own position.
-        want_weights: whether to return the probabilities.
-        cumulative: *Shape: (sequences + 1,)*, int32, for variable-length kernels.
-    """
-
-    plan: Plan
-    past: Past
-    backend: str
-    mask: Any = None
-    padding: Tensor | None = None
-    cross_mask: Any = None
-    causal: bool = False
-    want_weights: bool = False
-    cumulative: Tensor | None = None
 
 
 def eager_attention(
@@ -144,7 +116,7 @@ class XmodSelfAttention(nn.Module):
             The context, *Shape: (T, H·d)* or *(B, S, H·d)*, and the probabilities if requested: *(B, H, Q, K)*.
         """
         if head_mask is not None and len(self.heads) < len(head_mask):
-            head_mask = head_mask[self.heads]
+            head_mask = torch.stack([head_mask[head] for head in self.heads])  # a list would be sent to the device
         if inputs.plan.packed and not self.cross:
             return self._packed(states, inputs, head_mask)
         return self._grid(states, inputs, head_mask, cross_states)
@@ -156,8 +128,9 @@ class XmodSelfAttention(nn.Module):
             for projection in (self.query, self.key, self.value)
         )  # (T, H, d)
         weights: list[Tensor | None] = []
-        if inputs.cumulative is not None:
-            context = self._variable_length(query, key, value, inputs)
+        one_call = None if self.relative or inputs.want_weights else self._in_one_call(query, key, value, inputs)
+        if one_call is not None:
+            context = one_call
         elif plan.runs is not None and len(plan.runs) == 1:
             context, probabilities = self._run(query, key, value, plan.slots, plan.runs[0], inputs, head_mask)
             weights.append(probabilities)
@@ -216,15 +189,33 @@ class XmodSelfAttention(nn.Module):
         )
         return context.transpose(1, 2).flatten(0, 1), None
 
-    def _variable_length(self, query: Tensor, key: Tensor, value: Tensor, inputs: AttentionInputs) -> Tensor:
-        """One call of a kernel that takes sequences of several lengths end to end."""
-        longest = max(length for _, length in inputs.plan.runs or ())
+    def _in_one_call(self, query: Tensor, key: Tensor, value: Tensor, inputs: AttentionInputs) -> Tensor | None:
+        """All runs in one call, *(T, H, d)* in and out; None if there is no way for that."""
+        dropout = self.dropout_prob if self.training else 0.0
+        if "flash" in inputs.backend:
+            return self._package(query, key, value, inputs, dropout)
+        ends = inputs.cumulative
+        if ends is not None and not dropout and kernels.attends(query.device, query.dtype, self.head_size):
+            longest = max(length for _, length in inputs.plan.runs or ())
+            return kernels.attention(query, key, value, ends, longest, causal=inputs.causal, scaling=self.scaling)
+        if inputs.padded is None or (inputs.padded.mask is not None and inputs.padded.mask.dtype != query.dtype):
+            return None
+        shape, places, mask = inputs.padded.shape, inputs.padded.places, inputs.padded.mask
+        three = torch.stack((query, key, value), 1)
+        grid = three.new_zeros(shape[0] * shape[1], *three.shape[1:]).index_copy_(0, places, three)
+        q, k, v = grid.unflatten(0, shape).permute(2, 0, 3, 1, 4)  # (sequences, H, longest, d) each
+        context = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=inputs.causal, scale=self.scaling)
+        return context.transpose(1, 2).flatten(0, 1).index_select(0, places)
+
+    def _package(self, query: Tensor, key: Tensor, value: Tensor, inputs: AttentionInputs, dropout: float) -> Tensor:
+        """The kernels of the flash-attention package, through transformers."""
+        longest = max((length for _, length in inputs.plan.runs or ()), default=0)
         heads_first = (part.transpose(0, 1)[None] for part in (query, key, value))  # (1, H, T, d)
         context, _ = ALL_ATTENTION_FUNCTIONS.get_interface(inputs.backend, eager_attention)(
             self,
             *heads_first,
             None,
-            dropout=self.dropout_prob if self.training else 0.0,
+            dropout=dropout,
             scaling=self.scaling,
             is_causal=inputs.causal,
             cu_seq_lens_q=inputs.cumulative,

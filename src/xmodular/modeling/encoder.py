@@ -15,7 +15,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from xmodular.configuration import XmodConfig
 from xmodular.modeling.adapters import Adapters, activation, sources
-from xmodular.modeling.attention import AttentionInputs, XmodAttention, add
+from xmodular.modeling.attention import XmodAttention, add
+from xmodular.modeling.attention_inputs import AttentionInputs
 from xmodular.modeling.routing import Routes
 from xmodular.modeling.shortcuts import tracing
 

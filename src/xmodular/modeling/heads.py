@@ -49,7 +49,7 @@ def number_of_labels(config: XmodConfig) -> int:
     return 2 if config.num_labels is None else config.num_labels
 
 
-def _only_first(
+def only_first(
     input_ids: Tensor | None, inputs_embeds: Tensor | None, attention_mask: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None]:
     """*Shape: (B,)*: the place of each sequence's first token; *(B, S)*, bool: True there, where the head reads."""
@@ -131,7 +131,7 @@ class XmodForSequenceClassification(XmodPreTrainedModel):
             `SequenceClassifierOutput` with the loss and `logits` *(B, num_labels)*.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
-        first, kept = _only_first(input_ids, inputs_embeds, attention_mask)
+        first, kept = only_first(input_ids, inputs_embeds, attention_mask)
         outputs = self.roberta(
             input_ids,
             lang_ids,
@@ -239,7 +239,7 @@ class XmodForMultipleChoice(XmodPreTrainedModel):
 
         outputs = self.roberta(
             flat(input_ids),
-            _lang_ids_of_choices(lang_ids, batch_size, choices, length),
+            lang_ids_of_choices(lang_ids, batch_size, choices, length),
             flat(attention_mask),
             flat(token_type_ids),
             flat(position_ids),
@@ -248,7 +248,7 @@ class XmodForMultipleChoice(XmodPreTrainedModel):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
-            kept_positions=_only_first(flat(input_ids), flat(inputs_embeds), flat(attention_mask))[1],
+            kept_positions=only_first(flat(input_ids), flat(inputs_embeds), flat(attention_mask))[1],
             **kwargs,
         )
         logits = self.classifier(self.dropout(outputs.pooler_output)).view(batch_size, choices)
@@ -261,7 +261,7 @@ class XmodForMultipleChoice(XmodPreTrainedModel):
         return output if return_dict else output.to_tuple()
 
 
-def _lang_ids_of_choices(lang_ids: Any, batch_size: int, choices: int, length: int) -> Any:
+def lang_ids_of_choices(lang_ids: Any, batch_size: int, choices: int, length: int) -> Any:
     """Language ids with batch and choices as one dimension: *(B·C,)* or *(B·C, S)*."""
     if not isinstance(lang_ids, Tensor):
         return lang_ids  # None, or something that the model refuses by name

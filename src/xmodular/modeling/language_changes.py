@@ -18,6 +18,7 @@ from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError, LanguageError
 from xmodular.languages import code_problem, resolve
 from xmodular.modeling.adapters import Adapters, XmodAdapter
+from xmodular.modeling.adapters_on_disk import check_in_memory
 from xmodular.modeling.own_vocabularies import (
     Vocabulary,
     copy_of_vocabulary,
@@ -113,6 +114,7 @@ def make_neutral(model: Any, code: str) -> None:
 
 def new_adapter(adapters: Adapters, config: XmodConfig) -> XmodAdapter:
     """An adapter on the device and in the precision of its neighbours."""
+    check_in_memory(adapters)
     like = next(adapters.parameters())
     if like.device.type == "meta":
         raise InputError("the model's weights are not in memory (meta device): load it without offloading first.")
@@ -149,6 +151,8 @@ def relabel(model: Any, table: Mapping[str, str]) -> None:
 
     The default language and the recorded fine-tuning language follow; a default that is removed is unset.
     """
+    for adapters in adapters_by_layer(model):
+        check_in_memory(adapters)
     config = model.config
     default, old_codes = config.default_language, list(config.languages)
     if default is not None:

@@ -14,7 +14,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAtte
 
 from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError
-from xmodular.modeling.attention import PACKED_BACKENDS, AttentionInputs
+from xmodular.modeling import kernels
+from xmodular.modeling.attention import PACKED_BACKENDS
+from xmodular.modeling.attention_inputs import AttentionInputs
 from xmodular.modeling.attention_masks import config_of_masks, cross_mask, self_mask
 from xmodular.modeling.caches import Past, past_of
 from xmodular.modeling.embeddings import TiedGradient, XmodEmbeddings
@@ -142,6 +144,9 @@ class XmodModel(XmodPreTrainedModel):
         plan = self._plan(lang_ids, attention_mask if pack else None, padding, (batch_size, length), device, pack=pack)
         if kept_positions is not None and pack and not want_states:
             plan = plan.keep(kept_positions)
+        dtype = kernels.computing_dtype(device, self.dtype)
+        if not tracing() and kernels.groups(device, dtype, config.hidden_size):
+            plan = plan.grouped(device, dtype, kernels.GROUPED_FROM)
         embedded = self.embeddings(
             input_ids,
             token_type_ids,
@@ -161,8 +166,9 @@ class XmodModel(XmodPreTrainedModel):
             mask_config = config_of_masks(config, eager=want_weights)
             inputs.mask = self_mask(mask_config, embedded, attention_mask, past.cache)
             inputs.cross_mask = cross_mask(mask_config, embedded, encoder_attention_mask, encoder_hidden_states)
-        elif "flash" in inputs.backend and not want_weights:
-            inputs.cumulative = _cumulative(plan, device)
+        elif not want_weights and config.position_embedding_type == "absolute":
+            size = config.hidden_size // config.num_attention_heads
+            inputs.one_call(device, dtype, size, dropout=self.training and config.attention_probs_dropout_prob > 0)
         encoded = self.encoder(embedded, inputs, head_mask, want_states, encoder_hidden_states)
 
         states = plan.unpack_kept(encoded.states)
@@ -253,11 +259,3 @@ def _padding(mask: Any, length: int, past: Past, device: torch.device) -> Tensor
         return None
     slots = torch.arange(length, device=device) + past.length
     return mask.to(device).index_select(1, slots) == 0
-
-
-def _cumulative(plan: Plan, device: torch.device) -> Tensor:
-    """Where each packed sequence begins, and where the last one ends: *(sequences + 1,)*, int32."""
-    ends = [0]
-    for count, length in plan.runs or ():
-        ends.extend(ends[-1] + length * (index + 1) for index in range(count))
-    return torch.tensor(ends, dtype=torch.int32, device=device)

@@ -15,6 +15,7 @@ from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError, LanguageError
 from xmodular.languages import resolve, resolve_all
 from xmodular.modeling import language_changes, language_packs
+from xmodular.modeling.adapters_on_disk import on_disk
 from xmodular.modeling.labels import real_positions
 from xmodular.modeling.own_vocabularies import embeddings_of, give_vocabulary, make_vocabulary
 from xmodular.modeling.shortcuts import tracing
@@ -32,6 +33,12 @@ class MultilingualModel(PreTrainedModel):
     def languages(self) -> tuple[str, ...]:
         """The languages of this model; the position of a code is its language id."""
         return tuple(self.config.languages)
+
+    @property
+    def resident_languages(self) -> tuple[str, ...]:
+        """The languages whose adapters are in memory: all, unless the model was loaded with `resident_languages`."""
+        layers = on_disk(self)
+        return tuple(dict.fromkeys(code for layer in layers for code in layer.kept)) if layers else self.languages
 
     def lang_ids(self, languages: str | Sequence[str], *, fallback: str | None = None) -> Tensor:
         """The language ids for a batch.

@@ -13,11 +13,14 @@ from transformers import initialization
 from transformers.utils import cached_file
 
 from xmodular.configuration import XmodConfig
+from xmodular.configuration.peft_folder import MODEL_CONFIG
 from xmodular.errors import ConfigurationError, in_one_line
-from xmodular.files import let_read, written_file
+from xmodular.files import let_read, write_json, written_file
 from xmodular.languages import resolve_all
+from xmodular.modeling.adapters_on_disk import load_on_demand, on_disk
 from xmodular.modeling.before_loading import WHERE, check_size, choose_languages, stored_fields
 from xmodular.modeling.multilingual import MultilingualModel
+from xmodular.modeling.peft_layers import has_peft
 from xmodular.modeling.pruning import prune_heads
 from xmodular.modeling.trainable import TRAINABLE, ParameterGroup, language_of_weight, parameter_group
 from xmodular.outputs import own_tokenizers
@@ -58,6 +61,7 @@ class XmodPreTrainedModel(MultilingualModel):
         *args: Any,
         languages: Sequence[str] | None = None,
         fallback: str | None = None,
+        resident_languages: int | None = None,
         **kwargs: Any,
     ) -> Any:
         """Loads a model; with `languages`, only those languages' adapters.
@@ -70,6 +74,9 @@ class XmodPreTrainedModel(MultilingualModel):
                 default. `default_language` in `kwargs` may be a name too.
             fallback: "relative" loads the nearest relative's adapter for a language that the checkpoint lacks, and
                 says so.
+            resident_languages: how many languages' adapters are in memory at most. They are read from the files when a
+                batch needs them, and those used last stay. The outputs are the same. Such a model predicts and
+                evaluates; it cannot be saved, and its languages cannot be changed. None: all, from the start.
 
         Raises:
             LanguageError: if the checkpoint has no such language, or the default is not among `languages`.
@@ -77,6 +84,8 @@ class XmodPreTrainedModel(MultilingualModel):
                 for far more memory than its weights need, or for an attention backend whose package is missing.
         """
         source = pretrained_model_name_or_path
+        if resident_languages is not None:
+            return load_on_demand(cls, source, args, kwargs, languages, resident_languages, fallback=fallback)
         where = {name: kwargs[name] for name in WHERE if name in kwargs}
         fields = {} if source is None else stored_fields(source, where)
         choose_languages(source, kwargs, fields, where, languages, fallback)
@@ -85,6 +94,10 @@ class XmodPreTrainedModel(MultilingualModel):
         try:
             loaded = super().from_pretrained(source, *args, **kwargs)
         except ImportError as error:
+            if "attn" not in str(error) and "ttention" not in str(error):  # of a quantiser, for example
+                raise ConfigurationError(
+                    f"Loading {source} this way needs a package that is missing: {in_one_line(error):.200}"
+                ) from error
             raise ConfigurationError(
                 f"{source} asks for an attention backend (attn_implementation) whose package is missing: "
                 f'{in_one_line(error):.150} ... "sdpa" and "eager" need no package.'
@@ -109,7 +122,17 @@ class XmodPreTrainedModel(MultilingualModel):
         push_to_hub: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Writes the model to a folder, as transformers does, with the tokenizers of single languages."""
+        """Writes the model to a folder, as transformers does, with the tokenizers of single languages.
+
+        With layers of PEFT in it, only the active adapter is written, as PEFT does, and ``xmod_config.json``, the
+        configuration of the whole model.
+        """
+        if on_disk(self):
+            raise ConfigurationError(
+                "This model reads its languages from disk as they are needed (resident_languages), so it is not whole: "
+                f"copy its folder, {self.config.name_or_path}."
+            )
+        self._hf_peft_config_loaded = has_peft(self)  # PEFT's own wrapper does not set it
         later = push_to_hub and bool(self.config.vocabularies)  # once the tokenizers are there
         upload = {name: kwargs.pop(name) for name in _UPLOAD if later and name in kwargs}
         folder = Path(save_directory)
@@ -118,6 +141,8 @@ class XmodPreTrainedModel(MultilingualModel):
         if not is_main_process or not folder.is_dir():
             return
         let_read(folder.glob("*.safetensors"))
+        if has_peft(self):
+            write_json(folder / MODEL_CONFIG, self.config.to_dict() | {"architectures": [type(self).__name__]})
         for code, text in self.tokenizers.items():
             with written_file(folder / f"tokenizer.{code}.json") as new:
                 new.write_bytes(text.encode())

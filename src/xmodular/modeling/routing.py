@@ -12,7 +12,8 @@ There are two layouts:
   requested (`config.layout`). Its static form, in which no size depends on data, is for tracing.
 
 If a language's tokens are not contiguous, the adapters work on a permutation (`order`) and the result is permuted
-back. `lang_ids` are checked, and sizes are copied to the host, only once, here.
+back. `lang_ids` are checked, and sizes are copied to the host, only here: one transfer, a second one for languages that
+change within a sequence, and one for `keep`. What is sent to the device is not waited for.
 """
 
 from __future__ import annotations
@@ -28,6 +29,19 @@ from xmodular.errors import InputError, LanguageError
 
 
 @dataclass(frozen=True)
+class Groups:
+    """The segments of some tokens as tensors, for one product of all languages.
+
+    Attributes:
+        ends: *Shape: (G,)*, int32. Where each segment ends.
+        owners: *Shape: (tokens, G)*, in the type that products are computed in. 1 where a token is of a segment.
+    """
+
+    ends: Tensor
+    owners: Tensor
+
+
+@dataclass(frozen=True)
 class Routes:
     """The adapter of each of some tokens.
 
@@ -35,11 +49,22 @@ class Routes:
         segments: `(language id, number of tokens)`, in the order of the adapters' work.
         order: *Shape: (tokens,)*, int64. Permutation that sorts the tokens by language; None if they are sorted.
         lang_ids: *Shape: (B,)* or *(B, S)*, int64. Used instead of segments if sizes must not depend on data.
+        groups: the same segments, where one product serves all languages.
     """
 
     segments: tuple[tuple[int, int], ...] = ()
     order: Tensor | None = None
     lang_ids: Tensor | None = None
+    groups: Groups | None = None
+
+    def grouped(self, device: torch.device, dtype: torch.dtype) -> Routes:
+        """The same routes with `groups`."""
+        counts = [count for _, count in self.segments]
+        ends = sent(torch.tensor(counts).cumsum(0), device)
+        places = torch.arange(sum(counts), device=device)[:, None]
+        before = torch.cat((ends.new_zeros(1), ends[:-1]))
+        owners = ((places >= before) & (places < ends)).to(dtype)
+        return replace(self, groups=Groups(ends.int(), owners))
 
     def chunks(self, rows: int) -> Iterator[tuple[int, Routes]]:
         """Splits sorted tokens into chunks of at most `rows`: `(tokens, routes)` of each."""
@@ -139,17 +164,22 @@ class Plan:
             wanted: *Shape: (B, S)*, bool.
         """
         flags = self.pack(wanted)
-        kept = flags.nonzero().squeeze(1)  # one transfer of a size to the host
-        if len(kept) == len(flags):
-            return self
         # Languages of all tokens, in the order of the layout; the kept ones keep their relative order.
-        language_of = torch.repeat_interleave(
-            torch.tensor([language for language, _ in self.routes.segments]),
-            torch.tensor([count for _, count in self.routes.segments]),
-        ).to(flags.device)
+        languages, counts = torch.tensor(self.routes.segments, dtype=torch.long).view(-1, 2).unbind(1)
+        language_of = sent(torch.repeat_interleave(languages, counts), flags.device)
         if self.routes.order is not None:
             language_of = torch.empty_like(language_of).index_copy_(0, self.routes.order, language_of)
-        return replace(self, kept=kept, kept_routes=_routes_of_tokens(language_of.index_select(0, kept)))
+        kept, routes = _routes_of_tokens(language_of, 1 + int(languages.max()) if len(languages) else 0, flags)
+        return self if len(kept) == len(flags) else replace(self, kept=kept, kept_routes=routes)
+
+    def grouped(self, device: torch.device, dtype: torch.dtype, least: int) -> Plan:
+        """The same plan, with groups where there are at least so many languages."""
+
+        def grouped(routes: Routes) -> Routes:
+            return routes.grouped(device, dtype) if len(routes.segments) >= least else routes
+
+        kept = None if self.kept_routes is None else grouped(self.kept_routes)
+        return replace(self, routes=grouped(self.routes), kept_routes=kept)
 
 
 def check_lang_ids(lang_ids: object, batch_size: int, length: int, languages: Sequence[str]) -> Tensor:
@@ -199,12 +229,35 @@ def _listed(languages: Sequence[str]) -> str:
     return f"{shown}, ..." if len(languages) > 8 else shown
 
 
-def _routes_of_tokens(ids: Tensor) -> Routes:
-    """The routes of tokens with these language ids, *Shape: (tokens,)*."""
-    ordered, order = torch.sort(ids, stable=True)
-    languages, counts = torch.unique_consecutive(ordered, return_counts=True)
-    pairs = torch.stack((languages, counts)).tolist()
-    return Routes(tuple(zip(*pairs, strict=True)), None if torch.equal(ordered, ids) else order)
+def sent(values: Tensor, device: torch.device | None) -> Tensor:
+    """Values of the host on a device, which the host does not wait for."""
+    if device is None or device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+def _places(flags: Tensor, count: int) -> Tensor:
+    """Where flags *(N,)* are set, if that is known to be `count` times: as nonzero, but nobody waits for a size."""
+    if flags.device.type == "cpu":
+        return flags.nonzero().squeeze(1)
+    return torch.searchsorted(flags.cumsum(0), torch.arange(1, count + 1, device=flags.device))
+
+
+def _routes_of_tokens(ids: Tensor, languages: int, chosen: Tensor | None = None) -> tuple[Tensor, Routes]:
+    """Which tokens are chosen, *(chosen,)*, and their routes; one transfer to the host.
+
+    Args:
+        ids: *Shape: (tokens,)*, language ids below `languages`.
+        chosen: *Shape: (tokens,)*, bool; None for all.
+    """
+    chosen = torch.ones_like(ids, dtype=torch.bool) if chosen is None else chosen
+    numbers = ids.new_zeros(languages + 1).index_add_(0, ids, chosen.long())
+    seen = ids.masked_fill(~chosen, -1)
+    numbers[-1] = ((seen.cummax(0).values == ids) | ~chosen).all()  # whether they are sorted
+    *counts, in_order = numbers.tolist()
+    segments = tuple((language, count) for language, count in enumerate(counts) if count)
+    kept = _places(chosen, sum(counts))
+    return kept, Routes(segments, None if in_order else ids.index_select(0, kept).argsort(stable=True))
 
 
 def make_plan(
@@ -251,7 +304,7 @@ def make_plan(
 
     if not pack:
         if per_token is not None:
-            return Plan(batch_size, length, _routes_of_tokens(per_token.flatten()))
+            return Plan(batch_size, length, _routes_of_tokens(per_token.flatten(), len(languages))[1])
         device = lang_ids.device if isinstance(lang_ids, Tensor) else None
         return _grid_plan(lows, batch_size, length, device)
 
@@ -274,21 +327,21 @@ def make_plan(
         plan = Plan(batch_size, length, Routes(tuple(segments)), runs=tuple(runs))
     else:
         device = real.device if real is not None else lang_ids.device if isinstance(lang_ids, Tensor) else None
-        sequences = torch.tensor(rows_in_order, dtype=torch.long, device=device)
+        sequences = sent(torch.tensor(rows_in_order, dtype=torch.long), device)
         if real is None or full:
             tokens = (sequences[:, None] * length + torch.arange(length, device=device)).flatten()
         else:
-            tokens = _real_tokens(real, sequences, length)
+            tokens = _real_tokens(real, sequences, length, sum(count for _, count in segments))
         plan = Plan(batch_size, length, Routes(tuple(segments)), tokens=tokens, runs=tuple(runs), slots=tokens % length)
     if per_token is not None:
-        plan = replace(plan, routes=_routes_of_tokens(plan.pack(per_token)))
+        plan = replace(plan, routes=_routes_of_tokens(plan.pack(per_token), len(languages))[1])
     return plan
 
 
-def _real_tokens(real: Tensor, sequences: Tensor, length: int) -> Tensor:
-    """Flat positions of the real tokens, sequence after sequence in the order of `sequences`."""
-    row, column = real.index_select(0, sequences).nonzero(as_tuple=True)
-    return sequences.index_select(0, row) * length + column
+def _real_tokens(real: Tensor, sequences: Tensor, length: int, count: int) -> Tensor:
+    """Flat positions of the `count` real tokens, sequence after sequence in the order of `sequences`."""
+    places = _places(real.index_select(0, sequences).flatten(), count)
+    return sequences.index_select(0, places // length) * length + places % length
 
 
 def _language_range(lang_ids: Tensor, real: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
@@ -314,7 +367,7 @@ def _grid_plan(ids: list[int], batch_size: int, length: int, device: torch.devic
             segments.append((ids[row], length))
     order = None
     if rows != list(range(batch_size)):
-        sorted_rows = torch.tensor(rows, device=device)
+        sorted_rows = sent(torch.tensor(rows), device)
         order = (sorted_rows[:, None] * length + torch.arange(length, device=device)).flatten()
     return Plan(batch_size, length, Routes(tuple(segments), order))
 

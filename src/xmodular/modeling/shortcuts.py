@@ -11,8 +11,15 @@ _PLAIN_PARAMETERS = (nn.Parameter, FakeTensor)  # the second stands in for a par
 
 
 def tracing() -> bool:
-    """Whether a graph is being recorded (torch.compile, torch.export, torch.jit.trace): no size may depend on data."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    """Whether a graph is being recorded: no size may depend on data.
+
+    By torch.compile, torch.export or torch.jit.trace, or of a GPU's calls by torch.cuda.graph.
+    """
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or _captured()
+
+
+def _captured() -> bool:
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def is_plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:

@@ -5,8 +5,19 @@ A field's ``help`` is the help text of its flag and of its keyword. `build` make
 """
 
 from xmodular.options.building import KINDS, as_record, build, kind_of
-from xmodular.options.declaring import PRECISIONS, Fallback, Options, Place, RunPrecision, Schedule, WeightPrecision
+from xmodular.options.declaring import (
+    NEUTRAL,
+    PRECISIONS,
+    Fallback,
+    Options,
+    Place,
+    RunPrecision,
+    Schedule,
+    WeightPrecision,
+)
 from xmodular.options.demo import DemoOptions
+from xmodular.options.donors import DonorsOptions
+from xmodular.options.embed import EmbedOptions
 from xmodular.options.evaluate import EvaluateOptions
 from xmodular.options.export import ExportOptions
 from xmodular.options.extend import ExtendOptions
@@ -24,7 +35,7 @@ from xmodular.options.keeping import (
     TrimOptions,
     UpcycleOptions,
 )
-from xmodular.options.predict import FillMaskOptions, PredictOptions
+from xmodular.options.predict import FillMaskOptions, PredictOptions, RowsOptions
 from xmodular.options.pretrain import LanguageModelOptions, PretrainOptions, TrainingOptions
 from xmodular.options.serve import ServeOptions
 from xmodular.options.yaml_file import read_options_file
@@ -32,10 +43,12 @@ from xmodular.options.yaml_file import read_options_file
 # In the order of the help.
 VERBS: tuple[type[Options], ...] = (
     PretrainOptions,
+    DonorsOptions,
     ExtendOptions,
     FinetuneOptions,
     EvaluateOptions,
     PredictOptions,
+    EmbedOptions,
     ServeOptions,
     FillMaskOptions,
     ExportOptions,

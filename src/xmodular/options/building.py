@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from xmodular.errors import ConfigurationError
 from xmodular.hub import on_hub
-from xmodular.options.declaring import Options
+from xmodular.options.declaring import Identify, Options
 from xmodular.options.yaml_file import by_field_name, read_yaml
 
 T = TypeVar("T", bound=Options)
@@ -74,7 +74,10 @@ def _pinned(field: str, given: Mapping[str, Any], revision: str) -> dict[str, An
 
 
 def as_record(options: Any) -> dict[str, Any]:
-    """The options as JSON-able names and values, such that `build` of the record gives equal options."""
+    """The options as JSON-able names and values, such that `build` of the record gives equal options.
+
+    A function is recorded by its name.
+    """
     record = {}
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
@@ -84,13 +87,16 @@ def as_record(options: Any) -> dict[str, Any]:
             value = list(value)
         elif isinstance(value, Mapping):
             value = dict(value)
+        elif value is not None and not isinstance(value, bool | int | float | str):  # a function, or an object
+            own = value if hasattr(value, "__qualname__") else type(value)
+            value = f"{own.__module__}:{own.__qualname__}"
         record[field.name] = value
     return record
 
 
 def kind_of(hint: Any) -> Any:
     """The type of an option, without None."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+    if hint != Identify and typing.get_origin(hint) in (types.UnionType, typing.Union):
         return next(part for part in typing.get_args(hint) if part is not type(None))
     return hint
 
@@ -101,6 +107,8 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
         return None
     hint = kind_of(hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint == Identify:
+        return _identify(name, value)
     if origin is Literal:
         if value not in arguments:
             raise ConfigurationError(f"{name} must be one of {', '.join(map(str, arguments))}; got {value!r}.")
@@ -131,6 +139,15 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
     except (TypeError, ValueError):
         shown = " ".join(f"{value!r}".split())  # the text of a table has several lines
         raise ConfigurationError(f"{name} must be {KINDS[hint]}; got {shown:.60}.") from None
+
+
+def _identify(name: str, value: Any) -> Any:
+    """A switch with an optional value; in Python also an object that identifies languages."""
+    if isinstance(value, str) and value.strip().casefold() in ("true", "false"):
+        return value.strip().casefold() == "true"
+    if isinstance(value, bool | str) or callable(value) or hasattr(value, "spans"):
+        return value
+    raise ConfigurationError(f"{name} must be true, false, or the name of an identifier; got {value!r:.60}.")
 
 
 def _check_characters(name: str, text: str) -> None:

@@ -17,14 +17,28 @@ WeightPrecision = Literal["keep", "fp32", "bf16", "fp16"]
 RunPrecision = Literal["keep", "auto", "fp32", "bf16", "fp16"]
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
 Fallback = Literal["relative"]
+Engine = Literal["local", "ray"]
 Pooling = Literal["first", "mean"]
 StartRows = Literal["pieces", "random"]
 Schedule = Literal["linear", "polynomial", "cosine", "wsd", "constant"]
+Identify = bool | str  # in Python also a function of texts, or an object with a method `spans`
+NEUTRAL = "neutral"  # in place of languages to start from: an adapter that adds nothing at first
 Place = str  # a folder, a file or a name on the Hub; in Python also a `Path`
 
 RUN_PRECISION = (
     "keep the weights' precision, or run the model in fp32, bf16 or fp16; auto: bf16 where the processor computes it "
     "fast and 99.5 % of the predictions for some of the rows are the same as in fp32, else fp32."
+)
+IDENTIFY = (
+    "Identify the language of rows that do not name one: py3langid (also without a value); spans, the language of "
+    "each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a function of your own, "
+    "<module>:<function>."
+)
+IDENTIFY_TEXT = "Identify the language instead: as for predict; with spans, that of each word."
+IDENTIFY_LANGUAGES = "Only these languages are identified, comma-separated; default: all of the model's."
+RESIDENT_LANGUAGES = (
+    "Most languages in memory; the others are read from the model's folder when rows need them, and those used last "
+    "stay. Default: all."
 )
 REVISION = "Branch, tag or commit of the {} on the Hub; the same as writing name@revision."
 

@@ -16,6 +16,7 @@ from xmodular.options.declaring import (
     Options,
     Packing,
     Place,
+    Pooling,
     RunPrecision,
     at_least,
     option,
@@ -31,6 +32,7 @@ class EvaluateOptions(Options):
     first = ("model", "data", "output_dir", "languages", "adapter")
     headings = {
         "model": "Reading rows",
+        "task": "Retrieval of translations",
         "adapter": "Adapters",
         "tokenizer": "Running the model",
         "answers": "Scores and outputs",
@@ -53,6 +55,26 @@ class EvaluateOptions(Options):
         "Names of columns, as text=review,label=stars; default: as in training, if the rows have those columns.", None
     )
     skip_bad_rows: bool = option("Skip rows that cannot be read, and count them.", False)
+    task: Literal["retrieval"] | None = option(
+        "retrieval: find translations by the vectors of sentences, also with a model that has a head; default: what "
+        "the model was fine-tuned for, perplexity of a language model, retrieval of an encoder without a head.",
+        None,
+    )
+    pivot: str | None = option(
+        "Retrieval: the language whose sentences the others are matched with; default: English, or the source.",
+        None,
+    )
+    pairs: Literal["all", "pivot"] = option(
+        "Retrieval: match also all other pairs of languages, as a matrix; or only those with the pivot.", "all"
+    )
+    pooling: Pooling | None = option(
+        "Retrieval: what a sentence's vector is: mean of its states, or the state of its first token; default: as the "
+        "model records it, or mean.",
+        None,
+    )
+    prefix: str | None = option(
+        'Retrieval: text before every sentence, such as "query: "; default: as the model records it, or none.', None
+    )
     adapter: tuple[AskedCondition, ...] = option(
         "own, or " + "; ".join(f"{name}: {CONDITIONS[name].asked}" for name in ASKED) + ".", ("right", "source")
     )
@@ -82,6 +104,11 @@ class EvaluateOptions(Options):
     )
     seed: int = option("Random seed of the masks for perplexity.", 0)
     predictions: bool = option("Also write the prediction for each row to predictions.jsonl in --output-dir.", False)
+    gate: Path | None = option(
+        "File of gates: least values by language, and largest drops against earlier results. If one fails, the exit "
+        "status is 1; the results are written all the same.",
+        None,
+    )
     overwrite: bool = option("Replace the results in --output-dir.", False)
 
     def __post_init__(self) -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from xmodular.errors import ConfigurationError
-from xmodular.options.declaring import REVISION, Place, StartRows, at_least, flag_of, option, usual
+from xmodular.options.declaring import REVISION, Place, StartRows, at_least, flag_of, option, positive, usual
 from xmodular.options.pretrain import LanguageModelOptions
 
+Objective = Literal["distance", "contrast", "both", "linear"]
+# Options that apply to --parallel only.
+_OF_PAIRS = ("objective", "temperature", "prefix")
 # Options that apply to --text only, not to --parallel.
 _OF_TEXT = (
     "new_vocabulary",
@@ -52,9 +55,19 @@ class ExtendOptions(LanguageModelOptions):
         "of the rows, but at least 100, or a tenth of a small file. Without --max-steps, there are at least 300 steps.",
         None,
     )
+    objective: Objective = option(
+        "With --parallel: distance, of a sentence's mean state to that of its translations; contrast: find them among "
+        "those of all sentences by cosine; both; linear: no training, but the best linear map in the last layer, which "
+        "suits a few hundred sentences.",
+        "distance",
+    )
+    temperature: float = option("Temperature of the softmax over cosines, for contrast.", 0.05, positive)
+    prefix: str | None = option(
+        'With --parallel: text before every sentence, such as "query: "; give what the vectors are read with.', None
+    )
     init_from: tuple[str, ...] = option(
-        "Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1); neutral: adds "
-        "nothing at first; default: random.",
+        "Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1); auto: from the "
+        "best of these for the text, as `donors` finds it; neutral: adds nothing at first; default: random.",
         (),
     )
     new_vocabulary: int | None = option(
@@ -78,5 +91,12 @@ class ExtendOptions(LanguageModelOptions):
         for name in _OF_TEXT:
             if self.parallel is not None and getattr(self, name) != usual(self)[name]:
                 raise ConfigurationError(f"{flag_of(name)} goes with --text, not with --parallel.")
+        for name in _OF_PAIRS:
+            if self.parallel is None and getattr(self, name) != usual(self)[name]:
+                raise ConfigurationError(f"{flag_of(name)} goes with --parallel, not with --text.")
+        if self.temperature != usual(self)["temperature"] and self.objective in ("distance", "linear"):
+            raise ConfigurationError("--temperature is for --objective contrast or both.")
+        if self.objective == "linear" and (self.init_from not in ((), ("neutral",)) or self.trainable == "all"):
+            raise ConfigurationError("--objective linear starts from neutral, and sets the language's adapter only.")
         if self.new_vocabulary is not None and self.tokenizer is not None:
             raise ConfigurationError("--new-vocabulary trains a tokenizer, --tokenizer uses an existing one: give one.")

@@ -12,6 +12,7 @@ from xmodular.options.pretrain import TrainingOptions
 
 # Learning rates of fine-tuning: the base rate, its hidden size, the factor for a new head, and its maximum.
 _RATE, _WIDTH, _NEW_HEAD, _HIGHEST = 2e-5, 768, 50, 2e-3
+_PEFT = 20  # the same factor, for layers of PEFT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class FinetuneOptions(TrainingOptions):
     )
     task: str = option(
         "classify: one or two texts, a label; regress: the same, a number; tag: a label per word; qa: an answer within "
-        "a context; choice: one of several choices.",
+        "a context; choice: one of several choices; embed: a text and its positive, a translation or a similar text.",
         "classify",
     )
     recipe: str | None = option("Use the options of a recipe, such as xnli; `xmodular recipes` lists them.", None)
@@ -68,7 +69,8 @@ class FinetuneOptions(TrainingOptions):
         "Passes over the training files; ignored with --max-steps; default: 5, or more to reach 200 steps.", None
     )
     learning_rate: float | None = option(  # type: ignore[assignment]
-        "Peak learning rate; default: 2e-5 at hidden size 768, proportionally more for smaller hidden sizes.",
+        "Peak learning rate; default: 2e-5 at hidden size 768, proportionally more for smaller hidden sizes, and 20 "
+        "times as much (at most 2e-3) for a PEFT model.",
         None,
         positive,
     )
@@ -85,9 +87,20 @@ class FinetuneOptions(TrainingOptions):
         "Dropout in the task head; default: the model's.", None, between(0.0, 0.99)
     )
     pooling: Pooling | None = option(
-        "Input of the classify and regress heads: the first token's state, or the mean of all; default: as recorded in "
-        "the model.",
+        "Input of the classify and regress heads, and the vector of embed: the first token's state, or the mean of "
+        "all; default: as recorded in the model.",
         None,
+    )
+    temperature: float | None = option(
+        "For embed: the temperature of the softmax over cosines; default: 0.05.", None, positive
+    )
+    positive_language: str | None = option(
+        "For embed: language of the positives whose rows do not name it in a column positive_language; default: that "
+        "of the file's name, or of the text.",
+        None,
+    )
+    prefix: str | None = option(
+        'For embed: put before every text, such as "query: "; default: as recorded in the model.', None
     )
     seeds: tuple[int, ...] = option("Train once with each of these seeds, in <output-dir>/seed-<seed>.", ())
     eval_every: int | None = option(
@@ -137,7 +150,7 @@ class FinetuneOptions(TrainingOptions):
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigurationError(f"--seeds names a seed twice: {', '.join(map(str, self.seeds))}.")
 
-    def with_rates(self, width: int, *, is_new: bool) -> FinetuneOptions:
+    def with_rates(self, width: int, *, is_new: bool, peft: bool = False) -> FinetuneOptions:
         """The same options, with learning rates that suit the model if none was given.
 
         A trained encoder needs a small learning rate, or it forgets what it barely knew; a randomly initialised head
@@ -146,11 +159,16 @@ class FinetuneOptions(TrainingOptions):
         Args:
             width: the model's hidden size.
             is_new: whether the task head is randomly initialised.
+            peft: whether layers of PEFT are trained. They start without effect and need a larger rate: Hu et al.
+                (2022, table 9) use 20 times ours.
         """
         if self.learning_rate is not None:
             return self
         rate = float(f"{_RATE * _WIDTH / width:.2g}")
         head = min(_NEW_HEAD * rate, _HIGHEST) if is_new else rate
+        if peft:
+            rate = min(_PEFT * rate, _HIGHEST)
+            head = max(head, rate)
         return replace(self, learning_rate=rate, head_learning_rate=self.head_learning_rate or head)
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from xmodular.options.declaring import REVISION, Options, Place, Pooling, WeightPrecision, at_least, option
+from xmodular.options.declaring import REVISION, Options, Place, Pooling, WeightPrecision, at_least, between, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +160,12 @@ class TrimOptions(Options):
         "rarer pieces are cut into other ones.",
         1,
         at_least(1),
+    )
+    coverage: float = option(
+        "Share of each language's text, counted in pieces, for which its most frequent pieces stay. Below 1, the "
+        "vocabulary is smaller, and lines with rarer pieces are cut into other ones.",
+        1.0,
+        between(0.0, 1.0),
     )
     text_field: str = option("Name of the text field (JSON Lines) or text column (Parquet).", "text")
     own_vocabularies: Literal["trim", "keep"] = option(

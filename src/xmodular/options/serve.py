@@ -9,7 +9,11 @@ from typing import Any
 
 from xmodular.errors import ConfigurationError
 from xmodular.options.declaring import (
+    IDENTIFY,
+    IDENTIFY_LANGUAGES,
+    RESIDENT_LANGUAGES,
     Fallback,
+    Identify,
     Options,
     WeightPrecision,
     at_least,
@@ -44,7 +48,8 @@ class ServeOptions(Options):
         "127.0.0.1",
     )
     port: int = option("Port to listen on; 0 takes a free one.", 8000, between(0, 65535))
-    identify: bool = option("Identify the language of rows that do not name one.", True)
+    identify: Identify = option(IDENTIFY, True)
+    identify_languages: tuple[str, ...] = option(IDENTIFY_LANGUAGES, ())
     threshold: float = option(
         "Least confidence of an identified language; below it, the default language is used.", 0.3, between(0.0, 1.0)
     )
@@ -67,6 +72,10 @@ class ServeOptions(Options):
     max_rows: int = option("Most rows in a request.", 256, at_least(1))
     max_characters: int = option("Most characters in a text.", 20_000, at_least(1))
     max_tokens: int = option("Most tokens in a row, all its windows and choices together.", 32_768, at_least(1))
+    max_connections: int = option(
+        "Most connections that are open at once; a further one gets status 503.", 1024, at_least(1)
+    )
+    header_timeout: float = option("Seconds that the headers of a request may take.", 10.0, positive)
     timeout: float = option("Seconds until a request without an answer is given up, with status 504.", 30.0, positive)
     drain: float = option(
         "Seconds after a signal to stop in which new requests are still answered, so that clients can go elsewhere.",
@@ -82,6 +91,7 @@ class ServeOptions(Options):
         None,
         at_least(0),
     )
+    resident_languages: int | None = option(RESIDENT_LANGUAGES, None, at_least(1))
     precision: WeightPrecision = option("keep the weights' precision, or run the models in fp32, bf16 or fp16.", "keep")
 
     def __post_init__(self) -> None:

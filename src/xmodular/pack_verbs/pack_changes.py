@@ -18,7 +18,7 @@ from xmodular.pack_verbs.pack_checks import given_pack
 from xmodular.pack_verbs.pack_targets import in_place, save_changed, target_of, tokenizer_hash
 from xmodular.packs import Pack, check_repository, check_target, push_pack, read_pack
 from xmodular.results import Results
-from xmodular.saved_models import given_model, load_saved
+from xmodular.saved_models import given_merged_model, given_model, load_saved
 from xmodular.signatures import verb
 
 _PARTS = {
@@ -29,7 +29,7 @@ _PARTS = {
 }
 
 
-@verb(PackSaveOptions, "model", "language", objects={"model": given_model}, holds="output_dir")
+@verb(PackSaveOptions, "model", "language", objects={"model": given_merged_model}, holds="output_dir")
 def pack_save(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> Pack:
     """Save one language of a model as a language pack.
 

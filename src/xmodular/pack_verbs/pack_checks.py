@@ -14,7 +14,7 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import PackListOptions, PackVerifyOptions
 from xmodular.pack_verbs.pack_targets import tokenizer_hash
 from xmodular.packs import Misfit, Pack, read_pack
-from xmodular.saved_models import given_model, load_saved
+from xmodular.saved_models import given_merged_model, load_saved
 from xmodular.signatures import verb
 
 
@@ -66,7 +66,7 @@ def given_pack(pack: Pack | str | Path) -> tuple[Pack | None, str | Path]:
     return (pack, pack.folder) if isinstance(pack, Pack) else (None, pack)
 
 
-@verb(PackVerifyOptions, "pack", objects={"pack": given_pack, "model": given_model})
+@verb(PackVerifyOptions, "pack", objects={"pack": given_pack, "model": given_merged_model})
 def pack_verify(options: PackVerifyOptions, opened: Pack | None, given: XmodPreTrainedModel | None) -> Verification:
     """Check a language pack: its format, checksums and, with a model, whether it fits that model.
 

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from xmodular.configuration import XmodConfig
+from xmodular.configuration.peft_folder import PEFT_FILES, is_peft_folder
 from xmodular.console import console, quiet_transformers
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import ConfigurationError, DataError, InputError
 from xmodular.files import folder_beside, write_json
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling.peft_layers import has_peft, in_language_adapters
 from xmodular.options import PackInstallOptions, PackRemoveOptions
 from xmodular.outputs import check_apart, check_model_folder, held, is_weights, own_tokenizers, table_in
 from xmodular.pack_verbs.replacing import replaced_in
@@ -53,6 +55,17 @@ def target_of(
         ConfigurationError: it is in use, contains a source, or is unknown.
     """
     target = options.output_dir
+    if target is None and given is None and is_peft_folder(options.model):
+        raise ConfigurationError(
+            f"{options.model} is an adapter of PEFT, which has no languages of its own: --output-dir says where the "
+            "changed model, with the adapter merged into it, goes."
+        )
+    if given is not None and has_peft(given) and (target is not None or in_language_adapters(given)):
+        raise InputError(
+            "The model has layers of PEFT "
+            + ("in the adapters of languages" if target is None else "and is to be saved")
+            + ": merge them first, with merge_and_unload() of the PEFT model."
+        )
     if target is None and given is None:
         target = Path(options.model)
         if not target.exists():
@@ -113,6 +126,7 @@ def _bring_along(source: str, target: Path, config: XmodConfig) -> None:
         for path in Path(source).iterdir():
             own = path.name in owned
             small = path.is_file() and path.stat().st_size <= _SMALL and path.suffix not in _WEIGHT_SUFFIXES
+            own = own or path.name in PEFT_FILES  # merged into the weights
             if small and not own and not path.name.startswith(".") and not (target / path.name).exists():
                 shutil.copy2(path, target / path.name)
 

@@ -7,22 +7,33 @@ from dataclasses import dataclass
 import torch
 
 from xmodular.errors import ConfigurationError, InputError
-from xmodular.languages import resolve
+from xmodular.identification import THRESHOLD
 from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.options import FillMaskOptions
 from xmodular.signatures import verb
-from xmodular.tasks import given_model, to_run, tokenizer_of
+from xmodular.tasks import Example, given_model, to_run, tokenizer_of
+from xmodular.tasks.per_token import adapters_at
+from xmodular.tasks.readers import Readers, Reading
 from xmodular.vocabulary import text_backend
 
 
 @dataclass(frozen=True)
 class Filling:
-    """One candidate for one mask: number of the mask (from 0), piece, probability, and the text with the piece."""
+    """One candidate for one mask.
+
+    Attributes:
+        mask: number of the mask, from 0.
+        piece: the piece.
+        probability: its probability.
+        text: the text with the piece.
+        adapter: the code of the language whose adapter read the mask.
+    """
 
     mask: int
     piece: str
     probability: float
     text: str
+    adapter: str
 
 
 @verb(FillMaskOptions, "model", "text", objects={"model": given_model})
@@ -48,10 +59,22 @@ def fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None) -> li
         raise ConfigurationError(
             f"Filling masks needs a masked language model; {options.model} is a {type(model).__name__}."
         )
-    language = resolve(options.language, model.languages, fallback=options.fallback)
-    tokenizer = tokenizer_of(model, options.tokenizer, language)
+    readers = Readers(
+        model, options.language, identify=options.identify, threshold=THRESHOLD, fallback=options.fallback
+    )
+
+    def read(text: str) -> Reading:
+        return readers.of([Example((text,), None, "the text", language=options.language)])[0]
+
+    tokenizer = tokenizer_of(model, options.tokenizer, read(options.text).adapter)
     text = options.text.replace("<mask>", tokenizer.mask_token)
-    ids = torch.tensor([text_backend(tokenizer, but=tokenizer.mask_token).encode(text).ids]).to(model.device)
+    reading = read(text)
+    tokens = text_backend(tokenizer, but=tokenizer.mask_token).encode(text)
+    starts = [
+        -1 if of is None else start for (start, _), of in zip(tokens.offsets, tokens.sequence_ids, strict=True)
+    ]  # special tokens are before all spans
+    adapters = adapters_at(starts, 0, reading)
+    ids = torch.tensor([tokens.ids]).to(model.device)
     longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
     if ids.shape[1] > longest:
         raise InputError(f"The text has {ids.shape[1]} tokens; this model reads at most {longest}.")
@@ -61,7 +84,8 @@ def fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None) -> li
     model.eval()
     labels = torch.where(ids == tokenizer.mask_token_id, ids, -100)
     # Labels choose the positions of the head; their values only affect the loss.
-    logits = model(ids, lang_ids=model.lang_ids(language), labels=labels, sparse_prediction=True).logits
+    lang_ids = model.lang_ids(adapters)[None] if reading.is_mixed else model.lang_ids(reading.adapter)
+    logits = model(ids, lang_ids=lang_ids, labels=labels, sparse_prediction=True).logits
     logits[:, tokenizer.all_special_ids] = -torch.inf
     logits[:, 1 + max(tokenizer.get_vocab().values()) :] = -torch.inf  # rows that fill up a table
     best = logits.float().softmax(-1).topk(min(options.top_k, logits.shape[1]))
@@ -71,5 +95,6 @@ def fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None) -> li
             filled = ids[0].tolist()
             filled[place] = piece
             text = tokenizer.backend_tokenizer.decode(filled[1:-1], skip_special_tokens=False)
-            answer.append(Filling(mask, tokenizer.backend_tokenizer.decode([piece]).strip(), probability, text))
+            found = tokenizer.backend_tokenizer.decode([piece]).strip()
+            answer.append(Filling(mask, found, probability, text, adapters[place]))
     return answer

@@ -64,7 +64,7 @@ class OutputParts:
             self.count = 0
         elif before["run"] != self._run:
             raise ConfigurationError(
-                f"{folder} contains part of another run; it differs in {_differences(before['run'], self._run)}. "
+                f"{folder} contains part of another run; it differs in {differences(before['run'], self._run)}. "
                 "Give the same options and input to continue it, or --overwrite to start over."
             )
         else:
@@ -243,6 +243,6 @@ def _write(path: Path, lines: Sequence[bytes]) -> None:
         os.fsync(file.fileno())
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     names = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     return ", ".join(f"{name} ({before.get(name)!r:.60}, now {now.get(name)!r:.60})" for name in names)

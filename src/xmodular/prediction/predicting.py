@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from xmodular.console import console, counted, progress_bar
+from xmodular.configuration.peft_folder import PEFT_FILES, base_of, is_peft_folder
+from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import put, write_json
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.options import PredictOptions, as_record
+from xmodular.options import EmbedOptions, PredictOptions, RowsOptions, as_record
 from xmodular.outputs import check_apart
 from xmodular.prediction.parts import (
     JOURNAL,
@@ -30,22 +29,24 @@ from xmodular.prediction.parts import (
     sync,
 )
 from xmodular.prediction.predictor import Predictor, settings_of
+from xmodular.prediction.row_counts import counts_of, say_doubts, showing_speed
+from xmodular.prediction.shard_runs import predict_folder
 from xmodular.prediction.windows import Work
 from xmodular.rows import InMemory, is_file, kind_of, parquet_files, parquet_schema, parquet_tables
 from xmodular.rows.opening import address, reaching, without_scheme
-from xmodular.rows.writers import WRITTEN, bad_lines, read_lines, write_as, write_parquet
+from xmodular.rows.writers import WRITTEN, bad_lines, read_lines, write_as, write_parquet, write_vectors
 from xmodular.signatures import verb
 from xmodular.tasks import given_model, hash_of
 from xmodular.tasks.precision_probe import ChosenPrecision
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
 _MODEL_FILES = (
-    *("*.safetensors", "*.bin", "*.onnx", "*.onnx.data", "config.json"),
+    *("*.safetensors", "*.bin", "*.onnx", "*.onnx.data", "config.json", *PEFT_FILES),
     *("tokenizer*.json", "sentencepiece.bpe.model", "vocab.*", "merges.txt"),
 )
-# Options that are the predictor's own.
 # Options that may change when a run is resumed: finished rows do not depend on them.
-_FREE = ("output", "overwrite", "skip_bad_rows")
+_FREE = ("output", "overwrite", "skip_bad_rows", "engine", "workers", "worker_threads", "worker_gpus")
+_Rows = TypeVar("_Rows", bound=RowsOptions)
 
 
 @dataclass(frozen=True)
@@ -53,25 +54,31 @@ class Predicted:
     """The result of a run of `predict`.
 
     Attributes:
-        output: the file or folder of predictions; None for standard output.
+        output: the file or folder of predictions, its address if it has one; None for standard output.
         rows: number of rows in it.
         bad: number of rows that could not be read.
         bad_rows: the file or folder with these rows; None if there are none, or if they went to standard error.
     """
 
-    output: Path | None
+    output: Path | str | None
     rows: int
     bad: int
     bad_rows: Path | None
 
 
-def _named(input: Any, name: str) -> str:
+def named_input(input: Any, name: str) -> str:
     """A path as text, and a name for rows."""
     return str(input) if isinstance(input, Path) else InMemory(f"<{name}>", input)
 
 
 @verb(
-    PredictOptions, "model", "input", "output", objects={"model": given_model}, rows={"input": _named}, holds="output"
+    PredictOptions,
+    "model",
+    "input",
+    "output",
+    objects={"model": given_model},
+    rows={"input": named_input},
+    holds="locked",
 )
 def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
     """Add a model's predictions to the rows of a file.
@@ -80,9 +87,10 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
         model: a fine-tuned model, as an object, a folder or a name on the Hub.
         input: a file of rows, a .txt file (a text per line), a folder of Parquet files, "-" for JSON lines on standard
             input, or "hub:<data set>:<configuration>:<split>"; or the rows themselves, as for `finetune`. None where
-            the option `text` has a single text instead.
+            the option `text` has a single text instead. With `engine` a folder of files, or a pattern.
         output: .jsonl, .csv, .tsv or, of tags, .conll (all also .gz or .zst), or .parquet; "-" for JSON lines on
-            standard output; with `shard_rows` a folder, with Parquet files if the input is Parquet.
+            standard output; with `shard_rows` a folder, with Parquet files if the input is Parquet; with `engine` a
+            folder, with a file for each one of the input.
 
     Returns:
         The number of rows and their location.
@@ -90,33 +98,59 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
     Raises:
         ConfigurationError, DataError, LanguageError: for invalid input; finished rows are kept.
     """
-    if options.text is not None:
-        options = replace(options, input=InMemory("--text", [{"text": options.text}]), text=None)
-    elif not isinstance(options.input, InMemory):
-        options = replace(options, input=without_scheme(options.input))
-    _check_places(options, given)
+    if options.engine is not None:
+        return Predicted(*predict_folder(options, given is not None, _asked, _predict_shard))
+    options = prepared(options, given, WRITTEN)
     predictor = Predictor(
         given if given is not None else options.model,
         options.tokenizer,
         **settings_of(options),
     )
-    if kind_of(options.output) == "conll" and "tags" not in predictor.columns:
-        raise ConfigurationError(
-            f"--output {options.output}: CoNLL is for words with tags, but {options.model} is a model for "
-            f"{predictor.task.name}. Use .jsonl, .csv or .tsv."
-        )
+    return add_columns(predictor, options, given)
+
+
+def prepared(options: _Rows, given: XmodPreTrainedModel | None, formats: Sequence[str]) -> _Rows:
+    """The options with the rows to read as `input`, checked before any work.
+
+    Args:
+        options: of a verb that adds columns to rows.
+        given: the model, if it is an object.
+        formats: those of the output.
+
+    Raises:
+        ConfigurationError, DataError: there is no input, or the output may not be written.
+    """
+    if options.text is not None:
+        options = replace(options, input=InMemory("--text", [{"text": options.text}]), text=None)
+    elif not isinstance(options.input, InMemory):
+        options = replace(options, input=without_scheme(options.input))
+    _check_places(options, given, formats)
+    return options
+
+
+def add_columns(predictor: Predictor, options: RowsOptions, given: XmodPreTrainedModel | None) -> Predicted:
+    """Write the rows with what a predictor says of them; `options` are `prepared`."""
     if predictor.adapters.unknown:
         console.print(f"Cannot be identified, so name it in the rows: {', '.join(predictor.adapters.unknown)}")
     return _to_stdout(predictor, options) if options.output == "-" else _to_files(predictor, options, given)
 
 
-def _is_whole(options: PredictOptions) -> bool:
+def _predict_shard(predictor: Predictor, options: RowsOptions) -> Predicted:
+    return _to_files(predictor, options, None)
+
+
+def _is_whole(options: RowsOptions) -> bool:
     """Whether the output is one file, written at the end from its parts; otherwise the parts are the output."""
-    return options.shard_rows is None or bool(parquet_files(options.input))
+    return options.shard_rows is None or bool(parquet_files(options.input)) or isinstance(options, EmbedOptions)
 
 
-def _to_files(predictor: Predictor, options: PredictOptions, given: XmodPreTrainedModel | None) -> Predicted:
+def _to_files(predictor: Predictor, options: RowsOptions, given: XmodPreTrainedModel | None) -> Predicted:
     """Write rows part by part, continuing after the finished parts of an interrupted run."""
+    if kind_of(options.output) == "conll" and "tags" not in predictor.columns:
+        raise ConfigurationError(
+            f"--output {options.output}: CoNLL is for words with tags, but {options.model} is a model for "
+            f"{predictor.task.name}. Use .jsonl, .csv or .tsv."
+        )
     output, whole = Path(options.output), _is_whole(options)
     run = _run(options, given, predictor)
     parts = OutputParts(_beside(output) if whole else output, run, overwrite=options.overwrite)
@@ -145,7 +179,7 @@ def _to_files(predictor: Predictor, options: PredictOptions, given: XmodPreTrain
     console.print(f"Saved {counted(rows, 'row')} in {output}")
     if bad:
         console.print(f"{counted(bad, 'row')} could not be read; see {bad_rows} for the reasons")
-    _say_doubts(predictor)
+    _say(predictor)
     return Predicted(output, rows, bad, bad_rows if bad else None)
 
 
@@ -159,7 +193,7 @@ def _bad_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.bad.jsonl")
 
 
-def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) -> None:
+def _check_places(options: RowsOptions, given: XmodPreTrainedModel | None, formats: Sequence[str]) -> None:
     """Check before any work that the input exists and that the output may be written.
 
     Raises:
@@ -168,7 +202,7 @@ def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) ->
     """
     source = None if isinstance(options.input, InMemory) else Path(options.input)
     output = Path(options.output)
-    if options.shard_rows is not None and (options.output == "-" or kind_of(output) in WRITTEN):
+    if options.shard_rows is not None and (options.output == "-" or kind_of(output) in (*WRITTEN, *formats)):
         raise ConfigurationError(f"With --shard-rows, --output is a folder; got {options.output!r}.")
     if options.output != "-":
         check_apart(output, [options.model if given is None else None, options.tokenizer])
@@ -178,16 +212,16 @@ def _check_places(options: PredictOptions, given: XmodPreTrainedModel | None) ->
                 raise ConfigurationError(f"--output {target} would replace the input: choose another file.")
             if there.is_dir() and there in target.parents:
                 raise ConfigurationError(f"--output {target} is in the folder of the input: choose another folder.")
-        _check_output(options, output)
+        _check_output(options, output, formats)
     is_named = source is not None and options.input != "-" and not options.input.startswith("hub:")
     if is_named and not (Path(options.input).exists() or is_file(options.input)):
         raise DataError(f"There is no input {options.input}.")
 
 
-def _check_output(options: PredictOptions, output: Path) -> None:
+def _check_output(options: RowsOptions, output: Path, formats: Sequence[str]) -> None:
     """Check that the output has a format and may be written."""
-    if options.shard_rows is None and kind_of(output) not in WRITTEN:
-        suffixes = ", ".join(f".{format}" for format in WRITTEN)
+    if options.shard_rows is None and kind_of(output) not in formats:
+        suffixes = ", ".join(f".{format}" for format in formats)
         raise ConfigurationError(
             f"--output {options.output} must end in {suffixes}; all except .parquet may be followed by .gz or "
             ".zst; '-' is standard output, and with --shard-rows it is a folder."
@@ -207,9 +241,9 @@ def _check_strangers(output: Path) -> None:
         raise ConfigurationError(f"{output} also contains {', '.join(strangers)[:100]}: choose another folder.")
 
 
-def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: Predictor) -> dict[str, Any]:
+def _run(options: RowsOptions, given: XmodPreTrainedModel | None, predictor: Predictor) -> dict[str, Any]:
     """Everything that determines the output: a run is only resumed if all of it is the same."""
-    record = {name: value for name, value in as_record(options).items() if name not in _FREE}
+    record = _asked(options, getattr(predictor.model.config, "_commit_hash", None), given)
     if (path := Path(options.input)).is_file():
         record["input_file"] = file_fingerprint(path)
     elif files := parquet_files(path):
@@ -217,8 +251,16 @@ def _run(options: PredictOptions, given: XmodPreTrainedModel | None, predictor: 
     elif address(options.input):
         with reaching(options.input):
             record["input_file"] = file_fingerprint(options.input)
-    record["commit"] = getattr(predictor.model.config, "_commit_hash", None)
-    for name, source in (("model", None if given is not None else options.model), ("tokenizer", options.tokenizer)):
+    return record
+
+
+def _asked(options: RowsOptions, commit: str | None, given: XmodPreTrainedModel | None = None) -> dict[str, Any]:
+    """Everything that determines the predictions for a row."""
+    record = {name: value for name, value in as_record(options).items() if name not in _FREE}
+    record["commit"] = commit
+    model = None if given is not None else options.model
+    base = base_of(model) if model is not None and is_peft_folder(model) else None
+    for name, source in (("model", model), ("base", base), ("tokenizer", options.tokenizer)):
         if source is not None and Path(source).is_dir():
             files = sorted({path for pattern in _MODEL_FILES for path in Path(source).glob(pattern)})
             record[f"{name}_files"] = {path.name: file_fingerprint(path) for path in files}
@@ -245,7 +287,7 @@ def _write_parts(work: Work, parts: OutputParts, predictor: Predictor, shard_row
         predictor.settle(precision)
         console.print(f"Precision: {precision}, as for the rows before")
     full = 1 if shard_rows is None else shard_rows
-    with _speed(predictor, work) as show:
+    with showing_speed(predictor, work) as show:
         while True:
             with parts.open() as part:
                 while part.rows < full and (window := work.window(None if shard_rows is None else full - part.rows)):
@@ -258,21 +300,22 @@ def _write_parts(work: Work, parts: OutputParts, predictor: Predictor, shard_row
                 parts.close(part, bad)
 
 
-def _publish(parts: OutputParts, options: PredictOptions, work: Work, rows: int, bad_count: int) -> None:
+def _publish(parts: OutputParts, options: RowsOptions, work: Work, rows: int, bad_count: int) -> None:
     """Put the parts together in their place."""
     output = Path(options.output)
     bad_rows = _bad_of(output)
     merged, bad = parts.folder / _MERGED, parts.folder / "bad.writing"
-    none = {} if rows else work.none()
     if options.shard_rows is not None:
         merged.mkdir()
-        _write_parquet(parts, [merged / f"part-{number:05d}.parquet" for number in range(parts.count)], options, none)
+        _write_parquet(parts, [merged / f"part-{number:05d}.parquet" for number in range(parts.count)], options, work)
         journal = read_journal(parts.folder) or {}
         write_json(merged / JOURNAL, {**journal, "complete": True, "rows": rows, "bad": bad_count})
     elif kind_of(output) == "parquet":
-        _write_parquet(parts, [merged], options, none)
+        _write_parquet(parts, [merged], options, work)
+    elif (vectors := work.vectors) is not None:
+        write_vectors(parts.rows(), merged, output.name, vectors)
     else:
-        write_as(parts.rows(), merged, output.name, none, work.tagged)
+        write_as(parts.rows(), merged, output.name, {} if rows else work.none(), work.tagged)
     sync(merged)
     if parts.bad():
         write_as(parts.bad(), bad, bad_rows.name, {})
@@ -291,7 +334,7 @@ def _publish(parts: OutputParts, options: PredictOptions, work: Work, rows: int,
     discard(parts.folder)
 
 
-def _write_parquet(parts: OutputParts, targets: list[Path], options: PredictOptions, none: dict[str, Any]) -> None:
+def _write_parquet(parts: OutputParts, targets: list[Path], options: RowsOptions, work: Work) -> None:
     """Write the parts as Parquet; columns from Parquet files are copied from there, with their types."""
     stored = None
     if files := parquet_files(options.input):
@@ -299,10 +342,11 @@ def _write_parquet(parts: OutputParts, targets: list[Path], options: PredictOpti
         if schema is not None:
             left_out = {noted["place"] for path in parts.bad() for noted in read_lines(path)}
             stored = schema, parquet_tables(files, left_out, (lines_in([part]) for part in parts.rows()))
-    write_parquet(parts.rows(), targets, none, stored)
+    none = {} if lines_in(parts.rows()) else work.none()
+    write_parquet(parts.rows(), targets, none, stored, work.vectors)
 
 
-def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
+def _to_stdout(predictor: Predictor, options: RowsOptions) -> Predicted:
     """Write rows to standard output as they are ready; bad ones are named on standard error.
 
     A reader that has enough and leaves, such as ``head``, ends the run.
@@ -310,7 +354,7 @@ def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
     work = Work(predictor, options)
     work.start(())
     out = sys.stdout.buffer
-    with _speed(predictor, work) as show:
+    with showing_speed(predictor, work) as show:
         while True:
             for noted in work.take_bad():
                 console.print(f"{noted['place']}: {noted['reason']}")
@@ -326,7 +370,7 @@ def _to_stdout(predictor: Predictor, options: PredictOptions) -> Predicted:
                 # What is left in the buffer must not fail again when the process ends.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 break
-    _say_doubts(predictor)
+    _say(predictor)
     return Predicted(None, work.rows, work.bad.count, None)
 
 
@@ -338,46 +382,7 @@ def _settle(predictor: Predictor) -> ChosenPrecision | None:
     return predictor.chosen
 
 
-def _say_doubts(predictor: Predictor) -> None:
-    """Say how many rows were read by a default's adapter, were cut, and have no prediction."""
-    adapters = predictor.adapters
-    if adapters.unsure and adapters.default is not None:
-        console.print(
-            f"The language of {counted(adapters.unsure, 'text')} is uncertain; read with the adapter of "
-            f"{adapters.default.adapter}."
-        )
-    if predictor.cut:
-        were = "was" if predictor.cut == 1 else "were"
-        console.print(
-            f"{counted(predictor.cut, 'row')} {were} truncated to {predictor.room.max_length} tokens (--max-length)."
-        )
-    if predictor.strange:
-        console.print(
-            f"{predictor.strange:,} rows have no prediction: the model's outputs for them are infinite or NaN."
-        )
-
-
-@contextmanager
-def _speed(predictor: Predictor, work: Work) -> Iterator[Callable[[float], None]]:
-    """Show rows and tokens per second, on a terminal always, elsewhere once a minute; yields the progress callback."""
-    start = told = time.monotonic()
-
-    def speed(rows: float) -> str:
-        seconds = max(time.monotonic() - start, 1e-9)
-        return f"{rows / seconds:,.0f} rows/s, {predictor.tokens / seconds:,.0f} tokens/s"
-
-    with progress_bar() as bar:
-        shown = bar.add_task("predicting", total=None)
-        read = 0.0
-
-        def advance(count: float) -> None:
-            nonlocal read, told
-            read += count
-            bar.update(shown, advance=count, description=f"predicting, {speed(read)}")
-            if not console.is_terminal and time.monotonic() - told > 60:
-                told = time.monotonic()
-                console.print(f"{work.rows:,} rows, {speed(work.rows)}")
-
-        yield advance
-    if work.rows:
-        console.print(f"Predicted {counted(work.rows, 'row')}, {speed(work.rows)}")
+def _say(predictor: Predictor) -> None:
+    default = predictor.adapters.default
+    adapter = None if default is None else default.adapter
+    say_doubts(counts_of(predictor), adapter, predictor.room.max_length)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import ConfigurationError, InputError, speaking
-from xmodular.identify import THRESHOLD
+from xmodular.identification import THRESHOLD, Identify
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import Fallback, Options, RunPrecision, WeightPrecision
 from xmodular.rows import BadRows, DataRow, memory_rows
@@ -18,9 +18,9 @@ from xmodular.tasks import TASKS, Example, given_model, read_labels, room_of, ta
 from xmodular.tasks.examples import columns_of_training
 from xmodular.tasks.examples import examples as to_examples
 from xmodular.tasks.precision_probe import LEAST, ChosenPrecision, choose_precision
-from xmodular.tasks.readers import Readers
+from xmodular.tasks.readers import Readers, ReadSpan
 from xmodular.tasks.running import BATCH_TOKENS, Encoded, encode_examples, predict_examples
-from xmodular.tasks.task import short
+from xmodular.tasks.task import Task, short
 from xmodular.vocabulary import suited
 
 WINDOW = 2048
@@ -30,9 +30,12 @@ WINDOW_CHARACTERS = 4_000_000
 
 # Arguments of `Predictor` that verbs have as options of the same name.
 _SETTINGS = (
-    *("default_language", "identify", "threshold", "fallback", "max_length", "stride"),
-    *("batch_tokens", "window", "precision", "probabilities"),
+    *("default_language", "identify", "identify_languages", "threshold", "fallback", "max_length", "stride"),
+    *("batch_tokens", "window", "precision", "probabilities", "resident_languages"),
 )
+
+
+_SPAN = asdict(ReadSpan(0, 0, 0, "", "", 0.0))  # a value of its kind
 
 
 def settings_of(options: Options) -> dict[str, Any]:
@@ -51,7 +54,10 @@ class Predictor:
             put on the GPU if there is one.
         tokenizer: its tokenizer, or the tokenizer's location; None uses the model's.
         default_language: language of rows that do not name one; with `identify`, of uncertain ones.
-        identify: identify the language of rows that do not name one.
+        identify: identify the language of rows that do not name one: True (py3langid), "spans" (a language a word, each
+            token read by its own adapter), a function of texts, an object with a method `spans`, or a name of one (see
+            `xmodular.identification.chosen_identifier`).
+        identify_languages: only these languages are identified; empty: all of the model's.
         threshold: least confidence of an identification, in [0, 1].
         fallback: "relative" uses the adapter of the nearest relative for languages that the model lacks.
         max_length: most tokens per row; longer rows are truncated, or read in windows if the task supports it. None: as
@@ -63,6 +69,8 @@ class Predictor:
             "auto" chooses bf16 or fp32 at the first window of 200 rows or more (see `xmodular.tasks.precision_probe`);
             smaller ones before it are read in fp32.
         probabilities: also return the probabilities of all labels, tags or choices.
+        resident_languages: number of languages in memory at most; the others are read from the model's folder when
+            rows need them. None: all.
 
     Attributes:
         chosen: the precision that "auto" chose, and why; None before, and with any other precision.
@@ -78,7 +86,8 @@ class Predictor:
         tokenizer: PreTrainedTokenizerFast | str | Path | None = None,
         *,
         default_language: str | None = None,
-        identify: bool = False,
+        identify: Identify = False,
+        identify_languages: Sequence[str] = (),
         threshold: float = THRESHOLD,
         fallback: Fallback | None = None,
         max_length: int | None = None,
@@ -87,6 +96,7 @@ class Predictor:
         window: int = WINDOW,
         precision: RunPrecision = "keep",
         probabilities: bool = False,
+        resident_languages: int | None = None,
     ) -> None:
         if not 0 <= threshold <= 1:
             raise ConfigurationError(f"threshold is {threshold}: it must be from 0 to 1.")
@@ -96,15 +106,10 @@ class Predictor:
         given, source = given_model(model)
         if given is None and Path(source, "seeds.json").is_file() and not Path(source, "config.json").exists():
             raise ConfigurationError(f"{source} contains a model for each seed: choose one, such as {source}/seed-0.")
-        self.model = to_run(model, "keep" if precision == "auto" else precision)
+        precise = "keep" if precision == "auto" else precision
+        self.model, task = self._loaded(model, precise, resident_languages)
         self.chosen: ChosenPrecision | None = None
         self._is_open = precision == "auto"
-        task = task_of(self.model)
-        if task is None:
-            raise ConfigurationError(
-                f"{source} is a {type(self.model).__name__} without a task head: fine-tune it first "
-                "(xmodular finetune); masks are filled by xmodular fill-mask."
-            )
         if probabilities and task.probabilities is None:
             able = ", ".join(name for name, each in TASKS.items() if each.probabilities is not None)
             raise ConfigurationError(
@@ -115,8 +120,16 @@ class Predictor:
         self.labels = read_labels(self.model)
         self.usual = columns_of_training(self.model.config, task)
         self.window = window
-        self.adapters = Readers(self.model, default_language, identify=identify, threshold=threshold, fallback=fallback)
-        self.identifies = identify
+        self.adapters = Readers(
+            self.model,
+            self._default_language(default_language, identify=identify is not False),
+            identify=identify,
+            threshold=threshold,
+            fallback=fallback,
+            among=identify_languages,
+            of_words=task.of_words,
+        )
+        self.identifies = identify is not False
         self.tokens = 0
         self.cut = 0  # number of truncated rows
         self.strange = 0  # rows for which the model's outputs were no finite numbers
@@ -133,10 +146,36 @@ class Predictor:
         else:
             self._tokenizers[None] = suited(tokenizer, self.model.config)
 
+    def _loaded(
+        self, model: XmodPreTrainedModel | str | Path, precision: WeightPrecision, resident_languages: int | None
+    ) -> tuple[Any, Task]:
+        """The model to run, and its task.
+
+        Raises:
+            ConfigurationError: it has no task head.
+        """
+        loaded = to_run(model, precision, resident_languages=resident_languages)
+        if (task := task_of(loaded)) is None:
+            raise ConfigurationError(
+                f"{given_model(model)[1]} is a {type(loaded).__name__} without a task head: fine-tune it first "
+                "(xmodular finetune); masks are filled by xmodular fill-mask, vectors are made by xmodular embed."
+            )
+        return loaded, task
+
+    def _default_language(self, given: str | None, *, identify: bool) -> str | None:
+        """The language of rows that name none, as `Readers` takes it."""
+        return given
+
+    def _shown(self, predicted: Mapping[str, Any]) -> dict[str, Any]:
+        """A prediction as its user sees it."""
+        shown: dict[str, Any] = short(dict(predicted))
+        return shown
+
     @property
     def fields(self) -> list[str]:
         """The names in a prediction that do not depend on the task: which adapter was used, and why."""
-        return ["language", "adapter", *(["confidence"] if self.identifies else [])]
+        spans = ["language_spans"] if self.adapters.finds_spans else []
+        return ["language", "adapter", *(["confidence", *spans] if self.identifies else [])]
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -144,7 +183,7 @@ class Predictor:
         made = {**self.task.columns(self.labels)}
         if not self.probabilities:
             made.pop("probabilities", None)
-        return {**made, **dict(zip(self.fields, ("", "", 0.0), strict=False))}
+        return {**made, **dict(zip(self.fields, ("", "", 0.0, [_SPAN]), strict=False))}
 
     @speaking
     def __call__(
@@ -167,8 +206,10 @@ class Predictor:
             One mapping per row, in order: what the task predicts (``label`` and ``score``, ``tags`` and ``spans``,
             ``answer`` ...), with `probabilities` those of all candidates, the ``language`` of the row and the
             ``adapter`` used and, with `identify`, the ``confidence`` of the identification (None if the
-            language was given). ``language`` is None if its identification is uncertain, and the task's values are None
-            if the model's outputs are infinite or NaN. Numbers have six significant digits.
+            language was given); where languages are identified inside a sentence, also ``language_spans``: the parts
+            of its texts, each with its language, adapter and confidence. ``language`` is None if its identification
+            is uncertain, and the task's values are None if the model's outputs are infinite or NaN. Numbers have six
+            significant digits.
 
         Raises:
             InputError: `rows` is not a collection of rows, or the number of languages differs.
@@ -260,10 +301,12 @@ class Predictor:
         self.strange += sum(map(bool, strange))
         answer = []
         for reading, predicted, is_strange in zip(encoded.readings, predictions, strange, strict=True):
-            prediction = dict.fromkeys(predicted) if is_strange else short(predicted)
+            prediction = dict.fromkeys(predicted) if is_strange else self._shown(predicted)
             prediction |= {"language": reading.language or None, "adapter": reading.adapter}
             if self.identifies:
                 prediction["confidence"] = short(reading.confidence)
+            if self.adapters.finds_spans:
+                prediction["language_spans"] = short([asdict(span) for span in reading.spans])
             answer.append(prediction)
         return answer
 

@@ -7,12 +7,15 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from xmodular.console import console
 from xmodular.errors import DataError
 from xmodular.languages import names_of
-from xmodular.options import PredictOptions
+from xmodular.options import PRECISIONS, EmbedOptions, RowsOptions
 from xmodular.prediction.predictor import WINDOW_CHARACTERS, Predictor
 from xmodular.rows import BadRows, DataRow, columns_in, kind_of, language_of, read_rows
+from xmodular.rows.vectors import Vectors, rounded
 from xmodular.rows.writers import is_with_more, line_of, with_more
 from xmodular.tasks import Example
 from xmodular.tasks.examples import examples
@@ -41,15 +44,16 @@ class Work:
     Attributes:
         bad: counts the unreadable rows.
         rows: number of rows that were predicted.
+        names: of the columns of predictions, by what they are called in a prediction; empty before the first row.
     """
 
-    def __init__(self, predictor: Predictor, options: PredictOptions) -> None:
+    def __init__(self, predictor: Predictor, options: RowsOptions) -> None:
         self.bad = BadRows(options.skip_bad_rows, self._note)
         self.rows = 0
         self._predictor = predictor
         self._options = options
         self._is_conll = kind_of(options.output) == "conll"
-        self._names: dict[str, str] = {}
+        self.names: dict[str, str] = {}
         self._row: DataRow | None = None  # the one at hand
         self._noted: list[_Noted] = []
         self._accepted = self._accept()
@@ -100,29 +104,47 @@ class Work:
         predicted = self._predictor.predict([accepted.example for accepted in window], advance)
         self.rows += len(window)
         return [
-            with_more(accepted.line, {self._names[name]: value for name, value in prediction.items()})
+            with_more(accepted.line, {self.names[name]: self._value(value) for name, value in prediction.items()})
             for accepted, prediction in zip(window, predicted, strict=True)
         ]
+
+    @property
+    def vectors(self) -> Vectors | None:
+        """The column of vectors in the lines; None if predictions are no vectors."""
+        options = self._options
+        if not isinstance(options, EmbedOptions):
+            return None
+        if not self.names:
+            self.none()
+        dimension = self._predictor.model.config.hidden_size
+        return Vectors(self.names["embedding"], dimension, PRECISIONS[options.vectors])
+
+    def _value(self, value: Any) -> Any:
+        """A value of a prediction in a line; vectors are packed there until they are in the output."""
+        if not isinstance(value, np.ndarray):
+            return value
+        return rounded(value) if self._options.output == "-" else Vectors.packed(value)
 
     def tagged(self, row: Mapping[str, Any]) -> list[tuple[str, str]]:
         """The words of a row of the output with their predicted tags; none without a prediction."""
         columns = self._options.columns or {}
         (example,) = examples(self._predictor.task, [DataRow(row, "")], BadRows(), columns=columns, gold=False)
-        return list(zip(example.texts[1:], row[self._names["tags"]] or (), strict=False))
+        return list(zip(example.texts[1:], row[self.names["tags"]] or (), strict=False))
 
     def none(self) -> dict[str, Any]:
         """A sample row of output for an input without rows: its columns, and those of a prediction."""
         columns = dict.fromkeys(columns_in(self._options.input), "")
         self._name_columns(columns)
-        return {**columns, **{self._names[name]: value for name, value in self._predictor.columns.items()}}
+        return {**columns, **{self.names[name]: value for name, value in self._predictor.columns.items()}}
 
     def _accept(self) -> Iterator[Accepted]:
         options = self._options
         format = "txt" if kind_of(options.input) == "txt" else None
-        rows = read_rows(options.input, self.bad, format=format, knows=self._predictor.adapters.knows)
+        columns = (options.columns or {}).values()
+        rows = read_rows(options.input, self.bad, format=format, knows=self._predictor.adapters.knows, columns=columns)
         self._say_default()
         head = self._head(rows)
-        columns = {name for row in head if isinstance(row, DataRow) for name in row.values}
+        there = {name for row in head if isinstance(row, DataRow) for name in row.values}
         found = examples(
             self._predictor.task,
             self._at_hand(chain(head, rows)),
@@ -140,8 +162,8 @@ class Work:
             except (RecursionError, ValueError) as error:
                 self.bad.report(example.place, str(error))
                 continue
-            if not self._names:
-                self._name_columns(columns.union(values))
+            if not self.names:
+                self._name_columns(there.union(values))
             yield Accepted(line, example)
 
     def _say_default(self) -> None:
@@ -166,7 +188,7 @@ class Work:
             raise ValueError(problem)
         if self._is_conll and (word := next(filter(_LINE_ENDS.search, example.texts[1:]), None)) is not None:
             raise ValueError(f"the word {word!r:.60} contains a tab or a line end, which CoNLL does not allow")
-        if column := next((ours for ours in self._names.values() if ours in values), None):
+        if column := next((ours for ours in self.names.values() if ours in values), None):
             raise ValueError(
                 f"it has a column {column!r}, the prediction's name, as the first rows have no such column: rename it"
             )
@@ -199,18 +221,31 @@ class Work:
         self._noted.append(noted)
 
     def _name_columns(self, columns: Container[str]) -> None:
-        """The names of the predictions: predicted_<name> if the first rows have a column of that name.
-
-        So they are too where the task would read them for the rows' own gold, which has another of its names there.
-        """
-        predictor = self._predictor
-        given = self._options.columns or predictor.usual
-        fields = [{*names, given.get(field, names[0])} for field, names in predictor.task.fields.items()]
-        taken = {name for names in fields if any(each in columns for each in names) for name in names}
-        for name in predictor.columns:
-            ours = name
-            while ours in columns or ours in taken:
-                ours = f"predicted_{ours}"
-            self._names[name] = ours
-        if renamed := [f"{name} is {ours}" for name, ours in self._names.items() if name != ours]:
+        """Name the predictions by the columns of the first rows."""
+        self.names.update(names_beside(self._predictor, columns, self._options.columns))
+        if renamed := [f"{name} is {ours}" for name, ours in self.names.items() if name != ours]:
             console.print(f"These columns exist already, so predictions are renamed: {', '.join(renamed)}.")
+
+
+def names_beside(
+    predictor: Predictor, columns: Container[str], given: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The names of the predictions beside columns: predicted_<name> if there is a column of that name.
+
+    So they are too where the task would read them for the rows' own gold, which has another of its names there.
+
+    Args:
+        predictor: the predictor.
+        columns: the names of the rows' columns.
+        given: the columns of the fields, where they are named.
+    """
+    named = given or predictor.usual
+    fields = [{*names, named.get(field, names[0])} for field, names in predictor.task.fields.items()]
+    taken = {name for names in fields if any(each in columns for each in names) for name in names}
+    found = {}
+    for name in predictor.columns:
+        ours = name
+        while ours in columns or ours in taken:
+            ours = f"predicted_{ours}"
+        found[name] = ours
+    return found

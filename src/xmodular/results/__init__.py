@@ -2,4 +2,4 @@
 
 from xmodular.results.results import Results
 from xmodular.results.scores import Matrix
-from xmodular.results.values import Comparison, Detail, Row, Score
+from xmodular.results.values import Comparison, Detail, GateOutcome, PairScore, Row, Score

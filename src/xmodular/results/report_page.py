@@ -32,6 +32,7 @@ from xmodular.results.by_label import labels_section
 from xmodular.results.score_tables import (
     by_pair,
     compared_in,
+    gate_lines,
     grid,
     interval,
     long,
@@ -61,12 +62,16 @@ def html(scores: Scores, title: str | None = None) -> str:
     if date := scores.about.get("date"):
         parts.append(str(date))
     body = [_summary(scores)]
+    if scores.gates:
+        body.append(_gates(scores))
     metrics = {named(metric): _metric(scores, metric) for metric in scores.metrics()}
     lead = "In all charts and tables, the source language comes first; the others have the same order everywhere."
     body.append(section("By language", panels(metrics, always_named=True), lead=lead))
     body.append(labels_section(scores.details, scores.languages(), {c: _name(c) for c in scores.languages()}))
     if (matrix := scores.matrix()) is not None:
         body.append(_matrix(matrix))
+    if scores.pairs:
+        body.append(_pairs(scores))
     if scores.comparisons:
         body.append(_differences(scores))
     body.append(_notes(scores))
@@ -238,7 +243,32 @@ def _language(code: str, source: str | None) -> Cell:
     return Cell(code, f"{name}, source".lstrip(", ") if code == source else name)
 
 
+def _gates(scores: Scores) -> str:
+    heading, lines = gate_lines(scores.gates)
+    failed = sum(not each.passed for each in scores.gates)
+    cells = [
+        [Cell(text, strong=line[0] != "passed" and not place) for place, text in enumerate(line)] for line in lines
+    ]
+    lead = f"{failed} of {len(lines)} failed." if failed else f"All {len(lines)} passed."
+    return section("Gates", table(heading, cells), lead=lead)
+
+
 def _matrix(matrix: Matrix) -> str:
+    lead = f"{named(matrix.metric)}, each language read with its own adapter. Framed: same training and test language."
+    drawn = _heat(matrix, "trained in \N{DOWNWARDS ARROW}  tested in \N{RIGHTWARDS ARROW}")
+    return section("Training language by test language", drawn, lead=lead)
+
+
+def _pairs(scores: Scores) -> str:
+    found = {run: pairs for run in scores.runs() if (pairs := scores.pair_matrix(run)) is not None}
+    corner = "sentence in \N{DOWNWARDS ARROW}  translation in \N{RIGHTWARDS ARROW}"
+    lead = "Share of sentences whose nearest sentence of the other language is their translation, in %; own adapters."
+    return section(
+        "All pairs of languages", panels({run: _heat(each, corner) for run, each in found.items()}), lead=lead
+    )
+
+
+def _heat(matrix: Matrix, corner: str) -> str:
     values = [value for line in matrix.values for value in line if value is not None and math.isfinite(value)]
     low, high = min(values, default=0.0), max(values, default=0.0)
     span = (high - low) or 1.0
@@ -250,7 +280,7 @@ def _matrix(matrix: Matrix) -> str:
         return 0.05 + 0.9 * ((high - value) if less else (value - low)) / span
 
     content = Heat(
-        "trained in ↓  tested in →",
+        corner,
         [(code, _name(code)) for code in matrix.languages],
         [(code, _name(code)) for code in matrix.sources],
         [[share(value) for value in line] for line in matrix.values],
@@ -262,9 +292,8 @@ def _matrix(matrix: Matrix) -> str:
             if source == code
         ),
     )
-    lead = f"{named(matrix.metric)}, each language read with its own adapter. Framed: same training and test language."
     ends = [number(each, matrix.metric) for each in ((high, low) if less else (low, high))]
-    return section("Training language by test language", f"{ramp(*ends)}{heat(content)}", lead=lead)
+    return f"{ramp(*ends)}{heat(content)}"
 
 
 def _differences(scores: Scores) -> str:

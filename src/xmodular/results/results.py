@@ -17,15 +17,17 @@ from xmodular.results import score_tables
 from xmodular.results.report_page import html
 from xmodular.results.score_pictures import draw, draw_matrix
 from xmodular.results.scores import Scores
-from xmodular.results.values import Comparison, Detail, Row
+from xmodular.results.values import Comparison, Detail, GateOutcome, PairScore, Row
 
 _FORMAT = 2
 _Part = TypeVar("_Part")
 
 
-def _made(kind: Callable[..., _Part], content: Mapping[str, Any]) -> _Part:
-    """A part of results for JSON: tuples become lists, and values that are not numbers null."""
-    numbers = {name: math.nan for name in ("value", "difference") if content.get(name, 0) is None}
+def _made(
+    kind: Callable[..., _Part], content: Mapping[str, Any], required: tuple[str, ...] = ("value", "difference")
+) -> _Part:
+    """A part of results for JSON: tuples become lists, and `required` values that are not numbers null."""
+    numbers = {name: math.nan for name in required if content.get(name, 0) is None}
     return kind(**{**{name: _tuples(value) for name, value in content.items()}, **numbers})
 
 
@@ -54,6 +56,8 @@ class Results(Scores):
                 "rows": [asdict(row) for row in self.rows],
                 "comparisons": [asdict(comparison) for comparison in self.comparisons],
                 **({"details": [asdict(detail) for detail in self.details]} if self.details else {}),
+                **({"pairs": [asdict(pair) for pair in self.pairs]} if self.pairs else {}),
+                **({"gates": [asdict(gate) for gate in self.gates]} if self.gates else {}),
             },
         )
 
@@ -74,6 +78,8 @@ class Results(Scores):
                 tuple(_made(Comparison, each) for each in content.get("comparisons", ())),
                 dict(content.get("about", {})),
                 tuple(_made(Detail, each) for each in content.get("details", ())),
+                tuple(_made(GateOutcome, each, ()) for each in content.get("gates", ())),
+                tuple(_made(PairScore, each) for each in content.get("pairs", ())),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} does not contain results of xmodular: {error!r}") from error
@@ -90,6 +96,10 @@ class Results(Scores):
     def markdown(self) -> str:
         """All metrics as Markdown tables, with transfer gaps, matrix and differences."""
         return score_tables.markdown(self)
+
+    def gate_table(self) -> Table:
+        """The outcomes of the gates for the terminal, those that failed first."""
+        return score_tables.gate_table(self)
 
     def report(self, path: Path | str, *, title: str | None = None) -> None:
         """Write one HTML page with everything: summary, charts, tables, differences, provenance.
@@ -117,7 +127,8 @@ class Results(Scores):
         """Write everything to a folder, and return the file names.
 
         These are ``results.json``, ``results.md``, ``report.html``, ``results.png``, ``results.svg``, and
-        ``matrix.png`` and ``matrix.svg`` where models were trained in several languages.
+        ``matrix.png`` and ``matrix.svg`` where models were trained in several languages, ``pairs.png`` and
+        ``pairs.svg`` where translations were found between all languages.
         """
         folder = Path(folder)
         self.to_json(folder / "results.json")
@@ -129,6 +140,10 @@ class Results(Scores):
         if (matrix := self.matrix()) is not None:
             for name in ("matrix.png", "matrix.svg"):
                 draw_matrix(matrix, folder / name)
+                names.append(name)
+        if (pairs := self.pair_matrix()) is not None:
+            for name in ("pairs.png", "pairs.svg"):
+                draw_matrix(pairs, folder / name, ("sentence in", "translation in"))
                 names.append(name)
         return names
 

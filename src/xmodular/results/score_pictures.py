@@ -41,11 +41,11 @@ def draw(scores: Scores, path: Path, metric: str | None = None) -> None:
     bar_picture(path, title, languages, series, axis=named(name), limits=limits)
 
 
-def draw_matrix(matrix: Matrix, path: Path) -> None:
-    """The matrix of training and test languages."""
+def draw_matrix(matrix: Matrix, path: Path, axes: tuple[str, str] = ("trained in", "tested in")) -> None:
+    """A matrix of languages, by default of training and test languages."""
     texts = [line[1:] for line in matrix_lines(matrix)[1]]
     places = matrix.sources, matrix.languages
-    heat_picture(path, named(matrix.metric), *places, matrix.values, texts, axes_names=("trained in", "tested in"))
+    heat_picture(path, named(matrix.metric), *places, matrix.values, texts, axes_names=axes)
 
 
 def _points(scores: Sequence[Score | None], metric: str) -> list[Point | None]:

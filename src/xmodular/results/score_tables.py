@@ -12,7 +12,7 @@ from rich.text import Text
 from xmodular.console import compact
 from xmodular.language_conditions import CONDITIONS
 from xmodular.results.scores import Matrix, Scores
-from xmodular.results.values import CORRELATIONS, LOWER_IS_BETTER, Comparison, Score
+from xmodular.results.values import CORRELATIONS, LOWER_IS_BETTER, Comparison, GateOutcome, Score
 
 _MINUS = "\N{MINUS SIGN}"
 _Lines = tuple[list[str], list[list[str]]]  # heading, lines
@@ -127,6 +127,43 @@ def terminal(scores: Scores, metric: str, run: str | None = None) -> Table:
     return table
 
 
+def gate_lines(outcomes: Iterable[GateOutcome]) -> _Lines:
+    """A row per gate and language, those that failed first."""
+    lines = []
+    for each in sorted(outcomes, key=lambda outcome: outcome.passed):
+        of = f"{each.metric}, {CONDITIONS[each.adapter].heading}"
+        worse = "" if each.before is None or each.value is None else signed(each.value - each.before, each.metric)
+        compared = f"{number(each.before, each.metric)} \N{RIGHTWARDS ARROW} " if each.before is not None else ""
+        ends = f" [{number(each.low, each.metric)}, {number(each.high, each.metric)}]" if each.low is not None else ""
+        sign = {"floor": "at least", "ceiling": "at most", "drop": "drop at most"}[each.kind]
+        lines.append(
+            [
+                "passed" if each.passed else "FAILED",
+                each.run,
+                each.language,
+                of,
+                f"{sign} {number(each.limit, each.metric)}",
+                f"{compared}{number(each.value, each.metric)}",
+                ", ".join(
+                    part for part in (worse and f"{worse}, worse by{ends}" if ends else worse, each.note) if part
+                ),
+            ]
+        )
+    return ["gate", "run", "language", "of", "limit", "value", "difference"], lines
+
+
+def gate_table(scores: Scores) -> Table:
+    """The outcomes of the gates for the terminal."""
+    heading, lines = gate_lines(scores.gates)
+    failed = sum(not each.passed for each in scores.gates)
+    title = f"Gates: {failed} of {len(scores.gates)} failed" if failed else f"Gates: all {len(scores.gates)} passed"
+    columns = [Column(Text(name)) for name in heading]
+    table = Table(*columns, title=Text(title, style="table.title"), title_justify="left")
+    for line in lines:
+        table.add_row(*map(Text, line), style=None if line[0] == "passed" else "bold red")
+    return table
+
+
 def markdown(scores: Scores) -> str:
     """All metrics as Markdown tables, then gaps, matrix and differences of the main one."""
     parts = []
@@ -146,9 +183,17 @@ def markdown(scores: Scores) -> str:
         parts += [f"### By label{name}: F1, %\n", *_markdown_table(label_lines(scores, run))]
     if (matrix := scores.matrix()) is not None:
         parts += [f"### Trained in (row), tested in (column): {main}\n", *_markdown_table(matrix_lines(matrix))]
+    for run in runs:
+        if (pairs := scores.pair_matrix(run)) is not None:
+            title = "Sentence in (row) finds translation in (column): accuracy, own adapters"
+            parts += [f"### {title}{f', {run}' if len(runs) > 1 else ''}\n"]
+            parts += _markdown_table(matrix_lines(pairs, "sentence in"))
     for title, group in by_pair(scores.comparisons).items():
         parts += [f"### {title}\n", *_markdown_table(comparison_lines(scores, group))]
         parts += [line for each in group if each.over for line in _said_over(each.over)]
+    if scores.gates:
+        parts += [f"### Gates: {'all passed' if scores.passed else 'not passed'}\n"]
+        parts += _markdown_table(gate_lines(scores.gates))
     parts += [f"{note}\n" for note in (*reading(scores), not_parallel(scores)) if note]
     return "\n".join(parts)
 
@@ -253,13 +298,13 @@ def label_lines(scores: Scores, run: str) -> _Lines:
     return ["label", *codes], lines
 
 
-def matrix_lines(matrix: Matrix) -> _Lines:
+def matrix_lines(matrix: Matrix, corner: str = "trained in") -> _Lines:
     """A row per training language, a column per test language."""
     lines = [
         [source, *(number(value, matrix.metric) for value in values)]
         for source, values in zip(matrix.sources, matrix.values, strict=True)
     ]
-    return ["trained in", *matrix.languages], lines
+    return [corner, *matrix.languages], lines
 
 
 def by_pair(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:

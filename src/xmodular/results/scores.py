@@ -10,7 +10,17 @@ from functools import cached_property
 from typing import Any
 
 from xmodular.language_conditions import CONDITIONS, GUESSES, OWN, stored_name
-from xmodular.results.values import GEOMETRIC, LOWER_IS_BETTER, Comparison, Detail, Row, Score, mean
+from xmodular.results.values import (
+    GEOMETRIC,
+    LOWER_IS_BETTER,
+    Comparison,
+    Detail,
+    GateOutcome,
+    PairScore,
+    Row,
+    Score,
+    mean,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,8 @@ class Scores:
         comparisons: differences between runs and between adapters.
         about: provenance, as JSON names and values.
         details: counts by label, where the task has labels.
+        gates: what the gates say, if there were some.
+        pairs: of retrieval: all pairs of languages.
     """
 
     rows: tuple[Row, ...]
@@ -48,6 +60,13 @@ class Scores:
     comparisons: tuple[Comparison, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
     details: tuple[Detail, ...] = ()
+    gates: tuple[GateOutcome, ...] = ()
+    pairs: tuple[PairScore, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether all gates passed; true without gates."""
+        return all(gate.passed for gate in self.gates)
 
     def metrics(self) -> list[str]:
         """Names of the metrics, the main one first."""
@@ -199,6 +218,13 @@ class Scores:
 
         values = tuple(tuple(cell(runs, code) for code in order) for runs in by_source.values())
         return Matrix(name, tuple(by_source), tuple(order), values)
+
+    def pair_matrix(self, run: str | None = None) -> Matrix | None:
+        """Of retrieval: accuracy by the language of the sentence and that of the translations; None without pairs."""
+        found = {(each.one, each.other): each.value for each in self.pairs if each.run == self._run(run)}
+        codes = tuple(dict.fromkeys(one for one, _ in found))
+        values = tuple(tuple(found.get((one, other)) for other in codes) for one in codes)
+        return Matrix("accuracy", codes, codes, values) if found else None
 
     def adapters(self, metric: str | None = None, *, run: str | None = None, guesses: bool = True) -> list[str]:
         """The conditions of a run, in the order of columns."""

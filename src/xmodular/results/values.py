@@ -145,3 +145,52 @@ class Comparison:
     rows: int
     languages: int | None = None
     over: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """How well sentences in one language find their translations in another, each with its own adapter.
+
+    Attributes:
+        run: the model's name; the value of several seeds is their mean.
+        one, other: the languages: of the sentence, and of the translations among which it finds its own.
+        value, low, high, rows: as for a `Row`, of the accuracy.
+    """
+
+    run: str
+    one: str
+    other: str
+    value: float
+    low: float | None
+    high: float | None
+    rows: int
+
+
+@dataclass(frozen=True)
+class GateOutcome:
+    """What a gate says of one value.
+
+    Attributes:
+        run, task, language, metric, adapter: as for a `Row`; the language may be "mean".
+        kind: "floor", "ceiling" or "drop".
+        limit: the limit.
+        passed: whether the value keeps it.
+        value: the value; None if there is none.
+        before: for a drop: the value that it is compared with.
+        low, high: for a drop: the 95 % interval of how much worse the value is; None where it is unbounded or unknown.
+        note: why it passed or failed, where the numbers do not say it.
+    """
+
+    run: str
+    task: str
+    language: str
+    metric: str
+    adapter: str
+    kind: str
+    limit: float
+    passed: bool
+    value: float | None = None
+    before: float | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""

@@ -6,7 +6,7 @@ import csv
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from xmodular.errors import DataError
@@ -18,22 +18,27 @@ _SEPARATOR = re.compile(rb'"?sep=([,;\t])"?[,;\t]*\s*')  # a line that spreadshe
 _LARGEST_FIELD = 2**24  # characters; also how far the other end of a quote is looked for
 
 
-def csv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
+def csv_rows(
+    file: Any, place: str, language: str | None, bad: BadRows, columns: Collection[str] = ()
+) -> Iterator[DataRow]:
     """Records separated by commas; all values are texts, or None for empty fields.
 
-    If the header has no comma, the separators are semicolons or tabs, as in countries with decimal commas.
+    If the header has no comma, the separators are semicolons or tabs, as in countries with decimal commas. If all
+    `columns` are numbers, and the first line does not have them, it is no header: the columns are called 1, 2, ...
     """
-    return _rows(_Records(file, None), place, language, bad)
+    return _rows(_Records(file, None), place, language, bad, columns)
 
 
-def tsv_rows(file: Any, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
+def tsv_rows(
+    file: Any, place: str, language: str | None, bad: BadRows, columns: Collection[str] = ()
+) -> Iterator[DataRow]:
     """Records separated by tabs, quoted as in CSV or, as many programs write them, not quoted at all.
 
     A line is read literally, with its quotes, if its quotes are not balanced, or if they would join it with
     lines below and all of these lines have as many fields as the header; but quotes always join lines if the
-    first name of the header is quoted.
+    first name of the header is quoted. Columns may have numbers, as in CSV.
     """
-    return _rows(_Records(file, "\t"), place, language, bad)
+    return _rows(_Records(file, "\t"), place, language, bad, columns)
 
 
 class _Limit:
@@ -156,11 +161,18 @@ def header(file: Any, format: str) -> list[str]:
     return [] if record is None else list(dict.fromkeys(record.fields))
 
 
-def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> Iterator[DataRow]:
+def _rows(
+    records: _Records, place: str, language: str | None, bad: BadRows, columns: Collection[str]
+) -> Iterator[DataRow]:
     header = records.read()
     if header is None:
         return  # an empty file
     names = header.fields
+    if columns and all(map(str.isdecimal, columns)) and not set(columns) <= set(names):
+        first, header = header, _Record(header.line, [f"{number + 1}" for number in range(len(names))])
+        names = header.fields
+    else:
+        first = None
     twice = first_repeated(filter(None, names))
     if header.wrong or twice is not None or half_surrogate(dict.fromkeys(names)) is not None:
         reason = header.wrong or ("it is not UTF-8" if twice is None else f"the column {twice!r} appears twice")
@@ -170,7 +182,8 @@ def _rows(records: _Records, place: str, language: str | None, bad: BadRows) -> 
         nameless = 0
     # GermEval 2014 is called .tsv: its first line is a comment.
     hint = "; if its lines are words, give it a name that ends in .conll" if names[0] == "#" else ""
-    while (record := records.read(len(names))) is not None:
+    while (record := first or records.read(len(names))) is not None:
+        first = None
         here = f"{place}:{record.line}"
         if record.wrong:
             bad.report(here, record.wrong)

@@ -151,7 +151,7 @@ def _kind_of_mapping(rows: Mapping[Any, Any]) -> str:
 
 
 def _is_table(rows: Any) -> bool:
-    return hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "columns")
+    return hasattr(rows, "__arrow_c_stream__") or hasattr(type(rows), "columns")
 
 
 def _is_of(value: Any, library: str, *names: str) -> bool:
@@ -190,7 +190,7 @@ def _each(rows: Any, name: str) -> Iterator[tuple[Any, _Readers]]:
             raise DataError(f"{name} cannot be read: {error}") from error
     elif hasattr(rows, "to_pylist"):
         yield from ((row, {}) for row in rows.to_pylist())
-    elif hasattr(rows, "columns"):
+    elif hasattr(type(rows), "columns"):
         raise InputError(f"{name} is a {type(rows).__name__}, a table of an unknown kind: give it in pandas or Arrow.")
     else:
         yield from ((row, {}) for row in rows)

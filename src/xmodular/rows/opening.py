@@ -91,7 +91,7 @@ def is_file(source: str | Path) -> bool:
         DataError: its location cannot be accessed.
     """
     with reaching(address(source) or str(source)):
-        system, path = _system(source)
+        system, path = system_of(source)
         return bool(system.isfile(path))
 
 
@@ -102,8 +102,59 @@ def files_in(folder: Path) -> list[Path] | None:
         DataError: its location cannot be accessed.
     """
     with reaching(address(folder) or str(folder)):
-        system, path = _system(folder)
+        system, path = system_of(folder)
         return sorted(folder / Path(name).name for name in system.ls(path, False)) if system.isdir(path) else None
+
+
+_MAGIC = re.compile(r"[*?\[]")
+_CHANGES = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "last_commit", "modified")
+
+
+def files_below(source: str) -> dict[str, tuple[str, str]]:
+    """The files in a folder and in the folders in it, or those that a pattern with ``*`` matches.
+
+    Files and folders whose names begin with ``.`` or ``_`` are left out: programs keep their notes in such.
+
+    Returns:
+        By the file's name below the folder (below the part of the pattern before its first ``*``), sorted: its path or
+        address, and its size with what the file system says about its last change.
+
+    Raises:
+        DataError: there is none, the place cannot be accessed, or a link leads to no file.
+    """
+    with reaching(address(source) or source):
+        system, path = system_of(source)
+        if system.isfile(path):
+            root, found = system._parent(path), {path: system.info(path)}
+        elif system.isdir(path):
+            root, found = path, system.find(path, detail=True)
+        elif magic := _MAGIC.search(path):
+            root, found = path[: magic.start()].rpartition("/")[0], system.glob(path, detail=True)
+        else:
+            raise DataError(f"There is no file or folder {source}.")
+        named = {each[len(root) :].lstrip("/"): (each, told) for each, told in sorted(found.items())}
+        shown = {
+            name: _address_and_state(system, *told)
+            for name, told in named.items()
+            if told[1]["type"] != "directory" and not re.search(r"(^|/)[._]", name)
+        }
+        if not shown:
+            raise DataError(f"There are no files in {source}.")
+        return shown
+
+
+def _address_and_state(system: Any, path: str, told: dict[str, Any]) -> tuple[str, str]:
+    if not _is_local(system):
+        changed = next((told[name] for name in _CHANGES if name in told), "")
+        return system.unstrip_protocol(path), f"{told['size']} {changed}"
+    if not os.path.isfile(path):
+        raise DataError(f"{path} leads to no file: it is a link to a folder, or to nothing.")
+    state = os.stat(path)
+    return path, f"{state.st_size} {state.st_mtime_ns}"
+
+
+def _is_local(system: Any) -> bool:
+    return "file" in ((system.protocol,) if isinstance(system.protocol, str) else system.protocol)
 
 
 @contextmanager
@@ -133,7 +184,7 @@ def opened(source: str | Path | IO[Any], place: str) -> Iterator[Any]:
 
 def state_of(source: str | Path) -> tuple[str, int, object]:
     """A file's full name, its size in bytes, and a value that changes with its content."""
-    system, path = _system(source)
+    system, path = system_of(source)
     return system.unstrip_protocol(path), system.size(path), system.checksum(path)
 
 
@@ -141,7 +192,7 @@ def stored(source: str | Path) -> io.BufferedReader:
     """A file's bytes as they are stored."""
     if (there := address(source)) is None:
         return Path(source).open("rb")
-    system, path = _system(there)
+    system, path = system_of(there)
     return io.BufferedReader(system.open(path, "rb"))
 
 
@@ -178,7 +229,7 @@ def reaching(place: str, *, anything: bool = True) -> Iterator[None]:
         raise DataError(f"{place} cannot be read: {in_one_line(error)}.") from error
 
 
-def _system(source: str | Path) -> tuple[Any, str]:
+def system_of(source: str | Path) -> tuple[Any, str]:
     """The file system of a path or an address, and the path in it; an error names the package that is missing."""
     import fsspec
 

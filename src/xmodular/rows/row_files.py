@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +20,7 @@ from xmodular.rows.parquet import parquet_rows, parquet_schema
 from xmodular.rows.plain_text import text_rows
 from xmodular.rows.row import BadRows, DataRow, Knows, language_of
 
-_Reader = Callable[[Any, str, "str | None", BadRows], Iterator[DataRow]]
+_Reader = Callable[..., Iterator[DataRow]]  # of an open file, its place, its language and what receives bad rows
 _READERS: dict[str, _Reader] = {
     "jsonl": json_lines,
     "json": json_file,
@@ -63,7 +64,12 @@ def columns_in(source: str | Path) -> list[str]:
 
 
 def read_rows(
-    source: str | Path | IO[Any], bad: BadRows, *, format: str | None = None, knows: Knows | None = None
+    source: str | Path | IO[Any],
+    bad: BadRows,
+    *,
+    format: str | None = None,
+    knows: Knows | None = None,
+    columns: Collection[str] = (),
 ) -> Iterator[DataRow]:
     """The rows of a file or data set, in order. Only a few are in memory at once, except for ``.json``.
 
@@ -80,6 +86,7 @@ def read_rows(
         bad: receives the bad rows.
         format: one of `FORMATS`, if the suffix does not tell; default for standard input and open files: JSON Lines.
         knows: tells whether the model has a language; used for the file name's language (see `language_of`).
+        columns: the columns that will be read, if they are known; numbers number those of a table without a header.
 
     Raises:
         DataError: there is no such file or data set, it is damaged or of an unknown kind; or a row is bad
@@ -110,7 +117,10 @@ def read_rows(
         raise DataError(f"There is no file {place}.")
     if found is None:
         raise DataError(f"{place} has an unknown suffix; the known ones are {', '.join(SUFFIXES)}.")
-    return _read(source, place, language_of(path, knows), _READERS[found], bad)
+    reader = _READERS[found]
+    if found in ("csv", "tsv"):
+        reader = partial(reader, columns=columns)
+    return _read(source, place, language_of(path, knows), reader, bad)
 
 
 def _read(

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xmodular.rows.opening import kind_of, packed
+from xmodular.rows.vectors import Vectors
 
 Tagged = Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]
 _WHOLE = 2.0**53  # up to here, a float can represent every whole number
@@ -90,6 +91,17 @@ def write_as(
     """
     with packed(target, name) as out:
         _WRITERS[kind_of(name)](parts, out, none, tagged)
+
+
+def write_vectors(parts: Sequence[Path], target: Path, name: str, vectors: Vectors) -> None:
+    """Join files of JSON lines with packed vectors into one file, .npy or .jsonl (see `Vectors`)."""
+    with packed(target, name) as out:
+        if kind_of(name) == "npy":
+            vectors.write_npy(parts, out)
+            return
+        for part in parts:
+            with open(part, "rb") as file:
+                out.writelines(line_of(vectors.lists(line)) for line in file)
 
 
 def _write_lines(parts: Sequence[Path], out: IO[bytes], *_: Any) -> None:
@@ -194,6 +206,7 @@ def write_parquet(
     targets: Sequence[Path | IO[bytes]],
     none: Mapping[str, Any],
     stored: tuple[pa.Schema, Iterator[pa.Table]] | None = None,
+    vectors: Vectors | None = None,
 ) -> None:
     """Write one row group per part, into one file or into one file per part.
 
@@ -205,10 +218,13 @@ def write_parquet(
         none: as for `write_as`.
         stored: columns that are already Parquet, as one table of rows per part: they keep their types, and the values
             of the lines in these columns are ignored.
+        vectors: a column of vectors, the last one.
     """
     kept = pa.schema([]) if stored is None else stored[0]
-    fields = _fields(parts, none, kept.names)
+    fields = _fields(parts, none, [*kept.names, *([vectors.name] if vectors else [])])
     made = [pa.field(name, pa.string()) if field is None else field for name, field in fields.items()]
+    if vectors is not None:
+        made.append(pa.field(vectors.name, vectors.type))
     schema = pa.schema([*kept, *made], metadata=kept.metadata)
     writer: pq.ParquetWriter | None = None
     try:
@@ -218,6 +234,8 @@ def write_parquet(
             for name, field in fields.items():
                 values = [row.get(name) if field is not None else _as_text(row.get(name), row) for row in rows]
                 columns.append(pa.array(values, schema.field(name).type))
+            if vectors is not None:
+                columns.append(vectors.array(rows))
             if writer is None or len(targets) > 1:
                 if writer is not None:
                     writer.close()

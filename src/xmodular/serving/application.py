@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from xmodular.console import console
 from xmodular.errors import in_one_line
 from xmodular.serving.batcher import Batcher
+from xmodular.serving.handing_over import HandingOver
 from xmodular.serving.measures import Measures
 from xmodular.serving.openapi import description
 from xmodular.serving.refusals import RefusalError
@@ -60,6 +61,7 @@ class Service:
         self.batchers, self.measures, self.limits = dict(batchers), measures, limits
         self.draining = False
         self._hosts = hosts
+        self._handing: HandingOver | None = None
         self._page, policy = trial_page()
         self._policy = {"content-security-policy": policy}
         self._description = description({name: each.predictor for name, each in batchers.items()}, limits)
@@ -97,7 +99,7 @@ class Service:
             answer = batcher.submit(examples, probabilities=asked.probabilities)
             try:
                 left = self.limits.seconds - (time.monotonic() - start)
-                predictions = await asyncio.wait_for(asyncio.wrap_future(answer), max(0.0, left))
+                predictions = await self._handing_over().result(answer, left)
             except asyncio.TimeoutError:
                 raise RefusalError(
                     504, f"There was no prediction within {self.limits.seconds:g} seconds.", retry_after=1
@@ -113,6 +115,12 @@ class Service:
         self.measures.requests.add(model=name, status=str(response.status_code))
         self.measures.latency.observe(time.monotonic() - start, model=name)
         return response
+
+    def _handing_over(self) -> HandingOver:
+        loop = asyncio.get_running_loop()
+        if self._handing is None or self._handing.loop is not loop:
+            self._handing = HandingOver(loop)
+        return self._handing
 
     async def _body(self, request: Request) -> bytes:
         """The body of a request. One that is refused is read too, within reason, so that its client gets the answer.

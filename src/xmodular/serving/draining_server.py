@@ -11,6 +11,7 @@ import uvicorn
 
 from xmodular.console import console
 from xmodular.serving.application import Service
+from xmodular.serving.guarded_protocol import guarded
 
 
 class DrainingServer(uvicorn.Server):
@@ -57,9 +58,10 @@ class DrainingServer(uvicorn.Server):
 
 def server_of(service: Service, drain: float) -> DrainingServer:
     """A server for a service; see `DrainingServer`."""
+    protocol: Any = guarded(service.limits.head_seconds, service.limits.connections)
     config = uvicorn.Config(
         service.app,
-        http="h11",
+        http=protocol,
         ws="none",
         loop="asyncio",
         lifespan="off",

@@ -105,6 +105,7 @@ class Measures:
         self.batch_seconds = Histogram("xmodular_batch_seconds", "Seconds that a batch took.", _SECONDS)
         self.latency = Histogram("xmodular_request_seconds", "Seconds from a request to its answer.", _SECONDS)
         self.waiting = Gauge("xmodular_queue_rows", "Rows that wait for a model.")
+        self.resident = Gauge("xmodular_resident_languages", "Languages whose adapters are in memory.")
         self.room = Gauge("xmodular_queue_rows_limit", "Rows that may wait for a model.")
 
     def text(self) -> str:

@@ -29,12 +29,16 @@ class Limits:
         rows: rows.
         characters: characters of each text.
         seconds: time until it is given up.
+        head_seconds: time that its headers may take.
+        connections: connections that are open at once.
     """
 
     body: int = 1_000_000
     rows: int = 256
     characters: int = 20_000
     seconds: float = 30.0
+    head_seconds: float = 10.0
+    connections: int = 1024
 
 
 @dataclass(frozen=True)

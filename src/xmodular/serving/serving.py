@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,9 @@ def serve(options: ServeOptions) -> None:
         ConfigurationError: the packages of the extra are missing, the port is taken, or a model has no task head.
     """
     check_packages()
+    # oneDNN keeps code that it made for each shape of a product, and the batches of a server have ever new ones: memory
+    # would grow by some 100 MB until 1,024 are there. Read at the first product.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     look(options)
     with listening(options.host, options.port) as listener:
         service = service_of(options)
@@ -102,17 +106,25 @@ def service_of(options: ServeOptions) -> Service:
             most_tokens=options.max_tokens,
         )
         measures.waiting.watch(_waiting(batchers[name]), model=name)
+        measures.resident.watch(_resident(predictor), model=name)
         measures.room.watch(_constant(options.queue_rows), model=name)
         task, languages = predictor.task.name, len(predictor.model.languages)
         console.print(f"{name}: {task}, {counted(languages, 'language')}, from {options.model[name]}")
         if options.identify and predictor.adapters.unknown:
             console.print(f"{name} cannot identify, so name it in requests: {', '.join(predictor.adapters.unknown)}")
-    limits = Limits(options.max_body, options.max_rows, options.max_characters, options.timeout)
+    limits = Limits(
+        *(options.max_body, options.max_rows, options.max_characters),
+        *(options.timeout, options.header_timeout, options.max_connections),
+    )
     return Service(batchers, measures, limits, **({} if is_loopback(options.host) else {"hosts": None}))
 
 
 def _waiting(batcher: Any) -> Callable[[], float]:
     return lambda: float(batcher.waiting)
+
+
+def _resident(predictor: Predictor) -> Callable[[], float]:
+    return lambda: float(len(predictor.model.resident_languages))
 
 
 def _constant(value: float) -> Callable[[], float]:

@@ -117,8 +117,12 @@ def encode(
     sequences = iter(encode_texts(tokenizer, pairs, room))
     encodings = []
     for index, example in enumerate(examples):
-        rows, types, cuts = zip(*(next(sequences) for _ in example.texts[::2]), strict=True)
-        encodings.append(Encoding(index, rows, example.gold, cut=any(cuts), types=types))
+        rows, types, cuts, stretches = zip(*(next(sequences) for _ in example.texts[::2]), strict=True)
+        told = tuple(
+            tuple(stretch._replace(text=2 * choice + stretch.text) for stretch in own)
+            for choice, own in enumerate(stretches)
+        )
+        encodings.append(Encoding(index, rows, example.gold, cut=any(cuts), types=types, stretches=told))
     return encodings
 
 

@@ -99,7 +99,7 @@ def load(
         DataError: a bad row if they are not skipped, with file, line and reason; or there are no rows.
     """
     bad = BadRows(skip_bad_rows)
-    rows = read_rows(source, bad, knows=knows)
+    rows = read_rows(source, bad, knows=knows, columns=columns.values())
     read = examples(task, rows, bad, columns=columns, usual=usual, language=language)
     found = list(_fitting(source, read))
     if not found:

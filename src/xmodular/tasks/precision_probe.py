@@ -24,6 +24,7 @@ from xmodular.tasks.task import Prediction, Task
 Predictions = Sequence[Prediction]
 
 AGREEMENT = 0.995  # of predictions that must be the same
+_SAME_DIRECTION = 0.999  # cosine of vectors that are the same
 MOST = 400  # rows that are predicted twice
 LEAST = 200  # with fewer rows, a share of 0.995 means nothing: of 200, one may differ
 
@@ -126,7 +127,8 @@ def agreement(task: Task, exact: Predictions, quick: Predictions) -> float:
 
     Of labels and choices, the share of rows; of answers, the share of rows with the same answer in the same place; of
     tags, the share of words, or, if that is less, the F1 of one side's spans against the other's; of scores (regress),
-    the share of the variance of one side's that the other's explains: 1 - Σ(a - b)² / Σ(a - mean a)².
+    the share of the variance of one side's that the other's explains: 1 - Σ(a - b)² / Σ(a - mean a)²; of vectors, the
+    share with a cosine of 0.999 or more.
 
     Args:
         task: the task.
@@ -136,6 +138,10 @@ def agreement(task: Task, exact: Predictions, quick: Predictions) -> float:
         return 1.0
     if task.name == "regress":
         return _explained(*(np.array([row["score"] for row in side], dtype=np.float64) for side in (exact, quick)))
+    if task.name == "embed":
+        one, other = (np.stack([row["embedding"] for row in side]) for side in (exact, quick))
+        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+        return float(np.mean((one * other).sum(1) >= _SAME_DIRECTION * lengths))
     if task.name == "tag":
         pairs = [pair for a, b in zip(exact, quick, strict=True) for pair in zip(a["tags"], b["tags"], strict=True)]
         return min(_share(pairs), _span_f1(exact, quick))

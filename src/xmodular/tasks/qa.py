@@ -119,7 +119,9 @@ def encode(
                 target = (gold[0] - first + before, gold[1] - first + before) if gold and inside else (0, 0)
             sequence = frame.around(question, ids[first:last])
             types = (frame.types(len(question), last - first),)
-            encodings.append(Encoding(index, (sequence,), target, (before, tuple(spans[first:last])), cut, types))
+            stretches = (frame.stretches(len(question), last - first, first),)
+            places_of = (before, tuple(spans[first:last]))
+            encodings.append(Encoding(index, (sequence,), target, places_of, cut, types, stretches))
     return encodings
 
 

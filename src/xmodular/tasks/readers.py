@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from xmodular.console import console
 from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
-from xmodular.identify import Identifier
+from xmodular.exported_models import ExportedModel
+from xmodular.identification import Identified, Identify, Span, chosen_identifier, main_language
 from xmodular.languages import resolve, resolve_or_none
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks.task import Example
 
 _CHARACTERS = 1000  # of a row, used to identify its language
+
+
+@dataclass(frozen=True)
+class ReadSpan:
+    """A part of a row's text that is read by one adapter.
+
+    Attributes:
+        text: the number of the text in the row, from 0.
+        start: its first character.
+        end: the place behind its last character.
+        language: its language, a code of the model; None if it is uncertain, or one that the model lacks.
+        adapter: the code of the language whose adapter is used.
+        confidence: confidence of the identification, in [0, 1].
+    """
+
+    text: int
+    start: int
+    end: int
+    language: str | None
+    adapter: str
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -25,17 +47,25 @@ class Reading:
         adapter: the code of the language whose adapter is used.
         confidence: confidence of the identification, in [0, 1]; None if the language was given.
         adapted: False turns the adapter off, to see its effect.
+        spans: which parts are read in which language, if that was identified; `language` and `adapter` are then those
+            of most of the text, and of the special tokens.
     """
 
     language: str
     adapter: str
     confidence: float | None = None
     adapted: bool = True
+    spans: tuple[ReadSpan, ...] = ()
 
     @property
     def own(self) -> bool:
         """Whether the adapter is the language's own."""
         return self.adapter == self.language
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether tokens have different adapters."""
+        return any(span.adapter != self.adapter for span in self.spans)
 
 
 def reading_of(name: str, languages: Sequence[str], fallback: str | None = None) -> Reading:
@@ -113,9 +143,11 @@ class Readers:
         model: the model with the adapters.
         default: the language of rows that do not name one; with `identify`, of texts whose language is uncertain. None
             uses the model's default language or, with `identify`, the language it was fine-tuned in.
-        identify: whether to identify the language of rows that do not name one.
+        identify: how to identify the language of rows that do not name one (see `chosen_identifier`); False: not.
         threshold: identifications with less confidence are uncertain.
         fallback: "relative" uses the adapter of the nearest relative for languages that the model lacks.
+        among: only these languages are identified; empty: all of the model's.
+        of_words: whether rows are sentences, followed by their words.
 
     Raises:
         ConfigurationError: languages are to be identified, but there is no default for uncertain texts.
@@ -127,9 +159,11 @@ class Readers:
         model: XmodPreTrainedModel,
         default: str | None,
         *,
-        identify: bool,
+        identify: Identify,
         threshold: float,
         fallback: str | None,
+        among: Sequence[str] = (),
+        of_words: bool = False,
     ) -> None:
         self._codes = model.languages
         self._fallback = fallback
@@ -137,7 +171,7 @@ class Readers:
         self._threshold = threshold
         self.unsure = 0
         default = default or model.config.default_language
-        if default is None and identify:
+        if default is None and identify is not False:
             default = model.config.task_language
             if default not in self._codes:
                 raise ConfigurationError(
@@ -145,7 +179,14 @@ class Readers:
                     "them with --default-language, as this model does not record its training language."
                 )
         self.default = None if default is None else self._of_name(default)
-        self._identifier = Identifier(self._codes) if identify else None
+        self._identifier = chosen_identifier(identify, self._codes, among)
+        self._spans = getattr(self._identifier, "spans", None)
+        self._of_words = of_words
+        self._own_vocabularies = frozenset(model.config.vocabularies)
+        if self._spans is not None and isinstance(model, ExportedModel):
+            raise ConfigurationError(
+                "An exported model reads each row by one adapter: identify a language a row, not spans."
+            )
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -180,13 +221,50 @@ class Readers:
         answer = [self.default if example.language is None else self._of_name(example.language) for example in examples]
         if self._identifier is not None:
             nameless = [index for index, example in enumerate(examples) if example.language is None]
-            texts = [_told_by(examples[index].texts) for index in nameless]
-            for index, found in zip(nameless, self._identifier(texts) if texts else [], strict=True):
-                assert self.default is not None
-                code = found.language if found.confidence >= self._threshold else None
-                self.unsure += code is None
-                answer[index] = Reading(code or "", code or self.default.adapter, float(found.confidence))
+            made = self._mixed if self._spans is not None else self._whole
+            for index, reading in zip(nameless, made([examples[index].texts for index in nameless]), strict=True):
+                answer[index] = reading
         return [reading for reading in answer if reading is not None]
+
+    @property
+    def finds_spans(self) -> bool:
+        """Whether rows have languages inside a sentence."""
+        return self._spans is not None
+
+    def _whole(self, rows: Sequence[tuple[str, ...]]) -> Iterator[Reading]:
+        """One language for each row."""
+        assert self._identifier is not None
+        for found in self._identifier([_told_by(texts) for texts in rows]) if rows else []:
+            yield self._identified(found)
+
+    def _mixed(self, rows: Sequence[tuple[str, ...]]) -> Iterator[Reading]:
+        """A language for each part of each row, and one for the row: that of most of it."""
+        assert self._spans is not None
+        read = [texts[:1] if self._of_words else texts for texts in rows]
+        once = list(dict.fromkeys(text for texts in read for text in texts))
+        found: dict[str, list[Span]] = dict(zip(once, self._spans(once) if once else [], strict=True))
+        for texts in read:
+            sure = [
+                [span if span.confidence >= self._threshold else replace(span, language=None) for span in found[text]]
+                for text in texts
+            ]
+            row = self._identified(main_language([span for own in sure for span in own]))
+            yield replace(
+                row, spans=tuple(self._span(number, span, row) for number, own in enumerate(sure) for span in own)
+            )
+
+    def _identified(self, found: Identified) -> Reading:
+        assert self.default is not None
+        code = found.language if found.confidence >= self._threshold else None
+        self.unsure += code is None
+        return Reading(code or "", code or self.default.adapter, float(found.confidence))
+
+    def _span(self, text: int, span: Span, row: Reading) -> ReadSpan:
+        """A part with its adapter: the row's if it is uncertain, or if the two have vocabularies of their own."""
+        adapter = span.language or row.adapter
+        if adapter != row.adapter and {adapter, row.adapter} & self._own_vocabularies:
+            adapter = row.adapter
+        return ReadSpan(text, span.start, span.end, span.language, adapter, span.confidence)
 
     def _of_name(self, name: str) -> Reading:
         if name not in self._named:

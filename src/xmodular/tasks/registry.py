@@ -10,13 +10,14 @@ from xmodular.exported_models import ExportedModel
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
+from xmodular.tasks.embed import EMBED
 from xmodular.tasks.qa import QA
 from xmodular.tasks.regress import REGRESS
 from xmodular.tasks.tag import TAG
 from xmodular.tasks.task import Task
 from xmodular.tasks.task_heads import names_in
 
-TASKS = {task.name: task for task in (CLASSIFY, REGRESS, TAG, QA, CHOICE)}
+TASKS = {task.name: task for task in (CLASSIFY, REGRESS, TAG, QA, CHOICE, EMBED)}
 
 
 def task_named(name: str) -> Task:

@@ -19,14 +19,19 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import InputError
 from xmodular.exported_models import ExportedModel
-from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.modeling.adapters import Adapters
 from xmodular.modeling.threads import threads_for
+from xmodular.tasks.embed import prefixed
+from xmodular.tasks.per_token import with_adapters
 from xmodular.tasks.readers import Reading
 from xmodular.tasks.task import Encoding, Example, Room, Task
 
 BATCH_TOKENS = 8192
 _AT_ONCE = 2048  # examples that are tokenised together
+
+# Of an encoding: one for all its tokens, one for each of its sequences, or those of the tokens of each sequence.
+LanguageIds = int | Sequence[int] | Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -80,11 +85,19 @@ class Encoded:
     def _cut(self, own: slice) -> Encoded:
         return Encoded(self.task, self.examples[own], self.readings[own], self.windows[own])
 
-    def inputs(self, model: XmodPreTrainedModel, places: Sequence[int]) -> tuple[list[Encoding], list[int]]:
-        """The encodings of some examples in sequence, each with the language id of its adapter."""
+    def inputs(self, model: XmodPreTrainedModel, places: Sequence[int]) -> tuple[list[Encoding], list[LanguageIds]]:
+        """The encodings of some examples in sequence, each with the language id of its adapter, or of several."""
         ids = {code: number for number, code in enumerate(model.languages)}
-        encodings = [encoding for place in places for encoding in self.windows[place]]
-        return encodings, [ids[self.readings[place].adapter] for place in places for _ in self.windows[place]]
+        encodings: list[Encoding] = []
+        lang_ids: list[LanguageIds] = []
+        for place in places:
+            adapter = self.readings[place].adapter
+            for encoding in self.windows[place]:
+                encodings.append(encoding)
+                of_tokens = [[ids[code] for code in own] for own in encoding.adapters]
+                of_sequences = [ids[code or adapter] for code in encoding.languages]
+                lang_ids.append(of_tokens or of_sequences or ids[adapter])
+        return encodings, lang_ids
 
 
 def passes(model: XmodPreTrainedModel, readings: Sequence[Reading]) -> dict[tuple[str | None, bool], list[int]]:
@@ -132,14 +145,22 @@ def encode_examples(
         for place in own:
             by_example.setdefault(id(examples[place]), []).append(place)
     windows: list[list[Encoding]] = [[] for _ in examples]
+    prefix = model.settings.prefix if isinstance(model, XmodForSentenceEmbedding) else ""
     for vocabulary, by_example in places.items():
         tokenizer, groups = tokenizers(vocabulary), list(by_example.values())
         for start in range(0, len(groups), _AT_ONCE):
             part = groups[start : start + _AT_ONCE]
-            for encoding in task.encode(tokenizer, [examples[own[0]] for own in part], labels, room):
+            rows = prefixed([examples[own[0]] for own in part], prefix)
+            for encoding in task.encode(tokenizer, rows, labels, room):
                 for place in part[encoding.example]:
                     windows[place].append(encoding)
             advance(len(part))
+    for (vocabulary, _), own in passes(model, readings).items():
+        if mixed := [place for place in own if readings[place].is_mixed]:
+            chosen = [examples[place] for place in mixed], [readings[place] for place in mixed]
+            routed = with_adapters(tokenizers(vocabulary), task, *chosen, [windows[place] for place in mixed])
+            for place, encodings in zip(mixed, routed, strict=True):
+                windows[place] = encodings
     return Encoded(task, examples, readings, windows)
 
 
@@ -200,10 +221,13 @@ def without_adapters(model: XmodPreTrainedModel, *, left_out: bool = True) -> It
     Raises:
         InputError: they are inside an exported graph.
     """
-    if left_out and isinstance(model, ExportedModel):
+    if not left_out:
+        yield
+        return
+    if isinstance(model, ExportedModel):
         raise InputError("An exported model cannot leave its adapters out: use the model that it was exported from.")
     modules: list[nn.Module] = [module for module in model.modules() if isinstance(module, Adapters)]
-    handles = [module.register_forward_hook(_nothing) for module in modules if left_out]
+    handles = [module.register_forward_hook(_nothing) for module in modules]
     try:
         yield
     finally:
@@ -216,20 +240,20 @@ def _nothing(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
 
 
 def collate(
-    encodings: Sequence[Encoding], lang_ids: Sequence[int], pad_id: int, *, task: Task | None = None
+    encodings: Sequence[Encoding], lang_ids: Sequence[LanguageIds], pad_id: int, *, task: Task | None = None
 ) -> dict[str, Tensor]:
     """Pad sequences to the longest.
 
     Args:
         encodings: encodings of one task; with choices, all have the same number.
-        lang_ids: the model's language id for each encoding.
+        lang_ids: the model's language id for each encoding, for each of its sequences, or for each token of each.
         pad_id: id of ``<pad>``.
         task: adds its targets.
 
     Returns:
-        ``input_ids`` and ``attention_mask``, (batch, tokens) or (batch, choices, tokens), and ``lang_ids`` (batch,),
-        int64; ``token_type_ids`` like ``input_ids`` if a token has a type other than 0; with `task` also the targets of
-        the loss.
+        ``input_ids`` and ``attention_mask``, (batch, tokens) or (batch, choices, tokens), and ``lang_ids``, (batch,),
+        (batch, choices) if sequences have their own, or like ``input_ids`` if tokens have; int64; ``token_type_ids``
+        like ``input_ids`` if a token has a type other than 0; with `task` also the targets of the loss.
 
     Raises:
         InputError: the numbers of choices differ.
@@ -250,9 +274,26 @@ def collate(
         "input_ids": torch.from_numpy(ids).view(shape),
         **_types(encodings, ids.shape, shape),
         "attention_mask": torch.from_numpy(mask).view(shape),
-        "lang_ids": torch.tensor(lang_ids),
+        "lang_ids": _languages(lang_ids, choices, longest),
     }
     return batch if task is None else {**batch, **task.targets(encodings, longest)}
+
+
+def _languages(lang_ids: Sequence[LanguageIds], choices: int, longest: int) -> Tensor:
+    """The language ids of a batch, in the form of `collate`; at padding, that of the sequence's first token."""
+    if all(isinstance(each, int) for each in lang_ids):
+        return torch.tensor(lang_ids)
+    sequences: list[int | Sequence[int]] = []
+    for ids in lang_ids:
+        sequences += [ids] * choices if isinstance(ids, int) else ids
+    if all(isinstance(each, int) for each in sequences):
+        return torch.tensor(sequences).view(-1, choices)
+    found = np.empty((len(lang_ids), choices, longest), dtype=np.int64)
+    for row, each in zip(found.reshape(-1, longest), sequences, strict=True):
+        tokens = [each] if isinstance(each, int) else each
+        row[:] = tokens[0]
+        row[: len(tokens)] = tokens
+    return torch.from_numpy(found[:, 0] if choices == 1 else found)
 
 
 def _types(encodings: Sequence[Encoding], rows: tuple[int, ...], shape: tuple[int, ...]) -> dict[str, Tensor]:
@@ -270,7 +311,7 @@ def _types(encodings: Sequence[Encoding], rows: tuple[int, ...], shape: tuple[in
 def predict_logits(
     model: nn.Module,
     encodings: Sequence[Encoding],
-    lang_ids: Sequence[int],
+    lang_ids: Sequence[LanguageIds],
     *,
     pad_id: int,
     batch_tokens: int = BATCH_TOKENS,
@@ -279,9 +320,9 @@ def predict_logits(
     """Run a model with a head over encodings.
 
     Args:
-        model: a model that returns ``logits``, or ``start_logits`` and ``end_logits``.
+        model: a model that returns ``logits``, ``embeddings``, or ``start_logits`` and ``end_logits``.
         encodings: encodings of one task.
-        lang_ids: the model's language id for each encoding.
+        lang_ids: as for `collate`.
         pad_id: id of ``<pad>``.
         batch_tokens: most tokens per forward pass, padding included (one encoding always fits); languages are
             mixed.
@@ -289,13 +330,14 @@ def predict_logits(
 
     Returns:
         float32 logits of each encoding, in the given order: (labels,), (tokens, labels), (tokens, 2: start and end) or
-        (choices,).
+        (choices,); or vectors, (hidden,) or (sequences, hidden).
     """
     if len(encodings) != len(lang_ids):
         raise InputError(f"There are {len(encodings)} encodings and {len(lang_ids)} language ids; each needs one.")
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     was_training = model.training
-    model.eval()
+    if was_training:  # to say so to thousands of modules, for each batch, takes longer than a tiny model
+        model.eval()
     answer: list[np.ndarray] = [np.empty(0)] * len(encodings)
     for chosen in _batches(encodings, batch_tokens):
         batch = collate([encodings[index] for index in chosen], [lang_ids[index] for index in chosen], pad_id)
@@ -304,12 +346,14 @@ def predict_logits(
         if "start_logits" in output:
             logits = torch.stack((output.start_logits, output.end_logits), dim=-1)
         else:
-            logits = output.logits
+            logits = output.embeddings if "embeddings" in output else output.logits
         for index, values in zip(chosen, logits.float().cpu().numpy(), strict=True):
             tokens = len(encodings[index].sequences[0])
-            answer[index] = values[:tokens].copy() if values.ndim == 2 else values.copy()
+            per_token = values.ndim == 2 and "embeddings" not in output
+            answer[index] = values[:tokens].copy() if per_token else values.copy()
         advance(len(chosen))
-    model.train(was_training)
+    if was_training:
+        model.train()
     return answer
 
 

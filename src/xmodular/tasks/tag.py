@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.tasks.breakdown import Breakdown, breakdown
-from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task, label_id, softmax
+from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Stretch, Task, label_id, softmax
 from xmodular.tasks.text_fields import listed, no_list, text_of
 from xmodular.tasks.tokens import special_tokens_of, windows, words_of
 
@@ -143,8 +143,9 @@ def encode(
             moved = len(frame.before) - start
             places = tuple((words[place], positions[place] + moved) for place in range(first, last))
             target = None if gold is None else {position: gold[word] for word, position in places}
-            types = (frame.types(end - start),)
-            encodings.append(Encoding(index, (frame.around(ids[start:end]),), target, places, types=types))
+            types, stretches = (frame.types(end - start),), ((Stretch(len(frame.before), 0, start, end),),)
+            sequence = frame.around(ids[start:end])
+            encodings.append(Encoding(index, (sequence,), target, places, types=types, stretches=stretches))
     return encodings
 
 
@@ -189,7 +190,7 @@ def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[st
             tags[word], scores[word] = labels[label], float(probability)
     answer: dict[str, Any] = {"tags": tags, "scores": scores}
     if _is_iob(set(labels)):
-        places = _places(example.texts)
+        places = word_places(example.texts)
         answer["spans"] = [
             {
                 "type": kind,
@@ -212,7 +213,7 @@ def probabilities(example: Example, outputs: Outputs, labels: Sequence[str]) -> 
     return found
 
 
-def _places(texts: Sequence[str]) -> list[tuple[int, int]]:
+def word_places(texts: Sequence[str]) -> list[tuple[int, int]]:
     """Where each word begins and ends in the sentence: the first of the texts, the others being its words."""
     sentence, *words = texts
     places = []
@@ -322,6 +323,7 @@ TAG = Task(
     telling=("words", "tokens"),
     sample={"text": "..."},
     in_windows=True,
+    of_words=True,
     alternatives=(("words",), ("text",)),
     breakdown=by_label,
     probabilities=probabilities,

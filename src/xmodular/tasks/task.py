@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -78,6 +78,15 @@ def _noted(value: object, least: int) -> int | None:
     return value if isinstance(value, int) and value >= least else None
 
 
+class Stretch(NamedTuple):
+    """Tokens of an example's text in a sequence: their place in it, the text's number, its first token and the end."""
+
+    at: int
+    text: int
+    first: int
+    end: int
+
+
 @dataclass(frozen=True)
 class Encoding:
     """One model input for an example. Most examples have one; a long context has one per window.
@@ -89,6 +98,9 @@ class Encoding:
         places: the alignment of tokens and text, in the task's own form.
         cut: whether the example's texts were truncated.
         types: the token types of each sequence, by which BERT distinguishes two texts; empty if all are 0.
+        stretches: of each sequence, which of its tokens are which tokens of which text; the others are special.
+        adapters: of each sequence, the language of each token's adapter; empty if the example has one.
+        languages: the code of each sequence's language, None for the row's own; empty if all are in that.
     """
 
     example: int
@@ -97,6 +109,9 @@ class Encoding:
     places: tuple[Any, ...] = ()
     cut: bool = False
     types: tuple[tuple[int, ...], ...] = ()
+    stretches: tuple[tuple[Stretch, ...], ...] = ()
+    adapters: tuple[tuple[str, ...], ...] = ()
+    languages: tuple[str | None, ...] = ()
 
 
 # The encodings of an example, each with the model's float32 logits.
@@ -147,6 +162,7 @@ class Task:
         breakdown: from examples with gold, predictions and label names to counts by label; None without labels.
         probabilities: from the arguments of `decode` to the probabilities of all candidates, as JSON values;
             None if there is no list of candidates.
+        of_words: whether the texts after the first are its words, which are what is tokenised.
     """
 
     name: str
@@ -173,6 +189,7 @@ class Task:
     topic: Callable[[Example], str] = _first_text
     breakdown: Callable[[Sequence[Example], Sequence[Prediction], Sequence[str]], Breakdown] | None = None
     probabilities: Callable[[Example, Outputs, Sequence[str]], Any] | None = None
+    of_words: bool = False
 
 
 def scores_of(
@@ -191,6 +208,11 @@ def guessed(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> d
     }
 
 
+def metrics_of(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> list[str]:
+    """The names of a task's metrics, the main one first: those that its guesses on examples have."""
+    return max(map(list, guessed(task, examples, labels).values()), key=len)
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities of logits, over the last axis, in double precision."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
@@ -207,6 +229,8 @@ def likeliest(logits: np.ndarray) -> tuple[int, float]:
 
 def short(value: Any) -> Any:
     """A prediction, or part of one, with numbers rounded to six significant digits, about single precision."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):

@@ -14,6 +14,7 @@ from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console
 from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling.peft_layers import replace_trained_module, trained_module
 from xmodular.saved_models import load_architecture
 from xmodular.tasks.label_counts import some
 from xmodular.tasks.task import Task
@@ -141,7 +142,7 @@ def _say(names: Sequence[str], labels: Sequence[str]) -> None:
 
 
 def _last_layer(model: XmodPreTrainedModel) -> nn.Linear:
-    head: Any = model.classifier
+    head: Any = trained_module(model.classifier)
     last: nn.Linear = getattr(head, "out_proj", head)
     return last
 
@@ -159,8 +160,10 @@ def new_last_layer(model: XmodPreTrainedModel, labels: Sequence[str], names: Seq
     made.train(last.training)
     made.requires_grad_(last.weight.requires_grad)
     whole: Any = model
-    if last is whole.classifier:
+    if last is not (head := trained_module(whole.classifier)):
+        head.out_proj = made
+    elif head is whole.classifier:
         whole.classifier = made
     else:
-        whole.classifier.out_proj = made
+        replace_trained_module(whole.classifier, made)
     whole.num_labels = len(labels)

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.rows import half_surrogate
-from xmodular.tasks.task import Encoding, Example, Room
+from xmodular.tasks.task import Encoding, Example, Room, Stretch
 from xmodular.tasks.tokens import ids_of, shares, special_tokens_of
 
 # One text, or two.
@@ -91,11 +91,12 @@ def whole(value: Any) -> Any:
 
 
 class Read(NamedTuple):
-    """A row's token ids, their types (empty if all are 0), and whether it was truncated."""
+    """A row's token ids, their types (empty if all are 0), whether it was truncated, and its texts in it."""
 
     ids: tuple[int, ...]
     types: tuple[int, ...]
     cut: bool
+    stretches: tuple[Stretch, ...]
 
 
 def encode_rows(
@@ -104,7 +105,7 @@ def encode_rows(
     """One sequence for each example, of its text or pair of texts (see `encode_texts`), with its target."""
     rows = encode_texts(tokenizer, [example.texts for example in examples], room)
     return [
-        Encoding(index, (row.ids,), target, cut=row.cut, types=(row.types,))
+        Encoding(index, (row.ids,), target, cut=row.cut, types=(row.types,), stretches=(row.stretches,))
         for index, (row, target) in enumerate(zip(rows, targets, strict=True))
     ]
 
@@ -127,11 +128,13 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, rows: Sequence[tuple[str, .
         if len(row) == 1:
             only, free = next(ids), room.max_length - one.size
             kept = only[:free]
-            answer.append(Read(one.around(kept), one.types(len(kept)), len(only) > free))
+            stretches = one.stretches(len(kept))
+            answer.append(Read(one.around(kept), one.types(len(kept)), len(only) > free, stretches))
             continue
         first, second = next(ids), next(ids)
         free = room.max_length - two.size
         kept_of = shares(len(first), len(second), free)
         around = two.around(first[: kept_of[0]], second[: kept_of[1]])
-        answer.append(Read(around, two.types(*kept_of), len(first) + len(second) > free))
+        cut = len(first) + len(second) > free
+        answer.append(Read(around, two.types(*kept_of), cut, two.stretches(*kept_of)))
     return answer

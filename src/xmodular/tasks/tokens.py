@@ -12,6 +12,7 @@ from itertools import pairwise
 from tokenizers import Encoding as Tokens
 from transformers import PreTrainedTokenizerFast
 
+from xmodular.tasks.task import Stretch
 from xmodular.vocabulary import text_backend
 
 
@@ -40,6 +41,13 @@ class SpecialTokens:
     def around(self, first: Sequence[int], second: Sequence[int] = ()) -> tuple[int, ...]:
         """The sequence for the ids of one or two texts."""
         return (*self.before, *first, *self.between, *second, *self.after)
+
+    def stretches(self, first: int, second: int | None = None, start: int = 0) -> tuple[Stretch, ...]:
+        """Where the texts of these lengths are in a sequence; of the last one, the tokens from `start` on."""
+        before = len(self.before)
+        if second is None:
+            return (Stretch(before, 0, start, start + first),)
+        return Stretch(before, 0, 0, first), Stretch(before + first + len(self.between), 1, start, start + second)
 
     def types(self, first: int, second: int = 0) -> tuple[int, ...]:
         """The token types for one or two texts of these lengths; empty if all are 0."""

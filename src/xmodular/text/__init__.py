@@ -8,4 +8,4 @@ from xmodular.text.measuring import MeasuredText, measured_text, say_unknown
 from xmodular.text.packing import pack
 from xmodular.text.raw_lines import is_text
 from xmodular.text.sampling import Batches, Draw, LanguageSampler, Share, block_lengths, language_shares
-from xmodular.text.text_files import TextFiles, find_text
+from xmodular.text.text_files import TextFiles, files_of, find_text

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xmodular.errors import DataError
 from xmodular.languages import resolve
-from xmodular.rows.opening import address, files_in
+from xmodular.rows.opening import address, files_in, is_file
 from xmodular.rows.row import LANGUAGE_CODE
 from xmodular.text.counts import DROPPED, LineCounts
 from xmodular.text.hub_text import HubText
@@ -188,3 +188,24 @@ def find_text(folder: Path, languages: Sequence[str] = ()) -> dict[str, tuple[Pa
         )
     chosen = [resolve(language, found) for language in languages] or list(found)
     return {code: tuple(found[code]) for code in dict.fromkeys(chosen)}
+
+
+def files_of(place: Path, language: str | None) -> tuple[Path, ...]:
+    """A file of text, or a language's files in a folder.
+
+    Args:
+        place: the file or folder.
+        language: its code or name; None for a file, or for a folder with text in one language.
+
+    Raises:
+        DataError: there is none, its format is not supported, or a folder has several languages and none is named.
+        LanguageError: the folder has no text in that language.
+    """
+    if not is_file(place):
+        found = find_text(place)
+        if language is None and len(found) > 1:
+            raise DataError(f"{place} has text in {', '.join(found)}: say with --language which to read.")
+        return found[next(iter(found)) if language is None else resolve(language, found)]
+    if not is_text(place):
+        raise DataError(f"{place} is not a text file: names end in .txt, .jsonl (both also with .gz) or .parquet.")
+    return (place,)

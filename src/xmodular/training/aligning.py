@@ -1,23 +1,28 @@
 """Train a new language's adapter on translations, so that sentences get the states of their translations.
 
 The original model is the teacher: it reads a sentence's translations, each with its own adapter. The mean over
-tokens and translations is the target of the new adapter for the sentence (distillation on parallel sentences:
-Reimers and Gurevych 2020, equation 1; only its student term is needed, as nothing else changes).
+tokens and translations is the target of the new adapter for the sentence. The loss is the squared distance to it
+(distillation on parallel sentences: Reimers and Gurevych 2020, equation 1; only its student term is needed, as nothing
+else changes); or the cross-entropy of finding it among the targets of all sentences by cosine (van den Oord et al.
+2018), which are all at hand, as the teacher does not change; or both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from xmodular.console import console, progress, table
+from xmodular.embeddings.nearest import ranked, unit_vectors
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import ExtendOptions
 from xmodular.tasks import Encoding, collate, longest, predict_logits, tokenizer_of
@@ -26,7 +31,6 @@ from xmodular.training.pairs import Pair
 
 _LINES, _FEWEST_LINES = 100, 10  # of held-out text, to compare states
 _SHORTEST = 20  # characters of such a line
-_AT_ONCE = 1024  # sentences compared with all others at once
 
 
 class _Means(nn.Module):
@@ -60,12 +64,14 @@ class Aligned(Dataset[int]):
     Attributes:
         encodings: the sentences.
         targets: (sentences, hidden) float32.
+        right: (sentences,) the number of a sentence's translations, the same for those with equal ones.
         lang_id: the language's id.
         pad_id: id of ``<pad>``.
     """
 
     encodings: tuple[Encoding, ...]
     targets: np.ndarray
+    right: np.ndarray
     lang_id: int
     pad_id: int
 
@@ -78,7 +84,17 @@ class Aligned(Dataset[int]):
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """A batch of sentences for the model, with ``targets``."""
         made = collate([self.encodings[index] for index in indices], [self.lang_id] * len(indices), self.pad_id)
-        return {**made, "targets": torch.from_numpy(self.targets[list(indices)])}
+        places = list(indices)
+        return {
+            **made,
+            "targets": torch.from_numpy(self.targets[places]),
+            "right": torch.from_numpy(self.right[places]),
+        }
+
+    @cached_property
+    def candidates(self) -> np.ndarray:
+        """All targets, each once, by their numbers: *(targets, hidden)* of length 1."""
+        return unit_vectors(self.targets[np.unique(self.right, return_index=True)[1]])
 
     def scores(self, model: XmodPreTrainedModel, language: str | None = None) -> dict[str, float]:
         """How close the sentences are to their translations.
@@ -100,38 +116,61 @@ def nearness(own: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     If several are equally close, to six digits, each gets an equal share: states that are all the same find
     nothing.
     """
-    one, other = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (own, targets))
-    found = np.concatenate([_found(one, other), _found(other, one)])
+    one, other = unit_vectors(own), unit_vectors(targets)
+    pairs = np.stack([np.arange(len(own))] * 2, 1)
+    found = [ranked(one, other, pairs).found, ranked(other, one, pairs).found]
     return {
-        "retrieval": float(found.mean()),
+        "retrieval": float(np.mean(found)),
         "cosine": float((one * other).sum(1).mean()),
         "loss": float(((own - targets) ** 2).sum(1).mean()),
     }
 
 
-def _found(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Whether each unit vector's nearest among others is its own, or the share of it in a tie."""
-    found = []
-    for start in range(0, len(one), _AT_ONCE):  # held-out pairs may be many
-        cosines = one[start : start + _AT_ONCE] @ other.T
-        nearest = cosines.max(1) - 1e-6
-        ties = (cosines >= nearest[:, None]).sum(1)
-        found.append((cosines.diagonal(start) >= nearest) / ties)
-    return np.concatenate(found)
-
-
 def distance(model: nn.Module, batch: dict[str, Any], items: Tensor) -> Tensor:
     """The squared distances of a batch's states to their targets, divided by the sentences of a step."""
+    batch.pop("right")
     targets = batch.pop("targets")
-    states = model(**batch).last_hidden_state
-    loss: Tensor = (_mean(states, batch["attention_mask"]) - targets).square().sum() / items
-    return loss
+    return _distance(_vectors(model, batch), targets) / items
+
+
+def loss_of(options: ExtendOptions, sentences: Aligned) -> Callable[[nn.Module, dict[str, Any], Tensor], Tensor]:
+    """The loss of a run, a function of model, batch and the sentences of a step.
+
+    Args:
+        options: of the run.
+        sentences: those to train on.
+    """
+    if options.objective == "distance":
+        return distance
+    candidates = torch.from_numpy(sentences.candidates)
+
+    def contrast(model: nn.Module, batch: dict[str, Any], items: Tensor) -> Tensor:
+        targets, right = batch.pop("targets"), batch.pop("right")
+        vectors = _vectors(model, batch)
+        cosines = F.normalize(vectors, dim=1) @ candidates.to(vectors.device).T
+        loss = F.cross_entropy(cosines / options.temperature, right, reduction="sum")
+        if options.objective == "both":
+            loss = loss + _distance(vectors, targets)
+        return loss / items
+
+    return contrast
+
+
+def _vectors(model: nn.Module, batch: dict[str, Any]) -> Tensor:
+    """(batch, hidden) float32: the mean states of a batch."""
+    return _mean(model(**batch).last_hidden_state, batch["attention_mask"])
+
+
+def _distance(vectors: Tensor, targets: Tensor) -> Tensor:
+    return (vectors - targets).square().sum()
 
 
 def encoded(
     model: XmodPreTrainedModel, pairs: Sequence[Pair], options: ExtendOptions
-) -> tuple[tuple[Encoding, ...], np.ndarray]:
-    """Encode sentences, and compute the mean states of their translations, before the language is added."""
+) -> tuple[tuple[Encoding, ...], np.ndarray, np.ndarray]:
+    """Encode and number sentences, and compute the mean states of their translations, before the language is added."""
+    numbers: dict[tuple[tuple[str, str], ...], int] = {}
+    right = [numbers.setdefault(tuple(sorted(pair.translations.items())), len(numbers)) for pair in pairs]
     sums = np.zeros((len(pairs), model.config.hidden_size), np.float32)
     counts = np.zeros((len(pairs), 1), np.float32)
     languages = list(dict.fromkeys(language for pair in pairs for language in pair.translations))
@@ -141,7 +180,7 @@ def encoded(
             sentences = _read(model, [pairs[place].translations[language] for place in places], language, options)
             sums[places] += _means(model, sentences, language, advance)
             counts[places] += 1
-    return _read(model, [pair.text for pair in pairs], None, options), sums / counts
+    return _read(model, [pair.text for pair in pairs], None, options), sums / counts, np.array(right, np.int64)
 
 
 def compared(
@@ -170,8 +209,9 @@ def _read(
     model: XmodPreTrainedModel, texts: Sequence[str], language: str | None, options: ExtendOptions
 ) -> tuple[Encoding, ...]:
     """Texts as the tokenizer of a language cuts them (None: the model's), no longer than the model or a block."""
+    prefix = options.prefix or ""
     ids = tokenizer_of(model, None, language)(
-        list(texts), truncation=True, max_length=longest(model, options.block_size)
+        [prefix + text for text in texts], truncation=True, max_length=longest(model, options.block_size)
     )["input_ids"]
     return tuple(Encoding(place, (tuple(each),)) for place, each in enumerate(ids))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.configuration import read_config
+from xmodular.configuration.peft_folder import PEFT_FILES, base_of, is_peft_folder
 from xmodular.console import progress
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks import hash_of
@@ -63,9 +64,17 @@ def base(source: str, given: XmodPreTrainedModel | None) -> dict[str, str]:
     if not folder.is_dir():
         commit = getattr(read_config(source), "_commit_hash", None)
         return {source: str(commit)}
-    files = [*weight_files(folder), *(path for path in sorted(folder.iterdir()) if _DECISIVE.fullmatch(path.name))]
+    more: dict[str, str] = {}
+    own = [folder / name for name in PEFT_FILES if (folder / name).is_file()]
+    if is_peft_folder(folder):
+        more = base(base_of(source), None)
+    files = [
+        *own,
+        *weight_files(folder),
+        *(path for path in sorted(folder.iterdir()) if _DECISIVE.fullmatch(path.name)),
+    ]
     with progress("Checksums of the base, bytes", _size(files)) as advance:
-        return {str(path): digest(path, advance) for path in files}
+        return {str(path): digest(path, advance) for path in files} | more
 
 
 def _size(sources: Iterable[Any]) -> int:

@@ -19,13 +19,14 @@ from xmodular.options import ExtendOptions
 from xmodular.outputs import check_apart, is_of_run
 from xmodular.packs import check_target
 from xmodular.signatures import verb
-from xmodular.tasks import given_model, load_saved
+from xmodular.tasks import given_plain_model, load_saved
 from xmodular.training import contents
-from xmodular.training.aligning import Aligned, distance, encoded, print_nearness
+from xmodular.training.aligning import Aligned, encoded, loss_of, print_nearness
 from xmodular.training.epochs import Passes
 from xmodular.training.fitting import fit
 from xmodular.training.growing import Beginning, begun, save, shared_tokenizer
 from xmodular.training.language_modeling import intervals_of
+from xmodular.training.linear_adapter import check_activation, solve_adapter
 from xmodular.training.masked_words import by_masked_words
 from xmodular.training.optimising import training_arguments
 from xmodular.training.pairs import held_out, pairs_hash, read_pairs
@@ -34,7 +35,7 @@ from xmodular.training.runs import Run, print_trainable, sources_of_run
 _FEWEST_STEPS = 300  # of a run on pairs without --max-steps: pairs are few
 
 
-@verb(ExtendOptions, "model", "language", "text", objects={"model": given_model}, holds="output_dir")
+@verb(ExtendOptions, "model", "language", "text", objects={"model": given_plain_model}, holds="output_dir")
 def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
     """Add a language to a pretrained model and train it, on text or on sentences with translations.
 
@@ -103,6 +104,8 @@ def _by_translations(
         raise DataError(
             f"{source} repeats {counted(len({pair.text for pair in dev}), 'sentence')}: none is left for training."
         )
+    if options.objective == "linear":
+        check_activation(model)
     known = shared_tokenizer(model)
     arguments = training_arguments(options)
     batches = Passes.of(options, arguments, len(train), options.epochs, _FEWEST_STEPS)
@@ -121,21 +124,24 @@ def _by_translations(
     existing = {each: measured.scores(model, each) for each in teachers}
     best = max(existing, key=lambda each: existing[each]["retrieval"])
     at_start = measured.scores(model)
-    steps = batches.steps
-    console.print(f"Training on {counted(len(train), 'pair')}, {counted(steps, 'step')}")
-    fit(
-        model.base_model,
-        sentences,
-        sentences.batch,
-        batches,
-        options,
-        arguments,
-        start,
-        steps,
-        intervals=intervals_of(options),
-        loss=distance,
-        validate=lambda: measured.scores(model),
-    )
+    steps = batches.steps if options.objective != "linear" else 0
+    if options.objective == "linear":
+        solve_adapter(model, code, sentences, options.batch_size * options.block_size)
+    else:
+        console.print(f"Training on {counted(len(train), 'pair')}, {counted(steps, 'step')}")
+        fit(
+            model.base_model,
+            sentences,
+            sentences.batch,
+            batches,
+            options,
+            arguments,
+            start,
+            steps,
+            intervals=intervals_of(options),
+            loss=loss_of(options, sentences),
+            validate=lambda: measured.scores(model),
+        )
     model.eval()
     after = measured.scores(model)
     metrics = {"steps": steps, "existing": existing, "best_existing": best, "start": at_start, "after": after}

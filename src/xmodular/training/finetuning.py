@@ -20,7 +20,13 @@ from xmodular.configuration import XmodConfig, read_config
 from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError
 from xmodular.files import write_text
-from xmodular.modeling import ParameterGroup, XmodForSequenceClassification, XmodPreTrainedModel
+from xmodular.modeling import (
+    ParameterGroup,
+    XmodForSentenceEmbedding,
+    XmodForSequenceClassification,
+    XmodPreTrainedModel,
+)
+from xmodular.modeling.peft_layers import has_peft
 from xmodular.options import FinetuneOptions
 from xmodular.outputs import check_apart, is_of_run, table_in
 from xmodular.rows import sources_of
@@ -40,11 +46,13 @@ from xmodular.tasks.readers import training_readings, validation_readings
 from xmodular.tasks.task_heads import names_in
 from xmodular.training import contents
 from xmodular.training.checkpoints import remove_checkpoints, saving
+from xmodular.training.contrasts import check_options, loss_of, pairs, set_up, without_languages
 from xmodular.training.doubts import doubts, learned_nothing
 from xmodular.training.epochs import Passes
 from xmodular.training.fitting import Fit, fit
 from xmodular.training.model_card import model_card
 from xmodular.training.optimising import training_arguments
+from xmodular.training.peft_runs import check_tuned
 from xmodular.training.runs import Run, begin, print_trainable, save_run, sources_of_run
 from xmodular.training.seeds import each_seed
 from xmodular.training.task_data import EncodedData, Rows, encoded_data, held_out, read
@@ -70,7 +78,8 @@ def finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Run
     Args:
         model: a pretrained model's folder or name on the Hub; or a model object with the task's head, which is
             trained in place (its tokenizer is read from its folder, or from the option `tokenizer`). With
-            several `seeds`, each starts from a copy of the object. An existing head is kept, each label with its
+            several `seeds`, each starts from a copy of the object. So is a ``PeftModel`` around one, of which PEFT
+            decides what trains; the folder then has its adapter. An existing head is kept, each label with its
             row (see `fit_head`).
         train: the training file or data set, or several; or the rows themselves: mappings of columns, in a list or
             another iterable, a table of pandas, polars or Arrow, or a data set of ``datasets``. So may be `dev`.
@@ -86,9 +95,13 @@ def finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Run
         TrainingError: the loss is no longer finite, or a checkpoint cannot be written.
     """
     task = task_named(options.task)
+    check_options(options)
     config = read_config(options.model) if given is None else given.config
     saved_as = config.architectures or ()  # for an object, too: the class that it was loaded from
-    options = options.with_rates(config.hidden_size, is_new=task.architecture not in saved_as)
+    is_new = task.architecture not in saved_as
+    if given is not None and has_peft(given):
+        check_tuned(given, is_new=is_new, trainable=options.trainable)
+    options = options.with_rates(config.hidden_size, is_new=is_new, peft=given is not None and has_peft(given))
     return each_seed(options, given, _finetune, _DECISIVE) if options.seeds else _finetune(options, given)
 
 
@@ -101,14 +114,17 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Ru
     origin = contents.base(options.model, given)
     model = _with_options(task, labels, options, given)
     labels = read_labels(model) if labels else labels
-    readings = training_readings(rows.examples, options.language, model.languages)
+    readings = training_readings(without_languages(rows.examples, options), options.language, model.languages)
     codes = Counter(each.adapter for each in readings)
     tokenizer = tokenizer_of(model, options.tokenizer)  # a language's own one is saved with its weights
-    data = encoded_data(task, rows.examples, readings, labels, model, options)
+    data = encoded_data(task, pairs(rows.examples, readings, model, options), readings, labels, model, options)
     dev = None
     if dev_rows is not None:
-        dev_readings = validation_readings(dev_rows.examples, readings, options.language, model.languages)
-        dev = encoded_data(task, dev_rows.examples, dev_readings, labels, model, options)
+        dev_readings = validation_readings(
+            without_languages(dev_rows.examples, options), readings, options.language, model.languages
+        )
+        dev_examples = pairs(dev_rows.examples, dev_readings, model, options)
+        dev = encoded_data(task, dev_examples, dev_readings, labels, model, options)
     fewest = 0 if options.epochs else _FEWEST_STEPS
     batches = Passes.of(options, arguments, len(data), options.epochs or _PASSES, fewest)
     with arguments.main_process_first(local=False, desc="the run's folder"):
@@ -124,7 +140,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Ru
     warnings = _describe(model, rows, data, dev, options)
     if start.goes_on:
         console.print(start.said)
-    groups = model.set_trainable(options.trainable)
+    groups = model.trainable_groups() if has_peft(model) else model.set_trainable(options.trainable)
     print_trainable(groups)
 
     fitted = fit(
@@ -139,6 +155,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Ru
         intervals=_intervals(options, batches),
         validate=None if dev is None else lambda: dev.scores(model, labels),
         head_rate=options.head_learning_rate,
+        **loss_of(model),
     )
     _note_down(model, task, codes.most_common(1)[0][0], rows, dev_rows, options)
     metrics: dict[str, Any] = {"steps": fitted.step, "train_loss": fitted.train_loss}
@@ -292,10 +309,12 @@ def _with_options(
         for part in (model, getattr(model, "classifier", None)):
             if isinstance(dropout := getattr(part, "dropout", None), nn.Dropout):
                 dropout.p = options.classifier_dropout
-    if options.pooling is not None:
+    if isinstance(model, XmodForSentenceEmbedding):
+        set_up(model, options)
+    elif options.pooling is not None:
         if not isinstance(model, XmodForSequenceClassification):
             raise ConfigurationError(
-                f"--pooling {options.pooling} applies only to classify and regress, whose heads read a whole text."
+                f"--pooling {options.pooling} applies only to classify, regress and embed, which read a whole text."
             )
         model.config.classifier_pooling = options.pooling
     return model

@@ -14,7 +14,7 @@ from xmodular.console import console, quiet_transformers
 from xmodular.errors import TrainingError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions, LanguageModelOptions
-from xmodular.tasks import load_saved
+from xmodular.training.checkpoint_weights import read_weights
 from xmodular.training.checkpoints import damage
 from xmodular.training.log import RunLog
 from xmodular.training.optimising import schedule
@@ -91,5 +91,5 @@ def fit(
         saved = options.output_dir / "checkpoints" / f"checkpoint-{kept}"
         if (wrong := damage(saved)) is not None:
             raise TrainingError(f"The best weights, in {saved}, are damaged: {wrong}. Run the same command again.")
-        model.load_state_dict(load_saved(saved).state_dict())
+        read_weights(model, saved)
     return Fit(model.eval(), state.global_step, state.best_global_step, trainer.mean_loss)

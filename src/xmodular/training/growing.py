@@ -13,7 +13,7 @@ from xmodular.console import console
 from xmodular.errors import ConfigurationError, DataError, TrainingError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.language_changes import check_new_code, donor_weights, make_neutral
-from xmodular.options import ExtendOptions
+from xmodular.options import NEUTRAL, ExtendOptions
 from xmodular.saved_models import home_of
 from xmodular.tasks import tokenizer_of
 from xmodular.training.bases import say_fields
@@ -21,7 +21,7 @@ from xmodular.training.checkpoints import saving
 from xmodular.training.runs import Run, Start, begin, save_run
 from xmodular.vocabulary import fingerprint, is_with_tokenizer
 
-_NEUTRAL = "neutral"  # in place of languages to start from: adds nothing at first
+_AUTO = "auto"  # the languages are to be found
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,13 @@ class Beginning:
         donors: languages, or their weights, as for `XmodPreTrainedModel.add_language`; None: random.
         neutral: whether it adds nothing at first.
         said: a description of it.
+        automatic: whether donors are still to be found.
     """
 
     donors: dict[str, float] | list[str] | None
     neutral: bool
     said: str
+    automatic: bool = False
 
     @classmethod
     def of(cls, options: ExtendOptions, model: XmodPreTrainedModel) -> Beginning:
@@ -47,14 +49,36 @@ class Beginning:
             LanguageError: the model already has the new language, or lacks one to start from.
         """
         check_new_code(model, options.language)
-        names = options.init_from or ((_NEUTRAL,) if options.parallel is not None else ())
-        if names == (_NEUTRAL,):
-            return cls(None, True, "initialised with an up-projection of zeros")
+        names = options.init_from or ((NEUTRAL,) if options.parallel is not None else ())
         if not names:
             return cls(None, False, "initialised at random")
+        if names == (_AUTO,):
+            return cls._automatic(options)
+        return cls.from_names(names, model)
+
+    @classmethod
+    def _automatic(cls, options: ExtendOptions) -> Beginning:
+        if options.parallel is not None:
+            raise ConfigurationError(
+                "--init-from auto measures the text under the model's adapters, so it goes with --text. With "
+                "--parallel, name the languages, or leave --init-from out: the adapter adds nothing at first."
+            )
+        return cls(None, False, "", automatic=True)
+
+    @classmethod
+    def from_names(cls, names: Sequence[str], model: XmodPreTrainedModel, why: str = "") -> Beginning:
+        """From languages of the model, with or without weights, or neutral.
+
+        Raises:
+            ConfigurationError: a weight is not a number, or only some languages have one.
+            LanguageError: the model lacks one of them.
+        """
+        why = f", {why}" if why else ""
+        if tuple(names) == (NEUTRAL,):
+            return cls(None, True, f"initialised with an up-projection of zeros{why}")
         donors = _donors(names)
         donor_weights(donors, model.languages)
-        return cls(donors, False, f"initialised from {', '.join(names)}")
+        return cls(donors, False, f"initialised from {', '.join(names)}{why}")
 
     def add(self, model: XmodPreTrainedModel, code: str) -> None:
         """Add the language to a model."""
@@ -147,8 +171,9 @@ def _donors(init_from: Sequence[str]) -> dict[str, float] | list[str]:
     Raises:
         ConfigurationError: a weight is not a number, or only some languages have one.
     """
-    if _NEUTRAL in init_from:
-        raise ConfigurationError(f"init_from is {','.join(init_from)!r}: neutral cannot be combined with languages.")
+    if alone := {NEUTRAL, _AUTO}.intersection(init_from):
+        name = alone.pop()
+        raise ConfigurationError(f"init_from is {','.join(init_from)!r}: {name} cannot be combined with languages.")
     named = [each.partition("=") for each in init_from]
     if not any(sign for _, sign, _ in named):
         return [name.strip() for name, _, _ in named]

@@ -13,24 +13,22 @@ from xmodular.configuration import XmodConfig
 from xmodular.console import compact, console, table
 from xmodular.errors import DataError
 from xmodular.files import written_beside
-from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.modeling.own_vocabularies import check_tokenizer
 from xmodular.options import ExtendOptions
 from xmodular.pieces import start_rows
-from xmodular.rows import is_file
 from xmodular.text import (
     BlockCache,
     LanguageBlocks,
     MeasuredText,
     MixedBlocks,
     TextFiles,
-    find_text,
-    is_text,
+    files_of,
     say_unknown,
 )
 from xmodular.training import contents
 from xmodular.training.aligning import compared
+from xmodular.training.automatic_start import decided
 from xmodular.training.fitting import fit
 from xmodular.training.growing import Beginning, begun, save, shared_tokenizer, stages
 from xmodular.training.language_modeling import (
@@ -71,7 +69,7 @@ def by_masked_words(
         DataError: the text cannot be read, or is too short.
     """
     code = options.language
-    files = _found(place, code)
+    files = files_of(place, code)
     train, dev = _split(options, code, files)
     known, own = shared_tokenizer(model), _own_tokenizer(options, model)
     arguments = training_arguments(options)
@@ -89,6 +87,7 @@ def by_masked_words(
     model.to(arguments.device)  # type: ignore[arg-type]
     existing = _existing(model, known_measured, known, options)
     best = min(existing, key=lambda other: existing[other]["bits_per_character"])
+    beginning = decided(options, beginning, model, known, train, start, arguments)
     set_seed(options.seed)
     beginning.add(model, code)
     if tokenizer is not known:
@@ -119,6 +118,7 @@ def by_masked_words(
         "steps": steps,
         "existing": existing,
         "best_existing": best,
+        "initialisation": beginning.said,
         "start": at_start,
         "after": validation.per_language()[code],
         "states": compared(model, dev, code, best, options),
@@ -204,25 +204,11 @@ def _give_vocabulary(
     console.print(f"New vocabulary: {', '.join(f'{count:,} {kind}' for kind, count in counts.items())} pieces")
 
 
-def _found(place: Path, language: str) -> tuple[Path, ...]:
-    """A file, or a language's files in a folder.
-
-    Raises:
-        DataError: there is none, or its format is not supported.
-    """
-    if not is_file(place):
-        found = find_text(place)
-        return found[resolve(language, found)]
-    if not is_text(place):
-        raise DataError(f"{place} is not a text file: names end in .txt, .jsonl (both also with .gz) or .parquet.")
-    return (place,)
-
-
 def _split(options: ExtendOptions, code: str, files: tuple[Path, ...]) -> tuple[TextFiles, TextFiles]:
     """Text to train on, and held-out text."""
     if options.dev_text is None:
         return text_of(options, code, files, "train"), text_of(options, code, files, "dev")
-    return text_of(options, code, files), text_of(options, code, _found(options.dev_text, code))
+    return text_of(options, code, files), text_of(options, code, files_of(options.dev_text, code))
 
 
 def _trained_tokenizer(

@@ -101,10 +101,15 @@ def _codes(place: str, values: Mapping[str, object], code: str, languages: Seque
 def held_out(pairs: Sequence[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
     """Pairs for training and held-out pairs: a share, but at least 100, or a tenth of less than 1,000.
 
-    Sentences that are in both parts are left out of training.
+    Sentences that are in both parts, by themselves or by a translation, are left out of training.
     """
     count = max(round(fraction * len(pairs)), min(_HELD_OUT, len(pairs) // 10))
     order = np.random.default_rng(seed).permutation(len(pairs))
     dev = [pairs[place] for place in sorted(order[:count])]
-    seen = {pair.text for pair in dev}
-    return [pairs[place] for place in sorted(order[count:]) if pairs[place].text not in seen], dev
+    seen = {text for pair in dev for text in _texts(pair)}
+    return [pairs[place] for place in sorted(order[count:]) if seen.isdisjoint(_texts(pairs[place]))], dev
+
+
+def _texts(pair: Pair) -> set[tuple[str | None, str]]:
+    """The texts of a pair, each with its language: None for the new one."""
+    return {(None, pair.text), *pair.translations.items()}

@@ -18,7 +18,7 @@ from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodModel, XmodP
 from xmodular.options import PretrainOptions
 from xmodular.outputs import check_apart, is_of_run
 from xmodular.signatures import verb
-from xmodular.tasks import given_model, load_saved
+from xmodular.tasks import given_plain_model, load_saved
 from xmodular.text import (
     BlockCache,
     HubText,
@@ -73,7 +73,7 @@ class _Data:
     lang_ids: dict[str, int]
 
 
-@verb(PretrainOptions, "text", objects={"model": given_model}, holds="output_dir")
+@verb(PretrainOptions, "text", objects={"model": given_plain_model}, holds="output_dir")
 def pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None) -> Run:
     """Pretrain from scratch (text → tokenizer → blocks → masked LM), or continue with a model; batches mix languages.
 

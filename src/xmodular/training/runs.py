@@ -16,7 +16,7 @@ from xmodular.errors import ConfigurationError
 from xmodular.files import write_json, written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
 from xmodular.options import TrainingOptions, as_record
-from xmodular.outputs import is_of_run, is_run, is_weights, own_tokenizers
+from xmodular.outputs import DONORS, is_of_run, is_run, is_weights, own_tokenizers
 from xmodular.saved_models import set_home
 from xmodular.training.checkpoints import intact_checkpoint, remove_checkpoints
 from xmodular.vocabulary import save_tokenizer
@@ -95,7 +95,7 @@ def claim(output_dir: Path, *, overwrite: bool) -> None:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"The folder {output_dir} cannot be created: {error.strerror or error}.") from error
-    _wipe(output_dir, lambda name: name in _MARKS or name == "log.jsonl" or is_weights(name))
+    _wipe(output_dir, lambda name: name in _MARKS or name in ("log.jsonl", DONORS) or is_weights(name))
 
 
 def clear(output_dir: Path) -> None:

@@ -30,7 +30,7 @@ from transformers.trainer_utils import speed_metrics
 from xmodular.errors import TrainingError
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.modeling.threads import one_is_enough
-from xmodular.tasks import load_saved
+from xmodular.training.checkpoint_weights import read_weights, write_weights
 from xmodular.training.checkpoints import STAGING, last_checkpoint, publish, saving
 from xmodular.training.optimising import new_optimizer, take_up
 from xmodular.training.pace import Progress
@@ -290,7 +290,7 @@ class RoutedTrainer:
         """Make optimiser and schedule, restored from the checkpoint if there is one; returns the model to call."""
         args, model = self.args, self.model
         if self.checkpoint is not None:
-            model.load_state_dict(load_saved(self.checkpoint).state_dict())
+            read_weights(model, self.checkpoint)
         if self.sharded:
             self.shards = Shards(model, args.device)
         elif args.world_size > 1:
@@ -334,7 +334,7 @@ class RoutedTrainer:
         folder.mkdir(parents=True, exist_ok=True)
         model = self.whole_model()
         if self.args.should_save:
-            model.save_pretrained(folder)
+            write_weights(model, folder)
             torch.save(self.args, folder / "training_args.bin")
             self.state.save_to_json(str(folder / "trainer_state.json"))
         self._save_optimizer_and_scheduler(folder)

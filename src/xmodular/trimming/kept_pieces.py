@@ -8,19 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import langcodes
 import numpy as np
 from tokenizers import Regex, Tokenizer, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from xmodular.errors import LanguageError
-from xmodular.languages import names_of
 from xmodular.pieces import Notation
 from xmodular.text.tokenising import steps
 from xmodular.vocabulary import text_backend
 
-# Scripts of CLDR that Unicode knows as others.
-_UNICODE = {"Hans": ("Hani",), "Hant": ("Hani",), "Jpan": ("Hani", "Hira", "Kana"), "Kore": ("Hang", "Hani")}
 _EVERYWHERE = ("Zyyy", "Zinh")  # digits, punctuation, and marks that letters of any script take
 _ALWAYS = frozenset(map(chr, range(0x21, 0x7F)))  # ASCII
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
@@ -106,6 +101,19 @@ class Reader:
                 start = end
 
 
+def covering(counts: np.ndarray, share: float) -> list[int]:
+    """The fewest pieces that make up a share of a text.
+
+    Args:
+        counts: *(pieces,)* int64: how often it uses each.
+        share: from 0 to 1; 1 gives all that it uses. Of pieces that are equally frequent, those with lower ids come
+            first, which were more frequent where the vocabulary was trained.
+    """
+    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    before = np.cumsum(counts[order]) - counts[order]
+    return [int(piece) for piece in order[before < share * counts.sum()]]
+
+
 def safe_ids(backend: Tokenizer, characters: set[str]) -> set[int]:
     """The pieces of one character that stay in any case: bytes, ASCII, numbers, punctuation, and those of a text.
 
@@ -142,22 +150,6 @@ def script_ids(backend: Tokenizer, scripts: Iterable[str]) -> set[int]:
         if _is_text(text) and not rest.normalize_str(text):
             kept.add(index)
     return kept
-
-
-def scripts_of(languages: Iterable[str]) -> set[str]:
-    """The scripts of some languages, by their codes in ISO 15924 and Unicode.
-
-    Raises:
-        LanguageError: it is not known in which script one is written.
-    """
-    scripts: set[str] = set()
-    for code in languages:
-        tag = names_of(code)["bcp47"]
-        script = None if tag is None else langcodes.Language.get(tag).maximize().script
-        if script is None:
-            raise LanguageError(f"the script of {code} is not known: give text in it with --text, without --scripts.")
-        scripts.update(_UNICODE.get(script, (script,)))
-    return scripts
 
 
 def _is_text(text: str) -> bool:

@@ -46,6 +46,7 @@ class Reading:
         held_out_lines, held_out_words: of text that no pieces were chosen from.
         held_out_same: share of these lines with the very same pieces; None without such text, as are the others.
         pieces_per_word: pieces for a word of the held-out text, before and after.
+        characters_per_piece: characters for a piece of the held-out text, before and after.
         unknown: share of unknown pieces in the held-out text, before and after.
     """
 
@@ -56,6 +57,7 @@ class Reading:
     held_out_words: int
     held_out_same: float | None
     pieces_per_word: tuple[float, float] | None
+    characters_per_piece: tuple[float, float] | None
     unknown: tuple[float, float] | None
 
 

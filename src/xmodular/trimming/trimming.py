@@ -10,16 +10,17 @@ from pathlib import Path
 from xmodular.configuration import read_config
 from xmodular.console import console, quiet_transformers
 from xmodular.errors import ConfigurationError, LanguageError
-from xmodular.files import folder_beside, write_json
+from xmodular.files import folder_beside, write_json, write_text
 from xmodular.languages import resolve_all, resolve_or_none
 from xmodular.options import TrimOptions
 from xmodular.outputs import check_model_folder
 from xmodular.saved_models import load_saved, tokenizer_of
+from xmodular.scripts import scripts_of
 from xmodular.signatures import verb
 from xmodular.text.raw_lines import is_text
 from xmodular.text.text_files import TextFiles, find_text
-from xmodular.trimming.kept_pieces import scripts_of
 from xmodular.trimming.model_size import size_of, size_of_source
+from xmodular.trimming.trim_card import trim_card
 from xmodular.trimming.trim_report import Reading, Trimmed
 from xmodular.trimming.trimmed_vocabulary import HELD_OUT, TrimmedVocabulary
 from xmodular.trimming.trimmed_weights import keep_own_rows, keep_rows, named_ids
@@ -33,8 +34,8 @@ def trim(made: TrimOptions) -> Trimmed:
     What stays: every piece that a line of the text uses, all pieces in the languages' scripts with `scripts`, and a
     safety set: special and added tokens, bytes, ASCII, digits, punctuation and symbols, and all characters of the text,
     capital and small. Unigram, WordPiece and BPE tokenizers are rewritten such that all of the text is cut into the
-    same pieces as before, which is checked line by line; with `min_count`, the lines are counted. States are those of
-    the source, and so are the logits of a language-model head at pieces that stay.
+    same pieces as before, which is checked line by line; with `min_count` or `coverage`, the lines are counted. States
+    are those of the source, and so are the logits of a language-model head at pieces that stay.
 
     Args:
         model: a folder or a name on the Hub.
@@ -61,9 +62,10 @@ def trim(made: TrimOptions) -> Trimmed:
     own = [code for code in codes if code in config.vocabularies and made.own_vocabularies == "trim"]
     shared = [code for code in codes if code not in config.vocabularies]
     pad, tokenizer = config.pad_token_id, tokenizer_of(model, made.tokenizer)
-    vocabularies = [TrimmedVocabulary(None, shared, tokenizer, pad, named_ids(model), made.min_count)]
+    vocabularies = [TrimmedVocabulary(None, shared, tokenizer, pad, named_ids(model), made.min_count, made.coverage)]
     vocabularies += [
-        TrimmedVocabulary(code, [code], tokenizer_of(model, None, code), pad, set(), made.min_count) for code in own
+        TrimmedVocabulary(code, [code], tokenizer_of(model, None, code), pad, set(), made.min_count, made.coverage)
+        for code in own
     ]
     before, same_languages = (
         size_of_source(made.model, config, tokenizer, model.tokenizers.values()),
@@ -91,6 +93,7 @@ def trim(made: TrimOptions) -> Trimmed:
             made.model, made.output_dir, tuple(codes), tuple(scripts), before, same_languages, after, ordered
         )
         write_json(folder / "trim.json", trimmed.record())
+        write_text(folder / "README.md", trim_card(trimmed, type(model).__name__))
     console.print(f"Kept {after.pieces:,} of {same_languages.pieces:,} pieces in {made.output_dir}")
     return trimmed
 

@@ -56,7 +56,7 @@ def train_tokenizer(
     """
     characters, lines = {}, {}
     for language, language_lines in text.items():
-        if isinstance(language_lines, (str, bytes, Mapping, Iterator)) or hasattr(language_lines, "columns"):
+        if isinstance(language_lines, (str, bytes, Mapping, Iterator)) or hasattr(type(language_lines), "columns"):
             raise DataError(
                 f"The text of {language} is a {type(language_lines).__name__}: give a list of lines, or another "
                 "collection that can be read twice."

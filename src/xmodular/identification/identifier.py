@@ -118,15 +118,9 @@ class Identifier:
         Raises:
             InputError: if `texts` is one string or a table, or contains anything but strings.
         """
-        if isinstance(texts, str):
-            raise InputError(f"texts is the string {texts!r:.80}: give a list of texts.")
-        if isinstance(texts, Mapping) or hasattr(texts, "columns"):  # iterating over it gives names
-            raise InputError(f"texts is a {type(texts).__name__}: give one of its columns, or a list of texts.")
-        return [self._identify(text, place) for place, text in enumerate(texts)]
+        return [self._identify(text) for text in listed_texts(texts)]
 
-    def _identify(self, text: str, place: int) -> Identified:
-        if not isinstance(text, str):
-            raise InputError(f"texts[{place}] is {text!r:.80}, a {type(text).__name__}; it must be a string.")
+    def _identify(self, text: str) -> Identified:
         text = _as_read(text[: 2 * _READ])[:_READ]
         if not any(map(str.isalpha, text)):
             return _NOTHING
@@ -146,6 +140,23 @@ class Identifier:
                 found[code] += probability
         language = max(found, key=found.__getitem__, default=None)
         return _NOTHING if language is None else Identified(language, min(1.0, found[language]))
+
+
+def listed_texts(texts: Iterable[str]) -> list[str]:
+    """Texts to identify, checked.
+
+    Raises:
+        InputError: `texts` is one string or a table, or contains anything but strings.
+    """
+    if isinstance(texts, str):
+        raise InputError(f"texts is the string {texts!r:.80}: give a list of texts.")
+    if isinstance(texts, Mapping) or hasattr(type(texts), "columns"):  # iterating over it gives names
+        raise InputError(f"texts is a {type(texts).__name__}: give one of its columns, or a list of texts.")
+    listed = list(texts)
+    for place, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise InputError(f"texts[{place}] is {text!r:.80}, a {type(text).__name__}; it must be a string.")
+    return listed
 
 
 def _as_read(text: str) -> str:

@@ -1,0 +1,147 @@
+"""Clients that are slow, or too many: they are sent away, and others are answered meanwhile."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs the extra: pip install 'xmodular[serve]'")
+pytest.importorskip("uvicorn", reason="needs the extra: pip install 'xmodular[serve]'")
+
+from tests.serving.conftest import Client, serving
+
+BODY = json.dumps({"text": "Das Haus", "language": "de"}).encode()
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(
+    BODY
+)
+
+
+@pytest.fixture(scope="module")
+def quick(topic: Path) -> Iterator[Client]:
+    """A server of little patience."""
+    with serving({"topic": topic}, header_timeout=0.6, timeout=3.0, max_connections=6) as client:
+        yield client
+
+
+def connected(client: Client) -> socket.socket:
+    made = socket.create_connection(("127.0.0.1", client.port), timeout=10)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
+
+
+def whole(made: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    found = b""
+    try:
+        while part := made.recv(65536):
+            found += part
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def answer(made: socket.socket) -> bytes:
+    """One answer on a connection that stays."""
+    found = b""
+    while b"\r\n\r\n" not in found:
+        found += made.recv(65536)
+    head, _, body = found.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split()[0])
+    while len(body) < length:
+        body += made.recv(65536)
+    return head
+
+
+def dripped(made: socket.socket, text: bytes, pause: float = 0.05) -> float:
+    """Send bytes one by one until the server has had enough; the seconds that it took."""
+    start = time.monotonic()
+    made.settimeout(pause)
+    for byte in text:
+        try:
+            made.sendall(bytes([byte]))
+            if made.recv(1, socket.MSG_PEEK) is not None:
+                break
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+    made.settimeout(10)
+    return time.monotonic() - start
+
+
+def test_headers_byte_by_byte(quick: Client) -> None:
+    with connected(quick) as slow:
+        passed = dripped(slow, HEAD)
+        assert 0.4 < passed < 3
+        said = whole(slow)
+        assert said.startswith(b"HTTP/1.1 408 ")
+        assert b"did not come within 0.6 seconds" in said
+    assert quick.post(BODY).status == 200
+
+
+def test_nothing_at_all(quick: Client) -> None:
+    with connected(quick) as silent:
+        assert whole(silent).startswith(b"HTTP/1.1 408 ")
+
+
+def test_the_second_request_may_wait_but_not_be_slow(quick: Client) -> None:
+    with connected(quick) as made:
+        made.sendall(HEAD + b"\r\n" + BODY)
+        assert answer(made).startswith(b"HTTP/1.1 200 ")
+        time.sleep(0.9)  # longer than headers may take: nothing has begun
+        made.sendall(HEAD + b"\r\n" + BODY)
+        assert answer(made).startswith(b"HTTP/1.1 200 ")
+        made.sendall(HEAD[:40])
+        assert whole(made).startswith(b"HTTP/1.1 408 ")
+
+
+def test_pieces_that_come_in_time(quick: Client) -> None:
+    with connected(quick) as made:
+        for part in (HEAD[:10], HEAD[10:60], HEAD[60:] + b"\r\n", BODY[:5]):
+            made.sendall(part)
+            time.sleep(0.12)
+        time.sleep(0.6)  # a body has the time of the whole request
+        made.sendall(BODY[5:] + HEAD + b"\r\n" + BODY)  # and the next request in the same packet
+        assert answer(made).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_slow_body(topic: Path) -> None:
+    with serving({"topic": topic}, timeout=0.6) as client, connected(client) as slow:
+        slow.sendall(HEAD + b"\r\n")
+        assert dripped(slow, BODY) < 3
+        assert whole(slow).startswith(b"HTTP/1.1 408 ")
+
+
+def test_connections_are_counted(quick: Client) -> None:
+    def taken() -> list[socket.socket]:
+        made = [connected(quick) for _ in range(6)]
+        for each in made:
+            each.sendall(HEAD + b"\r\n" + BODY)
+            assert answer(each).startswith(b"HTTP/1.1 200 ")
+        return made
+
+    held = taken()
+    with connected(quick) as more:
+        said = whole(more)
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1" in said
+        assert b"There are 6 connections already." in said
+    for each in held:
+        each.close()
+    time.sleep(0.2)
+    for each in taken():  # those who left made room
+        each.close()
+
+
+def test_a_head_and_its_body_leave_together(quick: Client) -> None:
+    with connected(quick) as made:
+        made.sendall(HEAD + b"\r\n" + BODY)
+        found = made.recv(65536)
+        head, _, body = found.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert json.loads(body)["predictions"]
