@@ -16,7 +16,7 @@ from tests.kinds import LINES
 from xmodular import Predictor, XmodForSentenceEmbedding, XmodModel, finetune
 from xmodular.embeddings import Embedder
 from xmodular.errors import ConfigurationError, DataError, LanguageError
-from xmodular.tasks.embed import contrastive, statistics
+from xmodular.tasks.embed import Nearby, contrastive, statistics
 from xmodular.tasks.task import Example
 
 WORDS = {code: LINES[code].split()[:12] for code in ("en_XX", "de_DE", "sw_KE")}
@@ -135,12 +135,24 @@ def test_the_loss_against_its_formula(twins: bool) -> None:
     assert float(found) == pytest.approx(expected / 3, rel=1e-5)
 
 
+def of_vectors(vectors: Any, texts: str = "abcd") -> list[list[float]]:
+    """The statistics of rows with equal vectors of text and positive, without the number of rows."""
+    examples = [Example((each,), Nearby((each,), ("de",)), "", language="en") for each in texts]
+    found: list[list[float]] = statistics(examples, [{"embedding": each, "positive": each} for each in vectors], [])[
+        :, 1:
+    ].tolist()
+    return found
+
+
 def test_ties_are_no_success() -> None:
-    same = [{"embedding": np.ones(3), "positive": np.ones(3)}] * 4
-    examples = [Example(("a",), None, "")] * 4
-    assert statistics(examples, same, [])[:, 1].sum() == 0
-    right = [{"embedding": each, "positive": each} for each in np.eye(4)]
-    assert statistics(examples, right, [])[:, 1:].tolist() == [[1, 1]] * 4
+    assert of_vectors(np.eye(4)) == [[1, 1]] * 4
+    assert of_vectors(np.ones((4, 3))) == [[0.25, 0.4]] * 4  # one of four is drawn
+    assert of_vectors(np.full((4, 3), np.nan)) == [[0.25, 0.4]] * 4
+    assert of_vectors([*np.eye(3), np.full(3, np.nan)])[:3] == [[1, 1]] * 3
+
+
+def test_a_text_that_is_there_twice_is_right_both_times() -> None:
+    assert of_vectors(np.eye(4)[[0, 1, 0, 2]], texts="abac") == [[1, 1]] * 4
 
 
 @pytest.mark.parametrize(
