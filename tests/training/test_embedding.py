@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import xmodular
 from tests.embeddings.conftest import different, encoders  # noqa: F401 (fixtures)
 from tests.kinds import LINES
 from xmodular import Predictor, XmodForSentenceEmbedding, XmodModel, finetune
@@ -180,3 +181,14 @@ def test_rows_need_the_same_number_of_negatives(different: Path, tmp_path: Path)
 def test_options_of_embed_are_for_embed(different: Path, tmp_path: Path) -> None:  # noqa: F811
     with pytest.raises(ConfigurationError, match="--prefix: only --task embed"):
         finetune(different, [{"text": "a", "label": "b"}], output_dir=tmp_path / "run", prefix="query: ")
+
+
+def test_one_adapter_makes_a_vector(run: Any) -> None:
+    with pytest.raises(ConfigurationError, match="one adapter: identify a language a text"):
+        Predictor(run.output_dir, identify="spans")
+
+
+def test_the_graph_of_vectors_is_refused_with_what_to_do(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="export its encoder"):
+        xmodular.export(run.output_dir, tmp_path / "graph", format="torch")
+    assert not (tmp_path / "graph").exists()

@@ -17,7 +17,7 @@ from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
 from xmodular.rows import half_surrogate
 from xmodular.saved_models import embedding_settings_of, given_model, to_run, tokenizer_of
-from xmodular.tasks.readers import Readers, Reading
+from xmodular.tasks.readers import Readers, Reading, check_one_language
 from xmodular.tasks.running import BATCH_TOKENS, passes, predict_logits, without_adapters
 from xmodular.tasks.task import Encoding, Example, Room, room_of
 from xmodular.tasks.text_fields import encode_texts
@@ -225,12 +225,6 @@ def encoder_of(
     is_there = given is None or Path(source).is_dir()
     made.settings = embedding_settings_of(made.config, source if is_there else None)
     return made
-
-
-def check_one_language(readers: Readers) -> None:
-    """Raises ConfigurationError if languages are identified inside texts: one adapter makes a vector."""
-    if readers.finds_spans:
-        raise ConfigurationError("A vector is made by one adapter: identify a language a text, not spans.")
 
 
 def default_of(model: XmodPreTrainedModel) -> str | None:

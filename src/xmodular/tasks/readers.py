@@ -272,6 +272,12 @@ class Readers:
         return self._named[name]
 
 
+def check_one_language(readers: Readers) -> None:
+    """Raises ConfigurationError if languages are identified inside texts: one adapter makes a vector."""
+    if readers.finds_spans:
+        raise ConfigurationError("A vector is made by one adapter: identify a language a text, not spans.")
+
+
 def _told_by(texts: tuple[str, ...]) -> str:
     """The text that a row's language is identified from: each of its texts has an equal share, and counts once."""
     longest = max(texts, key=len, default="")
