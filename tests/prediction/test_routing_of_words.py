@@ -17,7 +17,9 @@ import xmodular
 from tests.prediction.conftest import LANGUAGES, SENTENCES
 from xmodular import Predictor, SpanIdentifier, fill_mask, predict
 from xmodular.errors import ConfigurationError, DataError, InputError, LanguageError
+from xmodular.flags import gathered
 from xmodular.identification import Identified, OwnIdentifier, Span
+from xmodular.options import FillMaskOptions
 
 GERMAN, RUSSIAN = SENTENCES["de_DE"][0], SENTENCES["ru_RU"][0]
 MIXED = f"{GERMAN} {RUSSIAN}"
@@ -332,3 +334,15 @@ def read(path: Path) -> list[dict[str, Any]]:
     from xmodular.rows import BadRows, read_rows
 
     return [dict(row.values) for row in read_rows(path, BadRows())]
+
+
+@pytest.mark.parametrize(
+    ("words", "gathered_words"),
+    [
+        (["--identify", "Habari <mask>?"], ["--identify=true", "Habari <mask>?"]),
+        (["--identify", "spans", "Habari <mask>?"], ["--identify=spans", "Habari <mask>?"]),
+        (["--identify", "own:names", "Habari <mask>?"], ["--identify=own:names", "Habari <mask>?"]),
+    ],
+)
+def test_a_text_is_not_taken_for_the_name_of_an_identifier(words: list[str], gathered_words: list[str]) -> None:
+    assert gathered(words, FillMaskOptions) == gathered_words

@@ -13,7 +13,7 @@ from xmodular.options import FillMaskOptions
 from xmodular.signatures import verb
 from xmodular.tasks import Example, given_model, to_run, tokenizer_of
 from xmodular.tasks.per_token import adapters_at
-from xmodular.tasks.readers import Readers, Reading
+from xmodular.tasks.readers import Readers, Reading, default_of
 from xmodular.vocabulary import text_backend
 
 
@@ -59,9 +59,8 @@ def fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None) -> li
         raise ConfigurationError(
             f"Filling masks needs a masked language model; {options.model} is a {type(model).__name__}."
         )
-    readers = Readers(
-        model, options.language, identify=options.identify, threshold=THRESHOLD, fallback=options.fallback
-    )
+    default = options.language or (None if options.identify is False else default_of(model))
+    readers = Readers(model, default, identify=options.identify, threshold=THRESHOLD, fallback=options.fallback)
 
     def read(text: str) -> Reading:
         return readers.of([Example((text,), None, "the text", language=options.language)])[0]

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from xmodular.console import console, progress
-from xmodular.embeddings.nearest import ranked, unit_vectors
 from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.tasks.nearest import ranked, unit_vectors
 from xmodular.training.aligning import Aligned
 
 _ODD = ("gelu", "relu", "silu", "swish")  # activations of which f(x) - f(-x) = x
