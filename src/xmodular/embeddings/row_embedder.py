@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from xmodular.embeddings.embedder import check_one_language, default_of, encoder_of
+from xmodular.embeddings.embedder import check_one_language, encoder_of
 from xmodular.identification import Identify
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import WeightPrecision
 from xmodular.prediction import Predictor
 from xmodular.tasks import TASKS, Task
+from xmodular.tasks.readers import default_of
 
 
 class RowEmbedder(Predictor):

@@ -185,7 +185,7 @@ class Readers:
         self._own_vocabularies = frozenset(model.config.vocabularies)
         if self._spans is not None and isinstance(model, ExportedModel):
             raise ConfigurationError(
-                "An exported model reads each row by one adapter: identify a language a row, not spans."
+                "An exported model reads each row with one adapter: use --identify without 'spans'."
             )
 
     @property
@@ -278,3 +278,11 @@ def _told_by(texts: tuple[str, ...]) -> str:
     once = [text for text in dict.fromkeys(texts) if text is longest or text not in longest]
     shares = [text[: max(1, _CHARACTERS // len(once))] for text in once]
     return " ".join(shares)
+
+
+def default_of(model: XmodPreTrainedModel) -> str | None:
+    """The language of texts that do not tell theirs: the model's default, that of its training, else English."""
+    config = model.config
+    if config.default_language is not None or config.task_language in config.languages:
+        return config.default_language or config.task_language
+    return resolve_or_none("en", config.languages)
