@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from xmodular.errors import AmbiguousLanguageError, ConfigurationError, InputError, in_one_line
+from xmodular.errors import AmbiguousLanguageError, ConfigurationError, InputError, XmodularError, in_one_line
 from xmodular.identification.fasttext_models import FastTextIdentifier
 from xmodular.identification.identifier import _NOTHING, Identified, Identifier, _kind
 from xmodular.identification.spans import Span, SpanIdentifier, main_language
@@ -182,7 +182,14 @@ class OwnIdentifier:
         ]
 
     def _asked(self, function: Callable[[list[str]], Any], texts: Sequence[str]) -> list[Any]:
-        answers = function(list(texts))
+        try:
+            answers = function(list(texts))
+        except XmodularError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"The identifier {self._name} failed: {type(error).__name__}: {in_one_line(error)}"
+            ) from error
         if isinstance(answers, str | Mapping) or not isinstance(answers, Iterable):
             raise InputError(f"The identifier {self._name} returned {answers!r:.80}: it must be a list of answers.")
         listed = list(answers)

@@ -186,7 +186,7 @@ class Readers:
         self._own_vocabularies = frozenset(model.config.vocabularies)
         if self._spans is not None and isinstance(model, ExportedModel):
             raise ConfigurationError(
-                "An exported model reads each row by one adapter: identify a language a row, not spans."
+                "An exported model reads each row with one adapter: use --identify without 'spans'."
             )
 
     @property
@@ -276,7 +276,7 @@ class Readers:
 def check_one_language(readers: Readers) -> None:
     """Raises ConfigurationError if languages are identified inside texts: one adapter makes a vector."""
     if readers.finds_spans:
-        raise ConfigurationError("A vector is made by one adapter: identify a language a text, not spans.")
+        raise ConfigurationError("One adapter reads each text that becomes a vector: use --identify without 'spans'.")
 
 
 def default_of(model: XmodPreTrainedModel) -> str | None:
