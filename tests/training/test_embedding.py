@@ -184,7 +184,7 @@ def test_options_of_embed_are_for_embed(different: Path, tmp_path: Path) -> None
 
 
 def test_one_adapter_makes_a_vector(run: Any) -> None:
-    with pytest.raises(ConfigurationError, match="one adapter: identify a language a text"):
+    with pytest.raises(ConfigurationError, match="One adapter reads each text that becomes a vector"):
         Predictor(run.output_dir, identify="spans")
 
 
