@@ -493,7 +493,9 @@ def fill_mask(
         language: Language of the text, whose adapter is used.
         top_k: Number of candidates per <mask>.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
-        identify: Identify the language instead: as for predict; with spans, that of each word.
+        identify: Identify the language, as for predict; with spans, that of each word. `language` is then for text
+            that cannot be identified; default: the model's default language, else the one it was fine-tuned in,
+            else English.
         fallback: relative: for a language that the model lacks, use the adapter of the most closely related one.
         tokenizer: Tokenizer folder; default: the model's.
 

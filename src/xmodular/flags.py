@@ -71,7 +71,7 @@ def gathered(words: Sequence[str], options: type[Options]) -> list[str]:
                 given[last].append(word)
             continue
         last = None if takes[flag] == "none" else flag
-        if takes[flag] == "any" and not is_joined and (not waiting or waiting[0].startswith("--")):
+        if takes[flag] == "any" and not is_joined and not _is_value(waiting, has_arguments):
             is_joined, value = "=", "true"
         if last is None:
             given[flag] = []
@@ -89,6 +89,14 @@ def gathered(words: Sequence[str], options: type[Options]) -> list[str]:
     return [*(f"{flag}={','.join(values)}" for flag, values in given.items() if values), *rest]
 
 
+def _is_value(waiting: Sequence[str], has_arguments: bool) -> bool:
+    """Whether the next word is the value of a flag that may have none, not a flag or a positional argument."""
+    if not waiting or waiting[0].startswith("--"):
+        return False
+    return not has_arguments or bool(_IDENTIFIER.fullmatch(waiting[0]))
+
+
+_IDENTIFIER = re.compile(r"true|false|py3langid|spans|[\w.]+:\S+")
 _LOOKS_LIKE_A_FLAG = re.compile("--?[A-Za-z]")
 
 

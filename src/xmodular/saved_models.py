@@ -21,6 +21,7 @@ from xmodular.exported_models import ExportedModel, is_exported, load_exported
 from xmodular.files import sha256_of
 from xmodular.hub import hub_source
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.modeling.adapters_on_disk import on_disk
 from xmodular.modeling.loaded import check_loaded
 from xmodular.modeling.peft_layers import attach, has_peft, merged, without_wrapper
 from xmodular.modeling.trainable import parameter_group
@@ -104,6 +105,8 @@ def hash_of(model: XmodPreTrainedModel) -> str:
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    for path in dict.fromkeys(path for layer in on_disk(model) for path in layer.files):
+        digest.update(sha256_of(path).encode())
     return digest.hexdigest()
 
 

@@ -304,3 +304,10 @@ def test_the_command_shows_the_ranking_and_the_reasons(base_run, swiss, tmp_path
     again = CliRunner().invoke(cli.app, [*words, "--output", str(tmp_path / "d.json")])
     assert again.exit_code == 2
     assert "--overwrite" in again.stderr
+
+
+def test_a_model_that_cannot_be_averaged_is_refused_before_it_is_measured(base_run, swiss, monkeypatch):
+    model = XmodForMaskedLM.from_pretrained(base_run.output_dir, resident_languages=1)
+    monkeypatch.setattr(trials, "block_statistics", None)
+    with pytest.raises(ConfigurationError, match="give its folder"):
+        donors(model, swiss, "gsw", **SAMPLE)

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from xmodular import evaluate
-from xmodular.embeddings.nearest import ranked, unit_vectors
 from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.evaluation.translations import Bitext, by_chance, measured
 from xmodular.results import Results
 from xmodular.tasks import load_saved, tokenizer_of
+from xmodular.tasks.nearest import ranked, unit_vectors
 
 WORDS = (
     *("house", "doctor", "bread", "good", "bad", "old", "opens", "likes", "nyumba", "daktari", "mkate", "nzuri"),
@@ -173,7 +173,7 @@ def test_chunks_give_what_the_whole_gives(monkeypatch):
     one, other = (unit_vectors(draw.normal(size=(40, 8))) for _ in range(2))
     right = np.stack([np.arange(40), draw.permutation(40)], 1)
     whole = ranked(one, other, right)
-    monkeypatch.setattr("xmodular.embeddings.nearest._AT_ONCE", 120)
+    monkeypatch.setattr("xmodular.tasks.nearest._AT_ONCE", 120)
     parts = ranked(one, other, right)
     np.testing.assert_array_equal(whole.found, parts.found)
     np.testing.assert_array_equal(whole.reciprocal, parts.reciprocal)

@@ -280,3 +280,18 @@ def test_a_quantiser_that_is_missing_is_named(base_run):
         pytest.skip("bitsandbytes is installed")
     with pytest.raises(ConfigurationError, match=r"needs a package that is missing: .*bitsandbytes"):
         XmodForMaskedLM.from_pretrained(base_run.output_dir, quantization_config=BitsAndBytesConfig(load_in_4bit=True))
+
+
+@pytest.mark.parametrize("targets", [["query"], ["dense1"], ["query", "dense1"]])
+def test_languages_on_disk_have_all_of_an_adapter_or_are_refused(base_run, tmp_path, targets):
+    model = XmodForMaskedLM.from_pretrained(base_run.output_dir)
+    lora = peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False)
+    peft.get_peft_model(model, lora).save_pretrained(tmp_path)
+    if targets != ["query"]:
+        with pytest.raises(ConfigurationError, match="load it without resident_languages"):
+            load_saved(tmp_path, resident_languages=1)
+        return
+    whole, few = load_saved(tmp_path).eval(), load_saved(tmp_path, resident_languages=1).eval()
+    ids = torch.arange(5, 25).view(2, 10)
+    with torch.inference_mode():
+        assert torch.equal(*(each(ids, torch.tensor([0, 1])).logits for each in (whole, few)))

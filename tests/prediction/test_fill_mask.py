@@ -67,3 +67,8 @@ def test_what_is_spelled_like_a_special_token_is_text(base_run):
     logits[tokenizer.all_special_ids] = -torch.inf
     (found,) = fill_mask(model, text, language="en", top_k=1)
     assert found.probability == pytest.approx(float(logits.softmax(-1).max()), abs=1e-6)
+
+
+def test_a_base_model_without_a_default_language_identifies_texts(base_run) -> None:
+    (found,) = fill_mask(base_run.output_dir, "12 <mask>", identify=True, top_k=1)
+    assert found.adapter == "en_XX"  # of a text without letters

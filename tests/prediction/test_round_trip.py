@@ -99,6 +99,11 @@ TABLES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         CHOSEN,
         OTHERS,
     ),
+    "embed": rows_of(
+        st.fixed_dictionaries({"text": FULL}),
+        maybe(positive=FULL, negative=FULL | st.lists(FULL, max_size=2), positive_language=st.sampled_from(["de", ""])),
+        OTHERS,
+    ),
 }  # fmt: skip
 
 

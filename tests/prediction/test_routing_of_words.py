@@ -15,9 +15,11 @@ import torch
 
 import xmodular
 from tests.prediction.conftest import LANGUAGES, SENTENCES
-from xmodular import Predictor, SpanIdentifier, fill_mask, predict
+from xmodular import Predictor, SpanIdentifier, XmodForMaskedLM, fill_mask, predict
 from xmodular.errors import ConfigurationError, DataError, InputError, LanguageError
+from xmodular.flags import gathered
 from xmodular.identification import Identified, OwnIdentifier, Span
+from xmodular.options import FillMaskOptions
 
 GERMAN, RUSSIAN = SENTENCES["de_DE"][0], SENTENCES["ru_RU"][0]
 MIXED = f"{GERMAN} {RUSSIAN}"
@@ -130,6 +132,24 @@ def test_masks_are_filled_by_the_adapter_of_their_place(folders: dict[str, Path]
     assert given[1].probability != pytest.approx(fillings[1].probability, abs=1e-6)
     with pytest.raises(ConfigurationError, match="--language"):
         fill_mask(folders["XmodForMaskedLM"], text)
+
+
+@pytest.mark.parametrize(("language", "expected"), [(None, "en_XX"), ("sw", "sw_KE")])
+def test_a_mask_without_known_words_is_filled_by_the_default(
+    folders: dict[str, Path], language: str | None, expected: str
+) -> None:
+    model = XmodForMaskedLM.from_pretrained(folders["XmodForMaskedLM"])
+    model.config.task_language = None  # as after pretraining
+    (filling,) = fill_mask(model, "12 <mask> 34", identify="spans", language=language, top_k=1)
+    assert filling.adapter == expected
+
+
+def test_an_identifier_that_fails_is_named(topic: Path) -> None:
+    def broken(texts: list[str]) -> list[str]:
+        raise KeyError("scores")
+
+    with pytest.raises(InputError, match="broken failed: KeyError: 'scores'"):
+        Predictor(topic, identify=broken)(["Haus"])
 
 
 def test_a_language_with_a_vocabulary_of_its_own_is_not_mixed_in() -> None:
@@ -332,3 +352,15 @@ def read(path: Path) -> list[dict[str, Any]]:
     from xmodular.rows import BadRows, read_rows
 
     return [dict(row.values) for row in read_rows(path, BadRows())]
+
+
+@pytest.mark.parametrize(
+    ("words", "gathered_words"),
+    [
+        (["--identify", "Habari <mask>?"], ["--identify=true", "Habari <mask>?"]),
+        (["--identify", "spans", "Habari <mask>?"], ["--identify=spans", "Habari <mask>?"]),
+        (["--identify", "own:names", "Habari <mask>?"], ["--identify=own:names", "Habari <mask>?"]),
+    ],
+)
+def test_a_text_is_not_taken_for_the_name_of_an_identifier(words: list[str], gathered_words: list[str]) -> None:
+    assert gathered(words, FillMaskOptions) == gathered_words

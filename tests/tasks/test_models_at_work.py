@@ -224,3 +224,11 @@ def test_what_cannot_be_loaded_is_named(tmp_path, base_run):
         load_saved(tmp_path)
     with pytest.raises(DataError, match=r"neither tokenizer.json nor"):
         tokenizer_of(base_run.model, tmp_path)
+
+
+def test_a_model_in_training_stays_so_where_reading_fails():
+    model = tiny_model(XmodForSequenceClassification).train()
+    encodings = [Encoding(0, ((0, 5, 2),)), Encoding(1, ((0, 10**9, 2),))]
+    with pytest.raises(InputError, match="input_ids has"):
+        predict_logits(model, encodings, [0, 0], pad_id=1, batch_tokens=3)
+    assert model.training

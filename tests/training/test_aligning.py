@@ -14,12 +14,12 @@ import torch
 from tests.conftest import LANGUAGES, sentence
 from tests.support import assert_same_state, tiny_model
 from xmodular import diff, extend
-from xmodular.embeddings import Embedder, nearest
+from xmodular.embeddings import Embedder
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodForMaskedLM, XmodModel
 from xmodular.modeling.language_changes import make_neutral
 from xmodular.options import ExtendOptions
-from xmodular.tasks import Encoding, load_saved
+from xmodular.tasks import Encoding, load_saved, nearest
 from xmodular.training.aligning import Aligned, _means, loss_of, nearness, print_nearness
 from xmodular.training.pairs import Pair, held_out, read_pairs
 from xmodular.vocabulary import save_tokenizer

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import xmodular
 from tests.embeddings.conftest import different, encoders  # noqa: F401 (fixtures)
 from tests.kinds import LINES
 from xmodular import Predictor, XmodForSentenceEmbedding, XmodModel, finetune
 from xmodular.embeddings import Embedder
 from xmodular.errors import ConfigurationError, DataError, LanguageError
-from xmodular.tasks.embed import contrastive, statistics
+from xmodular.tasks.embed import Nearby, contrastive, statistics
 from xmodular.tasks.task import Example
 
 WORDS = {code: LINES[code].split()[:12] for code in ("en_XX", "de_DE", "sw_KE")}
@@ -135,12 +136,24 @@ def test_the_loss_against_its_formula(twins: bool) -> None:
     assert float(found) == pytest.approx(expected / 3, rel=1e-5)
 
 
+def of_vectors(vectors: Any, texts: str = "abcd") -> list[list[float]]:
+    """The statistics of rows with equal vectors of text and positive, without the number of rows."""
+    examples = [Example((each,), Nearby((each,), ("de",)), "", language="en") for each in texts]
+    found: list[list[float]] = statistics(examples, [{"embedding": each, "positive": each} for each in vectors], [])[
+        :, 1:
+    ].tolist()
+    return found
+
+
 def test_ties_are_no_success() -> None:
-    same = [{"embedding": np.ones(3), "positive": np.ones(3)}] * 4
-    examples = [Example(("a",), None, "")] * 4
-    assert statistics(examples, same, [])[:, 1].sum() == 0
-    right = [{"embedding": each, "positive": each} for each in np.eye(4)]
-    assert statistics(examples, right, [])[:, 1:].tolist() == [[1, 1]] * 4
+    assert of_vectors(np.eye(4)) == [[1, 1]] * 4
+    assert of_vectors(np.ones((4, 3))) == [[0.25, 0.4]] * 4  # one of four is drawn
+    assert of_vectors(np.full((4, 3), np.nan)) == [[0.25, 0.4]] * 4
+    assert of_vectors([*np.eye(3), np.full(3, np.nan)])[:3] == [[1, 1]] * 3
+
+
+def test_a_text_that_is_there_twice_is_right_both_times() -> None:
+    assert of_vectors(np.eye(4)[[0, 1, 0, 2]], texts="abac") == [[1, 1]] * 4
 
 
 @pytest.mark.parametrize(
@@ -168,3 +181,14 @@ def test_rows_need_the_same_number_of_negatives(different: Path, tmp_path: Path)
 def test_options_of_embed_are_for_embed(different: Path, tmp_path: Path) -> None:  # noqa: F811
     with pytest.raises(ConfigurationError, match="--prefix: only --task embed"):
         finetune(different, [{"text": "a", "label": "b"}], output_dir=tmp_path / "run", prefix="query: ")
+
+
+def test_one_adapter_makes_a_vector(run: Any) -> None:
+    with pytest.raises(ConfigurationError, match="One adapter reads each text that becomes a vector"):
+        Predictor(run.output_dir, identify="spans")
+
+
+def test_the_graph_of_vectors_is_refused_with_what_to_do(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="export its encoder"):
+        xmodular.export(run.output_dir, tmp_path / "graph", format="torch")
+    assert not (tmp_path / "graph").exists()

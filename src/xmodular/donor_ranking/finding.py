@@ -16,6 +16,7 @@ from xmodular.donor_ranking.trials import Trials, bits_per_character
 from xmodular.errors import ConfigurationError
 from xmodular.languages import resolve_all
 from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
+from xmodular.modeling.adapters_on_disk import on_disk
 from xmodular.options import DonorsOptions
 from xmodular.outputs import table_in
 from xmodular.saved_models import given_model, home_of, longest, to_run, tokenizer_of
@@ -78,6 +79,11 @@ def ranked(
     Raises:
         As `donors`.
     """
+    if isinstance(model, XmodForMaskedLM) and on_disk(model):
+        raise ConfigurationError(
+            "This model reads its languages from disk as they are needed (resident_languages), so no average of them "
+            "can be measured: give its folder."
+        )
     codes = _candidates(options, model)
     sample = sample_of(text, tokenizer, size=options.sample_bytes, block_size=longest(model, options.block_size))
     evidence = gathered_evidence(

@@ -12,18 +12,15 @@ from transformers import PreTrainedTokenizerFast
 from xmodular.errors import ConfigurationError, InputError, LanguageError, speaking
 from xmodular.exported_models import ExportedModel, is_exported
 from xmodular.identification import THRESHOLD, Identify
-from xmodular.languages import resolve_or_none
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
 from xmodular.rows import half_surrogate
 from xmodular.saved_models import embedding_settings_of, given_model, to_run, tokenizer_of
-from xmodular.tasks.readers import Readers, Reading
+from xmodular.tasks.readers import Readers, Reading, check_one_language, default_of
 from xmodular.tasks.running import BATCH_TOKENS, passes, predict_logits, without_adapters
 from xmodular.tasks.task import Encoding, Example, Room, room_of
 from xmodular.tasks.text_fields import encode_texts
 from xmodular.vocabulary import suited
-
-_PLAIN = "en"  # the language of texts without letters, where a model names none
 
 
 class Embedder:
@@ -225,20 +222,6 @@ def encoder_of(
     is_there = given is None or Path(source).is_dir()
     made.settings = embedding_settings_of(made.config, source if is_there else None)
     return made
-
-
-def check_one_language(readers: Readers) -> None:
-    """Raises ConfigurationError if languages are identified inside texts: one adapter makes a vector."""
-    if readers.finds_spans:
-        raise ConfigurationError("A vector is made by one adapter: identify a language a text, not spans.")
-
-
-def default_of(model: XmodPreTrainedModel) -> str | None:
-    """The language of texts that do not tell theirs: the model's default, that of its training, else English."""
-    config = model.config
-    if config.default_language is not None or config.task_language in config.languages:
-        return config.default_language or config.task_language
-    return resolve_or_none(_PLAIN, config.languages)
 
 
 def check_texts(texts: Sequence[str]) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from xmodular.embeddings.embedder import check_one_language, default_of, encoder_of
+from xmodular.embeddings.embedder import encoder_of
 from xmodular.identification import Identify
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import WeightPrecision
 from xmodular.prediction import Predictor
 from xmodular.tasks import TASKS, Task
+from xmodular.tasks.readers import default_of
 
 
 class RowEmbedder(Predictor):
@@ -38,7 +39,6 @@ class RowEmbedder(Predictor):
     ) -> None:
         self._settings = {"pooling": pooling, "normalize": normalize, "prefix": prefix}
         super().__init__(model, tokenizer, identify=identify, default_language=default_language, **more)
-        check_one_language(self.adapters)
 
     def _loaded(
         self, model: XmodPreTrainedModel | str | Path, precision: WeightPrecision, resident_languages: int | None

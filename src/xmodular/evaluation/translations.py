@@ -9,8 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from xmodular.embeddings.nearest import Ranked, ranked, unit_vectors
 from xmodular.evaluation.intervals import Measured, measure
+from xmodular.tasks.nearest import Ranked, ranked, unit_vectors
 
 METRICS = ("accuracy", "accuracy to pivot", "accuracy from pivot", "mean reciprocal rank")
 

@@ -24,7 +24,7 @@ from xmodular.exporting.graphs import capture, graph_inputs, graph_outputs, writ
 from xmodular.exporting.sentences import SENTENCES
 from xmodular.files import folder_beside, write_json
 from xmodular.languages import resolve_all, resolve_or_none
-from xmodular.modeling import XmodForCausalLM, XmodForMultipleChoice, XmodPreTrainedModel
+from xmodular.modeling import XmodForCausalLM, XmodForMultipleChoice, XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.modeling.peft_layers import merged
 from xmodular.options import ExportOptions
 from xmodular.outputs import check_apart, check_replaceable, table_in
@@ -163,6 +163,11 @@ def _model(options: ExportOptions, given: XmodPreTrainedModel | None) -> XmodPre
         model.keep_languages(codes)
     if isinstance(model, XmodForCausalLM) or model.config.is_decoder:
         raise ConfigurationError(f"{options.model} is a decoder; encoders and their heads can be exported.")
+    if isinstance(model, XmodForSentenceEmbedding):
+        raise ConfigurationError(
+            f"{options.model} makes vectors, and no graph has its pooling and prefix: export its encoder, "
+            "xmodular.XmodModel.from_pretrained(...), whose states are the graph's output."
+        )
     if model.config._attn_implementation not in ("sdpa", "eager"):
         model.set_attn_implementation("sdpa")
     model.config.default_language = codes[0] if len(codes) == 1 else None

@@ -1,6 +1,6 @@
 """Which language a text is in, and which language each part of a text is in."""
 
-from xmodular.identification.chosen import Identify, OwnIdentifier, TextIdentifier, chosen_identifier
+from xmodular.identification.chosen import Identify, OwnIdentifier, TextIdentifier, chosen_identifier, source_of
 from xmodular.identification.fasttext_models import FastTextIdentifier
 from xmodular.identification.identifier import THRESHOLD, Identified, Identifier
 from xmodular.identification.spans import Span, SpanIdentifier, main_language
@@ -17,4 +17,5 @@ __all__ = [
     "TextIdentifier",
     "chosen_identifier",
     "main_language",
+    "source_of",
 ]

@@ -5,6 +5,7 @@ What such a function answers is in any naming of languages; here it becomes a mo
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import math
@@ -12,9 +13,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
-from xmodular.errors import AmbiguousLanguageError, ConfigurationError, InputError, in_one_line
+from xmodular.errors import AmbiguousLanguageError, ConfigurationError, InputError, XmodularError, in_one_line
 from xmodular.identification.fasttext_models import FastTextIdentifier
 from xmodular.identification.identifier import _NOTHING, Identified, Identifier, _kind
 from xmodular.identification.spans import Span, SpanIdentifier, main_language
@@ -77,6 +79,42 @@ def chosen_identifier(identify: Identify, languages: Sequence[str], among: Seque
             "function of your own as <module>:<function>."
         )
     return OwnIdentifier(_imported(kind, place), codes)
+
+
+def source_of(identify: Identify) -> Path | str | None:
+    """What a user's own identifier is made of, so that a change can be noticed.
+
+    Returns:
+        The file of a name, of a model or a module; of an object a checksum of its source; None if there is none.
+
+    Raises:
+        ConfigurationError: as `chosen_identifier`.
+    """
+    if isinstance(identify, str):
+        kind, _, place = identify.partition(":")
+        if not place:
+            return None
+        path = Path(place) if kind in ("fasttext", "glotlid") else _file_of(_imported(kind, place))
+        return path if path is not None and path.is_file() else None
+    if isinstance(identify, bool):
+        return None
+    try:
+        return hashlib.sha256(inspect.getsource(_written(identify)).encode()).hexdigest()
+    except (OSError, TypeError):
+        return None
+
+
+def _written(identify: Any) -> Any:
+    """What has source text: a function or, of an object, its class."""
+    return identify if inspect.isroutine(identify) else type(identify)
+
+
+def _file_of(identify: Any) -> Path | None:
+    try:
+        found = inspect.getsourcefile(_written(identify))
+    except TypeError:  # it is built in
+        return None
+    return None if found is None else Path(found)
 
 
 class _Within:
@@ -144,7 +182,14 @@ class OwnIdentifier:
         ]
 
     def _asked(self, function: Callable[[list[str]], Any], texts: Sequence[str]) -> list[Any]:
-        answers = function(list(texts))
+        try:
+            answers = function(list(texts))
+        except XmodularError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"The identifier {self._name} failed: {type(error).__name__}: {in_one_line(error)}"
+            ) from error
         if isinstance(answers, str | Mapping) or not isinstance(answers, Iterable):
             raise InputError(f"The identifier {self._name} returned {answers!r:.80}: it must be a list of answers.")
         listed = list(answers)

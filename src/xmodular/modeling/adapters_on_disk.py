@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -56,6 +57,11 @@ class AdaptersOnDisk(Adapters):
                     raise DataError(f"{tensors.files[0].parent} has no weight {stored!r}.")
                 if (found := tensors.shape(stored)) != shape:
                     raise DataError(f"{stored!r} has the shape {found}; by config.json it must be {shape}.")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The checkpoint's."""
+        return self._tensors.files
 
     @property
     def kept(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from xmodular.configuration.peft_folder import METHODS, PREFIX, WEIGHTS, peft_settings
 from xmodular.errors import ConfigurationError, DataError, InputError, in_one_line
+from xmodular.modeling.adapters_on_disk import on_disk
 from xmodular.modeling.trainable import language_of_weight, parameter_group
 from xmodular.weight_names import ADAPTER
 
@@ -113,7 +114,8 @@ def attach(model: Any, source: Path, *, drop_head: bool) -> set[str]:
         Names of the head's weights that were saved with it and loaded.
 
     Raises:
-        ConfigurationError: PEFT is not installed, or the adapter does not fit the model.
+        ConfigurationError: PEFT is not installed, or the adapter does not fit the model, or languages are on disk that
+            it changes.
         DataError: its weights are damaged, or some are missing.
     """
     peft, settings = _peft(), peft_settings(source)
@@ -123,6 +125,11 @@ def attach(model: Any, source: Path, *, drop_head: bool) -> set[str]:
         raise DataError(f"{source / WEIGHTS} is damaged or not a safetensors file: {in_one_line(error)}") from error
     codes = set(model.config.languages)
     tensors = {n: t for n, t in tensors.items() if (code := language_of_weight(f".{n}")) is None or code in codes}
+    if on_disk(model) and any(language_of_weight(f".{name}") is not None for name in tensors):
+        raise ConfigurationError(
+            f"The PEFT adapter {source} has layers in the adapters of languages, which resident_languages leaves on "
+            "disk: load it without resident_languages."
+        )
     head = {name for name in tensors if parameter_group(name) == "task head"}
     if drop_head:
         tensors = {name: tensor for name, tensor in tensors.items() if name not in head}

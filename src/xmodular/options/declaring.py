@@ -34,7 +34,10 @@ IDENTIFY = (
     "each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a function of your own, "
     "<module>:<function>."
 )
-IDENTIFY_TEXT = "Identify the language instead: as for predict; with spans, that of each word."
+IDENTIFY_TEXT = (
+    "Identify the language, as for predict; with spans, that of each word. --language is then for text that cannot be "
+    "identified; default: the model's default language, else the one it was fine-tuned in, else English."
+)
 IDENTIFY_LANGUAGES = "Only these languages are identified, comma-separated; default: all of the model's."
 RESIDENT_LANGUAGES = (
     "Most languages in memory; the others are read from the model's folder when rows need them, and those used last "

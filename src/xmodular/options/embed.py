@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from xmodular.errors import ConfigurationError
 from xmodular.options.declaring import Place, Pooling, option
 from xmodular.options.predict import RowsOptions
+
+_BINARY = (".parquet", ".npy", ".npy.gz", ".npy.zst")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +42,10 @@ class EmbedOptions(RowsOptions):
         'Put before every text, such as "query: "; default: as recorded in the model, else nothing.', None
     )
     vectors: Literal["fp32", "fp16"] = option("Precision of the vectors in .parquet and .npy.", "fp32")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.vectors == "fp16" and self.shard_rows is None and not self.output.lower().endswith(_BINARY):
+            raise ConfigurationError(
+                f"--vectors fp16 is for .parquet and .npy; in {self.output!r:.80} numbers are written as text."
+            )

@@ -13,7 +13,7 @@ from xmodular.options import FillMaskOptions
 from xmodular.signatures import verb
 from xmodular.tasks import Example, given_model, to_run, tokenizer_of
 from xmodular.tasks.per_token import adapters_at
-from xmodular.tasks.readers import Readers, Reading
+from xmodular.tasks.readers import Readers, Reading, default_of
 from xmodular.vocabulary import text_backend
 
 
@@ -59,12 +59,18 @@ def fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None) -> li
         raise ConfigurationError(
             f"Filling masks needs a masked language model; {options.model} is a {type(model).__name__}."
         )
-    readers = Readers(
-        model, options.language, identify=options.identify, threshold=THRESHOLD, fallback=options.fallback
-    )
+    named, default = (options.language, None) if options.identify is False else (None, options.language)
+    if options.identify is not False and default is None:
+        default = default_of(model)
+        if default is None:
+            raise ConfigurationError(
+                "--language is missing: --identify also needs a language for text that cannot be identified (numbers, "
+                "single words), and this model has neither a default language nor English."
+            )
+    readers = Readers(model, default, identify=options.identify, threshold=THRESHOLD, fallback=options.fallback)
 
     def read(text: str) -> Reading:
-        return readers.of([Example((text,), None, "the text", language=options.language)])[0]
+        return readers.of([Example((text,), None, "the text", language=named)])[0]
 
     tokenizer = tokenizer_of(model, options.tokenizer, read(options.text).adapter)
     text = options.text.replace("<mask>", tokenizer.mask_token)

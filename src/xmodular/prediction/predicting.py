@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from xmodular.configuration.peft_folder import PEFT_FILES, base_of, is_peft_fold
 from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import put, write_json
+from xmodular.identification import source_of
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EmbedOptions, PredictOptions, RowsOptions, as_record
 from xmodular.outputs import check_apart
@@ -45,7 +46,11 @@ _MODEL_FILES = (
     *("tokenizer*.json", "sentencepiece.bpe.model", "vocab.*", "merges.txt"),
 )
 # Options that may change when a run is resumed: finished rows do not depend on them.
-_FREE = ("output", "overwrite", "skip_bad_rows", "engine", "workers", "worker_threads", "worker_gpus")
+_FREE = (
+    *("output", "overwrite", "skip_bad_rows", "resident_languages"),
+    *("engine", "workers", "worker_threads", "worker_gpus"),
+)
+_LATER = ("identify_languages",)  # options that older runs did not record: noted only if they are given
 _Rows = TypeVar("_Rows", bound=RowsOptions)
 
 
@@ -244,6 +249,8 @@ def _check_strangers(output: Path) -> None:
 def _run(options: RowsOptions, given: XmodPreTrainedModel | None, predictor: Predictor) -> dict[str, Any]:
     """Everything that determines the output: a run is only resumed if all of it is the same."""
     record = _asked(options, getattr(predictor.model.config, "_commit_hash", None), given)
+    if isinstance(options, EmbedOptions):  # what the model records, or the files of sentence-transformers next to it
+        record["vector_settings"] = asdict(predictor.model.settings)
     if (path := Path(options.input)).is_file():
         record["input_file"] = file_fingerprint(path)
     elif files := parquet_files(path):
@@ -256,8 +263,12 @@ def _run(options: RowsOptions, given: XmodPreTrainedModel | None, predictor: Pre
 
 def _asked(options: RowsOptions, commit: str | None, given: XmodPreTrainedModel | None = None) -> dict[str, Any]:
     """Everything that determines the predictions for a row."""
-    record = {name: value for name, value in as_record(options).items() if name not in _FREE}
+    record = {
+        name: value for name, value in as_record(options).items() if name not in _FREE and (value or name not in _LATER)
+    }
     record["commit"] = commit
+    if (source := source_of(options.identify)) is not None:
+        record["identifier"] = source if isinstance(source, str) else file_fingerprint(source)
     model = None if given is not None else options.model
     base = base_of(model) if model is not None and is_peft_folder(model) else None
     for name, source in (("model", model), ("base", base), ("tokenizer", options.tokenizer)):

@@ -18,7 +18,7 @@ from xmodular.tasks import TASKS, Example, given_model, read_labels, room_of, ta
 from xmodular.tasks.examples import columns_of_training
 from xmodular.tasks.examples import examples as to_examples
 from xmodular.tasks.precision_probe import LEAST, ChosenPrecision, choose_precision
-from xmodular.tasks.readers import Readers, ReadSpan
+from xmodular.tasks.readers import Readers, ReadSpan, check_one_language
 from xmodular.tasks.running import BATCH_TOKENS, Encoded, encode_examples, predict_examples
 from xmodular.tasks.task import Task, short
 from xmodular.vocabulary import suited
@@ -129,6 +129,8 @@ class Predictor:
             among=identify_languages,
             of_words=task.of_words,
         )
+        if task.name == "embed":
+            check_one_language(self.adapters)
         self.identifies = identify is not False
         self.tokens = 0
         self.cut = 0  # number of truncated rows

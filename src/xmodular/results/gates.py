@@ -208,7 +208,7 @@ def _resolved(limits: Mapping[str, float | None], place: str, languages: Sequenc
         try:
             code = name if name in (_DEFAULT, _MEAN, *languages) else resolve(name, languages)
         except LanguageError as error:
-            raise LanguageError(f"{place} names {name!r}, which is not scored. {error}") from None
+            raise LanguageError(f"{place} names {name!r}, which is not scored: {error}") from None
         if code in found:
             raise ConfigurationError(f"{place} names {code} twice.")
         found[code] = value

@@ -18,11 +18,10 @@ from transformers import PreTrainedTokenizerFast
 
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.tasks.nearest import ranked, unit_vectors
 from xmodular.tasks.readers import Reading, reading_of
 from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task
 from xmodular.tasks.text_fields import TEXT_FIELDS, encode_texts, listed, text_of
-
-_AT_ONCE = 1024  # texts compared with all others at once
 
 
 class Nearby(NamedTuple):
@@ -99,22 +98,25 @@ def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[st
 
 
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
-    """(rows, 3): 1; the share of both directions in which the nearest of all is the right one; 1 by the mean rank."""
-    one, other = (np.stack([each[name] for each in predictions]) for name in ("embedding", "positive"))
-    both = np.stack([_ranks(one, other), _ranks(other, one)])
-    return np.stack([np.ones(len(one)), (both < 1.5).mean(0), (1 / both).mean(0)], axis=1)
+    """(rows, 3): 1; how often the nearest of all is the right one, mean of both directions; 1 by its mean rank."""
+    one, other = (unit_vectors(np.stack([each[name] for each in predictions])) for name in ("embedding", "positive"))
+    texts = _places([(each.texts[0], each.language) for each in examples])
+    positives = _places([(each.gold.texts[0], each.gold.languages[0]) for each in examples])
+    ways = np.stack([_found(one, other, positives), _found(other, one, texts)])
+    return np.stack([np.ones(len(one)), *ways.mean(0).T], axis=1)
 
 
-def _ranks(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(rows,): the rank of each vector's own among all others by cosine, from 1; in a tie, the mean rank."""
-    one, other = (each / np.linalg.norm(each, axis=1, keepdims=True).clip(1e-12) for each in (one, other))
-    found = []
-    for start in range(0, len(one), _AT_ONCE):
-        cosines = one[start : start + _AT_ONCE] @ other.T
-        own = cosines.diagonal(start)[:, None]
-        nearer, near = (cosines > own + 1e-6).sum(1), (cosines >= own - 1e-6).sum(1)
-        found.append((nearer + near + 1) / 2)
-    return np.concatenate(found)
+def _places(texts: Sequence[Any]) -> np.ndarray:
+    """(rows,): the first row with the same text in the same language."""
+    first: dict[Any, int] = {}
+    return np.array([first.setdefault(text, place) for place, text in enumerate(texts)])
+
+
+def _found(queries: np.ndarray, candidates: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(rows, 2): whether each vector finds its own among all different texts, and 1 by the rank of that."""
+    once, own = np.unique(places, return_inverse=True)
+    found = ranked(queries, candidates[once], np.stack([np.arange(len(own)), own], axis=1))
+    return np.stack(found, axis=1)
 
 
 def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from xmodular.languages import resolve, resolve_or_none
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks.task import Example
 
+_PLAIN = "en"  # the language of texts without letters, where a model names none
 _CHARACTERS = 1000  # of a row, used to identify its language
 
 
@@ -185,7 +186,7 @@ class Readers:
         self._own_vocabularies = frozenset(model.config.vocabularies)
         if self._spans is not None and isinstance(model, ExportedModel):
             raise ConfigurationError(
-                "An exported model reads each row by one adapter: identify a language a row, not spans."
+                "An exported model reads each row with one adapter: use --identify without 'spans'."
             )
 
     @property
@@ -270,6 +271,20 @@ class Readers:
         if name not in self._named:
             self._named[name] = reading_of(name, self._codes, self._fallback)
         return self._named[name]
+
+
+def check_one_language(readers: Readers) -> None:
+    """Raises ConfigurationError if languages are identified inside texts: one adapter makes a vector."""
+    if readers.finds_spans:
+        raise ConfigurationError("One adapter reads each text that becomes a vector: use --identify without 'spans'.")
+
+
+def default_of(model: XmodPreTrainedModel) -> str | None:
+    """The language of texts that do not tell theirs: the model's default, that of its training, else English."""
+    config = model.config
+    if config.default_language is not None or config.task_language in config.languages:
+        return config.default_language or config.task_language
+    return resolve_or_none(_PLAIN, config.languages)
 
 
 def _told_by(texts: tuple[str, ...]) -> str:

@@ -339,21 +339,23 @@ def predict_logits(
     if was_training:  # to say so to thousands of modules, for each batch, takes longer than a tiny model
         model.eval()
     answer: list[np.ndarray] = [np.empty(0)] * len(encodings)
-    for chosen in _batches(encodings, batch_tokens):
-        batch = collate([encodings[index] for index in chosen], [lang_ids[index] for index in chosen], pad_id)
-        with threads_for(model, batch["input_ids"].numel()):
-            output = model(**{name: tensor.to(device) for name, tensor in batch.items()})
-        if "start_logits" in output:
-            logits = torch.stack((output.start_logits, output.end_logits), dim=-1)
-        else:
-            logits = output.embeddings if "embeddings" in output else output.logits
-        for index, values in zip(chosen, logits.float().cpu().numpy(), strict=True):
-            tokens = len(encodings[index].sequences[0])
-            per_token = values.ndim == 2 and "embeddings" not in output
-            answer[index] = values[:tokens].copy() if per_token else values.copy()
-        advance(len(chosen))
-    if was_training:
-        model.train()
+    try:
+        for chosen in _batches(encodings, batch_tokens):
+            batch = collate([encodings[index] for index in chosen], [lang_ids[index] for index in chosen], pad_id)
+            with threads_for(model, batch["input_ids"].numel()):
+                output = model(**{name: tensor.to(device) for name, tensor in batch.items()})
+            if "start_logits" in output:
+                logits = torch.stack((output.start_logits, output.end_logits), dim=-1)
+            else:
+                logits = output.embeddings if "embeddings" in output else output.logits
+            for index, values in zip(chosen, logits.float().cpu().numpy(), strict=True):
+                tokens = len(encodings[index].sequences[0])
+                per_token = values.ndim == 2 and "embeddings" not in output
+                answer[index] = values[:tokens].copy() if per_token else values.copy()
+            advance(len(chosen))
+    finally:
+        if was_training:
+            model.train()
     return answer
 
 

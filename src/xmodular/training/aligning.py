@@ -22,10 +22,10 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from xmodular.console import console, progress, table
-from xmodular.embeddings.nearest import ranked, unit_vectors
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import ExtendOptions
 from xmodular.tasks import Encoding, collate, longest, predict_logits, tokenizer_of
+from xmodular.tasks.nearest import ranked, unit_vectors
 from xmodular.training.growing import stages
 from xmodular.training.pairs import Pair
 

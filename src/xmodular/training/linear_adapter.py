@@ -21,13 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from xmodular.console import console, progress
-from xmodular.embeddings.nearest import ranked, unit_vectors
 from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodPreTrainedModel
+from xmodular.tasks.nearest import ranked, unit_vectors
 from xmodular.training.aligning import Aligned
 
 _ODD = ("gelu", "relu", "silu", "swish")  # activations of which f(x) - f(-x) = x
-_STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the ridge, in mean eigenvalues of the inputs' covariance
+# Of the ridge, in mean eigenvalues of the inputs' covariance.
+_STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 _FOLDS = 5
 
 
