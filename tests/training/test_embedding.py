@@ -17,7 +17,7 @@ from tests.kinds import LINES
 from xmodular import Predictor, XmodForSentenceEmbedding, XmodModel, finetune
 from xmodular.embeddings import Embedder
 from xmodular.errors import ConfigurationError, DataError, LanguageError
-from xmodular.tasks.embed import Nearby, contrastive, statistics
+from xmodular.tasks.sentence_vectors import Nearby, contrastive, statistics
 from xmodular.tasks.task import Example
 
 WORDS = {code: LINES[code].split()[:12] for code in ("en_XX", "de_DE", "sw_KE")}

@@ -12,7 +12,7 @@ from typing import Any
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import json_text
 from xmodular.outputs import PREFIX, remove
-from xmodular.rows.places import Place
+from xmodular.rows.folders import Place
 
 NOTES = "_predict"
 _RUN, _WORK = f"{NOTES}/run.json", f"{NOTES}/work"

@@ -22,7 +22,7 @@ from xmodular.prediction.predictor import Predictor, settings_of
 from xmodular.prediction.row_counts import counts_of
 from xmodular.prediction.shard_folder import ShardFolder
 from xmodular.prediction.shards import Shard
-from xmodular.rows.places import copied_here
+from xmodular.rows.folders import copied_here
 from xmodular.rows.writers import bad_lines, read_lines
 from xmodular.saved_models import most_resident
 

@@ -10,9 +10,9 @@ from xmodular.exported_models import ExportedModel
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks.choice import CHOICE
 from xmodular.tasks.classify import CLASSIFY
-from xmodular.tasks.embed import EMBED
 from xmodular.tasks.qa import QA
 from xmodular.tasks.regress import REGRESS
+from xmodular.tasks.sentence_vectors import EMBED
 from xmodular.tasks.tag import TAG
 from xmodular.tasks.task import Task
 from xmodular.tasks.task_heads import names_in

@@ -22,9 +22,9 @@ from xmodular.exported_models import ExportedModel
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.modeling.adapters import Adapters
 from xmodular.modeling.threads import threads_for
-from xmodular.tasks.embed import prefixed
 from xmodular.tasks.per_token import with_adapters
 from xmodular.tasks.readers import Reading
+from xmodular.tasks.sentence_vectors import prefixed
 from xmodular.tasks.task import Encoding, Example, Room, Task
 
 BATCH_TOKENS = 8192

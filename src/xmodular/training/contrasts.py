@@ -12,8 +12,8 @@ from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.options import FinetuneOptions
 from xmodular.saved_models import embedding_settings_of, home_of
 from xmodular.tasks import Example
-from xmodular.tasks.embed import contrastive, paired
 from xmodular.tasks.readers import Reading
+from xmodular.tasks.sentence_vectors import contrastive, paired
 
 _TEMPERATURE = 0.05  # that of Gao et al. 2021 (SimCSE), section 3
 _OWN = ("temperature", "positive_language", "prefix")

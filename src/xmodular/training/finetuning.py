@@ -42,7 +42,7 @@ from xmodular.tasks import (
     tokenizer_of,
 )
 from xmodular.tasks.label_counts import spread
-from xmodular.tasks.readers import training_readings, validation_readings
+from xmodular.tasks.readers import Reading, training_readings, validation_readings
 from xmodular.tasks.task_heads import names_in
 from xmodular.training import contents
 from xmodular.training.checkpoints import remove_checkpoints, saving
@@ -118,13 +118,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Ru
     codes = Counter(each.adapter for each in readings)
     tokenizer = tokenizer_of(model, options.tokenizer)  # a language's own one is saved with its weights
     data = encoded_data(task, pairs(rows.examples, readings, model, options), readings, labels, model, options)
-    dev = None
-    if dev_rows is not None:
-        dev_readings = validation_readings(
-            without_languages(dev_rows.examples, options), readings, options.language, model.languages
-        )
-        dev_examples = pairs(dev_rows.examples, dev_readings, model, options)
-        dev = encoded_data(task, dev_examples, dev_readings, labels, model, options)
+    dev = None if dev_rows is None else _validation_data(task, dev_rows, readings, labels, model, options)
     fewest = 0 if options.epochs else _FEWEST_STEPS
     batches = Passes.of(options, arguments, len(data), options.epochs or _PASSES, fewest)
     with arguments.main_process_first(local=False, desc="the run's folder"):
@@ -170,6 +164,20 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Ru
     if arguments.process_index == 0:
         _save(run, options, list(codes), rows, dev_rows, groups, warnings)
     return run
+
+
+def _validation_data(
+    task: Task,
+    rows: Rows,
+    training: Sequence[Reading],
+    labels: Sequence[str],
+    model: XmodPreTrainedModel,
+    options: FinetuneOptions,
+) -> EncodedData:
+    """Validation rows as the model reads them, each by the adapter that its language or the training rows give."""
+    examples = without_languages(rows.examples, options)
+    readings = validation_readings(examples, training, options.language, model.languages)
+    return encoded_data(task, pairs(rows.examples, readings, model, options), readings, labels, model, options)
 
 
 def _last_loss(folder: Path, fitted: Fit) -> float:
