@@ -363,6 +363,7 @@ def extend(
     parallel: str | Path | None = None,
     output_dir: str | Path,
     revision: str | None = None,
+    replace: bool = False,
     objective: Literal["distance", "contrast", "both", "linear"] = "distance",
     temperature: float = 0.05,
     prefix: str | None = None,
@@ -415,6 +416,7 @@ def extend(
             there are at least 300 steps.
         output_dir: Folder for the model, its tokenizer and its metrics.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        replace: Give a language that the model already has a new adapter, in place of its own.
         objective: With `parallel`: distance, of a sentence's mean state to that of its translations; contrast: find
             them among those of all sentences by cosine; both; linear: no training, but the best linear map in the
             last layer, which suits a few hundred sentences.

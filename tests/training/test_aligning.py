@@ -13,9 +13,9 @@ import torch
 
 from tests.conftest import LANGUAGES, sentence
 from tests.support import assert_same_state, tiny_model
-from xmodular import diff, extend
+from xmodular import Predictor, diff, extend
 from xmodular.embeddings import Embedder
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import ConfigurationError, DataError, LanguageError
 from xmodular.modeling import XmodForMaskedLM, XmodModel
 from xmodular.modeling.language_changes import make_neutral
 from xmodular.options import ExtendOptions
@@ -370,3 +370,37 @@ def test_a_linear_adapter_is_written_as_a_run(base_run, pairs, tmp_path):
         extend(
             base_run.output_dir, "gsw", parallel=pairs, objective="linear", init_from="de", output_dir=tmp_path / "o"
         )
+
+
+def test_a_fine_tuned_model_gets_a_new_adapter_for_a_language_it_has(topic_run, pairs, tmp_path):
+    """The adapter is fitted to the tuned encoder; the head, the other languages and the ids stay."""
+    tuned = topic_run.output_dir
+    rows = tmp_path / "pairs.tsv"
+    rows.write_text(pairs.read_text(encoding="utf-8").replace("de\tgsw", "en\tde", 1), encoding="utf-8")
+    run = extend(tuned, "German", parallel=rows, objective="linear", replace=True, output_dir=tmp_path / "run")
+    assert set(run.metrics["existing"]) == {"en_XX"}
+    assert run.metrics["after"]["retrieval"] > run.metrics["start"]["retrieval"]
+    assert run.model.languages == topic_run.model.languages
+    assert type(run.model) is type(topic_run.model)
+    assert run.model.config.task_language == "en_XX"
+    certificate = diff(tuned, tmp_path / "run")
+    assert certificate.changed == {"de_DE"}
+    assert not certificate.added
+    assert "fine-tuned" in json.loads((tmp_path / "run" / "pack" / "pack.json").read_text())["note"]
+    told, before = Predictor(tmp_path / "run"), Predictor(tuned)
+    assert told.room == before.room
+    text = {"text": "the doctor opens the house", "language": "en"}
+    assert told([text]) == before([text])
+    with pytest.raises(LanguageError, match="--replace gives it a new adapter"):
+        extend(tuned, "de", parallel=rows, output_dir=tmp_path / "other")
+    with pytest.raises(LanguageError, match="gsw"):
+        extend(tuned, "gsw", parallel=pairs, replace=True, output_dir=tmp_path / "other")
+    with pytest.raises(ConfigurationError, match="needs a masked-LM head"):
+        extend(tuned, "gsw", tmp_path / "gsw.txt", output_dir=tmp_path / "other")
+
+
+def test_a_language_is_trained_anew_on_text(base_run, corpus, tmp_path):
+    run = extend(base_run.output_dir, "de", corpus / "text", replace=True, output_dir=tmp_path / "run", **SMALL)
+    assert "de_DE" not in run.metrics["existing"]
+    assert run.metrics["after"]["loss"] < run.metrics["start"]["loss"]
+    assert diff(base_run.output_dir, tmp_path / "run").changed == {"de_DE"}

@@ -87,9 +87,10 @@ def donor_weights(donors: InitFrom, languages: Sequence[str]) -> dict[str, float
     return {code: weight / total for code, weight in shares.items()}
 
 
-def add_language(model: Any, code: str, init_from: InitFrom | None) -> None:
-    """Adds an adapter in every layer: random, or the weighted average of others."""
-    check_new_code(model, code)
+def add_language(model: Any, code: str, init_from: InitFrom | None, *, overwrite: bool = False) -> None:
+    """Adds an adapter in every layer: random, or the weighted average of others; or replaces a language's."""
+    if not (overwrite and code in model.config.languages):
+        check_new_code(model, code)
     shares = None if init_from is None else donor_weights(init_from, model.config.languages)
     vocabulary = copy_of_vocabulary(model, shares or {})
     made = []

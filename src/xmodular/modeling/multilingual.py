@@ -149,7 +149,13 @@ class MultilingualModel(PreTrainedModel):
             )
         return next(iter(vocabularies.values()), None)
 
-    def add_language(self, language: str, init_from: str | Sequence[str] | Mapping[str, float] | None = None) -> None:
+    def add_language(
+        self,
+        language: str,
+        init_from: str | Sequence[str] | Mapping[str, float] | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> None:
         """Adds a language: an adapter in every layer. Its id is the last; nothing else changes.
 
         The new weights are trainable (`requires_grad`), but an optimiser created earlier does not include them.
@@ -159,12 +165,13 @@ class MultilingualModel(PreTrainedModel):
             init_from: None for random weights as at initialisation; a language to copy, with its vocabulary if it has
                 its own; several to average; or languages with weights, which are normalised. Donors
                 stay as they are.
+            overwrite: give a language that the model already has, by this code, new adapters; its id stays.
 
         Raises:
             LanguageError: if the code is not valid or means an existing language, or a donor is unknown.
             InputError: if weights are negative, not finite, or all zero, or donors' vocabularies differ.
         """
-        language_changes.add_language(self, language, init_from)
+        language_changes.add_language(self, language, init_from, overwrite=overwrite)
 
     def remove_language(self, language: str) -> None:
         """Removes a language; the ids after it decrease by one. If it is the default language, that is unset.

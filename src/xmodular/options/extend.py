@@ -32,7 +32,7 @@ _OF_TEXT = (
 
 @dataclass(frozen=True, kw_only=True)
 class ExtendOptions(LanguageModelOptions):
-    """Add a language to a pretrained model: train only its adapter, on raw text or translations."""
+    """Add a language to a model: train only its adapter, on raw text or translations."""
 
     verb, home = "extend", "xmodular.training:extend"
     example = "xmodular extend --model runs/base --language gsw --text gsw.txt --init-from de --output-dir runs/gsw"
@@ -43,9 +43,13 @@ class ExtendOptions(LanguageModelOptions):
         "trainable": "Trained parameters, and the pack",
     }
 
-    model: str = option("Model to extend: a folder or a name on the Hub; --text needs one with a masked-LM head.")
+    model: str = option(
+        "Model to extend: a folder or a name on the Hub. --text needs one with a masked-LM head; --parallel takes any, "
+        "also a fine-tuned one."
+    )
     revision: str | None = option(REVISION.format("model"), None)
     language: str = option("Code of the new language, such as gsw or rm_CH.")
+    replace: bool = option("Give a language that the model already has a new adapter, in place of its own.", False)
     text: Path | None = option(
         "Text in the language: a .txt, .jsonl (also .gz) or .parquet file, or a folder of <language>.* files.", None
     )

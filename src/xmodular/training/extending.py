@@ -8,12 +8,14 @@ For an encoder without a masked-LM head, or with tasks that already use its stat
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 from transformers import set_seed
 
 from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError, DataError
+from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.options import ExtendOptions
 from xmodular.outputs import check_apart, is_of_run
@@ -56,10 +58,12 @@ def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
     """
     model = given if given is not None else load_saved(options.model)
     _check_class(model, options)
+    if options.replace:
+        options = replace(options, language=resolve(options.language, model.languages))
     beginning = Beginning.of(options, model)
-    if not set(model.languages) - set(model.config.vocabularies):
+    if not set(model.languages) - {*model.config.vocabularies, options.language}:
         raise ConfigurationError(
-            f"No language of {options.model} uses its shared vocabulary: there is nothing to start from."
+            f"No other language of {options.model} uses its shared vocabulary: there is nothing to start from."
         )
     check_apart(options.output_dir, sources_of_run(options), names=is_of_run)
     check_target(options.output_dir / "pack", overwrite=True)
@@ -73,7 +77,7 @@ def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
 
 def _check_class(model: XmodPreTrainedModel, options: ExtendOptions) -> None:
     """Raises ConfigurationError if a model of this class cannot learn a language from the given data."""
-    if isinstance(model, XmodForMaskedLM) or (isinstance(model, XmodModel) and options.parallel is not None):
+    if isinstance(model, XmodForMaskedLM) or options.parallel is not None:
         return
     if isinstance(model, XmodModel):
         raise ConfigurationError(
@@ -82,8 +86,8 @@ def _check_class(model: XmodPreTrainedModel, options: ExtendOptions) -> None:
             "--output-dir with-head. Or train on translations (--parallel), which needs no head."
         )
     raise ConfigurationError(
-        f"A language is added to a pretrained model; {options.model} is a {type(model).__name__}. Add it to "
-        "the model that this one was fine-tuned from, and install the pack here."
+        f"Training on text needs a masked-LM head; {options.model} is a {type(model).__name__}. Add the language to "
+        "the model that this one was fine-tuned from, and install the pack here; or train on translations (--parallel)."
     )
 
 
@@ -153,5 +157,8 @@ def _by_translations(
             for adapter, values in ((best, existing[best]), (code, after))
         ]
         note = f"Trained by xmodular extend on translations, {counted(len(train), 'pair')} of {Path(source).name}, "
-        save(run, options, before, f"{note}{steps} steps; {beginning.said}.", scores)
+        note += f"{steps} steps; {beginning.said}."
+        if model.config.task_language is not None:
+            note += f" It was fitted to a fine-tuned model ({type(model).__name__}), and serves others less well."
+        save(run, options, before, note, scores)
     return run

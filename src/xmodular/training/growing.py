@@ -48,7 +48,8 @@ class Beginning:
             ConfigurationError: a weight is not a number, or only some languages have one.
             LanguageError: the model already has the new language, or lacks one to start from.
         """
-        check_new_code(model, options.language)
+        if not options.replace:
+            check_new_code(model, options.language, way_out=" --replace gives it a new adapter.")
         names = options.init_from or ((NEUTRAL,) if options.parallel is not None else ())
         if not names:
             return cls(None, False, "initialised at random")
@@ -81,8 +82,8 @@ class Beginning:
         return cls(donors, False, f"initialised from {', '.join(names)}{why}")
 
     def add(self, model: XmodPreTrainedModel, code: str) -> None:
-        """Add the language to a model."""
-        model.add_language(code, self.donors)
+        """Add the language to a model, or give it a new adapter."""
+        model.add_language(code, self.donors, overwrite=code in model.languages)
         if self.neutral:
             make_neutral(model, code)
 

@@ -239,10 +239,10 @@ def _trained_tokenizer(
 def _existing(
     model: XmodForMaskedLM, dev: MeasuredText, tokenizer: PreTrainedTokenizerFast, options: ExtendOptions
 ) -> dict[str, _Scores]:
-    """Score the held-out text with every adapter of the model, except those with their own vocabulary."""
+    """Score the held-out text with every adapter of the model, except its own and those with their own vocabulary."""
     scores = {}
     for other in model.languages:
-        if other not in model.config.vocabularies:
+        if other not in (*model.config.vocabularies, options.language):
             lang_ids = {dev.language: model.languages.index(other)}
             validation = validation_of(options, model, [dev], lang_ids, tokenizer)
             scores[other] = validation.per_language()[dev.language]
