@@ -20,7 +20,8 @@ from xmodular.modeling import XmodForMaskedLM, XmodModel
 from xmodular.modeling.language_changes import make_neutral
 from xmodular.options import ExtendOptions
 from xmodular.tasks import Encoding, load_saved, nearest
-from xmodular.training.aligning import Aligned, _means, loss_of, nearness, print_nearness
+from xmodular.training.aligning import Aligned, encoded, loss_of, nearness, print_scores
+from xmodular.training.imitating import Imitated
 from xmodular.training.pairs import Pair, held_out, read_pairs
 from xmodular.vocabulary import save_tokenizer
 
@@ -319,10 +320,11 @@ def test_without_a_tokenizer_the_advice_is_one_that_helps(base_run, pairs, tmp_p
 def test_an_adapter_that_harms_is_called_so(capsys):
     """Of 200 sentences 180 found their translation before and 120 do now, and 175 in a second case."""
     values = {"cosine": 0.9, "loss": 1.0}
+    measured = Aligned((Encoding(0, ((5,),)),) * 200, np.zeros((200, 4), np.float32), np.arange(200), 1, 0)
     for after, harms in ((0.6, True), (0.875, False)):
         before = {"de": {**values, "retrieval": 0.9}}
         metrics = {"best_existing": "de", "existing": before, "start": before["de"]}
-        print_nearness("gsw", {**metrics, "after": {**values, "retrieval": after}}, 200, 5e-4)
+        print_scores("gsw", {**metrics, "after": {**values, "retrieval": after}}, measured, 5e-4)
         said = " ".join(capsys.readouterr().err.split())
         assert ("The adapter is harmful" in said) == harms
         assert "90.0%" in said
@@ -341,7 +343,7 @@ def test_a_linear_adapter_undoes_a_linear_change_without_training(base_run, tmp_
     encodings = tuple(Encoding(n, (tuple(draw.integers(5, 50, 4 + n % 5).tolist()),)) for n in range(240))
     hidden = model.config.hidden_size
     none = Aligned(encodings, np.zeros((240, hidden), np.float32), np.arange(240), 1, model.config.pad_token_id)
-    states = _means(model.eval(), encodings, "gsw")
+    states = Aligned.read(model.eval(), encodings, "gsw")
     turn = np.linalg.qr(np.eye(hidden) + 0.1 * draw.normal(size=(hidden, hidden)))[0]
     turn *= np.sign(np.diag(turn))
     targets = (states @ turn + 0.5 * draw.normal(size=hidden)).astype(np.float32)
@@ -404,3 +406,81 @@ def test_a_language_is_trained_anew_on_text(base_run, corpus, tmp_path):
     assert "de_DE" not in run.metrics["existing"]
     assert run.metrics["after"]["loss"] < run.metrics["start"]["loss"]
     assert diff(base_run.output_dir, tmp_path / "run").changed == {"de_DE"}
+
+
+@pytest.fixture(scope="module")
+def english_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs of English and a made-up language, English with its letters turned."""
+    draw, path = random.Random(5), tmp_path_factory.mktemp("english") / "pairs.tsv"
+    english = [sentence("en_XX", draw) for _ in range(220)]
+    path.write_text("en\tgsw\n" + "".join(f"{each}\t{turned(each)}\n" for each in english))
+    return path
+
+
+@pytest.fixture(scope="module")
+def opinionated(topic_run, english_pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The classifier with a head that tells sentences apart: its output, made larger around its mean. No dropout."""
+    model, tokenizer = load_saved(topic_run.output_dir).eval(), topic_run.tokenizer
+    lines = [line.split("\t")[0] for line in english_pairs.read_text().splitlines()[1:41]]
+    with torch.inference_mode():
+        batch = tokenizer(lines, return_tensors="pt", padding=True, truncation=True, max_length=32)
+        logits = model(**batch, lang_ids=model.lang_ids(["en"] * len(lines))).logits
+    scale = 1 / logits.std(0).mean()
+    with torch.no_grad():
+        model.classifier.out_proj.bias.copy_(scale * (model.classifier.out_proj.bias - logits.mean(0)))
+        model.classifier.out_proj.weight.mul_(scale)
+    model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = 0.0
+    folder = tmp_path_factory.mktemp("opinionated")
+    model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder, model.config)
+    return folder
+
+
+def test_an_adapter_learns_what_a_classifier_predicts_for_translations(opinionated, english_pairs, tmp_path):
+    run = extend(
+        opinionated,
+        "gsw",
+        parallel=english_pairs,
+        output_dir=tmp_path / "run",
+        **SMALL | {"max_steps": 200, "learning_rate": 1e-2},
+    )
+    written = json.loads((tmp_path / "run" / "options.json").read_text())
+    assert written["objective"] == "predictions"
+    assert run.metrics["after"]["divergence"] < 0.5 * run.metrics["start"]["divergence"]
+    certificate = diff(opinionated, tmp_path / "run")
+    assert (certificate.added, certificate.changed) == ({"gsw"}, set())
+
+
+def test_the_divergence_is_that_of_a_plain_computation(opinionated, topic_run, english_pairs, tmp_path):
+    """Held-out sentences one by one, two translations of each: the mean of their log-probabilities, normalised."""
+    model, tokenizer = load_saved(opinionated).eval(), topic_run.tokenizer
+    pairs = [
+        replace(pair, translations={**pair.translations, "de_DE": pair.text})
+        for pair in read_pairs(str(english_pairs), "gsw", LANGUAGES)[:12]
+    ]
+    options = ExtendOptions(model=".", language="gsw", parallel=str(english_pairs), output_dir=tmp_path)
+    measured = Imitated(*encoded(model, pairs, options, Imitated), 0, model.config.pad_token_id)
+
+    def log_probabilities(text: str, language: str) -> torch.Tensor:
+        with torch.inference_mode():
+            made = model(
+                **tokenizer(text, return_tensors="pt", truncation=True, max_length=32),
+                lang_ids=model.lang_ids([language]),
+            )
+        return made.logits[0].double().log_softmax(-1)
+
+    divergences, agreed = [], []
+    for pair in pairs:
+        wanted = sum(log_probabilities(text, language) for language, text in pair.translations.items()) / 2
+        wanted, own = wanted.log_softmax(-1), log_probabilities(pair.text, model.languages[0])
+        divergences.append(float((wanted.exp() * (wanted - own)).sum()))
+        agreed.append(int(wanted.argmax() == own.argmax()))
+    scores = measured.scores(model)
+    assert scores["divergence"] == pytest.approx(np.mean(divergences), abs=1e-5)
+    assert scores["agreement"] == pytest.approx(np.mean(agreed))
+
+
+def test_predictions_are_learned_by_fine_tuned_classifiers_only(base_run, pairs, tmp_path):
+    with pytest.raises(ConfigurationError, match="for fine-tuned classifiers"):
+        extend(base_run.output_dir, "gsw", parallel=pairs, objective="predictions", output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

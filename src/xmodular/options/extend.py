@@ -10,7 +10,7 @@ from xmodular.errors import ConfigurationError
 from xmodular.options.declaring import REVISION, Place, StartRows, at_least, flag_of, option, positive, usual
 from xmodular.options.pretrain import LanguageModelOptions
 
-Objective = Literal["distance", "contrast", "both", "linear"]
+Objective = Literal["distance", "contrast", "both", "linear", "predictions"]
 # Options that apply to --parallel only.
 _OF_PAIRS = ("objective", "temperature", "prefix")
 # Options that apply to --text only, not to --parallel.
@@ -59,11 +59,12 @@ class ExtendOptions(LanguageModelOptions):
         "of the rows, but at least 100, or a tenth of a small file. Without --max-steps, there are at least 300 steps.",
         None,
     )
-    objective: Objective = option(
+    objective: Objective | None = option(
         "With --parallel: distance, of a sentence's mean state to that of its translations; contrast: find them among "
         "those of all sentences by cosine; both; linear: no training, but the best linear map in the last layer, which "
-        "suits a few hundred sentences.",
-        "distance",
+        "suits a few hundred sentences; predictions: what a fine-tuned classifier predicts for the translations. "
+        "Default: predictions for a fine-tuned classifier, else distance.",
+        None,
     )
     temperature: float = option("Temperature of the softmax over cosines, for contrast.", 0.05, positive)
     prefix: str | None = option(
@@ -98,7 +99,7 @@ class ExtendOptions(LanguageModelOptions):
         for name in _OF_PAIRS:
             if self.parallel is None and getattr(self, name) != usual(self)[name]:
                 raise ConfigurationError(f"{flag_of(name)} goes with --parallel, not with --text.")
-        if self.temperature != usual(self)["temperature"] and self.objective in ("distance", "linear"):
+        if self.temperature != usual(self)["temperature"] and self.objective not in ("contrast", "both"):
             raise ConfigurationError("--temperature is for --objective contrast or both.")
         if self.objective == "linear" and (self.init_from not in ((), ("neutral",)) or self.trainable == "all"):
             raise ConfigurationError("--objective linear starts from neutral, and sets the language's adapter only.")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -62,6 +62,8 @@ class Aligned(Dataset[int]):
     """Sentences of a new language, and the states of their translations.
 
     Attributes:
+        measures: names of the scores to show: a share, the main one, and another number.
+        aim: what that share of sentences does.
         encodings: the sentences.
         targets: (sentences, hidden) float32.
         right: (sentences,) the number of a sentence's translations, the same for those with equal ones.
@@ -69,11 +71,26 @@ class Aligned(Dataset[int]):
         pad_id: id of ``<pad>``.
     """
 
+    measures: ClassVar[tuple[str, str]] = ("retrieval", "cosine")
+    aim: ClassVar[str] = "find their translation"
+
     encodings: tuple[Encoding, ...]
     targets: np.ndarray
     right: np.ndarray
     lang_id: int
     pad_id: int
+
+    @staticmethod
+    def read(
+        model: XmodPreTrainedModel,
+        sentences: Sequence[Encoding],
+        language: str,
+        advance: Callable[[int], None] = lambda sentences: None,
+    ) -> np.ndarray:
+        """(sentences, hidden) mean states under a language's adapter: the targets, of translations."""
+        ids = [model.languages.index(language)] * len(sentences)
+        pad_id = model.config.pad_token_id
+        return np.stack(predict_logits(_Means(model.base_model), sentences, ids, pad_id=pad_id, advance=advance))
 
     def __len__(self) -> int:
         return len(self.encodings)
@@ -91,6 +108,10 @@ class Aligned(Dataset[int]):
             "right": torch.from_numpy(self.right[places]),
         }
 
+    def student(self, model: XmodPreTrainedModel) -> nn.Module:
+        """The part of a model that is trained: its encoder."""
+        return model.base_model
+
     @cached_property
     def candidates(self) -> np.ndarray:
         """All targets, each once, by their numbers: *(targets, hidden)* of length 1."""
@@ -107,7 +128,7 @@ class Aligned(Dataset[int]):
             ``retrieval``, the share of sentences whose nearest translation by cosine is their own, and of translations
             whose nearest sentence is (mean of both); ``cosine``, the mean cosine of such pairs; ``loss``.
         """
-        return nearness(_means(model, self.encodings, language or model.languages[self.lang_id]), self.targets)
+        return nearness(self.read(model, self.encodings, language or model.languages[self.lang_id]), self.targets)
 
 
 def nearness(own: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -166,19 +187,21 @@ def _distance(vectors: Tensor, targets: Tensor) -> Tensor:
 
 
 def encoded(
-    model: XmodPreTrainedModel, pairs: Sequence[Pair], options: ExtendOptions
+    model: XmodPreTrainedModel, pairs: Sequence[Pair], options: ExtendOptions, kind: type[Aligned] = Aligned
 ) -> tuple[tuple[Encoding, ...], np.ndarray, np.ndarray]:
-    """Encode and number sentences, and compute the mean states of their translations, before the language is added."""
+    """Encode and number sentences, and compute the targets from their translations, before the language is added."""
     numbers: dict[tuple[tuple[str, str], ...], int] = {}
     right = [numbers.setdefault(tuple(sorted(pair.translations.items())), len(numbers)) for pair in pairs]
-    sums = np.zeros((len(pairs), model.config.hidden_size), np.float32)
+    sums: Any = 0.0
     counts = np.zeros((len(pairs), 1), np.float32)
     languages = list(dict.fromkeys(language for pair in pairs for language in pair.translations))
     with progress("reading translations", sum(len(pair.translations) for pair in pairs)) as advance:
         for language in languages:
             places = [place for place, pair in enumerate(pairs) if language in pair.translations]
             sentences = _read(model, [pairs[place].translations[language] for place in places], language, options)
-            sums[places] += _means(model, sentences, language, advance)
+            targets = kind.read(model, sentences, language, advance)
+            sums = np.zeros((len(pairs), targets.shape[1]), np.float32) if not counts.any() else sums
+            sums[places] += targets
             counts[places] += 1
     return _read(model, [pair.text for pair in pairs], None, options), sums / counts, np.array(right, np.int64)
 
@@ -201,7 +224,7 @@ def compared(
     texts = list(islice((line for line in lines if len(line) >= _SHORTEST), _LINES))
     if len(texts) < _FEWEST_LINES:
         return None
-    own, others = (_means(model, _read(model, texts, each, options), each) for each in (code, other))
+    own, others = (Aligned.read(model, _read(model, texts, each, options), each) for each in (code, other))
     return {"adapter": other, "lines": len(texts), **nearness(own, others)}
 
 
@@ -216,32 +239,18 @@ def _read(
     return tuple(Encoding(place, (tuple(each),)) for place, each in enumerate(ids))
 
 
-def _means(
-    model: XmodPreTrainedModel,
-    sentences: Sequence[Encoding],
-    language: str,
-    advance: Callable[[int], None] = lambda sentences: None,
-) -> np.ndarray:
-    """(sentences, hidden) mean states under a language's adapter."""
-    ids = [model.languages.index(language)] * len(sentences)
-    pad_id = model.config.pad_token_id
-    return np.stack(predict_logits(_Means(model.base_model), sentences, ids, pad_id=pad_id, advance=advance))
-
-
-def print_nearness(code: str, metrics: dict[str, Any], sentences: int, rate: float) -> None:
+def print_scores(code: str, metrics: dict[str, Any], measured: Aligned, rate: float) -> None:
     """Print the scores of the held-out sentences, and whether the adapter helped."""
-    rows = [
-        (name, f"{values['retrieval']:.1%}", f"{values['cosine']:.4f}")
-        for name, values in stages(code, metrics).items()
-    ]
-    title = f"Held-out sentences of {code} and their translations ({sentences})"
-    console.print(table(title, ("adapter", "retrieval", "cosine"), rows))
+    main, other = measured.measures
+    rows = [(name, f"{values[main]:.1%}", f"{values[other]:.4f}") for name, values in stages(code, metrics).items()]
+    title = f"Held-out sentences of {code} and their translations ({len(measured)})"
+    console.print(table(title, ("adapter", main, other), rows))
     best, after = metrics["best_existing"], metrics["after"]
     before = metrics["existing"][best]
     # Two standard errors of the difference of two shares of the same sentences, at most.
-    error = 2 * np.sqrt(max(before["retrieval"] * (1 - before["retrieval"]), 0.01) * 2 / sentences)
-    if after["retrieval"] < before["retrieval"] - error:
+    error = 2 * np.sqrt(max(before[main] * (1 - before[main]), 0.01) * 2 / len(measured))
+    if after[main] < before[main] - error:
         console.print(
-            f"The adapter is harmful: fewer sentences find their translation than with that of {best}. Try a lower "
+            f"The adapter is harmful: fewer sentences {measured.aim} than with that of {best}. Try a lower "
             f"learning rate than {rate:g}, fewer steps, or --init-from neutral."
         )

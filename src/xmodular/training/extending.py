@@ -23,15 +23,16 @@ from xmodular.packs import check_target
 from xmodular.signatures import verb
 from xmodular.tasks import given_plain_model, load_saved
 from xmodular.training import contents
-from xmodular.training.aligning import Aligned, encoded, loss_of, print_nearness
+from xmodular.training.aligning import Aligned, encoded, loss_of, print_scores
 from xmodular.training.epochs import Passes
 from xmodular.training.fitting import fit
 from xmodular.training.growing import Beginning, begun, save, shared_tokenizer
+from xmodular.training.imitating import Imitated, check_classifier, imitation, is_classifier
 from xmodular.training.language_modeling import intervals_of
 from xmodular.training.linear_adapter import check_activation, solve_adapter
 from xmodular.training.masked_words import by_masked_words
 from xmodular.training.optimising import training_arguments
-from xmodular.training.pairs import held_out, pairs_hash, read_pairs
+from xmodular.training.pairs import Pair, held_out, pairs_hash, read_pairs
 from xmodular.training.runs import Run, print_trainable, sources_of_run
 
 _FEWEST_STEPS = 300  # of a run on pairs without --max-steps: pairs are few
@@ -60,6 +61,8 @@ def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
     _check_class(model, options)
     if options.replace:
         options = replace(options, language=resolve(options.language, model.languages))
+    if options.parallel is not None and options.objective is None:
+        options = replace(options, objective="predictions" if is_classifier(model) else "distance")
     beginning = Beginning.of(options, model)
     if not set(model.languages) - {*model.config.vocabularies, options.language}:
         raise ConfigurationError(
@@ -91,16 +94,13 @@ def _check_class(model: XmodPreTrainedModel, options: ExtendOptions) -> None:
     )
 
 
-def _by_translations(
-    options: ExtendOptions,
-    source: str,
-    model: XmodPreTrainedModel,
-    beginning: Beginning,
-    before: XmodPreTrainedModel | None,
-) -> Run:
-    """The adapter learns to give sentences the states of their translations."""
-    code = options.language
-    pairs = read_pairs(source, code, model.languages)
+def _parts(options: ExtendOptions, source: str, model: XmodPreTrainedModel) -> tuple[list[Pair], list[Pair]]:
+    """The pairs to train on, and those held out.
+
+    Raises:
+        DataError: they cannot be read, or are too few.
+    """
+    pairs = read_pairs(source, options.language, model.languages)
     train, dev = held_out(pairs, options.dev_fraction, options.seed)
     if not dev:
         raise DataError(f"{source} has {counted(len(pairs), 'pair')}: a tenth is held out, so at least 10 are needed.")
@@ -108,25 +108,42 @@ def _by_translations(
         raise DataError(
             f"{source} repeats {counted(len({pair.text for pair in dev}), 'sentence')}: none is left for training."
         )
+    return train, dev
+
+
+def _by_translations(
+    options: ExtendOptions,
+    source: str,
+    model: XmodPreTrainedModel,
+    beginning: Beginning,
+    before: XmodPreTrainedModel | None,
+) -> Run:
+    """The adapter learns to give sentences the states of their translations, or the predictions for them."""
+    code = options.language
+    train, dev = _parts(options, source, model)
     if options.objective == "linear":
         check_activation(model)
+    if options.objective == "predictions":
+        check_classifier(model, options.model)
+    kind = Imitated if options.objective == "predictions" else Aligned
     known = shared_tokenizer(model)
     arguments = training_arguments(options)
     batches = Passes.of(options, arguments, len(train), options.epochs, _FEWEST_STEPS)
-    data = {"parallel": pairs_hash(pairs)} | contents.base(options.model, before)
+    data = {"parallel": pairs_hash([*train, *dev])} | contents.base(options.model, before)
     start = begun(options, arguments, data)
     model.to(arguments.device)  # type: ignore[arg-type]
-    read = [encoded(model, part, options) for part in (train, dev)]
+    read = [encoded(model, part, options, kind) for part in (train, dev)]
     set_seed(options.seed)
     beginning.add(model, code)
-    sentences, measured = (Aligned(*part, model.languages.index(code), model.config.pad_token_id) for part in read)
+    sentences, measured = (kind(*part, model.languages.index(code), model.config.pad_token_id) for part in read)
     print_trainable(model.set_trainable(options.trainable, languages=None if options.trainable == "all" else [code]))
     # The sentences are in pieces of the shared vocabulary: those that read it can read them, teachers first.
     readers = [each for each in model.languages if each not in model.config.vocabularies and each != code]
     taught = dict.fromkeys(language for pair in dev for language in pair.translations)
     teachers = [each for each in taught if each in readers] or readers
     existing = {each: measured.scores(model, each) for each in teachers}
-    best = max(existing, key=lambda each: existing[each]["retrieval"])
+    main = kind.measures[0]
+    best = max(existing, key=lambda each: existing[each][main])
     at_start = measured.scores(model)
     steps = batches.steps if options.objective != "linear" else 0
     if options.objective == "linear":
@@ -134,7 +151,7 @@ def _by_translations(
     else:
         console.print(f"Training on {counted(len(train), 'pair')}, {counted(steps, 'step')}")
         fit(
-            model.base_model,
+            sentences.student(model),
             sentences,
             sentences.batch,
             batches,
@@ -143,17 +160,17 @@ def _by_translations(
             start,
             steps,
             intervals=intervals_of(options),
-            loss=loss_of(options, sentences),
+            loss=imitation if kind is Imitated else loss_of(options, sentences),
             validate=lambda: measured.scores(model),
         )
     model.eval()
     after = measured.scores(model)
     metrics = {"steps": steps, "existing": existing, "best_existing": best, "start": at_start, "after": after}
-    print_nearness(code, metrics, len(dev), options.learning_rate)
+    print_scores(code, metrics, measured, options.learning_rate)
     run = Run(model, known, options.output_dir, metrics)
     if arguments.process_index == 0:
         scores = [
-            {"metric": "retrieval", "adapter": adapter, "value": values["retrieval"]}
+            {"metric": main, "adapter": adapter, "value": values[main]}
             for adapter, values in ((best, existing[best]), (code, after))
         ]
         note = f"Trained by xmodular extend on translations, {counted(len(train), 'pair')} of {Path(source).name}, "
