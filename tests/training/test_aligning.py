@@ -437,15 +437,8 @@ def opinionated(topic_run, english_pairs, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_an_adapter_learns_what_a_classifier_predicts_for_translations(opinionated, english_pairs, tmp_path):
-    run = extend(
-        opinionated,
-        "gsw",
-        parallel=english_pairs,
-        output_dir=tmp_path / "run",
-        **SMALL | {"max_steps": 200, "learning_rate": 1e-2},
-    )
-    written = json.loads((tmp_path / "run" / "options.json").read_text())
-    assert written["objective"] == "predictions"
+    how = SMALL | {"max_steps": 200, "learning_rate": 1e-2, "objective": "predictions"}
+    run = extend(opinionated, "gsw", parallel=english_pairs, output_dir=tmp_path / "run", **how)
     assert run.metrics["after"]["divergence"] < 0.5 * run.metrics["start"]["divergence"]
     certificate = diff(opinionated, tmp_path / "run")
     assert (certificate.added, certificate.changed) == ({"gsw"}, set())

@@ -59,12 +59,12 @@ class ExtendOptions(LanguageModelOptions):
         "of the rows, but at least 100, or a tenth of a small file. Without --max-steps, there are at least 300 steps.",
         None,
     )
-    objective: Objective | None = option(
+    objective: Objective = option(
         "With --parallel: distance, of a sentence's mean state to that of its translations; contrast: find them among "
         "those of all sentences by cosine; both; linear: no training, but the best linear map in the last layer, which "
-        "suits a few hundred sentences; predictions: what a fine-tuned classifier predicts for the translations. "
-        "Default: predictions for a fine-tuned classifier, else distance.",
-        None,
+        "suits a few hundred sentences; predictions: what a fine-tuned classifier predicts for the translations, which "
+        "must be texts such as the task has.",
+        "distance",
     )
     temperature: float = option("Temperature of the softmax over cosines, for contrast.", 0.05, positive)
     prefix: str | None = option(

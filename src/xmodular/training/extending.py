@@ -27,7 +27,7 @@ from xmodular.training.aligning import Aligned, encoded, loss_of, print_scores
 from xmodular.training.epochs import Passes
 from xmodular.training.fitting import fit
 from xmodular.training.growing import Beginning, begun, save, shared_tokenizer
-from xmodular.training.imitating import Imitated, check_classifier, imitation, is_classifier
+from xmodular.training.imitating import Imitated, check_classifier, imitation
 from xmodular.training.language_modeling import intervals_of
 from xmodular.training.linear_adapter import check_activation, solve_adapter
 from xmodular.training.masked_words import by_masked_words
@@ -61,8 +61,6 @@ def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
     _check_class(model, options)
     if options.replace:
         options = replace(options, language=resolve(options.language, model.languages))
-    if options.parallel is not None and options.objective is None:
-        options = replace(options, objective="predictions" if is_classifier(model) else "distance")
     beginning = Beginning.of(options, model)
     if not set(model.languages) - {*model.config.vocabularies, options.language}:
         raise ConfigurationError(

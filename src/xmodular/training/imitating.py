@@ -22,23 +22,19 @@ from xmodular.tasks import Encoding, predict_logits
 from xmodular.training.aligning import Aligned
 
 
-def is_classifier(model: XmodPreTrainedModel) -> bool:
-    """Whether a model gives each text one of several labels, and has learned to."""
-    return (
+def check_classifier(model: XmodPreTrainedModel, name: str) -> None:
+    """Raises ConfigurationError if a model is not a fine-tuned classifier, which gives a text one of several labels."""
+    if (
         isinstance(model, XmodForSequenceClassification)
         and model.config.problem_type in (None, "single_label_classification")
         and len(model.config.id2label or ()) > 1
         and model.config.task_language is not None
+    ):
+        return
+    raise ConfigurationError(
+        f"--objective predictions is for fine-tuned classifiers, which give a text one of several labels; {name} "
+        f"({type(model).__name__}) is not one. The other objectives are for any model."
     )
-
-
-def check_classifier(model: XmodPreTrainedModel, name: str) -> None:
-    """Raises ConfigurationError if a model is not a fine-tuned classifier."""
-    if not is_classifier(model):
-        raise ConfigurationError(
-            f"--objective predictions is for fine-tuned classifiers, which give a text one of several labels; {name} "
-            f"({type(model).__name__}) is not one. The other objectives are for any model."
-        )
 
 
 @dataclass(frozen=True)
