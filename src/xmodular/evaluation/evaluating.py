@@ -264,6 +264,7 @@ class _Evaluation:
             languages=list(self.sets),
             runs=list(dict.fromkeys(subject.run for subject in self.subjects)),
             adapters={*conditions, "relative", *GUESSES},
+            left_out=lambda name: bool(self.options.languages) and self._name(name) is not None,
         )
 
     def _check_labels(self) -> None:

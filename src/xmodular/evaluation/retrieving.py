@@ -83,7 +83,13 @@ class Retrieval:
         if gates:
             adapters = {*options.adapter, "relative", *GUESSES}
             self.gates = check_gates(
-                gates, task=_TASK, metrics=METRICS, languages=list(self.tests), runs=self.runs, adapters=adapters
+                gates,
+                task=_TASK,
+                metrics=METRICS,
+                languages=list(self.tests),
+                runs=self.runs,
+                adapters=adapters,
+                left_out=lambda name: bool(options.languages) and self._name(name) is not None,
             )
         pivots = ", ".join(dict.fromkeys(test.pivot for test in self.tests.values()))
         console.print(
