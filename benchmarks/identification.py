@@ -16,6 +16,7 @@ import contextlib
 import gc
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -289,8 +290,9 @@ def as_users_have_them(data: Path, every: int, names: Sequence[str], rounds: int
     for name in names:  # a model with every other language
         thresholds(name, chosen_identifier(name, codes[::2]), there)
     timed = [text for name, _, texts in there if name == "sib200" for text in texts[:20]]
-    times = interleave({name: partial(tool, timed) for name, tool in tools.items()}, rounds, warmup=1)
-    print(f"\n{len(timed)} sentences of {sum(map(len, timed)) / len(timed):.0f} characters, interleaved:")
+    runs = {name: partial(tool, timed) for name, tool in tools.items()}
+    times = interleave(runs, rounds, warmup=1, clock=time.process_time)
+    print(f"\n{len(timed)} sentences of {sum(map(len, timed)) / len(timed):.0f} characters, interleaved, CPU time:")
     for name in names:
         rate = len(timed) / median(times[name])
         print(f"  {name[-23:]:24}{rate:8.0f} texts/s, {ratio(times, names[0], name):.2f} times as many as {names[0]}")

@@ -170,7 +170,7 @@ class OwnIdentifier:
         self._languages = tuple(languages)
         self._codes: dict[str, str | None] = {}
         self._strange: set[str] = set()  # labels of a model that are no names of languages
-        told = set(self._languages)
+        told: set[str | None] = set(self._languages)
         if (knows := getattr(own, "knows", None)) is not None:
             told = {self._code_in(label, script) for label in knows for script in ("Hans", "Hant")} - {None}
             if len(self._strange) == len(set(map(_bare, knows))):
