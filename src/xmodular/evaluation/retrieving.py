@@ -225,9 +225,9 @@ class Retrieval:
         for reading, pivot in wanted.items():
             test = self.tests[reading.language]
             sides = vectors[reading].of(test.bitext.one), vectors[pivot].of(test.bitext.other)
-            found = measured(test.bitext, *sides, test.joined)
+            values = measured(test.bitext, *sides, test.joined)
             told = vectors[reading].told_of(test.bitext.one)
-            scored[reading] = Scored(found, (reading.language, test.bitext.digest), told=told)
+            scored[reading] = Scored(values, (reading.language, test.bitext.digest), told=told)
         for place, one in enumerate(in_pairs):
             for other in in_pairs[place + 1 :]:
                 bitext = Bitext.of(data.texts[one], data.texts[other])
