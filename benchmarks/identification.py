@@ -1,10 +1,12 @@
 """Language identifiers compared, on the sentences of the development data; and what identified languages cost a task.
 
 python benchmarks/identification.py [--data ../shared/data] [--every 1] [--tools xmodular,lid.176,...]
+python benchmarks/identification.py --identify py3langid,spans,fasttext:<file>
 python benchmarks/identification.py --model <folder of a model fine-tuned to classify>
 
 Every tool is given what ours is given (restriction to the languages, varieties, simplified and traditional Chinese), so
-that only its probabilities count. A tool that is not installed is left out.
+that only its probabilities count. A tool that is not installed is left out. With --identify, identifiers are compared
+as a model's users have them, with the languages of the data as the model's.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import contextlib
 import gc
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -27,7 +30,7 @@ import psutil
 
 from harness import interleave, machine, ratio
 from xmodular.catalogue import RELEASES
-from xmodular.identification import Identifier
+from xmodular.identification import Identifier, chosen_identifier
 from xmodular.identification import identifier as identify
 
 SETS = {"sib200": "*.test.jsonl", "ntrex": "*.txt", "tatoeba": "*.tsv", "text_dev": "*.txt"}
@@ -265,6 +268,36 @@ def compare(data: Path, every: int, names: Sequence[str], rounds: int) -> None:
         print(f"  {name:14}{rate:8.0f} texts/s, {ratio(times, first, name):.2f} times as many as {first}")
 
 
+def as_users_have_them(data: Path, every: int, names: Sequence[str], rounds: int) -> None:
+    """Accuracy, what a least confidence keeps, and speed of what `identify` can be."""
+    files = list(sentences(data, every))
+    told = [set(chosen_identifier(name, sorted({code for _, code, _ in files})).known) for name in names]
+    codes = sorted(set.intersection(*told))
+    there = [file for file in files if file[1] in codes]
+    print(f"{sum(len(texts) for *_, texts in there)} sentences in {len(codes)} languages: {', '.join(codes)}\n")
+    print(f"{'identify':24}" + "".join(f"{name:>10}" for name in SETS))
+    tools = {}
+    for name in names:
+        before = resident()
+        tools[name] = found = chosen_identifier(name, codes)
+        shares, errors = accuracy(found, there)
+        print(
+            f"{name[-23:]:24}" + "".join(f"{shares[s]:>10.2%}" for s in SETS) + f"  {resident() - before:.0f} MiB more"
+        )
+        print(
+            "    most frequent errors: " + ", ".join(f"{s} {a} as {b}: {n}" for (s, a, b), n in errors.most_common(6))
+        )
+    for name in names:  # a model with every other language
+        thresholds(name, chosen_identifier(name, codes[::2]), there)
+    timed = [text for name, _, texts in there if name == "sib200" for text in texts[:20]]
+    runs = {name: partial(tool, timed) for name, tool in tools.items()}
+    times = interleave(runs, rounds, warmup=1, clock=time.process_time)
+    print(f"\n{len(timed)} sentences of {sum(map(len, timed)) / len(timed):.0f} characters, interleaved, CPU time:")
+    for name in names:
+        rate = len(timed) / median(times[name])
+        print(f"  {name[-23:]:24}{rate:8.0f} texts/s, {ratio(times, names[0], name):.2f} times as many as {names[0]}")
+
+
 def with_model(data: Path, folder: str) -> None:
     """Accuracy of a classifier on the SIB-200 tests with gold and with identified languages."""
     from xmodular.prediction import Predictor
@@ -303,11 +336,14 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take one sentence of so many")
     parser.add_argument("--tools", default=",".join(TOOLS))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--identify")
     parser.add_argument("--model")
     options = parser.parse_args()
     print(machine())
     if options.model:
         with_model(options.data, options.model)
+    elif options.identify:
+        as_users_have_them(options.data, options.every, options.identify.split(","), options.rounds)
     else:
         compare(options.data, options.every, options.tools.split(","), options.rounds)
 

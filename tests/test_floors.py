@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tasks", "perplexity", "donor_ranking"),
     (
         *("results", "charts", "training", "evaluation", "prediction", "serving", "exporting", "pack_verbs"),
-        *("comparison", "trimming", "embeddings", "distributed"),
+        *("comparison", "trimming", "embeddings", "distributed", "registration"),
     ),
     ("cli", "flags", "demo", "__main__", "__init__"),
 )

@@ -134,7 +134,7 @@ def test_lists_of_choices():
     options = build(EvaluateOptions, {"model": "m", "data": "d", "adapter": "right"})
     assert options.adapter == ("right",)
     with pytest.raises(
-        ConfigurationError, match="adapter must be one of own, right, source, relative, none; got 'left'"
+        ConfigurationError, match="adapter must be one of own, right, source, relative, none, identified; got 'left'"
     ):
         build(EvaluateOptions, {"model": "m", "data": "d", "adapter": "right,left"})
 

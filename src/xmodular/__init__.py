@@ -42,7 +42,7 @@ _HOMES = {
     "pack_verify": "pack_verbs",
     "predict": "prediction",
     "pretrain": "training",
-    "register": "modeling",
+    "register": "registration",
     "serve": "serving",
     "trim": "trimming",
     "upcycle": "conversion",

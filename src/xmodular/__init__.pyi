@@ -23,12 +23,12 @@ from xmodular.modeling import XmodForSequenceClassification as XmodForSequenceCl
 from xmodular.modeling import XmodForTokenClassification as XmodForTokenClassification
 from xmodular.modeling import XmodModel as XmodModel
 from xmodular.modeling import XmodPreTrainedModel as XmodPreTrainedModel
-from xmodular.modeling import register as register
 from xmodular.pack_verbs.pack_checks import PackList, Verification
 from xmodular.packs.pack import Pack
 from xmodular.prediction import Predictor as Predictor
 from xmodular.prediction.filling import Filling
 from xmodular.prediction.predicting import Predicted
+from xmodular.registration import register as register
 from xmodular.results.results import Results
 from xmodular.training.runs import Run
 from xmodular.trimming.trim_report import Trimmed
@@ -236,7 +236,7 @@ def evaluate(
     *,
     output_dir: str | Path | None = None,
     languages: str | Sequence[str] = (),
-    adapter: str | Sequence[Literal["own", "right", "source", "relative", "none"]] = ("right", "source"),
+    adapter: str | Sequence[Literal["own", "right", "source", "relative", "none", "identified"]] = ("right", "source"),
     revision: str | None = None,
     split: str = "test",
     columns: str | Mapping[str, str] | None = None,
@@ -246,6 +246,9 @@ def evaluate(
     pairs: Literal["all", "pivot"] = "all",
     pooling: Literal["first", "mean"] | None = None,
     prefix: str | None = None,
+    identify: bool | str | Any = False,
+    identify_languages: str | Sequence[str] = (),
+    threshold: float = 0.3,
     source: str | None = None,
     fallback: Literal["relative"] | None = None,
     tokenizer: str | Path | None = None,
@@ -275,7 +278,8 @@ def evaluate(
         output_dir: Folder for results.json, results.md, report.html and the pictures.
         languages: Only these languages, comma-separated.
         adapter: own, or right: the language's own adapter; source: the training language's, for all languages;
-            relative: that of the most closely related language; none: no adapter.
+            relative: that of the most closely related language; none: no adapter; identified: that of the language
+            that each row is identified as.
         revision: Branch, tag or commit of the models on the Hub; the same as writing name@revision.
         split: The split to read from folders.
         columns: Names of columns, as text=review,label=stars; default: as in training, if the rows have those
@@ -289,6 +293,12 @@ def evaluate(
         pooling: Retrieval: what a sentence's vector is: mean of its states, or the state of its first token;
             default: as the model records it, or mean.
         prefix: Retrieval: text before every sentence, such as "query: "; default: as the model records it, or none.
+        identify: Also read every row with the adapter of the language that it is identified as (`adapter`
+            identified): py3langid (also without a value), spans, fasttext:<file>, glotlid:<file> or
+            <module>:<function>, as for predict.
+        identify_languages: Only these languages are identified, comma-separated; default: all of the model's.
+        threshold: Least confidence of an identified language; below it, a row is read by the model's default
+            language, else by the source language.
         source: The source language; default: the language the model was fine-tuned in.
         fallback: relative: a language that the model lacks uses the adapter of the most closely related language.
         tokenizer: Tokenizer folder; default: the model's.

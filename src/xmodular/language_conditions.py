@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 # What can be requested: the own adapter and those to compare it with, in this order. Files call the own one "right".
-LanguageCondition = Literal["right", "source", "relative", "none"]
+LanguageCondition = Literal["right", "source", "relative", "none", "identified"]
 ASKED: tuple[LanguageCondition, ...] = get_args(LanguageCondition)
-AskedCondition = Literal["own", "right", "source", "relative", "none"]
+AskedCondition = Literal["own", "right", "source", "relative", "none", "identified"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,13 @@ class Condition:
 CONDITIONS = {
     "right": Condition(
         "own adapter", "every language is read with its own adapter", "c1", "circle", asked="the language's own adapter"
+    ),
+    "identified": Condition(
+        "identified",
+        "every row is read with the adapter of the language that it is identified as; an unsure one with the source's",
+        "c6",
+        "square",
+        asked="that of the language that each row is identified as",
     ),
     "relative": Condition(
         "relative's adapter",

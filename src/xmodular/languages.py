@@ -32,6 +32,7 @@ _FALLBACKS = ("relative",)
 # Groups that two languages must share to be relatives: the family and a branch of it.
 _LEAST_COMMON = 2
 _SAME_LANGUAGE = 99
+_SAME_SCRIPT = {"Hang": "Kore"}  # Korean has Hangul with or without Chinese characters
 
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_\-]{0,63}")
@@ -92,7 +93,7 @@ def resolve(name: str, languages: Iterable[str], *, fallback: str | None = None)
         raise LanguageError(f"a language must be a string such as 'de_DE'; got {name!r:.80}.")
     if name in codes:
         return name
-    if len(name) > _LONGEST or not name.isprintable():
+    if not _may_be_name(name):
         raise LanguageError(f"{name[:_LONGEST]!r}{'...' * (len(name) > _LONGEST)} is not the name of a language.")
     meant = _meant(name, codes)
     if len(meant) == 1:
@@ -113,10 +114,15 @@ def resolve(name: str, languages: Iterable[str], *, fallback: str | None = None)
 
 def resolve_or_none(name: str, languages: Iterable[str]) -> str | None:
     """As `resolve`, but None if no code matches, or several do."""
-    try:
-        return resolve(name, languages)
-    except LanguageError:
+    codes = tuple(languages)
+    if not isinstance(name, str) or (name not in codes and not _may_be_name(name)):
         return None
+    meant = (name,) if name in codes else _meant(name, codes)
+    return meant[0] if len(meant) == 1 else None
+
+
+def _may_be_name(name: str) -> bool:
+    return len(name) <= _LONGEST and name.isprintable()
 
 
 def resolve_all(names: Sequence[str], languages: Iterable[str], *, fallback: str | None = None) -> list[str]:
@@ -215,13 +221,21 @@ def names_of(code: str) -> dict[str, str | None]:
 
     A region that only belongs to X-MOD's code (`de_DE` is German) is left out; an unusual script stays.
     """
+    tag = tag_of(code)
+    if tag is None:
+        return {"english": None, "native": None, "bcp47": None}
+    named = langcodes.Language.get(tag)
+    return {"english": named.display_name(), "native": named.autonym(), "bcp47": tag}
+
+
+def tag_of(code: str) -> str | None:
+    """The BCP-47 tag of a code's language, as `names_of` has it."""
     meaning = _meaning(code, code=True)
     if meaning is None:
-        return {"english": None, "native": None, "bcp47": None}
+        return None
     language, script = meaning.levels[1]
     usual = langcodes.Language.get(language).maximize().script
-    named = langcodes.Language.make(language=language, script=None if script == usual else script)
-    return {"english": named.display_name(), "native": named.autonym(), "bcp47": named.to_tag()}
+    return langcodes.Language.make(language=language, script=None if script == usual else script).to_tag()
 
 
 @lru_cache(maxsize=16384)
@@ -279,6 +293,7 @@ def _meaning(name: str, code: bool = False) -> _Meaning | None:
         return None
     shared = _SAME.get(macro.language or "", macro.language or "")
     script = standard.maximize().script or ""
+    script = _SAME_SCRIPT.get(script, script)
     levels = [(written.language or "", script), (standard.language, script), (shared, script)]
     if shared != standard.language and not standard.script:  # CLDR knows no script of some members
         levels[-1] = (shared, langcodes.Language.get(shared).maximize().script or "")

@@ -6,6 +6,7 @@ import math
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -15,6 +16,8 @@ from tests.conftest import LANGUAGES, sentence
 from tests.support import assert_same_state
 from xmodular import XmodForMaskedLM, XmodModel, cli, donors
 from xmodular.donor_ranking import trials
+from xmodular.donor_ranking.finding import _averages
+from xmodular.donor_ranking.ranking import Candidate
 from xmodular.donor_ranking.text_sample import sample_of
 from xmodular.donor_ranking.trials import Trials, bits_per_character
 from xmodular.errors import ConfigurationError, DataError, LanguageError, XmodularError
@@ -311,3 +314,17 @@ def test_a_model_that_cannot_be_averaged_is_refused_before_it_is_measured(base_r
     monkeypatch.setattr(trials, "block_statistics", None)
     with pytest.raises(ConfigurationError, match="give its folder"):
         donors(model, swiss, "gsw", **SAMPLE)
+
+
+def test_a_mixture_is_no_language_alone():
+    """One that is half a bit worse than the best gets a share below one per cent, which is none."""
+
+    class Still:
+        first = rest = np.arange(3)
+
+        def sums_of_average(self, shares, numbers):
+            return np.ones(7)
+
+    singles = [Candidate({code: 1.0}, bits, 9, None) for code, bits in (("ru", 1.0), ("uk", 1.1), ("pl", 1.6))]
+    found = [each.init_from for each in _averages(Still(), singles, 3)]
+    assert found == ["ru,uk", "ru=0.731,uk=0.269", "ru,uk,pl"]

@@ -53,6 +53,17 @@ def test_sides_of_a_bitext_in_either_order_of_its_columns(encoder):
     assert ask(encoder, ["1", "2"], about, "deu-eng") == ["de_DE"] * 2  # nothing to tell by: as the task lists them
 
 
+def test_columns_that_come_again_are_known_by_their_texts(encoder):
+    """Nothing tells numbers apart but their order, which a repeated run may not keep."""
+    about, first, second = task({"deu-eng": ["deu-Latn", "eng-Latn"]}), ["1", "2"], ["3", "4"]
+    assert ask(encoder, first, about, "deu-eng") == ["de_DE"] * 2
+    assert ask(encoder, second, about, "deu-eng") == ["en_XX"] * 2
+    for texts, code in ((second, "en_XX"), (second, "en_XX"), (first, "de_DE"), (second, "en_XX")):
+        assert ask(encoder, texts, about, "deu-eng") == [code] * 2
+    assert ask(encoder, ["5", "6"], about, "deu-eng") == ["de_DE"] * 2  # other rows of the same name
+    assert ask(encoder, ["7", "8"], about, "deu-eng") == ["en_XX"] * 2
+
+
 def test_a_parallel_corpus_names_the_column_and_other_tasks_their_subset(encoder):
     about = task({"deu_Latn-swh_Latn": ["deu-Latn", "swh-Latn"]})
     assert ask(encoder, ENGLISH, about, "swh_Latn") == ["sw_KE"] * 2

@@ -37,6 +37,20 @@ def test_from_python_a_failed_gate_is_a_result(make_model, feelings, tmp_path):
     assert evaluate(tmp_path / "model", feelings).passed
 
 
+def test_languages_that_are_left_out_have_no_gate_this_time(make_model, feelings, capsys):
+    """One file of gates serves a run in some of its languages; a language that no model has is still an error."""
+    model, gate = make_model("model"), {"floors": {"sw": 1.0, "German": 0.0, "mean": 0.0}}
+    found = evaluate(model, feelings, gate=gate, languages=["de"])
+    assert [each.language for each in found.gates] == ["de_DE", "mean"]
+    assert found.passed
+    assert "sw left out by --languages, so these limits do not apply" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(LanguageError, match="names 'tt'"):
+        evaluate(model, feelings, gate={"floors": {"tt": 0.5}}, languages=["de"])
+    (feelings / "sw_KE.test.jsonl").unlink()
+    with pytest.raises(LanguageError, match="names 'sw'"):
+        evaluate(model, feelings, gate=gate)
+
+
 @pytest.mark.parametrize(
     ("table", "error", "said"),
     [

@@ -177,9 +177,12 @@ def test_what_needs_all_languages_is_refused_and_changes_nothing(folder: Path, t
         lambda: model.keep_languages(["de"]),
         lambda: model.load_language(pack, language="gsw"),
         lambda: torch.export.export(model, (), batch(0)),
+        lambda: model.load_state_dict(whole.state_dict()),
+        lambda: model.load_state_dict(whole.state_dict(), strict=False),
     ):
         with pytest.raises((InputError, RuntimeError), match="load it without resident_languages"):
             refused()
+    model.load_state_dict({name: value.clone() for name, value in model.state_dict().items()})  # the shared weights
     with pytest.raises(ConfigurationError, match="copy its folder"):
         model.save_pretrained(tmp_path / "copy")
     assert not (tmp_path / "copy").exists()

@@ -16,7 +16,7 @@ from transformers import (
 
 import xmodular
 from tests.support import tiny_model
-from xmodular.errors import InputError, LanguageError
+from xmodular.errors import ConfigurationError, InputError, LanguageError
 from xmodular.vocabulary import train_tokenizer
 
 TEXT = "The doctor opens the house"
@@ -142,3 +142,81 @@ def test_other_models_get_the_original_classes(words: PreTrainedTokenizerFast) -
     assert type(pipe) is TextClassificationPipeline
     assert pipe(TEXT)[0] == TextClassificationPipeline(model=model, tokenizer=words)(TEXT)[0]
     assert type(pipeline("sentiment-analysis", model=model, tokenizer=words)) is TextClassificationPipeline
+
+
+def by_words(texts: list[str]) -> list[tuple[str, float]]:
+    """German with an umlaut, Swahili with "ny", nothing sure else."""
+    return [("de", 0.9) if "ä" in text else ("sw", 0.8) if "ny" in text else ("en", 0.1) for text in texts]
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_languages_are_identified(batch_size: int | None, words: PreTrainedTokenizerFast) -> None:
+    """Each text of a batch is read by its own adapter, and the answer says which one."""
+    model = model_with("XmodForSequenceClassification", words)
+    pipe = pipeline("text-classification", model=model, tokenizer=words)
+    texts = ["the ä house", f"{TEXT} ny", TEXT, "ä"]
+    found = pipe(texts, identify=by_words, default_language="en", batch_size=batch_size)
+    for text, row, code in zip(texts, found, ("de_DE", "sw_KE", "en_XX", "de_DE"), strict=True):
+        expected = pipe(text, language=code)[0]
+        assert row["label"] == expected["label"]
+        assert row["score"] == pytest.approx(expected["score"], abs=1e-5)
+        assert row["adapter"] == code
+        assert (row["language"], row["confidence"]) == {"de_DE": (code, 0.9), "sw_KE": (code, 0.8)}.get(
+            code, (None, 0.1)
+        )
+    assert set(pipe(texts[0], language="sw")[0]) == {"label", "score"}
+    always = pipeline("text-classification", model=model, tokenizer=words, identify=by_words, threshold=0.85)
+    assert always(texts[0])[0] == pipe(texts[0], identify=by_words)[0]
+    assert always(texts[1])[0]["adapter"] == "en_XX"  # below the threshold
+    assert always(texts[0], language="sw")[0] == pipe(texts[0], language="sw")[0]  # given, so not identified
+    assert always({"text": TEXT, "text_pair": "ä"})["adapter"] == "de_DE"
+    assert all(each["adapter"] == "de_DE" for each in always(texts[0], top_k=None))
+    assert pipe("Die Ärztin öffnet das Haus", identify=True)[0]["language"] == "de_DE"
+    assert pipe("Die Ärztin öffnet", identify=True, identify_languages=["sw"])[0]["language"] in (None, "sw_KE")
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "text", "more"),
+    [
+        ("token-classification", "XmodForTokenClassification", "the ä house", {}),
+        ("fill-mask", "XmodForMaskedLM", "the ä <mask> by the <mask>", {}),
+        ("feature-extraction", "XmodModel", "the ä house", {}),
+        ("zero-shot-classification", "XmodForSequenceClassification", "the ä house", {"candidate_labels": ["a", "b"]}),
+        ("text-generation", "XmodForCausalLM", "the ä house", {"max_new_tokens": 4, "do_sample": False}),
+    ],
+)
+def test_every_pipeline_identifies(
+    task: str, name: str, text: str, more: dict[str, Any], words: PreTrainedTokenizerFast
+) -> None:
+    xmodular.register()
+    over = {"is_decoder": True} if name == "XmodForCausalLM" else {}
+    if task == "zero-shot-classification":
+        over = {"id2label": {0: "entailment", 1: "no"}, "label2id": {"entailment": 0, "no": 1}}
+    model = tiny_model(getattr(xmodular, name), attention="sdpa", vocab_size=len(words), **over)
+    pipe = pipeline(task, model=model, tokenizer=words)
+    found, expected = pipe([text, text], identify=by_words, **more), pipe([text, text], language="de", **more)
+    told = {"language": "de_DE", "adapter": "de_DE", "confidence": 0.9}
+
+    def with_told(made: Any) -> Any:
+        if isinstance(made, dict):
+            return {**made, **told}
+        return [with_told(each) for each in made] if isinstance(made, list) else made
+
+    assert found == with_told(expected)
+    assert expected != pipe([text, text], language="sw", **more)
+
+
+def test_what_identification_refuses(words: PreTrainedTokenizerFast) -> None:
+    model = model_with("XmodForSequenceClassification", words)
+    pipe = pipeline("text-classification", model=model, tokenizer=words)
+    for wrong, message in (
+        ({"identify": "spans"}, "one adapter"),
+        ({"identify": "nonsense"}, "must be py3langid"),
+        ({"identify_languages": ["de"]}, "need identify"),
+        ({"identify": True, "threshold": 2}, "threshold"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            pipe(TEXT, **wrong)
+    model.set_vocabulary("de", words.backend_tokenizer.to_str(), torch.randn(len(words), model.config.hidden_size))
+    with pytest.raises(InputError, match="de_DE has its own vocabulary"):
+        pipe("ä", identify=by_words)

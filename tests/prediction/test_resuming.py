@@ -54,6 +54,23 @@ def test_a_changed_identifier_is_noticed(
     assert predict(topic, source, out, window=2, overwrite=True, **more).rows == 6
 
 
+def test_a_changed_model_of_fasttext_is_noticed(
+    topic: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class German:
+        def predict(self, text: str, k: int, threshold: float) -> tuple[tuple[str, ...], tuple[float, ...]]:
+            return ("__label__deu_Latn",), (1.00001,)
+
+    monkeypatch.setattr("xmodular.identification.fasttext_models._loaded", lambda path: German())
+    model = tmp_path / "lid.bin"
+    model.write_bytes(b"one")
+    more = {"identify": f"fasttext:{model}", "shard_rows": 2}
+    predict(topic, source, tmp_path / "out", **more)
+    model.write_bytes(b"other")
+    with pytest.raises(ConfigurationError, match="differs in identifier "):
+        predict(topic, source, tmp_path / "out", **more)
+
+
 def test_a_changed_function_is_noticed(topic: Path, source: Path, tmp_path: Path) -> None:
     def one(texts: list[str]) -> list[str]:
         return ["de"] * len(texts)

@@ -17,7 +17,7 @@ from tests.kinds import LINES
 from xmodular import Predictor, XmodForSentenceEmbedding, XmodModel, finetune
 from xmodular.embeddings import Embedder
 from xmodular.errors import ConfigurationError, DataError, LanguageError
-from xmodular.tasks.sentence_vectors import Nearby, contrastive, statistics
+from xmodular.tasks.sentence_vectors import Nearby, contrastive, guesses, statistics
 from xmodular.tasks.task import Example
 
 WORDS = {code: LINES[code].split()[:12] for code in ("en_XX", "de_DE", "sw_KE")}
@@ -192,3 +192,17 @@ def test_the_graph_of_vectors_is_refused_with_what_to_do(run: Any, tmp_path: Pat
     with pytest.raises(ConfigurationError, match="export its encoder"):
         xmodular.export(run.output_dir, tmp_path / "graph", format="torch")
     assert not (tmp_path / "graph").exists()
+
+
+@pytest.mark.parametrize("texts", ["abcd", "aabc", "aaaa"])
+def test_a_guess_is_among_the_different_texts(texts: str) -> None:
+    """What vectors that are all alike score is a guess, with equal texts too, which statistics count once."""
+    others = "xxyz"  # positives: the two directions have different numbers
+    examples = [Example((a,), Nearby((b,), ("de",)), "", language="en") for a, b in zip(texts, others, strict=True)]
+    flat = [{"embedding": np.ones(3), "positive": np.ones(3)}] * 4
+    sums = statistics(examples, flat, []).mean(0)
+    guess = guesses(examples, [])["uniform"]
+    assert isinstance(guess, dict)
+    assert guess["accuracy"] == pytest.approx(sums[1])
+    harmonic = [float((1 / np.arange(1, len(set(each)) + 1)).mean()) for each in (texts, others)]
+    assert guess["mrr"] == pytest.approx(sum(harmonic) / 2)

@@ -30,6 +30,8 @@ _DECIMALS = 2  # of bits per character: a sample tells no more, and kinship deci
 _SPELLED, _RAW = 0.9, 7.5
 _SOFTNESS = 0.1  # bits per character: a language that is this much worse has 1/e of the weight in a mixture
 
+_LEAST_SHARE = 0.01  # of a language in a mixture
+
 
 @verb(DonorsOptions, "model", "text", "language", objects={"model": given_model}, holds="output")
 def donors(options: DonorsOptions, given: XmodPreTrainedModel | None) -> Donors:
@@ -173,7 +175,7 @@ def _averages(trials: Trials, singles: Sequence[Candidate], most: int) -> list[C
         weights = np.exp((bits[0] - bits) / _SOFTNESS)
         for shares in (np.full(count, 1 / count), _rounded(weights / weights.sum())):
             mixed = {each.init_from: float(share) for each, share in zip(best, shares, strict=True)}
-            if all(mixed.values()):  # else a smaller mixture is the same
+            if min(mixed.values()) >= _LEAST_SHARE:  # else a smaller mixture, or a language alone, is the same
                 made = _candidate(mixed, trials.sums_of_average(mixed, whole), None)
                 found.setdefault(made.init_from, made)
     return list(found.values())

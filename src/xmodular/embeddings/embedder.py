@@ -81,7 +81,7 @@ class Embedder:
         self.settings = self.model.settings.changed(pooling=pooling, normalize=normalize, prefix=prefix)
         self.model.settings = self.settings
         if identify is not False and default_language is None:
-            default_language = default_of(self.model)
+            default_language = default_of(self.model.config)
         self.adapters = Readers(self.model, default_language, identify=identify, threshold=threshold, fallback=fallback)
         check_one_language(self.adapters)
         self.room = room_of(self.model, max_length)

@@ -83,7 +83,7 @@ class MtebEncoder:
         parts = Path(source if given is None else home_of(given) or "model").parts
         self._name = name or "/".join(["xmodular", *parts][-2:])
         self._identifiers: dict[tuple[str, ...], Identifier] = {}
-        self._column: tuple[tuple[str, str, str], int] | None = None  # of a bitext, the last one
+        self._columns: dict[tuple[str, str, str], dict[int, int]] = {}  # of a bitext: language by hash of the texts
 
     @speaking
     def encode(
@@ -182,17 +182,20 @@ class MtebEncoder:
     def _of_column(self, texts: Sequence[str], codes: Sequence[str], key: tuple[str, str, str]) -> str:
         """The language of one of a bitext's two columns, which come one after the other.
 
-        MTEB does not tell which one it is, and the order is not always that of the languages.
+        MTEB does not tell which one it is, and the order is not always that of the languages. A column that comes
+        again, as when a run is repeated, is known by its texts.
         """
-        last, self._column = self._column, None
-        if last is not None and last[0] == key:
-            return codes[1 - last[1]]
-        place, identifier = 0, self._identifier(codes)
-        if not identifier.unknown:
-            counts = Counter(each.language for each in identifier(texts) if each.language is not None)
-            place = int(counts[codes[1]] >= _CERTAIN * max(1, counts.total()))
-        self._column = (key, place)
-        return codes[place]
+        known, texts_hash = self._columns.setdefault(key, {}), hash(tuple(texts))
+        if texts_hash not in known:
+            if len(known) % 2:  # the other one of a pair
+                place = 1 - [*known.values()][-1]
+            else:
+                place, identifier = 0, self._identifier(codes)
+                if not identifier.unknown:
+                    counts = Counter(each.language for each in identifier(texts) if each.language is not None)
+                    place = int(counts[codes[1]] >= _CERTAIN * max(1, counts.total()))
+            known[texts_hash] = place
+        return codes[known[texts_hash]]
 
     def _identifier(self, codes: Sequence[str]) -> Identifier:
         return self._identifiers.setdefault(tuple(codes), Identifier(codes))

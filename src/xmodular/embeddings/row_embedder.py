@@ -48,7 +48,7 @@ class RowEmbedder(Predictor):
         return made, TASKS["embed"]
 
     def _default_language(self, given: str | None, *, identify: bool) -> str | None:
-        return default_of(self.model) if identify and given is None else given
+        return default_of(self.model.config) if identify and given is None else given
 
     def _shown(self, predicted: Mapping[str, Any]) -> dict[str, Any]:
         return dict(predicted)

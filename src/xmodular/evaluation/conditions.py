@@ -8,6 +8,8 @@ from typing import NamedTuple
 from xmodular.languages import relatives
 from xmodular.tasks.readers import Reading
 
+EACH_ROW = ""  # in the place of an adapter: each row's own, that of the language that it is identified as
+
 
 class Job(NamedTuple):
     """A reading, and its name in the results."""
@@ -24,7 +26,7 @@ def jobs_of(
     Args:
         language: its name in the results.
         reader: the language whose adapter is used as its own.
-        conditions: some of "right", "source", "relative" and "none".
+        conditions: some of "right", "source", "relative", "none" and "identified".
         source: the language that the model was trained in.
         languages: those of the model.
     """
@@ -37,6 +39,8 @@ def jobs_of(
             found["relative"] = Reading(language, nearest)
         elif condition == "source" and source is not None and reader.adapter != source:  # it would be the same
             found["source"] = Reading(language, source)
+        elif condition == "identified":
+            found["identified"] = Reading(language, EACH_ROW)
         elif condition == "none":
             found["none"] = Reading(language, reader.adapter, adapted=False)
     return [Job(condition, reading) for condition, reading in found.items()]

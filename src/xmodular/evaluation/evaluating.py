@@ -14,6 +14,7 @@ from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError, LanguageError
 from xmodular.evaluation.conditions import Job, jobs_of
 from xmodular.evaluation.finishing import finish, gates_of
+from xmodular.evaluation.identifying import check_identifying, identified
 from xmodular.evaluation.provenance import about, write_predictions
 from xmodular.evaluation.retrieving import Retrieval
 from xmodular.evaluation.scoring import Scored, score_task
@@ -154,6 +155,12 @@ class _Evaluation:
         self._readers: dict[tuple[int, str], Reading | None] = {}
         self.sets = self._sets(named)
         conditions = self._conditions()
+        if "identified" in conditions and self.task is None:
+            raise ConfigurationError(
+                "Perplexity is of blocks of text, not of rows whose language can be identified: leave out --identify."
+            )
+        inside = self.task is not None and self.task.name != "embed"
+        check_identifying(options, self.subjects, inside=inside)
         self.jobs = [
             [job for code in self.sets for job in self._jobs(place, code, conditions)]
             for place in range(len(self.subjects))
@@ -257,6 +264,7 @@ class _Evaluation:
             languages=list(self.sets),
             runs=list(dict.fromkeys(subject.run for subject in self.subjects)),
             adapters={*conditions, "relative", *GUESSES},
+            left_out=lambda name: bool(self.options.languages) and self._name(name) is not None,
         )
 
     def _check_labels(self) -> None:
@@ -318,7 +326,7 @@ class _Evaluation:
             self.guesses[subject.run] = {code: {"uniform": values} for code, values in blind.items()}
             return found
         room = room_of(model, options.max_length, options.stride)
-        found, chosen = score_task(model, task, sets, jobs, room, options)
+        found, chosen = score_task(model, task, sets, jobs, room, options, subject.source)
         if chosen is not None:
             self._say_precision(subject, str(chosen))
         cut = {reading.language: scored.cut for reading, scored in found.items()}
@@ -349,7 +357,8 @@ class _Evaluation:
             tuple(rows),
             next(iter(sources.values())) if len(set(sources.values())) == 1 else None,
             tuple(comparisons_of(name, pooled, sources)),
-            about(self.options, self.subjects, sets, rows, self.repeatable, seconds, self.warnings, self.precisions),
+            about(self.options, self.subjects, sets, rows, self.repeatable, seconds, self.warnings, self.precisions)
+            | ({"identified": told} if (told := identified(self.subjects, self.scored)) else {}),
             tuple(details_of(self.subjects, self.scored)),
         )
 

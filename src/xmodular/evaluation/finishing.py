@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.console import console
+from xmodular.evaluation.identifying import say_identified
 from xmodular.files import written_beside
 from xmodular.options import EvaluateOptions
 from xmodular.outputs import RESULTS
@@ -45,6 +46,8 @@ def finish(
     if gates:
         results = replace(results, gates=gated(results, gates, whole=not options.languages))
     console.print(results.table())
+    for said in say_identified(results.about.get("identified", ())):
+        console.print(said)
     for run in results.runs():
         if said := verdict(results, results.metrics()[0], run):
             console.print(f"{run}: {said}")

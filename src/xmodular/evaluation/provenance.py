@@ -94,7 +94,8 @@ def write_predictions(
     with (folder / "predictions.jsonl").open("w", encoding="utf-8") as file:
         for subject, found in zip(subjects, scored, strict=True):
             for job, each in found.items():
-                for example, prediction in zip(sets[job.reading.language].examples, each.predictions, strict=True):
+                examples, read = sets[job.reading.language].examples, each.told or [job.reading] * len(each.predictions)
+                for example, prediction, reading in zip(examples, each.predictions, read, strict=True):
                     row = {
                         "run": subject.run,
                         "seed": subject.seed,
@@ -104,6 +105,7 @@ def write_predictions(
                         "place": example.place,
                         "gold": example.gold,
                         "prediction": short(dict(prediction)),
+                        **({"identified": reading.language or None, "reader": reading.adapter} if each.told else {}),
                     }
                     file.write(json_text(row, default=_plain))
 

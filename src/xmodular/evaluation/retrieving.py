@@ -11,12 +11,13 @@ import numpy as np
 from xmodular.console import console, counted, progress
 from xmodular.embeddings import Embedder
 from xmodular.errors import ConfigurationError, DataError, LanguageError
-from xmodular.evaluation.conditions import Job, jobs_of
+from xmodular.evaluation.conditions import EACH_ROW, Job, jobs_of
 from xmodular.evaluation.finishing import finish
+from xmodular.evaluation.identifying import check_identifying, identified
 from xmodular.evaluation.intervals import Measured, mean_of
 from xmodular.evaluation.parallel_texts import Parallel, ParallelFinder, chosen
 from xmodular.evaluation.provenance import about
-from xmodular.evaluation.scoring import Scored
+from xmodular.evaluation.scoring import Scored, identifying
 from xmodular.evaluation.subjects import Subject
 from xmodular.evaluation.tabulating import comparisons_of, end_of, rows_of
 from xmodular.evaluation.test_data import TestSet
@@ -27,6 +28,7 @@ from xmodular.options import EvaluateOptions
 from xmodular.results import PairScore, Results
 from xmodular.results.gates import Gate, check_gates
 from xmodular.rows import InMemory
+from xmodular.tasks import Example
 from xmodular.tasks.readers import Reading, reading_of
 
 _TASK = "retrieval"
@@ -68,6 +70,7 @@ class Retrieval:
         self.options, self.subjects = options, subjects
         if options.predictions:
             raise ConfigurationError("--predictions needs a model with a task; retrieval has no predictions.")
+        check_identifying(options, subjects, inside=False)
         self.languages = list(dict.fromkeys(code for subject in subjects for code in subject.config.languages))
         self.pivot = self._pivot()
         found = ParallelFinder(options, self.languages, self._name, self.pivot).read(named)
@@ -80,7 +83,13 @@ class Retrieval:
         if gates:
             adapters = {*options.adapter, "relative", *GUESSES}
             self.gates = check_gates(
-                gates, task=_TASK, metrics=METRICS, languages=list(self.tests), runs=self.runs, adapters=adapters
+                gates,
+                task=_TASK,
+                metrics=METRICS,
+                languages=list(self.tests),
+                runs=self.runs,
+                adapters=adapters,
+                left_out=lambda name: bool(options.languages) and self._name(name) is not None,
             )
         pivots = ", ".join(dict.fromkeys(test.pivot for test in self.tests.values()))
         console.print(
@@ -115,11 +124,12 @@ class Retrieval:
         ]
         seconds = round(time.monotonic() - self.started, 1)
         noted = about(self.options, self.subjects, sets, rows, self.repeatable, seconds, warnings)
+        told = {"identified": found} if (found := identified(self.subjects, scored)) else {}
         results = Results(
             tuple(rows),
             next(iter(sources.values())) if len(set(sources.values())) == 1 else None,
             tuple(comparisons_of(_TASK, pooled, sources)),
-            {**noted, "pivot": {code: test.pivot for code, test in self.tests.items()}, "vectors": settings},
+            {**noted, **told, "pivot": {code: test.pivot for code, test in self.tests.items()}, "vectors": settings},
             pairs=tuple(_pair_score(*key, found) for key, found in pairs.items()),
         )
         return finish(results, self.gates, self.options, check)
@@ -203,15 +213,21 @@ class Retrieval:
         for reading in dict.fromkeys(job.reading for job in jobs):
             if self.tests[reading.language].parallel is data:
                 pivot = own[self.tests[reading.language].pivot]
-                wanted[reading] = Reading(pivot.language, pivot.adapter, adapted=reading.adapted)
+                adapter = EACH_ROW if reading.adapter == EACH_ROW else pivot.adapter
+                wanted[reading] = Reading(pivot.language, adapter, adapted=reading.adapted)
         in_pairs = [*own] if self.options.pairs == "all" and len(own) > 2 else []
         needed = dict.fromkeys([*wanted, *wanted.values(), *(own[code] for code in in_pairs)])
-        vectors = _vectors(embedder, data, list(needed))
+        identify = None
+        if any(reading.adapter == EACH_ROW for reading in needed):
+            identify = identifying(embedder.model, subject.source, self.options)
+        vectors = _vectors(embedder, data, list(needed), identify)
         scored: dict[Reading, Scored] = {}
         for reading, pivot in wanted.items():
             test = self.tests[reading.language]
             sides = vectors[reading].of(test.bitext.one), vectors[pivot].of(test.bitext.other)
-            scored[reading] = Scored(measured(test.bitext, *sides, test.joined), (reading.language, test.bitext.digest))
+            values = measured(test.bitext, *sides, test.joined)
+            told = vectors[reading].told_of(test.bitext.one)
+            scored[reading] = Scored(values, (reading.language, test.bitext.digest), told=told)
         for place, one in enumerate(in_pairs):
             for other in in_pairs[place + 1 :]:
                 bitext = Bitext.of(data.texts[one], data.texts[other])
@@ -224,21 +240,39 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class _Vectors:
-    """The vectors of a language's texts under one reading."""
+    """The vectors of a language's texts under one reading; `told` if each has its own, that of its identification."""
 
     rows: Mapping[str, int]
     values: np.ndarray
+    told: Sequence[Reading] = ()
 
     def of(self, texts: Sequence[str]) -> np.ndarray:
         return self.values[[self.rows[text] for text in texts]]
 
+    def told_of(self, texts: Sequence[str]) -> Sequence[Reading]:
+        return [self.told[self.rows[text]] for text in texts] if self.told else ()
 
-def _vectors(embedder: Embedder, data: Parallel, readings: Sequence[Reading]) -> dict[Reading, _Vectors]:
+
+def _vectors(
+    embedder: Embedder,
+    data: Parallel,
+    readings: Sequence[Reading],
+    identify: Callable[[Sequence[Example]], list[Reading]] | None,
+) -> dict[Reading, _Vectors]:
     """The vectors of some data under each reading; every text is read once, and languages share batches."""
     rows = {
         code: {text: n for n, text in enumerate(dict.fromkeys(filter(None, data.texts[code])))} for code in data.texts
     }
-    listed = [(text, reading) for reading in readings for text in rows[reading.language]]
+    told: dict[Reading, list[Reading]] = {}
+    places: dict[tuple[str, str, bool], int] = {}  # of each text by the adapter that reads it
+    at: dict[Reading, list[int]] = {}
+    for reading in readings:
+        texts = list(rows[reading.language])
+        if identify is not None and reading.adapter == EACH_ROW:
+            told[reading] = identify([Example((text,), None, "") for text in texts])
+        keys = zip(texts, told.get(reading, [reading] * len(texts)), strict=True)
+        at[reading] = [places.setdefault((text, own.adapter, own.adapted), len(places)) for text, own in keys]
+    listed = [(text, Reading(adapter, adapter, adapted=adapted)) for text, adapter, adapted in places]
     values = np.empty((len(listed), embedder.dimension), np.float32)
     with progress("reading", len(listed)) as advance:
         for start in range(0, len(listed), _AT_ONCE):
@@ -247,12 +281,10 @@ def _vectors(embedder: Embedder, data: Parallel, readings: Sequence[Reading]) ->
             advance(len(part))
     if count := int((~np.isfinite(values).all(1)).sum()):
         console.print(f"The vectors of {count:,} of {len(values):,} texts are infinite or NaN: they find nothing.")
-    found, start = {}, 0
-    for reading in readings:
-        end = start + len(rows[reading.language])
-        found[reading] = _Vectors(rows[reading.language], values[start:end])
-        start = end
-    return found
+    return {
+        reading: _Vectors(rows[reading.language], values[places], told.get(reading, ()))
+        for reading, places in at.items()
+    }
 
 
 def _pair_score(run: str, one: str, other: str, found: Sequence[Measured]) -> PairScore:

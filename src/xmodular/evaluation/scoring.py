@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from xmodular.console import console, progress
-from xmodular.evaluation.conditions import Job
+from xmodular.evaluation.conditions import EACH_ROW, Job
 from xmodular.evaluation.intervals import Measured, measure
 from xmodular.evaluation.test_data import TestSet
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions
-from xmodular.tasks import Breakdown, Prediction, Room, Task, read_labels, tokenizer_of
+from xmodular.tasks import Breakdown, Example, Prediction, Room, Task, read_labels, tokenizer_of
 from xmodular.tasks.precision_probe import ChosenPrecision, choose_precision
-from xmodular.tasks.readers import Reading
+from xmodular.tasks.readers import Readers, Reading, default_of
 from xmodular.tasks.running import encode_examples, predict_examples
 
 
@@ -32,6 +31,7 @@ class Scored:
         predictions: one per row; none for perplexity.
         cut: number of rows that were truncated.
         breakdown: counts by label, where the task has labels.
+        told: of rows whose language is identified, how each was read.
     """
 
     metrics: dict[str, Measured]
@@ -39,6 +39,31 @@ class Scored:
     predictions: Sequence[Prediction] = ()
     cut: int = 0
     breakdown: Breakdown | None = None
+    told: Sequence[Reading] = ()
+
+
+def identifying(
+    model: XmodPreTrainedModel, source: str | None, options: EvaluateOptions, *, of_words: bool = False
+) -> Callable[[Sequence[Example]], list[Reading]]:
+    """Reads examples by the languages that they are identified as, whatever they name.
+
+    Args:
+        model: the model.
+        source: the language whose adapter reads what cannot be identified, unless the model has a default language;
+            None: as `default_of`.
+        options: how languages are identified.
+        of_words: whether examples are sentences, followed by their words.
+    """
+    readers = Readers(
+        model,
+        model.config.default_language or source or default_of(model.config),
+        identify=options.identify,
+        threshold=options.threshold,
+        fallback=None,
+        among=options.identify_languages,
+        of_words=of_words,
+    )
+    return lambda examples: readers.of([replace(example, language=None) for example in examples])
 
 
 def score_task(
@@ -48,6 +73,7 @@ def score_task(
     jobs: Sequence[Job],
     room: Room,
     options: EvaluateOptions,
+    source: str | None = None,
 ) -> tuple[dict[Reading, Scored], ChosenPrecision | None]:
     """Predictions and metrics, computing each reading once; and the precision, where one was to be chosen.
 
@@ -58,20 +84,33 @@ def score_task(
         jobs: the readings.
         room: length and stride of the model's input.
         options: batch size, tokenizer, precision: "auto" chooses one by some of the rows.
+        source: the language that the model was trained in.
     """
     labels = read_labels(model)
     readings = list(dict.fromkeys(job.reading for job in jobs))
+    by_row = any(reading.adapter == EACH_ROW for reading in readings)
+    identify = identifying(model, source, options, of_words=task.of_words) if by_row else None
     unseen = {  # a gold label may be none of the model's
         code: [replace(example, gold=None) for example in sets[code].examples]
         for code in dict.fromkeys(reading.language for reading in readings)
     }
-    rows = [(example, reading) for reading in readings for example in unseen[reading.language]]
+    told: dict[Reading, list[Reading]] = {}
+    rows: dict[tuple[object, ...], tuple[Example, Reading]] = {}  # one that is read alike twice is computed once
+    asked: list[list[tuple[object, ...]]] = []
+    for reading in readings:
+        examples = unseen[reading.language]
+        if identify is not None and reading.adapter == EACH_ROW:
+            told[reading] = identify(examples)
+        own = told.get(reading, [reading] * len(examples))
+        asked.append([_key(*each) for each in zip(examples, own, strict=True)])
+        for key, each in zip(asked[-1], zip(examples, own, strict=True), strict=True):
+            rows.setdefault(key, each)
     with progress("predicting", len(rows)) as advance:
         encoded = encode_examples(
             model,
             task,
-            [example for example, _ in rows],
-            [reading for _, reading in rows],
+            [example for example, _ in rows.values()],
+            [reading for _, reading in rows.values()],
             labels,
             room,
             partial(tokenizer_of, model, options.tokenizer),
@@ -87,13 +126,18 @@ def score_task(
             f"The model's outputs are infinite or NaN for {count:,} of {sum(map(len, encoded.windows)):,} "
             "inputs: their scores are meaningless."
         )
-    predicted = zip(predictions, encoded.cut, strict=True)
+    predicted = dict(zip(rows, zip(predictions, encoded.cut, strict=True), strict=True))
     found = {}
-    for reading in readings:
-        data = sets[reading.language]
-        own = list(islice(predicted, len(data.examples)))
-        found[reading] = _score(task, data, labels, [each for each, _ in own], sum(cut for _, cut in own))
+    for reading, keys in zip(readings, asked, strict=True):
+        own_predictions, cut = zip(*(predicted[key] for key in keys), strict=True)
+        scored = _score(task, sets[reading.language], labels, own_predictions, sum(cut))
+        found[reading] = replace(scored, told=told.get(reading, ()))
     return found, chosen
+
+
+def _key(example: Example, reading: Reading) -> tuple[object, ...]:
+    """What a prediction depends on."""
+    return id(example), reading.adapter, reading.adapted, reading.spans if reading.is_mixed else ()
 
 
 def _score(task: Task, data: TestSet, labels: Sequence[str], predictions: Sequence[Prediction], cut: int) -> Scored:

@@ -75,7 +75,7 @@ def _row(run: str, task: str, job: Job, metric: str, seed: int | None, source: s
         *(run, task, job.reading.language, metric, job.condition, measured.value, low, high, measured.rows),
         seed=seed,
         source=source,
-        reader=reader,
+        reader=reader or None,  # each row has its own
     )
 
 

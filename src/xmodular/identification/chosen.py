@@ -16,16 +16,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from xmodular.errors import AmbiguousLanguageError, ConfigurationError, InputError, XmodularError, in_one_line
+from xmodular.errors import ConfigurationError, InputError, XmodularError, in_one_line
 from xmodular.identification.fasttext_models import FastTextIdentifier
-from xmodular.identification.identifier import _NOTHING, Identified, Identifier, _kind
+from xmodular.identification.identifier import _NOTHING, _SCRIPTS, _VARIETIES, Identified, Identifier, _kind
 from xmodular.identification.spans import Span, SpanIdentifier, main_language
-from xmodular.languages import names_of, resolve_all, resolve_or_none
+from xmodular.languages import resolve_all, resolve_or_none, tag_of
 
 Identify = bool | str | Callable[[list[str]], Any]  # what `identify` can be; see `chosen_identifier`
 
 _PREFIXES = ("__label__",)
+_CHINESE = ("_Hani", "-Hani")  # GlotLID does not say which characters
 _NO_LANGUAGE = frozenset({"", "und", "zxx", "mis", "mul", "unknown", "none"})
+# What counts as a language, by its tag, if a model lacks that: best first, as for the default identifier.
+_ALSO = {variety: (language,) for variety, language in _VARIETIES.items()} | {
+    tags[0]: tags[1:] for by_script in _SCRIPTS.values() for tags in by_script.values()
+}
 
 
 class TextIdentifier(Protocol):
@@ -141,11 +146,16 @@ class OwnIdentifier:
             * None, where it is not sure;
 
             or an object with a method `spans`, which takes a list of texts and returns for each a list of parts,
-            (start, end, label, confidence), in order, in characters.
+            (start, end, label, confidence), in order, in characters. It may have an attribute `knows`, a list of all
+            its labels.
         languages: the model's codes that it may choose from.
 
+    Attributes:
+        known: the codes that it can identify: all, unless it says what it knows.
+        unknown: the others.
+
     Raises:
-        ConfigurationError: it cannot be called.
+        ConfigurationError: it cannot be called, or none of the labels that it knows is a language.
     """
 
     def __init__(self, own: Any, languages: Sequence[str]) -> None:
@@ -157,9 +167,16 @@ class OwnIdentifier:
             raise ConfigurationError(
                 f"identify is {own!r:.80}: give True, a name, a function of texts, or an object with a method spans."
             )
-        self.known = tuple(languages)
-        self.unknown: tuple[str, ...] = ()
+        self._languages = tuple(languages)
         self._codes: dict[str, str | None] = {}
+        self._strange: set[str] = set()  # labels of a model that are no names of languages
+        told: set[str | None] = set(self._languages)
+        if (knows := getattr(own, "knows", None)) is not None:
+            told = {self._code_in(label, script) for label in knows for script in ("Hans", "Hant")} - {None}
+            if len(self._strange) == len(set(map(_bare, knows))):
+                raise ConfigurationError(f"{self._name} knows no language: its labels are {', '.join(knows)[:80]}.")
+        self.known = tuple(code for code in self._languages if code in told)
+        self.unknown = tuple(code for code in self._languages if code not in told)
 
     def __call__(self, texts: Sequence[str]) -> list[Identified]:
         """The language of each text; None for one that the model lacks.
@@ -252,31 +269,43 @@ class OwnIdentifier:
         """
         if not isinstance(label, str):
             raise self._wrong(place, label, "a text as a label")
-        for prefix in _PREFIXES:
-            label = label.removeprefix(prefix)
-        if label.endswith(("_Hani", "-Hani")):  # GlotLID does not say which characters
+        script = ""
+        if label.endswith(_CHINESE):
             kinds = Counter(map(_kind, text))
-            label = "zh-Hant" if kinds["Hant"] > kinds["Hans"] else "zh-Hans"
+            script = "Hant" if kinds["Hant"] > kinds["Hans"] else "Hans"
+        code = self._code_in(label, script)
+        if code is None and not hasattr(self._own, "knows") and _bare(label) in self._strange:
+            raise self._wrong(place, _bare(label), "the code or name of a language")
+        return code
+
+    def _code_in(self, label: str, chinese: str) -> str | None:
+        """The model's code for a label, which may leave open which Chinese characters a text has."""
+        label = f"zh-{chinese}" if label.endswith(_CHINESE) else _bare(label)
         if label not in self._codes:
-            self._codes[label] = self._look(label, place)
+            self._codes[label] = self._look(label)
         return self._codes[label]
 
-    def _look(self, label: str, place: int) -> str | None:
-        if label in self.known:
+    def _look(self, label: str) -> str | None:
+        if label in self._languages:
             return label
-        language = label.replace("_", "-").partition("-")[0].casefold()
-        if language in _NO_LANGUAGE:
+        if label.replace("_", "-").partition("-")[0].casefold() in _NO_LANGUAGE:
             return None
-        try:
-            code = resolve_or_none(label, self.known)
-        except AmbiguousLanguageError:
+        tag = tag_of(label.replace("_", "-")) or ""
+        if not tag and not _is_language(label):
+            self._strange.add(label)
             return None
-        if code is None and names_of(label.replace("_", "-"))["english"] is None and not _is_language(label):
-            raise self._wrong(place, label, "the code or name of a language")
-        return code
+        tags = (label, tag, *_ALSO.get(tag.removesuffix("-Arab"), ()))  # of some, CLDR knows no script
+        return next(filter(None, (resolve_or_none(each, self._languages) for each in tags)), None)
 
     def _wrong(self, place: int, answer: Any, right: str) -> InputError:
         return InputError(f"The identifier {self._name} answered {answer!r:.80} for text {place}: it must be {right}.")
+
+
+def _bare(label: str) -> str:
+    """A label without fastText's mark."""
+    for prefix in _PREFIXES:
+        label = label.removeprefix(prefix)
+    return label
 
 
 def _is_language(name: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.errors import ConfigurationError, DataError, in_one_line
+from xmodular.identification.identifier import _TAG, listed_texts
 
 _READ = 1000  # characters, as for the default identifier
 
@@ -23,25 +24,57 @@ class FastTextIdentifier:
             languages.
         labels: how many of the most probable labels are read; labels of the same language are added up.
 
+    Attributes:
+        knows: all labels of the model.
+
     Raises:
-        ConfigurationError: no package that reads such files is installed.
-        DataError: there is no such file, or it cannot be read.
+        ConfigurationError: no package that reads such files is installed, or `labels` is below 1.
+        DataError: there is no such file, or it cannot be read, or it is no classifier.
     """
 
     def __init__(self, path: str | Path, labels: int = 10) -> None:
+        if labels < 1:
+            raise ConfigurationError(f"labels is {labels}: it must be at least 1.")
         self._model = _loaded(str(path))
         self._labels = labels
+        try:
+            self.knows = tuple(_predicted(self._model, "a", -1, -1.0))  # all, however improbable
+        except ValueError as error:
+            raise DataError(f"{path} is no model that labels texts: {in_one_line(error)}") from error
 
     def __call__(self, texts: Sequence[str]) -> list[dict[str, float]]:
-        """The most probable labels of each text, with their probabilities; none of a text without letters."""
-        return [self._ranked(text[:_READ]) for text in texts]
+        """The most probable labels of each text, with their probabilities; none of a text without letters.
+
+        Of a long text, the first 1,000 characters are used. Tags of mark-up are ignored.
+
+        Args:
+            texts: any strings.
+
+        Raises:
+            InputError: if `texts` is one string or a table, or contains anything but strings.
+        """
+        return [self._ranked(text) for text in listed_texts(texts)]
 
     def _ranked(self, text: str) -> dict[str, float]:
+        text = text[: 2 * _READ]
+        text = (_TAG.sub(" ", text) if "<" in text or "[" in text else text)[:_READ]
         if not any(map(str.isalpha, text)):
             return {}
-        plain = " ".join(text.encode("utf-8", "replace").decode().split())  # a line end would end the text
-        names, probabilities = self._model.predict(plain, k=self._labels)
-        return {name: min(1.0, float(each)) for name, each in zip(names, probabilities, strict=True)}
+        plain = " ".join(text.encode("utf-8", "replace").decode().replace("\0", " ").split())
+        return _predicted(self._model, plain, self._labels, 0.0)
+
+
+def _predicted(model: Any, text: str, labels: int, least: float) -> dict[str, float]:
+    """The labels of a text without line ends, the most probable first.
+
+    The packages fasttext and fasttext-wheel, up to 0.9.3, ask NumPy 2 for an array in a way that it refuses; what they
+    put into it is had without.
+    """
+    if hasattr(model, "f"):
+        pairs = model.f.predict(text + "\n", labels, least, "strict")
+        return {label: min(1.0, float(probability)) for probability, label in pairs}
+    names, found = model.predict(text, k=labels, threshold=least)
+    return {name: min(1.0, float(each)) for name, each in zip(names, found, strict=True)}
 
 
 @lru_cache(maxsize=4)

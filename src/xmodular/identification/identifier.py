@@ -32,7 +32,10 @@ _SPACE = re.compile(" {2,}")
 # Tags of HTML and XML, and special tokens, are the same in all languages.
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>|<!--.{0,500}?-->|\[(?:CLS|SEP|PAD|UNK|MASK)\]", re.DOTALL)
 # Labels of a language's varieties, which count as the language itself if a model lacks them.
-_VARIETIES = {"arz": "ar", "ary": "ar", "bs": "hr", "nn": "no", "wuu": "zh", "yue": "zh"}
+_VARIETIES = {
+    **{"bs": "hr", "nn": "no", "swc": "sw", "wuu": "zh", "yue": "zh"},
+    **dict.fromkeys(("acm", "acq", "aeb", "ajp", "apc", "apd", "ars", "ary", "arz", "ayl"), "ar"),
+}
 # Labels whose text is in one of two scripts, which then decides: a model's possible codes per script, best first.
 # sr_RS names no script, which means Cyrillic: Serbian in Latin letters is nearer to the Croatian module's text.
 _SCRIPTS: dict[str, dict[str, tuple[str, ...]]] = {

@@ -1,6 +1,5 @@
 """The X-MOD models."""
 
-from xmodular.modeling.auto import register
 from xmodular.modeling.causal import XmodForCausalLM
 from xmodular.modeling.heads import (
     XmodForMultipleChoice,
@@ -25,5 +24,4 @@ __all__ = [
     "XmodForTokenClassification",
     "XmodModel",
     "XmodPreTrainedModel",
-    "register",
 ]

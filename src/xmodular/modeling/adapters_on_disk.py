@@ -100,6 +100,11 @@ class AdaptersOnDisk(Adapters):
         self._kept.clear()  # in the old precision, or on the old device
         return super()._apply(*args, **more)
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        if any(name.startswith(prefix) for name in state_dict):  # with strict=False they would be passed over
+            self._refuse()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def __len__(self) -> int:
         return len(self._codes)
 
@@ -117,7 +122,8 @@ class AdaptersOnDisk(Adapters):
         """Raises InputError: what is asked for needs all languages in memory."""
         raise InputError(
             "this model reads its languages from disk as they are needed (resident_languages), so it can neither be "
-            "changed nor traced nor trained as a whole: load it without resident_languages."
+            "changed nor traced nor trained as a whole, nor take languages from a state_dict: load it without "
+            "resident_languages."
         )
 
     values = items = clear = update = pop = __setitem__ = __delitem__ = _refuse

@@ -10,15 +10,18 @@ from typing import Literal
 from xmodular.errors import ConfigurationError
 from xmodular.language_conditions import ASKED, CONDITIONS, AskedCondition, stored_name
 from xmodular.options.declaring import (
+    IDENTIFY_LANGUAGES,
     REVISION,
     RUN_PRECISION,
     Fallback,
+    Identify,
     Options,
     Packing,
     Place,
     Pooling,
     RunPrecision,
     at_least,
+    between,
     option,
 )
 
@@ -78,6 +81,19 @@ class EvaluateOptions(Options):
     adapter: tuple[AskedCondition, ...] = option(
         "own, or " + "; ".join(f"{name}: {CONDITIONS[name].asked}" for name in ASKED) + ".", ("right", "source")
     )
+    identify: Identify = option(
+        "Also read every row with the adapter of the language that it is identified as (--adapter identified): "
+        "py3langid (also without a value), spans, fasttext:<file>, glotlid:<file> or <module>:<function>, as for "
+        "predict.",
+        False,
+    )
+    identify_languages: tuple[str, ...] = option(IDENTIFY_LANGUAGES, ())
+    threshold: float = option(
+        "Least confidence of an identified language; below it, a row is read by the model's default language, else by "
+        "the source language.",
+        0.3,
+        between(0.0, 1.0),
+    )
     source: str | None = option("The source language; default: the language the model was fine-tuned in.", None)
     fallback: Fallback | None = option(
         "relative: a language that the model lacks uses the adapter of the most closely related language.", None
@@ -117,8 +133,14 @@ class EvaluateOptions(Options):
             raise ConfigurationError(f"--{'data' if self.model else 'model'} is empty.")
         object.__setattr__(self, "adapter", tuple(map(stored_name, self.adapter)))
         if not self.adapter:
-            raise ConfigurationError("--adapter needs at least one of: own, source, relative, none.")
+            raise ConfigurationError(f"--adapter needs at least one of: own, {', '.join(ASKED[1:])}.")
         if len(set(self.adapter)) < len(self.adapter):
             raise ConfigurationError(f"--adapter names an adapter twice: {', '.join(self.adapter)}.")
+        if self.identify is not False and "identified" not in self.adapter:
+            object.__setattr__(self, "adapter", (*self.adapter, "identified"))
+        elif self.identify is False and "identified" in self.adapter:
+            object.__setattr__(self, "identify", True)
+        if self.identify_languages and self.identify is False:
+            raise ConfigurationError("--identify-languages needs --identify.")
         if self.predictions and self.output_dir is None:
             raise ConfigurationError("--predictions needs --output-dir, the folder to write them to.")

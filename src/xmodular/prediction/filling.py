@@ -61,7 +61,7 @@ def fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None) -> li
         )
     named, default = (options.language, None) if options.identify is False else (None, options.language)
     if options.identify is not False and default is None:
-        default = default_of(model)
+        default = default_of(model.config)
         if default is None:
             raise ConfigurationError(
                 "--language is missing: --identify also needs a language for text that cannot be identified (numbers, "

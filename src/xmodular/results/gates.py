@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from xmodular.console import console
 from xmodular.errors import ConfigurationError, LanguageError
 from xmodular.language_conditions import CONDITIONS, stored_name
 from xmodular.languages import resolve
@@ -128,6 +129,7 @@ def check_gates(
     languages: Sequence[str],
     runs: Sequence[str],
     adapters: Collection[str] | None = None,
+    left_out: Callable[[str], bool] = lambda name: False,
 ) -> list[Gate]:
     """The gates that are for this evaluation, with languages by their names in it.
 
@@ -138,12 +140,15 @@ def check_gates(
         languages: those that are scored.
         runs: the names of the models, the first one first.
         adapters: the conditions that are scored; None: not known.
+        left_out: whether a name is that of a language which is not scored this time: its limits do not apply.
 
     Raises:
         ConfigurationError, LanguageError: a gate names a language, metric, condition or run that is not scored, has a
             limit that cannot be meant, or lacks something to compare with.
     """
-    found = [_checked(gate, metrics, languages, runs, adapters) for gate in gates if gate.task in (None, task)]
+    found = [
+        _checked(gate, metrics, languages, runs, adapters, left_out) for gate in gates if gate.task in (None, task)
+    ]
     if not found:
         named = ", ".join(dict.fromkeys(str(gate.task) for gate in gates))
         raise ConfigurationError(f"{gates[0].place}: no gate is for the task {task}; they are for {named}.")
@@ -159,6 +164,7 @@ def _checked(
     languages: Sequence[str],
     runs: Sequence[str],
     adapters: Collection[str] | None,
+    left_out: Callable[[str], bool],
 ) -> Gate:
     metric = gate.metric or metrics[0]
     for what, name, names in (("metric", metric, metrics), ("run", gate.run, runs)):
@@ -182,7 +188,9 @@ def _checked(
             )
     if gate.largest_drop:
         _check_baseline(gate, metric, metrics[0], runs)
-    known = {name: _resolved(limits, f"{gate.place}: {name}", languages) for name, limits in gate.limits.items()}
+    known = {
+        name: _resolved(limits, f"{gate.place}: {name}", languages, left_out) for name, limits in gate.limits.items()
+    }
     return Gate(**{**vars(gate), **known, "metric": metric})
 
 
@@ -202,16 +210,25 @@ def _check_baseline(gate: Gate, metric: str, main: str, runs: Sequence[str]) -> 
         raise ConfigurationError(f"{gate.place}: the results to compare with have no {metric} of that adapter.")
 
 
-def _resolved(limits: Mapping[str, float | None], place: str, languages: Sequence[str]) -> dict[str, float | None]:
+def _resolved(
+    limits: Mapping[str, float | None], place: str, languages: Sequence[str], left_out: Callable[[str], bool]
+) -> dict[str, float | None]:
+    """The limits by the languages' names in the results."""
     found: dict[str, float | None] = {}
+    passed_over = []
     for name, value in limits.items():
         try:
             code = name if name in (_DEFAULT, _MEAN, *languages) else resolve(name, languages)
         except LanguageError as error:
+            if left_out(name):
+                passed_over.append(name)
+                continue
             raise LanguageError(f"{place} names {name!r}, which is not scored: {error}") from None
         if code in found:
             raise ConfigurationError(f"{place} names {code} twice.")
         found[code] = value
+    if passed_over:
+        console.print(f"{place}: {', '.join(passed_over)} left out by --languages, so these limits do not apply.")
     return found
 
 

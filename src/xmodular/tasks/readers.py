@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from xmodular.configuration import XmodConfig
 from xmodular.console import console
 from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
 from xmodular.exported_models import ExportedModel
@@ -279,9 +280,8 @@ def check_one_language(readers: Readers) -> None:
         raise ConfigurationError("One adapter reads each text that becomes a vector: use --identify without 'spans'.")
 
 
-def default_of(model: XmodPreTrainedModel) -> str | None:
+def default_of(config: XmodConfig) -> str | None:
     """The language of texts that do not tell theirs: the model's default, that of its training, else English."""
-    config = model.config
     if config.default_language is not None or config.task_language in config.languages:
         return config.default_language or config.task_language
     return resolve_or_none(_PLAIN, config.languages)

@@ -100,10 +100,15 @@ def decode(example: Example, outputs: Outputs, labels: Sequence[str]) -> dict[st
 def statistics(examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
     """(rows, 3): 1; how often the nearest of all is the right one, mean of both directions; 1 by its mean rank."""
     one, other = (unit_vectors(np.stack([each[name] for each in predictions])) for name in ("embedding", "positive"))
-    texts = _places([(each.texts[0], each.language) for each in examples])
-    positives = _places([(each.gold.texts[0], each.gold.languages[0]) for each in examples])
+    texts, positives = _both_places(examples)
     ways = np.stack([_found(one, other, positives), _found(other, one, texts)])
     return np.stack([np.ones(len(one)), *ways.mean(0).T], axis=1)
+
+
+def _both_places(examples: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
+    """(rows,) each: the first row with the same text, and with the same positive."""
+    texts = [(each.texts[0], each.language) for each in examples]
+    return _places(texts), _places([(each.gold.texts[0], each.gold.languages[0]) for each in examples])
 
 
 def _places(texts: Sequence[Any]) -> np.ndarray:
@@ -125,9 +130,15 @@ def metrics(sums: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def guesses(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Sequence[Prediction] | dict[str, float]]:
-    """One guess: any of the texts."""
-    count = len(examples)
-    return {"uniform": {"accuracy": 1 / count, "mrr": float((1 / np.arange(1, count + 1)).mean())}}
+    """One guess: any of the different texts, mean of both directions."""
+    counts = [len(np.unique(each)) for each in _both_places(examples)]
+    ranks = [1 / np.arange(1, count + 1) for count in counts]
+    return {
+        "uniform": {
+            "accuracy": float(np.mean([1 / count for count in counts])),
+            "mrr": float(np.mean([each.mean() for each in ranks])),
+        }
+    }
 
 
 def contrastive(model: nn.Module, batch: dict[str, Any], items: Tensor, *, temperature: float) -> Tensor:

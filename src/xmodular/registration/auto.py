@@ -23,8 +23,8 @@ from xmodular.modeling.heads import (
 )
 from xmodular.modeling.lm import XmodForMaskedLM
 from xmodular.modeling.model import XmodModel
-from xmodular.modeling.pipelines import register_pipelines
 from xmodular.modeling.question_answering import XmodForQuestionAnswering
+from xmodular.registration.pipelines import register_pipelines
 
 _AUTO = {
     AutoModel: XmodModel,
@@ -41,7 +41,9 @@ _AUTO = {
 def register() -> None:
     """Makes `AutoConfig`, the `AutoModel` classes and `pipeline` use these classes for "xmod" checkpoints.
 
-    Pipelines of these models then take a language: ``pipeline("fill-mask", model=...)(text, language="sw")``.
+    Pipelines of these models then take a language: ``pipeline("fill-mask", model=...)(text, language="sw")``, or
+    identify it: ``identify=True`` and the other forms of `Predictor`, with `identify_languages`, `threshold` and
+    `default_language`.
     """
     AutoConfig.register("xmod", XmodConfig, exist_ok=True)
     for auto, model in _AUTO.items():
