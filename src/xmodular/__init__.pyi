@@ -244,6 +244,7 @@ def evaluate(
     task: Literal["retrieval"] | None = None,
     pivot: str | None = None,
     pairs: Literal["all", "pivot"] = "all",
+    candidates: Literal["paired", "all"] = "paired",
     pooling: Literal["first", "mean"] | None = None,
     prefix: str | None = None,
     identify: bool | str | Any = False,
@@ -290,6 +291,8 @@ def evaluate(
             head.
         pivot: Retrieval: the language whose sentences the others are matched with; default: English, or the source.
         pairs: Retrieval: match also all other pairs of languages, as a matrix; or only those with the pivot.
+        candidates: Retrieval: find a translation among the sentences that have one in the other language; or among
+            all, so that lines whose translation is missing make it harder.
         pooling: Retrieval: what a sentence's vector is: mean of its states, or the state of its first token;
             default: as the model records it, or mean.
         prefix: Retrieval: text before every sentence, such as "query: "; default: as the model records it, or none.

@@ -147,6 +147,31 @@ def test_another_pivot_and_missing_translations(encoder, aligned, lines):
     assert results.value("de_DE").rows == 29
 
 
+def test_lines_without_a_translation_can_be_candidates(encoder, aligned, lines, tmp_path):
+    german = [*lines["de_DE"][:20], *[""] * 10]
+    (aligned / "de_DE.txt").write_text("\n".join(german) + "\n", encoding="utf-8")
+    one, other = by_hand(encoder, lines["de_DE"][:20], "de_DE"), by_hand(encoder, lines["en_XX"], "en_XX")
+    cosines = one @ other.T
+    own = cosines.diagonal()[:, None]
+    back = (1 / (1 + (own < cosines[:, :20].T).sum(1))).mean()
+    hard, easy = ((1 / (1 + (cosines[:, :count] > own).sum(1))).mean() for count in (30, 20))
+    said = {
+        given: evaluate(encoder, aligned, candidates=given, languages=["de"], adapter="own").value(
+            "de_DE", "own", "mean reciprocal rank"
+        )
+        for given in ("all", "paired")
+    }
+    assert hard < easy
+    assert said["all"].value == pytest.approx((hard + back) / 2)
+    assert said["paired"].value == pytest.approx((easy + back) / 2)
+    assert said["all"].rows == said["paired"].rows == 20
+    table = tmp_path / "pairs.jsonl"
+    rows = [{"en": en, "de": de} for en, de in zip(lines["en_XX"], german, strict=True)]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    again = evaluate(encoder, table, candidates="all", adapter="own")
+    assert again.value("de_DE", "own", "mean reciprocal rank") == said["all"]
+
+
 def test_duplicates_are_one_candidate_and_right_for_all_their_translations():
     bitext = Bitext.of(["a", "b", "c", "a"], ["x", "y", "y", "z"])
     assert bitext.one == ("a", "b", "c")

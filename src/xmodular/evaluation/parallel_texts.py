@@ -175,7 +175,7 @@ class ParallelFinder:
                     bad.report(row.place, f"{name!r} is {value!r:.40}; it must be a text")
                 elif not is_absent(value) and value.strip():
                     found[language] = value
-            if len(found) < 2:
+            if len(found) < (1 if self.options.candidates == "all" else 2):
                 bad.report(row.place, "there are no two texts that translate each other")
                 continue
             for language in dict.fromkeys([*texts, *found]):

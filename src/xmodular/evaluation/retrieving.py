@@ -171,12 +171,15 @@ class Retrieval:
                     continue
                 if code in tests:
                     raise DataError(f"Two files for {code}: {tests[code].parallel.files[code]} and {data.files[code]}.")
-                bitext = Bitext.of(data.texts[code], data.texts[pivot])
+                bitext = self._bitext(data, code, pivot)
                 if len(bitext.pairs) < 2:
                     raise DataError(f"{data.files[code]} has fewer than two sentences of {code} with one of {pivot}.")
                 joined = [numbers.setdefault(bitext.other[place], len(numbers)) for place in bitext.pairs[:, 1]]
                 tests[code] = _Test(data, pivot, bitext, np.array(joined))
         return tests
+
+    def _bitext(self, data: Parallel, one: str, other: str) -> Bitext:
+        return Bitext.of(data.texts[one], data.texts[other], unpaired=self.options.candidates == "all")
 
     def _jobs(self, subject: Subject, language: str) -> list[Job]:
         """The ways in which a model reads a language; none if it lacks it, or the pivot."""
@@ -230,7 +233,7 @@ class Retrieval:
             scored[reading] = Scored(values, (reading.language, test.bitext.digest), told=told)
         for place, one in enumerate(in_pairs):
             for other in in_pairs[place + 1 :]:
-                bitext = Bitext.of(data.texts[one], data.texts[other])
+                bitext = self._bitext(data, one, other)
                 if len(bitext.pairs) > 1:
                     ways = one_way(bitext, vectors[own[one]].of(bitext.one), vectors[own[other]].of(bitext.other))
                     for key, way in zip(((one, other), (other, one)), ways, strict=True):

@@ -20,7 +20,7 @@ class Bitext:
     """Two lists of sentences that translate each other, every text once.
 
     Attributes:
-        one, other: the texts of each side.
+        one, other: the texts of each side; first those in `pairs`, then those that are candidates only.
         pairs: (pairs, 2) places in `one` and `other`.
         places: (pairs,) the lines that they are from.
     """
@@ -31,14 +31,18 @@ class Bitext:
     places: np.ndarray
 
     @classmethod
-    def of(cls, one: Sequence[str | None], other: Sequence[str | None]) -> Bitext:
-        """The pairs of which both sides are there."""
+    def of(cls, one: Sequence[str | None], other: Sequence[str | None], *, unpaired: bool = False) -> Bitext:
+        """The pairs of which both sides are there; if `unpaired`, the texts of the other lines are candidates."""
         numbers: tuple[dict[str, int], dict[str, int]] = ({}, {})
         pairs, places = [], []
         for place, both in enumerate(zip(one, other, strict=True)):
             if both[0] is not None and both[1] is not None:
                 pairs.append([own.setdefault(str(text), len(own)) for own, text in zip(numbers, both, strict=True)])
                 places.append(place)
+        if unpaired:
+            for own, texts in zip(numbers, (one, other), strict=True):
+                for text in filter(None, texts):
+                    own.setdefault(text, len(own))
         first, second = numbers
         return cls(tuple(first), tuple(second), np.array(pairs, np.int64).reshape(-1, 2), np.array(places, np.int64))
 
@@ -107,7 +111,8 @@ def by_chance(bitext: Bitext) -> dict[str, float]:
 def _both_ways(bitext: Bitext, one: np.ndarray, other: np.ndarray) -> tuple[Ranked, Ranked]:
     """For each pair, how well its first text finds its second, and its second its first."""
     sides = unit_vectors(one), unit_vectors(other)
-    there, back = ranked(*sides, bitext.pairs), ranked(*sides[::-1], bitext.pairs[:, ::-1])
+    queries = [side[: last + 1] for side, last in zip(sides, bitext.pairs.max(0), strict=True)]  # those with a pair
+    there, back = ranked(queries[0], sides[1], bitext.pairs), ranked(queries[1], sides[0], bitext.pairs[:, ::-1])
     return (
         Ranked(*(each[bitext.pairs[:, 0]] for each in there)),
         Ranked(*(each[bitext.pairs[:, 1]] for each in back)),

@@ -70,6 +70,11 @@ class EvaluateOptions(Options):
     pairs: Literal["all", "pivot"] = option(
         "Retrieval: match also all other pairs of languages, as a matrix; or only those with the pivot.", "all"
     )
+    candidates: Literal["paired", "all"] = option(
+        "Retrieval: find a translation among the sentences that have one in the other language; or among all, so that "
+        "lines whose translation is missing make it harder.",
+        "paired",
+    )
     pooling: Pooling | None = option(
         "Retrieval: what a sentence's vector is: mean of its states, or the state of its first token; default: as the "
         "model records it, or mean.",
