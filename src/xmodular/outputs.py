@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from xmodular.addresses import address
 from xmodular.errors import ConfigurationError, XmodularError
 
 PREFIX = ".xmodular-"
@@ -65,8 +66,13 @@ def held(output: str | Path, *, wait: bool = False) -> Iterator[None]:
         wait: wait until it is free, instead of an error.
 
     Raises:
-        ConfigurationError: another process or thread holds it, its folder cannot be created, or it is the root.
+        ConfigurationError: another process or thread holds it, its folder cannot be created, or it is the root, or an
+            address.
     """
+    if there := address(output):
+        raise ConfigurationError(
+            f"{there} is an address, where only predict --engine writes: give a path on this machine."
+        )
     place = Path(os.path.realpath(output))
     if _HELD.get(place) == threading.get_ident() or os.environ.get("RANK", "0") != "0":
         yield

@@ -2,6 +2,7 @@
 
 import json
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -207,6 +208,17 @@ def test_chunks_give_what_the_whole_gives(monkeypatch):
 def test_by_chance_is_what_equal_vectors_reach():
     bitext = Bitext.of([str(n) for n in range(8)], [str(n) for n in range(8)])
     assert by_chance(bitext)["accuracy"] == pytest.approx(1 / 8)
+
+
+def test_translations_at_an_address(encoder, aligned):
+    system = fsspec.filesystem("memory")
+    system.put(f"{aligned}/", "/translations/", recursive=True)
+    try:
+        here = evaluate(encoder, aligned)
+        for data in ("memory://translations", "memory://translations/*.txt"):
+            assert [row.value for row in evaluate(encoder, data).rows] == [row.value for row in here.rows]
+    finally:
+        system.rm("/translations", recursive=True)
 
 
 def test_what_is_refused(encoder, aligned, tmp_path):

@@ -10,12 +10,14 @@ import random
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pyarrow
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 from pyarrow import parquet
 
 from tests.prediction.conftest import LANGUAGES, SENTENCES
@@ -312,6 +314,50 @@ def test_a_run_from_and_to_an_address(source, alone, topic, tmp_path) -> None:
     (bad,) = (tmp_path / "out/_predict/bad").iterdir()
     assert json.loads(bad.read_text())["place"] == f"shelf://{source / 'a.jsonl'}:41"
     assert not list((tmp_path / "out").rglob(".xmodular-*"))
+
+
+def test_what_is_said_of_a_file_at_an_address_names_its_place_there(topic, tmp_path) -> None:
+    fsspec.register_implementation("shelf", Shelf, clobber=True)
+    write(tmp_path / "in/a.jsonl", rows_of(0, 4))
+    write(tmp_path / "in/b.jsonl.zst", rows_of(1, 4))
+    (tmp_path / "in/b.jsonl.zst").write_bytes(b"not packed")
+    with pytest.raises(DataError, match="1 of 2 files are not finished") as failed:
+        predict(topic, f"shelf://{tmp_path}/in", f"shelf://{tmp_path}/out", engine="local", **ONE)
+    assert f"shelf://{tmp_path}/in/b.jsonl.zst cannot be read" in str(failed.value)
+    assert "xmodular-" not in str(failed.value)
+    said = " ".join(json.loads((tmp_path / "out/_predict/done/a.jsonl.json").read_text())["said"])
+    assert f"Saved 4 rows in shelf://{tmp_path}/out/a.jsonl" in said
+    assert f"see shelf://{tmp_path}/out/_predict/bad/a.jsonl.jsonl for the reasons" in said
+
+
+class Bucket(MemoryFileSystem):
+    """A store without folders: what is written needs none, but for the bucket itself."""
+
+    protocol = "s3"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = ["", "/bucket"]
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        return super()._strip_protocol(str(path).removeprefix("s3://"))
+
+    def put_file(self, lpath: Any, rpath: Any, **more: Any) -> None:
+        if not rpath.startswith("/bucket/"):
+            raise FileNotFoundError(f"The specified bucket does not exist: {rpath}")
+        self.pipe_file(rpath, Path(lpath).read_bytes())
+
+    def makedirs(self, path: Any, exist_ok: bool = False) -> None:
+        raise AssertionError(f"a bucket would be made for {path}")
+
+
+def test_no_bucket_is_made_by_a_mistake_in_its_name(topic, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(_registry, "s3", Bucket)
+    write(tmp_path / "in/a.jsonl", rows_of(0, 4))
+    run = {"engine": "local", **ONE}
+    assert predict(topic, tmp_path / "in", "s3://bucket/out", **run).rows == 4
+    assert {"/bucket/out/a.jsonl", "/bucket/out/_predict/run.json"} < set(Bucket.store)
+    with pytest.raises(DataError, match=r"no place to write s3://bukcet/out/_predict/run\.json: .*does not exist"):
+        predict(topic, tmp_path / "in", "s3://bukcet/out", **run)
 
 
 def test_the_package_of_an_engine_is_named_where_it_is_missing(topic, tmp_path, monkeypatch) -> None:

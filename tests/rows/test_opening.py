@@ -14,9 +14,10 @@ import pytest
 from pyarrow import parquet
 
 from tests.rows.support import values
+from xmodular.addresses import address
 from xmodular.errors import DataError
 from xmodular.rows import BadRows, format_of, read_rows
-from xmodular.rows.opening import address, files_in, kind_of
+from xmodular.rows.opening import files_in, kind_of
 from xmodular.rows.writers import line_of, write_as
 from xmodular.text import TextFiles, find_text
 

@@ -18,7 +18,10 @@ from xmodular import (
     Predictor,
     XmodForMaskedLM,
     cli,
+    convert,
     diff,
+    donors,
+    embed,
     evaluate,
     extend,
     fill_mask,
@@ -247,6 +250,30 @@ def test_verbs_of_whole_models_take_a_trimmed_one(text: Path, tmp_path: Path) ->
     assert found is not None
     few = Predictor(small, resident_languages=1)
     assert few([TEXT["sw_KE"]], "sw") == Predictor(small)([TEXT["sw_KE"]], "sw")
+
+
+def test_a_trimmed_model_is_converted_embedded_and_ranked_like_its_source(text: Path, tmp_path: Path) -> None:
+    source, small, there = tmp_path / "source", tmp_path / "small", tmp_path / "fairseq"
+    tokenizer = train_tokenizer({code: [line] * 20 for code, line in LINES.items()}, 300, byte_fallback=False)
+    model = tiny_model(XmodForMaskedLM, vocab_size=len(tokenizer), max_position_embeddings=82, type_vocab_size=1)
+    model.save_pretrained(source)
+    save_tokenizer(tokenizer, source, model.config)
+    trim(source, ["de", "sw"], text=[str(text)], output_dir=small)
+    convert(small, output_dir=there, to="fairseq")
+    listed = [line.rsplit(" ", 1)[0] for line in (there / "dict.txt").read_text(encoding="utf-8").splitlines()]
+    kept = load_tokenizer(small)
+    assert kept.convert_ids_to_tokens(list(range(4, 4 + len(listed)))) == listed
+    convert(there, output_dir=tmp_path / "back")
+    rows_of = [load_saved(folder).get_input_embeddings().weight for folder in (small, tmp_path / "back")]
+    assert torch.equal(*rows_of)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": TEXT[code], "language": code}) + "\n" for code in TEXT))
+    vectors = []
+    for number, folder in enumerate((source, small)):
+        embed(folder, rows, tmp_path / f"{number}.npy")
+        vectors.append(np.load(tmp_path / f"{number}.npy"))
+    np.testing.assert_allclose(*vectors, atol=1e-6)
+    assert donors(small, text / "sw_KE.txt", "mt").candidates
 
 
 @pytest.mark.parametrize(

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import glob
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from xmodular.addresses import spelled
 from xmodular.console import console
 from xmodular.errors import DataError, LanguageError
 from xmodular.languages import resolve, resolve_all
 from xmodular.options import EvaluateOptions
 from xmodular.rows import SUFFIXES, BadRows, DataRow, InMemory, hub_sources, is_absent, is_file, kind_of, read_rows
 from xmodular.rows.lines import decoded
-from xmodular.rows.opening import opened
+from xmodular.rows.opening import files_in, matches, opened
 
 _TEXT = (".txt", ".txt.gz")
-_WILD = re.compile(r"[*?\[]")
 CodeOf = Callable[[str], "str | None"]
 
 
@@ -118,22 +116,22 @@ class ParallelFinder:
                 return [_Place(None, part)]
             found = hub_sources(part, self.options.languages or self.languages)
             return [_Place(name, place) for name, place in found.items()]
-        if path.is_dir():
-            return [_Place(_language(each), str(each)) for each in self._in_folder(path)]
         if is_file(part):
             is_told = kind_of(part) == "txt" or self.code_of(_language(path)) is not None
             return [_Place(_language(path) if is_told else None, part)]
-        if not _WILD.search(part):
+        if (inside := files_in(path)) is not None:
+            paths = self._fitting(part, inside)
+        elif (found_there := matches(part)) is None:
             raise DataError(f"There is no file or folder {part}.")
-        if not (paths := sorted(Path(each) for each in glob.glob(part, recursive=True))):
+        elif not (paths := found_there):
             raise DataError(f"There are no files {part}.")
-        return [_Place(_language(each), str(each)) for each in paths]
+        return [_Place(_language(each), spelled(each)) for each in paths]
 
-    def _in_folder(self, folder: Path) -> list[Path]:
-        """Its line-aligned files, or else its tables: those of the split, if there are some."""
-        inside = [each for each in sorted(folder.iterdir()) if each.is_file() and not each.name.startswith(".")]
+    def _fitting(self, folder: str, inside: Sequence[Path]) -> list[Path]:
+        """The line-aligned files of a folder's content, or else the tables: those of the split, if there are some."""
+        named = [each for each in inside if not each.name.startswith(".")]
         for suffixes in (_TEXT, SUFFIXES):
-            fitting = [each for each in inside if each.name.lower().endswith(suffixes)]
+            fitting = [each for each in named if each.name.lower().endswith(suffixes)]
             split = [each for each in fitting if f".{self.options.split}." in each.name]
             if fitting:
                 return split or fitting
@@ -143,7 +141,7 @@ class ParallelFinder:
 
     def _named(self, part: str) -> tuple[str, str] | None:
         name, separator, place = (each.strip() for each in part.partition("="))
-        if not separator or part.startswith("hub:") or Path(part).exists() or glob.glob(part, recursive=True):
+        if not separator or part.startswith("hub:") or Path(part).exists() or matches(part):
             return None
         return (name, place) if self.code_of(name) is not None or Path(place).exists() else None
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import glob
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from xmodular.addresses import spelled
 from xmodular.console import console
 from xmodular.errors import DataError
 from xmodular.languages import resolve, resolve_all
 from xmodular.options import EvaluateOptions
-from xmodular.rows import SUFFIXES, InMemory, Knows, hub_sources, is_file, kind_of
+from xmodular.rows import SUFFIXES, InMemory, Knows, files_in, hub_sources, is_file, kind_of, matches
 from xmodular.tasks import Example, Task
 from xmodular.tasks.examples import content_hash, load
 from xmodular.tasks.label_counts import label_names_of, labelled, no_labels, some
 
 _TEXT = (".txt", ".txt.gz")
-_WILD = re.compile(r"[*?\[]")
 _OUTSIDE = "O"  # the tag that says nothing
 
 
@@ -128,25 +126,25 @@ class Finder:
         if part.startswith("hub:"):
             return _data_sets(part, self.options.languages or self.languages)
         path, suffixes = Path(part), _TEXT if self.task is None else SUFFIXES
-        if path.is_dir():
+        if is_file(part):
+            return [_Found(_language(path) if self.task is None else None, part)]
+        if (paths := files_in(path)) is not None:
             split = "" if self.task is None else f".{self.options.split}"
-            paths = sorted(each for each in path.iterdir() if _is_of(each.name, split, suffixes))
+            paths = [each for each in paths if _is_of(each.name, split, suffixes)]
             if not paths:
                 raise DataError(
-                    f"There are no files <language>{split}{suffixes[0]} (or {', '.join(suffixes[1:])}) in {path}."
+                    f"There are no files <language>{split}{suffixes[0]} (or {', '.join(suffixes[1:])}) in {part}."
                 )
-        elif is_file(part):
-            return [_Found(_language(path) if self.task is None else None, part)]
-        elif not _WILD.search(part):
+        elif (paths := matches(part)) is None:
             raise DataError(f"There is no file or folder {part}.")
-        elif not (paths := sorted(Path(each) for each in glob.glob(part, recursive=True))):
+        elif not paths:
             raise DataError(f"There are no files {part}.")
-        return [_Found(_language(each), str(each)) for each in paths]
+        return [_Found(_language(each), spelled(each)) for each in paths]
 
     def _named(self, part: str) -> tuple[str, str] | None:
         """Language and file of ``<language>=<file>``; None of a place, whose path may have an equals sign in it."""
         name, separator, place = (each.strip() for each in part.partition("="))
-        if not separator or part.startswith("hub:") or Path(part).exists() or glob.glob(part, recursive=True):
+        if not separator or part.startswith("hub:") or Path(part).exists() or matches(part):
             return None
         return (name, place) if self.code_of(name) is not None or Path(place).exists() else None
 

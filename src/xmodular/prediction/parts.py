@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xmodular.addresses import address
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import write_json
 from xmodular.outputs import PREFIX, remove
-from xmodular.rows.opening import address, state_of, stored
+from xmodular.rows.opening import state_of, stored
 
 JOURNAL = "predict.json"
 _OURS = ("part-*.jsonl", "part-*.parquet", "bad-*.jsonl")

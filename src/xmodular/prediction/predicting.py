@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from xmodular.addresses import address, without_scheme
 from xmodular.configuration.peft_folder import PEFT_FILES, base_of, is_peft_folder
 from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError, DataError
@@ -33,8 +34,8 @@ from xmodular.prediction.predictor import Predictor, settings_of
 from xmodular.prediction.row_counts import counts_of, say_doubts, showing_speed
 from xmodular.prediction.shard_runs import predict_folder
 from xmodular.prediction.windows import Work
-from xmodular.rows import InMemory, is_file, kind_of, parquet_files, parquet_schema, parquet_tables
-from xmodular.rows.opening import address, reaching, without_scheme
+from xmodular.rows import InMemory, files_in, is_file, kind_of, parquet_files, parquet_schema, parquet_tables
+from xmodular.rows.opening import reaching
 from xmodular.rows.writers import WRITTEN, bad_lines, read_lines, write_as, write_parquet, write_vectors
 from xmodular.signatures import verb
 from xmodular.tasks import given_model, hash_of
@@ -220,6 +221,9 @@ def _check_places(options: RowsOptions, given: XmodPreTrainedModel | None, forma
         _check_output(options, output, formats)
     is_named = source is not None and options.input != "-" and not options.input.startswith("hub:")
     if is_named and not (Path(options.input).exists() or is_file(options.input)):
+        if address(options.input) and files_in(Path(options.input)) is not None:
+            engine = ", or give --engine" if isinstance(options, PredictOptions) else ""
+            raise DataError(f"The input {options.input} is a folder at an address: name a file in it{engine}.")
         raise DataError(f"There is no input {options.input}.")
 
 

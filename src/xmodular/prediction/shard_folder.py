@@ -90,7 +90,7 @@ class ShardFolder:
 
     def publish(self, name: str, stage: Path, note: dict[str, Any]) -> None:
         """Give a whole output its place: first its bad rows, then the output, then the note."""
-        bad, there = stage.with_name(f"{stage.name}.bad.jsonl"), f"{NOTES}/bad/{name}.jsonl"
+        bad, there = _bad_of(stage), _bad_rows(name)
         if bad.exists():
             self._at.put(bad, there)
         else:
@@ -98,6 +98,11 @@ class ShardFolder:
         note["bytes"] = stage.stat().st_size
         self._at.put(stage, name)
         self._at.write(_note(name), json_text(note, indent=1).encode())
+
+    def with_final_names(self, text: str, name: str, stage: Path) -> str:
+        """What was said while a shard was predicted, with the places that `publish` gives its files."""
+        at = self.place.rstrip("/")
+        return text.replace(str(_bad_of(stage)), f"{at}/{_bad_rows(name)}").replace(str(stage), f"{at}/{name}")
 
     def clear(self) -> None:
         """Remove all that a run over shards has written; other files stay."""
@@ -119,6 +124,14 @@ class ShardFolder:
         except (ValueError, TypeError):
             pass
         raise DataError(f"{self.place}/{name} is damaged: remove it to predict its file again.")
+
+
+def _bad_of(stage: Path) -> Path:
+    return stage.with_name(f"{stage.name}.bad.jsonl")
+
+
+def _bad_rows(name: str) -> str:
+    return f"{NOTES}/bad/{name}.jsonl"
 
 
 def _note(name: str) -> str:

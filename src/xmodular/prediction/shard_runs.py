@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from xmodular.addresses import address, without_scheme
 from xmodular.configuration import read_config
 from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError, DataError, XmodularError, listed
@@ -26,7 +27,6 @@ from xmodular.prediction.shard_folder import NOTES, ShardFolder
 from xmodular.prediction.shard_worker import PredictFile, ShardWorker
 from xmodular.prediction.shards import Shard, shards_of
 from xmodular.rows import kind_of
-from xmodular.rows.opening import address, without_scheme
 from xmodular.rows.writers import WRITTEN
 
 _SAY_EVERY = 60  # seconds

@@ -83,7 +83,10 @@ class ShardWorker:
             before = counts_of(self._predictor)
             single: dict[str, Any] = {"engine": None, "workers": 1, "worker_threads": None, "worker_gpus": 0.0}
             own = replace(self.options, input=input, output=str(stage), overwrite=True, **single)
-            done = self.predict_file(self._predictor, own)
+            try:
+                done = self.predict_file(self._predictor, own)
+            except XmodularError as error:  # it names the copy of a file at an address
+                raise type(error)(str(error).replace(input, shard.source)) from error
         doubts = {name: count - before[name] for name, count in counts_of(self._predictor).items()}
         if done.bad and input != shard.source:
             _rename_places(done.bad_rows, input, shard.source)
@@ -94,7 +97,8 @@ class ShardWorker:
             **doubts,
             **{name: round(each, 3) for name, each in times.items()},
         }
-        said = [line for line in heard.getvalue().splitlines() if line.strip()]
+        told = self.folder.with_final_names(heard.getvalue().replace(input, shard.source), shard.name, stage)
+        said = [line for line in told.splitlines() if line.strip()]
         languages = list(self._predictor.model.resident_languages)
         return {"input": shard.source, "state": shard.state, **counts, "languages": languages, "said": said}
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from xmodular.addresses import address
 from xmodular.errors import DataError, XmodularError, in_one_line
 from xmodular.outputs import NEW, beside, remove
-from xmodular.rows.opening import address, reaching, system_of
+from xmodular.rows.opening import reaching, system_of
 
 # Stores in which a file appears whole when it is complete. Elsewhere it is written beside its place and renamed.
 _WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hf", "oci", "oss"}
@@ -90,10 +91,13 @@ class Place:
         path = self._path(name)
         parent, _, last = path.rpartition("/")
         with _writing(self._named(name)):
-            self._system.makedirs(parent, exist_ok=True)
-            if (address(self.folder) or "").partition(":")[0] in _WHOLE:
-                self._system.put_file(str(file), path)
+            if (address(self.folder) or "").partition(":")[0] in _WHOLE:  # they have no folders to make
+                try:
+                    self._system.put_file(str(file), path)
+                except FileNotFoundError as error:
+                    raise DataError(f"There is no place to write {self._named(name)}: {in_one_line(error)}.") from error
                 return
+            self._system.makedirs(parent, exist_ok=True)
             new = f"{parent}/{NEW}-{last}"
             self._system.put_file(str(file), new)
             self._system.mv(new, path)

@@ -6,6 +6,7 @@ A file is named by its path, or by an address that fsspec understands, such as `
 
 from __future__ import annotations
 
+import glob
 import gzip
 import io
 import os
@@ -16,12 +17,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
+from xmodular.addresses import address, spelled
 from xmodular.errors import DataError, XmodularError, in_one_line
 
-# A Path keeps only one of the two slashes. Names of data sets begin with hub:; a single letter with a colon is a drive
-# on Windows.
-_ADDRESS = re.compile(r"(?!hub:)([a-z][a-z0-9+.-]+):(/{1,2})(.*)", re.DOTALL)
-_OF_PATHS = ("file", "local")  # the schemes of addresses of files on this machine
+_MAGIC = re.compile(r"[*?\[]")
 
 
 def _zstandard(kind: str) -> Callable[[Any], Any]:
@@ -70,27 +69,13 @@ def _packing(source: str | Path) -> str:
     return suffix if suffix in _PACKINGS else ""
 
 
-def address(source: str | Path) -> str | None:
-    """The address of a remote file or folder; None for a local path."""
-    if not (found := _ADDRESS.match(str(source))):
-        return None
-    scheme, slashes, place = found.groups()
-    return f"{scheme}://{'/' if scheme in _OF_PATHS and slashes == '/' else ''}{place}"
-
-
-def without_scheme(source: str) -> str:
-    """The path in the address of a file on this machine; anything else unchanged."""
-    scheme, _, place = (address(source) or "").partition("://")
-    return place if scheme in _OF_PATHS else source
-
-
 def is_file(source: str | Path) -> bool:
     """Whether there is such a file.
 
     Raises:
         DataError: its location cannot be accessed.
     """
-    with reaching(address(source) or str(source)):
+    with reaching(spelled(source)):
         system, path = system_of(source)
         return bool(system.isfile(path))
 
@@ -101,12 +86,29 @@ def files_in(folder: Path) -> list[Path] | None:
     Raises:
         DataError: its location cannot be accessed.
     """
-    with reaching(address(folder) or str(folder)):
+    with reaching(spelled(folder)):
         system, path = system_of(folder)
         return sorted(folder / Path(name).name for name in system.ls(path, False)) if system.isdir(path) else None
 
 
-_MAGIC = re.compile(r"[*?\[]")
+def matches(pattern: str) -> list[Path] | None:
+    """The paths or addresses that a pattern with ``*``, ``?`` or ``[]`` matches, sorted; ``**`` stands for any folders.
+
+    Returns:
+        Those; None if it is no pattern.
+
+    Raises:
+        DataError: its location cannot be accessed.
+    """
+    if not _MAGIC.search(pattern):
+        return None
+    if address(pattern) is None:
+        return sorted(Path(each) for each in glob.glob(pattern, recursive=True))
+    with reaching(spelled(pattern)):
+        system, path = system_of(pattern)
+        return sorted(Path(system.unstrip_protocol(each)) for each in system.glob(path))
+
+
 _CHANGES = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "last_commit", "modified")
 
 
@@ -122,7 +124,7 @@ def files_below(source: str) -> dict[str, tuple[str, str]]:
     Raises:
         DataError: there is none, the place cannot be accessed, or a link leads to no file.
     """
-    with reaching(address(source) or source):
+    with reaching(spelled(source)):
         system, path = system_of(source)
         if system.isfile(path):
             root, found = system._parent(path), {path: system.info(path)}

@@ -9,13 +9,14 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from xmodular.addresses import spelled
 from xmodular.errors import DataError
 from xmodular.rows.conll import conll, conllu
 from xmodular.rows.csv_rows import csv_rows, header, tsv_rows
 from xmodular.rows.hub_rows import hub_rows
 from xmodular.rows.json_rows import json_file, json_lines
 from xmodular.rows.memory import InMemory, memory_rows
-from xmodular.rows.opening import address, is_file, kind_of, name_of, opened
+from xmodular.rows.opening import is_file, kind_of, name_of, opened
 from xmodular.rows.parquet import parquet_rows, parquet_schema
 from xmodular.rows.plain_text import text_rows
 from xmodular.rows.row import BadRows, DataRow, Knows, language_of
@@ -105,7 +106,7 @@ def read_rows(
     if not isinstance(source, (str, Path)):
         return _read(source, name_of(source), None, _READERS[format or "jsonl"], bad)
     path = Path(source)
-    place = address(source) or str(path)
+    place = spelled(source)
     found = format or format_of(path)
     if path.is_dir():
         if format not in (None, "parquet") or not (inside := parquet_files(path)):

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from xmodular.addresses import spelled
 from xmodular.errors import DataError
 from xmodular.rows.lines import BYTE_ORDER_MARK, UTF_16_MARKS, lines
-from xmodular.rows.opening import address, kind_of, opened, reaching, state_of, stored
+from xmodular.rows.opening import kind_of, opened, reaching, state_of, stored
 from xmodular.rows.parquet import TEXT_TYPES, batches, opened_parquet
 from xmodular.text.counts import LineCounts
 
@@ -44,7 +45,7 @@ def read_file(path: Path, field: str, counts: LineCounts, max_line: int) -> Iter
     Raises:
         DataError: the file is missing or damaged, is UTF-16, is compressed under another name, or no row has the field.
     """
-    place = address(path) or str(path)
+    place = spelled(path)
     with opened(path, place) as file:
         if kind_of(path) == "parquet":
             yield from _parquet(file, place, field, counts, max_line)
@@ -81,7 +82,7 @@ def digest(path: Path, advance: Callable[[int], None] = lambda count: None) -> s
         DataError: the file cannot be read.
     """
     sha = hashlib.sha256()
-    with reaching(address(path) or str(path)):
+    with reaching(spelled(path)):
         known = state_of(path)
         if known in _DIGESTS:
             advance(known[1])

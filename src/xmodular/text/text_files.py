@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
+from xmodular.addresses import spelled
 from xmodular.errors import DataError
 from xmodular.languages import resolve
-from xmodular.rows.opening import address, files_in, is_file
+from xmodular.rows.opening import files_in, is_file
 from xmodular.rows.row import LANGUAGE_CODE
 from xmodular.text.counts import DROPPED, LineCounts
 from xmodular.text.hub_text import HubText
@@ -171,7 +172,7 @@ def find_text(folder: Path, languages: Sequence[str] = ()) -> dict[str, tuple[Pa
         DataError: no such folder, no text in it, or a file name that does not start with a language code.
         LanguageError: a language is missing.
     """
-    place = address(folder) or str(folder)
+    place = spelled(folder)
     if (inside := files_in(folder)) is None:
         raise DataError(f"There is no text folder {place}.")
     found: dict[str, list[Path]] = {}
