@@ -262,7 +262,7 @@ def malformed(draw: random.Random) -> tuple[str, str, dict[str, str], bytes, int
         )
         return "POST", "/predict", {"Content-Type": given}, whole, 415
     if kind == 16:
-        method = draw.choice(["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "BREW"])
+        method = draw.choice(["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE"])
         return method, "/predict", JSON, whole, 405
     path = draw.choice(["/predicts", "/models/none/predict", "/../etc/passwd", "/%00", "//predict"])
     return "POST", path, JSON, whole, 404
