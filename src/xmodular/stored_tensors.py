@@ -8,6 +8,7 @@ bytes with the length of a JSON header, the header with each tensor's dtype, sha
 from __future__ import annotations
 
 import json
+import mmap
 import threading
 import weakref
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ from xmodular.weights import open_weights
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _ALIGNED = 64  # bytes, as torch allocates
+_LARGE = 2**16  # bytes, from which a tensor has pages of its own
 
 
 class StoredTensors:
@@ -93,7 +95,7 @@ class StoredTensors:
         if name not in self._places:
             raise DataError(f"{self.files[0].parent} has no weight {name!r}.")
         file, dtype, shape, start, size = self._places[name]
-        room = torch.empty(size + _ALIGNED, dtype=torch.uint8)
+        room = _room(size + _ALIGNED)
         # As far from a multiple of 64 as in a mapped file: the last bits of matrix products depend on it.
         shift = (start - room.data_ptr()) % _ALIGNED
         content = room[shift - shift % dtype.itemsize :][:size]
@@ -114,3 +116,13 @@ class StoredTensors:
 
     def __reduce__(self) -> Any:
         return (type(self), (self.files,))
+
+
+def _room(size: int) -> Tensor:
+    """Memory for a tensor, *(size,)*, uint8. Large ones get pages of their own, which the system has back at once.
+
+    The allocator would keep the holes that dropped tensors leave, some tens of MB.
+    """
+    if size < _LARGE:
+        return torch.empty(size, dtype=torch.uint8)
+    return torch.frombuffer(mmap.mmap(-1, size, access=mmap.ACCESS_COPY), dtype=torch.uint8)
