@@ -7,11 +7,13 @@ bytes with the length of a JSON header, the header with each tensor's dtype, sha
 
 from __future__ import annotations
 
+import ctypes
 import json
 import mmap
 import threading
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from xmodular.weights import open_weights
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _ALIGNED = 64  # bytes, as torch allocates
 _LARGE = 2**16  # bytes, from which a tensor has pages of its own
+_TRIMMED = 2**25  # bytes that are read before the allocator gives back what it does not use
 
 
 class StoredTensors:
@@ -42,6 +45,7 @@ class StoredTensors:
     def __init__(self, files: Iterable[Path]) -> None:
         self.files = tuple(files)
         self._lock = threading.Lock()
+        self._read = 0
         self._places: dict[str, tuple[Any, torch.dtype, tuple[int, ...], int, int]] = {}
         for path in self.files:
             try:
@@ -107,6 +111,10 @@ class StoredTensors:
                     done += count
         except OSError as error:
             raise StorageError(f"The weight {name!r} cannot be read: {of_system(error)}") from error
+        self._read += size
+        if self._read >= _TRIMMED:
+            self._read = 0
+            _trim()
         if done < size:
             raise DataError(f"{file.name} is shorter than when it was opened: the weight {name!r} cannot be read.")
         return content.view(dtype).view(shape)
@@ -116,6 +124,16 @@ class StoredTensors:
 
     def __reduce__(self) -> Any:
         return (type(self), (self.files,))
+
+
+def _trim() -> None:
+    """Let glibc give free pages back; other allocators do so themselves.
+
+    The small parts of tensors that are read live long between the large ones of a forward pass, so that its heap would
+    grow by some tens of MB.
+    """
+    with suppress(AttributeError, TypeError, OSError):  # musl, Windows
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _room(size: int) -> Tensor:
