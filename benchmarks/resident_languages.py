@@ -54,8 +54,8 @@ def memory(pid: int) -> tuple[float, float]:
 
 
 def asked(model: Path, codes: list[str], *flags: str) -> None:
-    with server(model, *flags) as process:
-        connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=60)
+    with server(model, *flags, "--timeout", "600") as process:
+        connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=600)
 
         def ask(rows: list[dict[str, str]]) -> float:
             start = time.perf_counter()

@@ -7,10 +7,13 @@ bytes with the length of a JSON header, the header with each tensor's dtype, sha
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
 import threading
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ from xmodular.weights import open_weights
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _ALIGNED = 64  # bytes, as torch allocates
+_LARGE = 2**16  # bytes, from which a tensor has pages of its own
+_TRIMMED = 2**25  # bytes that are read before the allocator gives back what it does not use
 
 
 class StoredTensors:
@@ -40,6 +45,7 @@ class StoredTensors:
     def __init__(self, files: Iterable[Path]) -> None:
         self.files = tuple(files)
         self._lock = threading.Lock()
+        self._read = 0
         self._places: dict[str, tuple[Any, torch.dtype, tuple[int, ...], int, int]] = {}
         for path in self.files:
             try:
@@ -93,7 +99,7 @@ class StoredTensors:
         if name not in self._places:
             raise DataError(f"{self.files[0].parent} has no weight {name!r}.")
         file, dtype, shape, start, size = self._places[name]
-        room = torch.empty(size + _ALIGNED, dtype=torch.uint8)
+        room = _room(size + _ALIGNED)
         # As far from a multiple of 64 as in a mapped file: the last bits of matrix products depend on it.
         shift = (start - room.data_ptr()) % _ALIGNED
         content = room[shift - shift % dtype.itemsize :][:size]
@@ -105,6 +111,10 @@ class StoredTensors:
                     done += count
         except OSError as error:
             raise StorageError(f"The weight {name!r} cannot be read: {of_system(error)}") from error
+        self._read += size
+        if self._read >= _TRIMMED:
+            self._read = 0
+            _trim()
         if done < size:
             raise DataError(f"{file.name} is shorter than when it was opened: the weight {name!r} cannot be read.")
         return content.view(dtype).view(shape)
@@ -114,3 +124,23 @@ class StoredTensors:
 
     def __reduce__(self) -> Any:
         return (type(self), (self.files,))
+
+
+def _trim() -> None:
+    """Let glibc give free pages back; other allocators do so themselves.
+
+    The small parts of tensors that are read live long between the large ones of a forward pass, so that its heap would
+    grow by some tens of MB.
+    """
+    with suppress(AttributeError, TypeError, OSError):  # musl, Windows
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _room(size: int) -> Tensor:
+    """Memory for a tensor, *(size,)*, uint8. Large ones get pages of their own, which the system has back at once.
+
+    The allocator would keep the holes that dropped tensors leave, some tens of MB.
+    """
+    if size < _LARGE:
+        return torch.empty(size, dtype=torch.uint8)
+    return torch.frombuffer(mmap.mmap(-1, size, access=mmap.ACCESS_COPY), dtype=torch.uint8)

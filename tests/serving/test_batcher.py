@@ -150,7 +150,7 @@ def test_closing_finishes_what_was_accepted(topic: Path) -> None:
 
 
 def test_too_late_is_504_and_too_much_429(topic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("starlette", reason="needs the extra: pip install 'xmodular[serve]'")
+    pytest.importorskip("httptools", reason="needs the extra: pip install 'xmodular[serve]'")
     pytest.importorskip("uvicorn", reason="needs the extra: pip install 'xmodular[serve]'")
     go, run = threading.Event(), Predictor.predict_encoded
     monkeypatch.setattr(Predictor, "predict_encoded", lambda *args, **more: go.wait(20) and run(*args, **more))

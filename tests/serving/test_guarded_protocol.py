@@ -6,11 +6,12 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("starlette", reason="needs the extra: pip install 'xmodular[serve]'")
+pytest.importorskip("httptools", reason="needs the extra: pip install 'xmodular[serve]'")
 pytest.importorskip("uvicorn", reason="needs the extra: pip install 'xmodular[serve]'")
 
 from tests.serving.conftest import Client, serving
@@ -19,6 +20,7 @@ BODY = json.dumps({"text": "Das Haus", "language": "de"}).encode()
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(
     BODY
 )
+TUNNEL = b"CONNECT elsewhere:80 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,38 @@ def test_pieces_that_come_in_time(quick: Client) -> None:
         time.sleep(0.6)  # a body has the time of the whole request
         made.sendall(BODY[5:] + HEAD + b"\r\n" + BODY)  # and the next request in the same packet
         assert answer(made).startswith(b"HTTP/1.1 200 ")
+
+
+def test_headers_without_end(quick: Client) -> None:
+    with connected(quick) as made:
+        made.sendall(HEAD[:-2])
+        with suppress(OSError):  # the server may close before all is sent
+            for _ in range(20):
+                made.sendall(b"\r\nx-more: " + b"a" * 8192)
+        assert whole(made).startswith(b"HTTP/1.1 431 ")
+    assert quick.post(BODY).status == 200
+
+
+def test_what_is_not_http(quick: Client) -> None:
+    for text in (
+        b"BREW /predict HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00",
+        HEAD + b"Content-Length: 3\r\n\r\n",
+        TUNNEL,
+    ):
+        with connected(quick) as made:
+            made.sendall(text)
+            assert whole(made).startswith(b"HTTP/1.1 400 "), text
+
+
+def test_an_upgrade_is_not_taken(quick: Client) -> None:
+    asking = HEAD + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n" + BODY
+    with connected(quick) as made:
+        for parts in ([asking], [asking[:50], asking[50:-5], asking[-5:]], [asking + HEAD + b"\r\n" + BODY]):
+            for part in parts:
+                made.sendall(part)
+                time.sleep(0.02)
+            assert answer(made).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_slow_body(topic: Path) -> None:

@@ -71,7 +71,7 @@ def test_answers_are_sent_at_once() -> None:
 
 
 def test_what_is_wrong_shows_before_models_are_loaded(topic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("starlette", reason="needs the extra: pip install 'xmodular[serve]'")
+    pytest.importorskip("httptools", reason="needs the extra: pip install 'xmodular[serve]'")
     pytest.importorskip("uvicorn", reason="needs the extra: pip install 'xmodular[serve]'")
     monkeypatch.setattr("xmodular.serving.serving.Predictor", lambda *args, **more: pytest.fail("it was loaded"))
     with socket.socket() as taken:
@@ -88,7 +88,7 @@ def test_what_is_wrong_shows_before_models_are_loaded(topic: Path, monkeypatch: 
 
 def test_sigterm_under_load_loses_no_request(topic: Path, nursery: Nursery) -> None:
     """Eight clients with connections of their own; all that was sent gets its answer, and the process ends well."""
-    pytest.importorskip("starlette", reason="needs the extra: pip install 'xmodular[serve]'")
+    pytest.importorskip("httptools", reason="needs the extra: pip install 'xmodular[serve]'")
     pytest.importorskip("uvicorn", reason="needs the extra: pip install 'xmodular[serve]'")
     pid, log = nursery.start(
         "serve", "--model", f"topic={topic}", "--port", "0", "--drain", "0.5", "--batch-wait", "20"

@@ -53,7 +53,7 @@ def test_pipeline(topic: Path, expected: dict[tuple[str, str], float]) -> None:
 
 
 def test_server(topic: Path, expected: dict[tuple[str, str], float]) -> None:
-    pytest.importorskip("starlette", reason="needs the extra: pip install 'xmodular[serve]'")
+    pytest.importorskip("httptools", reason="needs the extra: pip install 'xmodular[serve]'")
     pytest.importorskip("uvicorn", reason="needs the extra: pip install 'xmodular[serve]'")
     with serving({"topic": topic}) as client, ExitStack() as connections:
 

@@ -60,10 +60,10 @@ def server_of(service: Service, drain: float) -> DrainingServer:
     """A server for a service; see `DrainingServer`."""
     protocol: Any = guarded(service.limits.head_seconds, service.limits.connections)
     config = uvicorn.Config(
-        service.app,
+        service,
         http=protocol,
         ws="none",
-        loop="asyncio",
+        loop="auto",  # uvloop where it is installed
         lifespan="off",
         log_level="warning",
         access_log=False,

@@ -1,20 +1,25 @@
-"""HTTP/1.1 as uvicorn speaks it, with two limits that it has not, and answers in one packet.
+"""HTTP/1.1 as uvicorn speaks it, with three limits that it has not, and answers in one packet.
 
-A client that sends headers byte by byte is sent away in time, and the number of open connections is bounded.
+A client that sends headers byte by byte is sent away in time, one that sends headers without end too, and the number of
+open connections is bounded. A wish for another protocol, as Java's client and `curl --http2` send it, is ignored with
+the request's body kept, which uvicorn's class would lose.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_MOST_HEAD = 65_536  # bytes of a request's headers
 
 
-class GuardedProtocol(H11Protocol):
+class GuardedProtocol(HttpToolsProtocol):
     """One connection.
 
     Args:
@@ -28,6 +33,9 @@ class GuardedProtocol(H11Protocol):
         super().__init__(*args, **more)
         self._head_seconds, self._most = head_seconds, most_connections
         self._timer: asyncio.TimerHandle | None = None
+        self._head = 0  # bytes that came while headers were awaited
+        self._is_head_awaited = True
+        self._data = b""  # that is read now
 
     def connection_made(self, transport: Any) -> None:
         """Begin, or refuse to."""
@@ -40,8 +48,43 @@ class GuardedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came."""
+        if self._is_head_awaited:
+            self._head += len(data)
+        self._data = data
         super().data_received(data)
+        self._data = b""
         self._watch()
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self._is_head_awaited = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The last byte of its headers."""
+        self._is_head_awaited, self._head = False, 0
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The last byte of a request; of one that asks for another protocol, that of its headers."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Read a request that asks for another protocol again, as one that does not."""
+        stopped, method = sys.exc_info()[1], self.parser.get_method()
+        if not isinstance(stopped, httptools.HttpParserUpgrade) or method == b"CONNECT":
+            self.send_400_response("There are no other protocols here.")
+            return
+        lines = [b"%s %s HTTP/1.1" % (method, self.url)]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b",".join(each for each in value.split(b",") if each.strip().lower() != b"upgrade")
+            if name != b"upgrade":
+                lines.append(name + b": " + value)
+        self.parser = httptools.HttpRequestParser(self)
+        super().data_received(b"\r\n".join([*lines, b"", self._data[stopped.args[0] :]]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -50,8 +93,10 @@ class GuardedProtocol(H11Protocol):
 
     def _watch(self) -> None:
         """Let the time run while the headers of a request are not whole."""
-        if self.conn.their_state is not h11.IDLE:
+        if not self._is_head_awaited:
             self._stop_timer()
+        elif self._head > _MOST_HEAD:
+            self._turn_away("431 Request Header Fields Too Large", f"The headers have more than {_MOST_HEAD:,} bytes.")
         elif self._timer is None and not self.transport.is_closing():
             self._timer = self.loop.call_later(self._head_seconds, self._too_slow)
 

@@ -20,19 +20,13 @@ class HandingOver:
         self._done: deque[tuple[asyncio.Future[Any], Future[Any]]] = deque()
         self._is_called = False
 
-    async def result(self, answer: Future[Any], seconds: float) -> Any:
-        """What a future becomes; it is cancelled if nobody waits for it any longer.
-
-        Raises:
-            TimeoutError: of asyncio: it did not in this time; or what the future raises.
-        """
+    async def result(self, answer: Future[Any]) -> Any:
+        """What a future becomes, or raises what it raises; it is cancelled if nobody waits for it any longer."""
         waiting = self.loop.create_future()
-        timer = self.loop.call_later(max(0.0, seconds), _too_late, waiting)
         answer.add_done_callback(lambda done: self._put(waiting, done))
         try:
             return await waiting
         finally:
-            timer.cancel()
             answer.cancel()
 
     def _put(self, waiting: asyncio.Future[Any], answer: Future[Any]) -> None:
@@ -54,8 +48,3 @@ class HandingOver:
                 waiting.set_exception(error)
             else:
                 waiting.set_result(answer.result())
-
-
-def _too_late(waiting: asyncio.Future[Any]) -> None:
-    if not waiting.done():
-        waiting.set_exception(asyncio.TimeoutError())

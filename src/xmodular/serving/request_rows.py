@@ -67,7 +67,7 @@ def read_json(body: bytes) -> Any:
         RefusalError: it is not JSON in UTF-8 (400).
     """
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_table)
+        return _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RefusalError(400, f"The body is not UTF-8: byte {error.start} is 0x{body[error.start]:02x}.") from None
     except RecursionError:
@@ -87,6 +87,9 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name, _ in pairs if [each for each, _ in pairs].count(name) > 1)
         raise ValueError(f"{twice!r:.60} appears twice in one object")
     return table
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_table)
 
 
 def asked_in(content: Any, limits: Limits) -> Asked:

@@ -48,7 +48,7 @@ def serve(options: ServeOptions) -> None:
 
 def check_packages() -> None:
     """Raises ConfigurationError if the packages of the extra are not installed."""
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("httptools", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigurationError(
             f"Serving needs {' and '.join(missing)}, which the extra brings: pip install 'xmodular[serve]'."

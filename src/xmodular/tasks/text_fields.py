@@ -122,19 +122,19 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, rows: Sequence[tuple[str, .
         The encoding of each row.
     """
     ids = iter(ids_of(tokenizer, [text for row in rows for text in row]))
-    one, two = special_tokens_of(tokenizer, 1), special_tokens_of(tokenizer, 2)
+    special = {texts: special_tokens_of(tokenizer, texts) for texts in {len(row) for row in rows}}
     answer = []
     for row in rows:
+        own = special[len(row)]
+        free = room.max_length - own.size
         if len(row) == 1:
-            only, free = next(ids), room.max_length - one.size
+            only = next(ids)
             kept = only[:free]
-            stretches = one.stretches(len(kept))
-            answer.append(Read(one.around(kept), one.types(len(kept)), len(only) > free, stretches))
+            answer.append(Read(own.around(kept), own.types(len(kept)), len(only) > free, own.stretches(len(kept))))
             continue
         first, second = next(ids), next(ids)
-        free = room.max_length - two.size
         kept_of = shares(len(first), len(second), free)
-        around = two.around(first[: kept_of[0]], second[: kept_of[1]])
+        around = own.around(first[: kept_of[0]], second[: kept_of[1]])
         cut = len(first) + len(second) > free
-        answer.append(Read(around, two.types(*kept_of), cut, two.stretches(*kept_of)))
+        answer.append(Read(around, own.types(*kept_of), cut, own.stretches(*kept_of)))
     return answer
