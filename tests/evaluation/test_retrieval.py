@@ -171,6 +171,14 @@ def test_lines_without_a_translation_can_be_candidates(encoder, aligned, lines, 
     table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     again = evaluate(encoder, table, candidates="all", adapter="own")
     assert again.value("de_DE", "own", "mean reciprocal rank") == said["all"]
+    bare = [{name: text for name, text in row.items() if text} for row in rows]  # columns that rows lack
+    for given, order in (("all", [*bare[20:], *bare[:20]]), ("paired", bare)):
+        table.write_text("".join(json.dumps(row) + "\n" for row in order), encoding="utf-8")
+        again = evaluate(encoder, table, candidates=given, skip_bad_rows=given == "paired", adapter="own")
+        assert again.value("de_DE", "own", "mean reciprocal rank").value == pytest.approx(said[given].value)
+    table.write_text("".join(json.dumps({"en": en}) + "\n" for en in lines["en_XX"]), encoding="utf-8")
+    with pytest.raises(DataError, match="has texts in en_XX only"):
+        evaluate(encoder, table, candidates="all")
 
 
 def test_duplicates_are_one_candidate_and_right_for_all_their_translations():

@@ -477,3 +477,11 @@ def test_predictions_are_learned_by_fine_tuned_classifiers_only(base_run, pairs,
     with pytest.raises(ConfigurationError, match="for fine-tuned classifiers"):
         extend(base_run.output_dir, "gsw", parallel=pairs, objective="predictions", output_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_classifier_from_elsewhere_is_told_what_it_lacks(opinionated, english_pairs, tmp_path):
+    model, how = load_saved(opinionated), {"parallel": english_pairs, "objective": "predictions"}
+    model.config.task_language = None
+    with pytest.raises(ConfigurationError, match="does not record in which language it was fine-tuned"):
+        extend(model, "gsw", output_dir=tmp_path / "out", **how)
+    assert not (tmp_path / "out").exists()

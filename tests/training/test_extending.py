@@ -316,3 +316,24 @@ def test_a_model_is_not_written_over_by_its_own_run(base_run, corpus, text, tmp_
     with pytest.raises(ConfigurationError, match="contains a model"):
         finetune(base_run.output_dir, train, language="en", output_dir=folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_an_adapter_for_pieces_of_its_own_is_no_start_for_shared_ones(base_run, text, tmp_path, capsys):
+    """A copied adapter brings its vocabulary, but text and pairs are read in pieces of the shared one."""
+    own, pairs = {"new_vocabulary": 80, **SMALL, "max_steps": 2}, tmp_path / "pairs.tsv"
+    lines = text.read_text(encoding="utf-8").splitlines()
+    pairs.write_text("de\ttt\tgsw\n" + "".join(f"{turned(each)}\t{each}\t{each}\n" for each in lines), encoding="utf-8")
+    grown = tmp_path / "grown"
+    extend(base_run.output_dir, "tt", text, output_dir=grown, **own)
+    for language, how in (("gsw", {"parallel": pairs}), ("gsw", {"text": text}), ("tt", {"text": text})):
+        out = {"output_dir": tmp_path / "refused", "replace": language == "tt", **how}
+        with pytest.raises(ConfigurationError, match="names tt, whose adapter reads its own vocabulary"):
+            extend(grown, language, init_from="Tatar", **out)
+        assert not (tmp_path / "refused").exists()
+    run = extend(grown, "gsw", text, init_from="tt", output_dir=tmp_path / "copied", **own)
+    assert run.model.config.vocabularies.keys() == {"tt", "gsw"}
+    capsys.readouterr()
+    run = extend(grown, "tt", parallel=pairs, replace=True, max_steps=2, block_size=32, output_dir=tmp_path / "shared")
+    assert not run.model.config.vocabularies
+    assert "tt loses its own vocabulary" in " ".join(capsys.readouterr().err.split())
+    assert diff(grown, tmp_path / "shared").changed == {"tt"}

@@ -162,10 +162,10 @@ class ParallelFinder:
         bad = BadRows(self.options.skip_bad_rows)
         columns: dict[tuple[str, ...], dict[str, str]] = {}
         texts: dict[str, list[str | None]] = {}
-        count = 0
+        count, fewest = 0, 1 if self.options.candidates == "all" else 2
         for row in map(partial(self._of_pair, code), self._rows(code, place, bad)):
-            if (names := tuple(row.values)) not in columns:
-                columns[names] = self._columns(row)
+            if (names := tuple(row.values)) not in columns:  # rows of JSON need not have all columns
+                columns[names] = self._columns(row, 0 if columns else fewest)
             found: dict[str, str] = {}
             for name, language in columns[names].items():
                 value = row.values[name]
@@ -173,7 +173,7 @@ class ParallelFinder:
                     bad.report(row.place, f"{name!r} is {value!r:.40}; it must be a text")
                 elif not is_absent(value) and value.strip():
                     found[language] = value
-            if len(found) < (1 if self.options.candidates == "all" else 2):
+            if len(found) < fewest:
                 bad.report(row.place, "there are no two texts that translate each other")
                 continue
             for language in dict.fromkeys([*texts, *found]):
@@ -183,6 +183,8 @@ class ParallelFinder:
             console.print(f"{place}: {said}")
         if not count:
             raise DataError(f"{place} has no rows.")
+        if len(texts) < 2:
+            raise DataError(f"{place} has texts in {', '.join(texts)} only: translations are in two languages or more.")
         return Parallel(texts, dict.fromkeys(texts, place))
 
     def _of_pair(self, code: str | None, row: DataRow) -> DataRow:
@@ -223,8 +225,8 @@ class ParallelFinder:
             else:
                 yield DataRow({str(self.pivot): parts[0], code: parts[1]}, f"{place}:{number}")
 
-    def _columns(self, row: DataRow) -> dict[str, str]:
-        """The language of each column that has one."""
+    def _columns(self, row: DataRow, fewest: int) -> dict[str, str]:
+        """The language of each column that has one; an error if these are too few."""
         named = {column: name for name, column in (self.options.columns or {}).items()}
         found: dict[str, str] = {}
         for column in row.values:
@@ -235,7 +237,7 @@ class ParallelFinder:
                 raise DataError(f"{row.place}: two columns are in {code}; there may be only one per language.")
             if code is not None:
                 found[column] = code
-        if len(found) < 2:
+        if len(found) < fewest:
             bare = "" if self.options.task else "A model without a task head is scored by retrieval of translations. "
             raise DataError(
                 f"{row.place}: {bare}The columns are {', '.join(map(str, row.values))}; two of them must be called as "

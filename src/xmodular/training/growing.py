@@ -45,7 +45,8 @@ class Beginning:
         """The initialisation in the options.
 
         Raises:
-            ConfigurationError: a weight is not a number, or only some languages have one.
+            ConfigurationError: a weight is not a number, or only some languages have one; or one to start from has its
+                own vocabulary, and the new language would have none.
             LanguageError: the model already has the new language, or lacks one to start from.
         """
         if not options.replace:
@@ -55,7 +56,10 @@ class Beginning:
             return cls(None, False, "initialised at random")
         if names == (_AUTO,):
             return cls._automatic(options)
-        return cls.from_names(names, model)
+        made = cls.from_names(names, model)
+        if options.new_vocabulary is None and options.tokenizer is None:
+            _check_shared(made.donors, model, options)
+        return made
 
     @classmethod
     def _automatic(cls, options: ExtendOptions) -> Beginning:
@@ -83,6 +87,8 @@ class Beginning:
 
     def add(self, model: XmodPreTrainedModel, code: str) -> None:
         """Add the language to a model, or give it a new adapter."""
+        if code in model.config.vocabularies:
+            console.print(f"{code} loses its own vocabulary with its old adapter.")
         model.add_language(code, self.donors, overwrite=code in model.languages)
         if self.neutral:
             make_neutral(model, code)
@@ -164,6 +170,17 @@ def stages(code: str, metrics: Mapping[str, Any]) -> dict[str, Mapping[str, floa
         f"{code}, before training": metrics["start"],
         f"{code}, after": metrics["after"],
     }
+
+
+def _check_shared(donors: Any, model: XmodPreTrainedModel, options: ExtendOptions) -> None:
+    """Raises ConfigurationError if a donor would hand down its own vocabulary: the data are in shared pieces."""
+    shares = {} if donors is None else donor_weights(donors, model.languages)
+    if own := [code for code, share in shares.items() if share and code in model.config.vocabularies]:
+        new = " or give the new one its own (--new-vocabulary)" if options.text is not None else ""
+        raise ConfigurationError(
+            f"--init-from names {', '.join(own)}, whose adapter reads its own vocabulary, but the training data are "
+            f"read in the shared one: start from another language{new}."
+        )
 
 
 def _donors(init_from: Sequence[str]) -> dict[str, float] | list[str]:

@@ -24,17 +24,20 @@ from xmodular.training.aligning import Aligned
 
 def check_classifier(model: XmodPreTrainedModel, name: str) -> None:
     """Raises ConfigurationError if a model is not a fine-tuned classifier, which gives a text one of several labels."""
-    if (
+    if not (
         isinstance(model, XmodForSequenceClassification)
         and model.config.problem_type in (None, "single_label_classification")
         and len(model.config.id2label or ()) > 1
-        and model.config.task_language is not None
     ):
-        return
-    raise ConfigurationError(
-        f"--objective predictions is for fine-tuned classifiers, which give a text one of several labels; {name} "
-        f"({type(model).__name__}) is not one. The other objectives are for any model."
-    )
+        raise ConfigurationError(
+            f"--objective predictions is for fine-tuned classifiers, which give a text one of several labels; {name} "
+            f"({type(model).__name__}) is not one. The other objectives are for any model."
+        )
+    if model.config.task_language is None:
+        raise ConfigurationError(
+            f"--objective predictions needs a head that is trained; {name} does not record in which language it was "
+            "fine-tuned. If it was elsewhere, set `task_language` in its config.json."
+        )
 
 
 @dataclass(frozen=True)
