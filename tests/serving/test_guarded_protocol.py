@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -179,3 +181,93 @@ def test_a_head_and_its_body_leave_together(quick: Client) -> None:
         head, _, body = found.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 ")
         assert json.loads(body)["predictions"]
+
+
+CHUNKED = HEAD.partition(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n" % (
+    len(BODY),
+    BODY,
+)
+
+
+def test_headers_behind_a_body_say_nothing(quick: Client) -> None:
+    elsewhere = CHUNKED.replace(b"Host: localhost", b"Host: elsewhere")
+    for sent, status in (
+        (CHUNKED + b"Content-Type: text/plain\r\nHost: elsewhere\r\n\r\n", 200),
+        (elsewhere + b"Host: localhost\r\n\r\n", 421),
+    ):
+        with connected(quick) as made:
+            made.sendall(sent)
+            assert answer(made).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_headers_behind_a_body_without_end(quick: Client) -> None:
+    with connected(quick) as made:
+        made.sendall(CHUNKED + b"x-more: ")
+        with suppress(OSError):  # the server may close before all is sent
+            for _ in range(200):
+                made.sendall(b"a" * 8192)
+                time.sleep(0.001)
+        assert whole(made).startswith(b"HTTP/1.1 431 ")
+
+
+def test_what_follows_a_request_does_not_take_its_answer(quick: Client) -> None:
+    for more in (b"not HTTP", HEAD[:-2] + b"\r\n bad: \r\n\r\n", TUNNEL):
+        with connected(quick) as made:
+            made.sendall(HEAD + b"\r\n" + BODY + more)
+            said = whole(made)
+            assert said.startswith(b"HTTP/1.1 200 "), more
+            assert said.count(b"HTTP/1.1 ") == 1
+
+
+def test_several_upgrades_at_once(quick: Client) -> None:
+    for asked, closes in ((b"Upgrade", False), (b"close, Upgrade", True)):
+        asking = HEAD + b"Connection: " + asked + b"\r\nUpgrade: h2c\r\n\r\n" + BODY
+        with connected(quick) as made:
+            made.sendall(asking + asking + HEAD + b"Connection: close\r\n\r\n" + BODY)
+            assert whole(made).count(b"HTTP/1.1 200 ") == (1 if closes else 3)
+    with connected(quick) as made:
+        made.sendall(
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" * 600 + TUNNEL
+        )
+        assert whole(made).count(b"HTTP/1.1 200 ") == 600
+
+
+def test_an_upgrade_of_the_old_version_closes(quick: Client) -> None:
+    with connected(quick) as made:
+        asking = HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + BODY
+        made.sendall(asking)
+        assert whole(made).startswith(b"HTTP/1.1 200 ")
+
+
+def test_one_name_of_the_server(quick: Client) -> None:
+    name = b"Host: localhost\r\n"
+    for names, version, status in (
+        (b"", b"1.1", 400),
+        (b"", b"1.0", 200),
+        (b"Host: elsewhere\r\n" + name, b"1.1", 400),
+        (name, b"1.1", 200),
+    ):
+        with connected(quick) as made:
+            made.sendall(HEAD.replace(name, names).replace(b"HTTP/1.1", b"HTTP/" + version) + b"\r\n" + BODY)
+            assert answer(made).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_a_body_that_nobody_reads_ends_the_connection(quick: Client) -> None:
+    with connected(quick) as made:
+        made.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        said = whole(made)
+        assert said.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in said
+
+
+def test_clients_that_leave_are_no_errors(quick: Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        for number in range(60):
+            made = connected(quick)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its end is a reset
+            made.sendall((HEAD + b"\r\n" + BODY) * (1 + number % 3))
+            time.sleep(number % 10 * 0.001)
+            made.close()
+            time.sleep(0.01)
+        assert quick.post(BODY).status == 200
+    assert not [each.getMessage() for each in caplog.records]

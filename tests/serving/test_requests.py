@@ -306,3 +306,23 @@ def test_a_sentence_in_two_languages(topic: Path) -> None:
     predictor = Predictor(topic, identify="spans", identify_languages=["de", "ru"])
     assert alike(found, predictor([text])[0])
     assert [span["adapter"] for span in found["language_spans"]] == ["de_DE", "ru_RU"]
+
+
+class Panic(BaseException):
+    """As the tokenizer's, which is no Exception."""
+
+
+@pytest.mark.parametrize("error", [Panic("here"), StopIteration("there")])
+def test_an_error_of_any_kind_is_said(topic: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fails(*rows: Any) -> Any:
+        raise error
+
+    row = {"text": "Das Haus", "language": "de"}
+    with serving({"topic": topic}) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(client.service.batchers["topic"].predictor, "encode", fails)
+            answer = client.post(row)
+            assert answer.status == 500
+            assert answer.message.startswith("The model failed on this request")
+        assert client.post(row).status == 200
+        assert 'status="500"} 1' in client.get("/metrics").body.decode()

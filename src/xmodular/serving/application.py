@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xmodular.console import console
@@ -98,12 +98,15 @@ class Service:
         if scope["type"] != "http":
             raise RuntimeError(f"There is nothing for {scope['type']}.")
         headers, path, method = dict(scope["headers"]), scope["path"], scope["method"]
-        if (refusal := self._wrong_host(headers)) is not None:
+        if (refusal := self._wrong_host(scope)) is not None:
             answer = _refused(refusal)
         else:
             methods, handler = self.routes.get(path, ((), None))
             if handler is not None and method in methods:
                 answer = await handler(path, headers, receive)
+                # Its body is not read.
+                if method in _GET and (headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers):
+                    answer = replace(answer, headers={**answer.headers, "connection": "close"})
             else:
                 answer = await self._no_route(path, method, methods, headers, receive)
         sent = [(b"content-type", answer.kind), (b"content-length", b"%d" % len(answer.body)), *_ALWAYS]
@@ -207,11 +210,14 @@ class Service:
         self.measures.requests.add(model="", status=str(refusal.status))
         return _refused(refusal, {"allow": ", ".join(methods)} if methods else {})
 
-    def _wrong_host(self, headers: Headers) -> RefusalError | None:
+    def _wrong_host(self, scope: Any) -> RefusalError | None:
         """What is wrong with the name by which the server is called, if anything."""
+        all_named = [value for name, value in scope["headers"] if name == b"host"]
+        if len(all_named) > 1 or not (all_named or scope["http_version"] == "1.0"):
+            return RefusalError(400, f"A request has one header Host; this one has {len(all_named)}.", close=True)
         if self._hosts is None:
             return None
-        named = headers.get(b"host", b"").decode("latin-1")
+        named = b"".join(all_named).decode("latin-1")
         host = named.rpartition(":")[0] if named.rpartition(":")[2].isdecimal() and ":" in named else named
         if host.lower() in (*self._hosts, ""):
             return None

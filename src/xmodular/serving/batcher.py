@@ -59,6 +59,8 @@ class Job:
     def fail(self, error: BaseException) -> None:
         """Answer with an error, unless there is an answer already or nobody waits for one."""
         self.left.clear()
+        if isinstance(error, StopIteration) or not isinstance(error, Exception):  # which a coroutine cannot pass on
+            error = RuntimeError(f"{type(error).__name__}: {error}")
         with suppress(InvalidStateError):
             self.answer.set_exception(error)
 

@@ -8,7 +8,6 @@ the request's body kept, which uvicorn's class would lose.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -33,9 +32,9 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*args, **more)
         self._head_seconds, self._most = head_seconds, most_connections
         self._timer: asyncio.TimerHandle | None = None
-        self._head = 0  # bytes that came while headers were awaited
+        self._head = 0  # bytes that came since the last of a body or of headers
         self._is_head_awaited = True
-        self._data = b""  # that is read now
+        self.parser = self._new_parser()
 
     def connection_made(self, transport: Any) -> None:
         """Begin, or refuse to."""
@@ -48,17 +47,32 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came."""
-        if self._is_head_awaited:
-            self._head += len(data)
-        self._data = data
-        super().data_received(data)
-        self._data = b""
+        self._head += len(data)
+        self._feed(data)
         self._watch()
+
+    def _feed(self, data: bytes) -> None:
+        """As uvicorn's `data_received`, but for what asks for another protocol."""
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as stopped:
+                data = self._without_upgrade(data[stopped.args[0] :])
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         self._is_head_awaited = True
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; those behind a body, which may say nothing about the request, are passed over."""
+        if self._is_head_awaited:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The last byte of its headers."""
@@ -66,25 +80,49 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """A part of a body."""
+        self._head = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """The last byte of a request; of one that asks for another protocol, that of its headers."""
+        self._head = 0
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Read a request that asks for another protocol again, as one that does not."""
-        stopped, method = sys.exc_info()[1], self.parser.get_method()
-        if not isinstance(stopped, httptools.HttpParserUpgrade) or method == b"CONNECT":
+    def _without_upgrade(self, body: bytes) -> bytes:
+        """A request that asks for another protocol, and what came behind its headers, as one that does not."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
             self.send_400_response("There are no other protocols here.")
-            return
-        lines = [b"%s %s HTTP/1.1" % (method, self.url)]
+            return b""
+        lines = [b"%s %s HTTP/%s" % (method, self.url, self.parser.get_http_version().encode())]
         for name, value in self.headers:
             if name == b"connection":
                 value = b",".join(each for each in value.split(b",") if each.strip().lower() != b"upgrade")
             if name != b"upgrade":
                 lines.append(name + b": " + value)
-        self.parser = httptools.HttpRequestParser(self)
-        super().data_received(b"\r\n".join([*lines, b"", self._data[stopped.args[0] :]]))
+        self.parser = self._new_parser()
+        return b"\r\n".join([*lines, b"", body])
+
+    def _new_parser(self) -> Any:
+        parser = httptools.HttpRequestParser(self)
+        # What follows a request that closes the connection is no error: the request is answered.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, unless a request before it is still to be answered."""
+        if not self._is_answering():
+            super().send_400_response(msg)
+
+    def _is_answering(self) -> bool:
+        """Whether a whole request waits for its answer, with which the connection then ends."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -93,10 +131,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _watch(self) -> None:
         """Let the time run while the headers of a request are not whole."""
-        if not self._is_head_awaited:
-            self._stop_timer()
-        elif self._head > _MOST_HEAD:
+        if self._head > _MOST_HEAD:
             self._turn_away("431 Request Header Fields Too Large", f"The headers have more than {_MOST_HEAD:,} bytes.")
+        elif not self._is_head_awaited:
+            self._stop_timer()
         elif self._timer is None and not self.transport.is_closing():
             self._timer = self.loop.call_later(self._head_seconds, self._too_slow)
 
@@ -109,7 +147,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._turn_away("408 Request Timeout", f"The headers did not come within {self._head_seconds:g} seconds.")
 
     def _turn_away(self, status: str, said: str, *, retry: bool = False) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_answering():
             return
         head = [f"HTTP/1.1 {status}", "content-type: text/plain; charset=utf-8", f"content-length: {len(said)}"]
         head += ["connection: close", *(["retry-after: 1"] if retry else []), "", said]
@@ -133,8 +171,8 @@ class _Gathering:
         self._parts.append(data)
 
     def _send(self) -> None:
-        if self._parts:
-            parts, self._parts = self._parts, []
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():  # the client may have left
             self._transport.write(b"".join(parts))
 
     def close(self) -> None:
