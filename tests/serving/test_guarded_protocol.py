@@ -6,9 +6,10 @@ import json
 import logging
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -271,3 +272,19 @@ def test_clients_that_leave_are_no_errors(quick: Client, caplog: pytest.LogCaptu
             time.sleep(0.01)
         assert quick.post(BODY).status == 200
     assert not [each.getMessage() for each in caplog.records]
+
+
+def test_a_request_that_is_on_its_way_when_the_server_ends_is_answered(topic: Path, monkeypatch) -> None:
+    monkeypatch.setattr("xmodular.serving.guarded_protocol._ON_ITS_WAY", 3.0)
+    with ExitStack() as stack:
+        client = stack.enter_context(serving({"topic": topic}))
+        with connected(client) as made:
+            assert client.get("/health").status == 200  # both connections are accepted
+            end = threading.Thread(target=stack.pop_all().close)
+            end.start()
+            time.sleep(1)  # the server has stopped accepting
+            made.sendall(HEAD + b"\r\n" + BODY)
+            said = whole(made)
+        end.join(30)
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in said.lower()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import socket
 from types import FrameType
 from typing import Any
 
@@ -12,6 +14,8 @@ import uvicorn
 from xmodular.console import console
 from xmodular.serving.application import Service
 from xmodular.serving.guarded_protocol import guarded
+
+_MOMENT = 0.1  # seconds in which connections that were made are accepted
 
 
 class DrainingServer(uvicorn.Server):
@@ -32,6 +36,15 @@ class DrainingServer(uvicorn.Server):
         """Serve until it is stopped."""
         self._loop = asyncio.get_running_loop()
         await super().serve(sockets)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Take no new connections, but for those that the system has made already, and finish what was accepted."""
+        for server in self.servers:
+            for each in server.sockets:
+                with socket.socket(fileno=os.dup(each.fileno())) as listening:
+                    listening.listen(0)
+        await asyncio.sleep(_MOMENT)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end; a second signal ends at once, when the accepted requests are finished."""

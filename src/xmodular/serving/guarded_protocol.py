@@ -16,6 +16,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _MOST_HEAD = 65_536  # bytes of a request's headers
+_ON_ITS_WAY = 0.3  # seconds that a connection stays open for a request when the server ends
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -123,6 +124,13 @@ class GuardedProtocol(HttpToolsProtocol):
             return False
         self.cycle.keep_alive = False
         return True
+
+    def shutdown(self) -> None:
+        """End, at once or after the answer; a connection without a request in a moment: one may be on its way."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(_ON_ITS_WAY, super().shutdown)
+        else:
+            super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
