@@ -81,16 +81,22 @@ class Aligned(Dataset[int]):
     pad_id: int
 
     @staticmethod
+    def reader(model: XmodPreTrainedModel) -> nn.Module:
+        """What gives each sentence its row of ``logits``: the mean state."""
+        return _Means(model.base_model)
+
+    @classmethod
     def read(
+        cls,
         model: XmodPreTrainedModel,
         sentences: Sequence[Encoding],
         language: str,
         advance: Callable[[int], None] = lambda sentences: None,
     ) -> np.ndarray:
-        """(sentences, hidden) mean states under a language's adapter: the targets, of translations."""
+        """(sentences, hidden) what `reader` gives under a language's adapter: the targets, of translations."""
         ids = [model.languages.index(language)] * len(sentences)
         pad_id = model.config.pad_token_id
-        return np.stack(predict_logits(_Means(model.base_model), sentences, ids, pad_id=pad_id, advance=advance))
+        return np.stack(predict_logits(cls.reader(model), sentences, ids, pad_id=pad_id, advance=advance))
 
     def __len__(self) -> int:
         return len(self.encodings)

@@ -7,18 +7,15 @@ domain over several translations). Only text and translations are needed, no lab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
-from xmodular.tasks import Encoding, predict_logits
 from xmodular.training.aligning import Aligned
 
 
@@ -42,7 +39,7 @@ def check_classifier(model: XmodPreTrainedModel, name: str) -> None:
 
 @dataclass(frozen=True)
 class Imitated(Aligned):
-    """Sentences of a language, and the log-probabilities of labels for their translations.
+    """Sentences of a language, and the logits of the labels for their translations.
 
     Attributes:
         targets: (sentences, labels) float32.
@@ -52,16 +49,9 @@ class Imitated(Aligned):
     aim = "get the label of their translation"
 
     @staticmethod
-    def read(
-        model: XmodPreTrainedModel,
-        sentences: Sequence[Encoding],
-        language: str,
-        advance: Callable[[int], None] = lambda sentences: None,
-    ) -> np.ndarray:
-        """(sentences, labels) log-probabilities under a language's adapter."""
-        ids = [model.languages.index(language)] * len(sentences)
-        logits = predict_logits(model, sentences, ids, pad_id=model.config.pad_token_id, advance=advance)
-        return torch.from_numpy(np.stack(logits)).log_softmax(-1).numpy()
+    def reader(model: XmodPreTrainedModel) -> nn.Module:
+        """The model itself."""
+        return model
 
     def student(self, model: XmodPreTrainedModel) -> nn.Module:
         """The model itself."""
@@ -89,8 +79,8 @@ def imitation(model: nn.Module, batch: dict[str, Any], items: Tensor) -> Tensor:
     """The divergences of a batch's predictions from those for the translations, divided by the sentences of a step."""
     batch.pop("right")
     targets = batch.pop("targets")
-    return _divergence(model(**batch).logits.float().log_softmax(-1), targets) / items
+    return _divergence(model(**batch).logits.float(), targets) / items
 
 
 def _divergence(own: Tensor, wanted: Tensor) -> Tensor:
-    return F.kl_div(own, wanted.log_softmax(-1), reduction="sum", log_target=True)
+    return F.kl_div(own.log_softmax(-1), wanted.log_softmax(-1), reduction="sum", log_target=True)
