@@ -5,7 +5,7 @@ Shapes: T tokens of all languages; in the grid layout, B sequences of S tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -31,10 +31,29 @@ class XmodAdapter(nn.Module):
         self.dense1 = nn.Linear(config.hidden_size, config.bottleneck_size)
         self.dense2 = nn.Linear(config.bottleneck_size, config.hidden_size)
         self.activation = activation(config)
+        self._adds_something = False
 
     def forward(self, states: Tensor) -> Tensor:
         """*Shape: (T, hidden)* to *(T, hidden)*; the residual is added outside."""
-        return self.dense2(self.activation(self.dense1(states)))
+        return torch.zeros_like(states) if self.is_neutral() else self.dense2(self.activation(self.dense1(states)))
+
+    def is_neutral(self) -> bool:
+        """Whether the output is zero for any input, as `upcycle` makes adapters, so that nothing need be computed.
+
+        Read from the weights, as anything may change them; once they were not zero, not again. False where reading
+        would wait for a device or break a graph, and where the weights are to learn.
+        """
+        if tracing() or self._adds_something or not _gatherable(self):
+            return False
+        last = self.dense2
+        if last.weight.device.type != "cpu" or (torch.is_grad_enabled() and _learns(self)):
+            return False
+        for parameter in (last.bias, last.weight):
+            low, high = parameter.detach().aminmax()
+            if not low == high == 0:
+                self._adds_something = True
+                return False
+        return True
 
 
 class Adapters(nn.ModuleDict):
@@ -81,7 +100,7 @@ class Adapters(nn.ModuleDict):
             adapted = torch.cat([adapter(part) for adapter, part in zip(adapters, slices, strict=True)])
         return adapted if order is None else torch.empty_like(adapted).index_copy(0, order, adapted)
 
-    def _used(self, languages: Sequence[int]) -> Iterator[XmodAdapter]:
+    def _used(self, languages: Iterable[int]) -> Iterator[XmodAdapter]:
         """The adapters of some languages by id, one after the other."""
         ordered = in_order(self)
         return (ordered[language] for language in languages)
@@ -130,6 +149,13 @@ def sources(adapters: Adapters, routes: Routes) -> list[nn.Module]:
     return [adapters, *used, *(adapter.dense2 for adapter in used if type(adapter) is XmodAdapter)]
 
 
+def are_neutral(adapters: Adapters, routes: Routes) -> bool:
+    """Whether the output of a forward pass is zero for any input: every adapter that is used adds nothing."""
+    if tracing() or not routes.segments or not is_plain(adapters, Adapters):
+        return False
+    return all(adapter.is_neutral() for adapter in adapters._used(language for language, _ in routes.segments))
+
+
 def _gatherable(adapter: XmodAdapter) -> bool:
     """Whether an adapter is two plain linear layers and an activation that has no weights of its own."""
     act: Any = adapter.activation
@@ -141,6 +167,10 @@ def _gatherable(adapter: XmodAdapter) -> bool:
         and adapter.dense2.bias is not None
         and (not isinstance(act, nn.Module) or (is_plain(act, type(act)) and not any(True for _ in act.parameters())))
     )
+
+
+def _learns(adapter: XmodAdapter) -> bool:
+    return any(parameter.requires_grad for parameter in adapter.parameters())
 
 
 def _fit_one_product(adapters: list[XmodAdapter], groups: Groups) -> bool:

@@ -8,7 +8,7 @@ while it computes is freed when it is done, and a batch in more languages than a
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -90,7 +90,7 @@ class AdaptersOnDisk(Adapters):
             setattr(adapter.get_submodule(module), parameter, nn.Parameter(tensor, requires_grad=False))
         return adapter.train(self.training)
 
-    def _used(self, languages: Sequence[int]) -> Iterator[XmodAdapter]:
+    def _used(self, languages: Iterable[int]) -> Iterator[XmodAdapter]:
         return (self[self._codes[language]] for language in languages)
 
     def _together(self, languages: Sequence[int], groups: Any) -> None:

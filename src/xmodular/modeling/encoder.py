@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from xmodular.configuration import XmodConfig
-from xmodular.modeling.adapters import Adapters, activation, sources
+from xmodular.modeling.adapters import Adapters, activation, are_neutral, sources
 from xmodular.modeling.attention import XmodAttention, add
 from xmodular.modeling.attention_inputs import AttentionInputs
 from xmodular.modeling.routing import Routes
@@ -58,12 +58,17 @@ class XmodOutput(nn.Module):
 
     def adapt(self, states: Tensor, routes: Routes) -> Tensor:
         """The adapters with their LayerNorm and residual: *(..., hidden)* to the same."""
+        neutral = are_neutral(self.adapter_modules, routes)
+        if neutral and not self.residual_after_norm:
+            return states
         if self.adapter_layer_norm is not None:
             normed = self.adapter_layer_norm(states)
         elif self.reuse_layer_norm:
             normed = self.LayerNorm(states)
         else:
             normed = states
+        if neutral:
+            return normed
         residual = normed if self.residual_after_norm else states
         adapted = self.dropout(self.adapter_modules(normed, routes))
         return add(adapted, residual, self.dropout, *sources(self.adapter_modules, routes))
