@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 import xmodular
 from tests.conftest import MINIATURE
+from xmodular import __main__
 from xmodular.cli import _VERBS, app
 
 
@@ -106,3 +108,15 @@ def test_help_is_uncut_in_80_columns(verb, options, monkeypatch):
         choices = re.findall(r"Literal\[(.*?)\]", str(hints[field.name]))
         for choice in re.findall(r"'([^']+)'", " ".join(choices)):
             assert re.search(rf"--{field.name.replace('_', '-')} \[[^\]]*\b{choice}\b", said), (field.name, choice)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+    ids=["nothing", "turns", "a policy"],
+)
+def test_threads_wait_briefly_unless_the_user_says_how(given, expected, monkeypatch):
+    monkeypatch.setattr(os, "environ", given)
+    monkeypatch.setattr(__main__, "app", lambda **more: None)
+    __main__.main()
+    assert given.get("GOMP_SPINCOUNT") == expected
