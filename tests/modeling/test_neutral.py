@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from tests.support import BASE_FLAGS, LARGE_FLAGS, ragged_batch, tiny_model
 from xmodular import XmodModel
-from xmodular.modeling.adapters import XmodAdapter
+from xmodular.exporting.graphs import capture
+from xmodular.modeling.adapters import Adapters, XmodAdapter
 
 FLAGS = {
     "base": BASE_FLAGS,
@@ -117,3 +118,33 @@ def test_gradients_of_the_rest_are_the_same(flags: str) -> None:
         found.append([each.grad for each in model.parameters() if each.requires_grad])
     for skipped, whole in zip(*found, strict=True):
         torch.testing.assert_close(skipped, whole)
+
+
+@pytest.mark.parametrize("languages", [("de_DE",), ("en_XX", "de_DE", "sw_KE")], ids=len)
+@pytest.mark.parametrize("flags", ["base", "large"])
+def test_graphs_leave_them_out(flags: str, languages: tuple[str, ...]) -> None:
+    model = neutral_model(languages, languages=list(languages), num_hidden_layers=3, type_vocab_size=1, **FLAGS[flags])
+    batch = ragged_batch(num_languages=len(languages), languages="interleaved" if len(languages) > 1 else "single")
+    if len(languages) == 1:
+        del batch["lang_ids"]
+    program = capture(model)
+    with torch.no_grad():
+        expected = model(**batch, return_dict=False)
+    for found, wanted in zip(program.module()(**batch), expected, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+    nodes = {node.name: node for node in program.graph.nodes}
+    used = [str(each.target) for each in program.graph_signature.input_specs if nodes[each.arg.name].users]
+    layers = {name.split("layer.")[1][0] for name in used if "adapter_modules" in name}
+    assert layers == (set() if len(languages) == 1 else {"0"})
+    if len(languages) > 1:
+        with pytest.raises((IndexError, RuntimeError)):
+            program.module()(**batch | {"lang_ids": torch.full((4,), len(languages))})
+    assert not any(module._left_out for module in model.modules() if isinstance(module, Adapters))
+
+
+def test_graphs_keep_what_adds_something() -> None:
+    model = neutral_model(("en_XX", "sw_KE"), type_vocab_size=1)
+    batch = ragged_batch()
+    with torch.no_grad():
+        expected = model(**batch, return_dict=False)[0]
+    torch.testing.assert_close(capture(model).module()(**batch)[0], expected, atol=1e-5, rtol=0)

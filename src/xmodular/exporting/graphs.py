@@ -17,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 from xmodular.errors import ConfigurationError, in_one_line
 from xmodular.exported_models import LANGUAGES, extra_package
 from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodModel, XmodPreTrainedModel
+from xmodular.modeling.adapters import without_neutral
 
 _OPSET = 20  # the first with GELU as one operator
 _LARGE_TABLE = 2**16  # numbers; smaller tables stay as they are
@@ -58,7 +59,7 @@ def capture(model: XmodPreTrainedModel) -> ExportedProgram:
     before = config.return_dict, config.use_cache
     config.return_dict = config.use_cache = False
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), torch.no_grad(), without_neutral(model):
             return torch.export.export(model, (), example, dynamic_shapes=sizes)
     except (RuntimeError, ValueError, NotImplementedError, torch._dynamo.exc.TorchDynamoException) as error:
         raise ConfigurationError(f"torch cannot export this {type(model).__name__}: {in_one_line(error)}") from error

@@ -6,6 +6,7 @@ Shapes: T tokens of all languages; in the grid layout, B sequences of S tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -62,6 +63,8 @@ class Adapters(nn.ModuleDict):
     Only the adapters of languages in the batch are used, so the others get no gradient. Codes begin with a letter,
     so method names other than `forward` do not.
     """
+
+    _left_out = False
 
     def __init__(self, config: XmodConfig) -> None:
         super().__init__({language: XmodAdapter(config) for language in config.languages})
@@ -151,9 +154,30 @@ def sources(adapters: Adapters, routes: Routes) -> list[nn.Module]:
 
 def are_neutral(adapters: Adapters, routes: Routes) -> bool:
     """Whether the output of a forward pass is zero for any input: every adapter that is used adds nothing."""
+    if adapters._left_out:
+        return True
     if tracing() or not routes.segments or not is_plain(adapters, Adapters):
         return False
     return all(adapter.is_neutral() for adapter in adapters._used(language for language, _ in routes.segments))
+
+
+@contextmanager
+def without_neutral(model: nn.Module) -> Iterator[None]:
+    """Within, graphs of a model leave out the adapters of layers in which no language's adds anything.
+
+    Weights must not change meanwhile. Of several languages the first layer keeps its adapters, so that a graph still
+    has its input `lang_ids` and refuses ids that are out of range.
+    """
+    layers = [module for module in model.modules() if type(module) is Adapters]
+    chosen = [each for each in layers if is_plain(each, Adapters) and all(one.is_neutral() for one in in_order(each))]
+    chosen = [each for each in chosen if len(each) == 1 or each is not layers[0]]
+    for each in chosen:
+        each._left_out = True
+    try:
+        yield
+    finally:
+        for each in chosen:
+            del each._left_out
 
 
 def _gatherable(adapter: XmodAdapter) -> bool:
