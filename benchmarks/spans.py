@@ -1,6 +1,6 @@
 """Which language each word of a spliced bilingual sentence is in: accuracy, abstention, speed.
 
-python benchmarks/spans.py [--data ../shared/data] [--part test|dev] [--every 1] [--ours-only]
+python benchmarks/spans.py [--data ../shared/data] [--part test|dev] [--every 1] [--identify spans:fasttext:lid.bin]
 
 Line n of NTREX is the same sentence in every language. A spliced sentence takes it from two languages: half of each
 ("halves"), or in turns of about three to six words ("phrases"). Each word is right if its first character is read in
@@ -17,13 +17,12 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from harness import machine
-from xmodular.identification.identifier import Identifier
-from xmodular.identification.spans import Span, SpanIdentifier
+from xmodular.identification import Identifier, Span, chosen_identifier
 from xmodular.identification.words import words_in
 
 SCRIPTS = {
@@ -118,11 +117,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--part", choices=PARTS, default="test")
     parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--identify", default="spans")
     options = parser.parse_args()
     print(machine())
     codes = sorted({path.name.split(".")[0] for path in (options.data / "text").glob("*.txt")})  # those of the model
     languages = list(Identifier(codes).known)
-    everywhere = SpanIdentifier(codes)
+    everywhere: Any = chosen_identifier(options.identify, codes)
     table: dict[tuple[str, str], list[list[float]]] = {}
     sure: list[tuple[bool, float]] = []
     words, seconds = 0, 0.0
@@ -135,7 +135,8 @@ def main() -> None:
         seconds += time.process_time() - start
         words += sum(len(words_in(text)) for text in given)
         marks = [mark for row, spans in zip(rows, found, strict=True) for mark in right(row, spans)]
-        two = SpanIdentifier(codes, pair).spans(given)
+        either: Any = chosen_identifier(options.identify, codes, pair)
+        two = either.spans(given)
         among = [mark for row, spans in zip(rows, two, strict=True) for mark in right(row, spans)]
         one = [
             language == each.language

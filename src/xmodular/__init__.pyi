@@ -199,8 +199,9 @@ def embed(
         vectors: Precision of the vectors in .parquet and .npy.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
         identify: Identify the language of rows that do not name one: py3langid (also without a value); spans, the
-            language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a
-            function of your own, <module>:<function>.
+            language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; a
+            function of your own, <module>:<function>; or one of the last three asked word by word, such as
+            spans:glotlid:<file>.
         identify_languages: Only these languages are identified, comma-separated; default: all of the model's.
         threshold: Least confidence of an identified language; below it, the default language is used.
         default_language: Language of rows that do not name one (with `identify`: of uncertain rows); default: the
@@ -297,8 +298,8 @@ def evaluate(
             default: as the model records it, or mean.
         prefix: Retrieval: text before every sentence, such as "query: "; default: as the model records it, or none.
         identify: Also read every row with the adapter of the language that it is identified as (`adapter`
-            identified): py3langid (also without a value), spans, fasttext:<file>, glotlid:<file> or
-            <module>:<function>, as for predict.
+            identified): py3langid (also without a value), spans, fasttext:<file>, glotlid:<file>,
+            <module>:<function> or spans:<one of the last three>, as for predict.
         identify_languages: Only these languages are identified, comma-separated; default: all of the model's.
         threshold: Least confidence of an identified language; below it, a row is read by the model's default
             language, else by the source language.
@@ -817,8 +818,9 @@ def predict(
         worker_gpus: With `engine` ray: GPUs of each worker; with 0.5, two workers share one.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
         identify: Identify the language of rows that do not name one: py3langid (also without a value); spans, the
-            language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a
-            function of your own, <module>:<function>.
+            language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; a
+            function of your own, <module>:<function>; or one of the last three asked word by word, such as
+            spans:glotlid:<file>.
         identify_languages: Only these languages are identified, comma-separated; default: all of the model's.
         threshold: Least confidence of an identified language; below it, the default language is used.
         default_language: Language of rows that do not name one (with `identify`: of uncertain rows); default: the
@@ -1012,8 +1014,9 @@ def serve(
             0.0.0.0. There is no password.
         port: Port to listen on; 0 takes a free one.
         identify: Identify the language of rows that do not name one: py3langid (also without a value); spans, the
-            language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a
-            function of your own, <module>:<function>.
+            language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; a
+            function of your own, <module>:<function>; or one of the last three asked word by word, such as
+            spans:glotlid:<file>.
         identify_languages: Only these languages are identified, comma-separated; default: all of the model's.
         threshold: Least confidence of an identified language; below it, the default language is used.
         default_language: Language of rows that do not name one (with `identify`: of uncertain rows); default: the

@@ -16,7 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from xmodular.errors import ConfigurationError, InputError, XmodularError, in_one_line
+from xmodular.identification.asked_words import AskedWords
 from xmodular.identification.fasttext_models import FastTextIdentifier
 from xmodular.identification.identifier import _NOTHING, _SCRIPTS, _VARIETIES, Identified, Identifier, _kind
 from xmodular.identification.spans import Span, SpanIdentifier, main_language
@@ -55,8 +58,9 @@ def chosen_identifier(identify: Identify, languages: Sequence[str], among: Seque
     Args:
         identify: True or "py3langid": one language a text; "spans": one a word (see `SpanIdentifier`);
             "fasttext:<file>" or "glotlid:<file>": a model of fastText (see `FastTextIdentifier`);
-            "<module>:<function>": a function, imported from the search path or the working directory; a function, or
-            an object with a method `spans` (see `OwnIdentifier`); False: none.
+            "<module>:<function>": a function, imported from the search path or the working directory; either after
+            "spans:", asked word by word; a function, or an object with a method `spans` (see `OwnIdentifier`); False:
+            none.
         languages: the model's codes.
         among: only these can be identified, under any names; empty: all.
 
@@ -75,15 +79,26 @@ def chosen_identifier(identify: Identify, languages: Sequence[str], among: Seque
         return SpanIdentifier(languages, codes if among else None)
     if not isinstance(identify, str):
         return OwnIdentifier(identify, codes)
+    name, _, of_words = identify.partition(":")
+    own = OwnIdentifier(_named(of_words if name == "spans" else identify), codes)
+    if name != "spans" or hasattr(own, "spans"):
+        return own
+    return SpanIdentifier(languages, codes if among else None, AskedWords(own))
+
+
+def _named(identify: str) -> Any:
+    """The identifier of a name with a colon.
+
+    Raises:
+        ConfigurationError: it has none, or there is no such file, module or function.
+    """
     kind, _, place = identify.partition(":")
-    if kind in ("fasttext", "glotlid") and place:
-        return OwnIdentifier(FastTextIdentifier(place), codes)
     if not place:
         raise ConfigurationError(
             f"identify is {identify!r:.80}: it must be py3langid, spans, fasttext:<file>, glotlid:<file>, or a "
-            "function of your own as <module>:<function>."
+            "function of your own as <module>:<function>; the last three also after spans: (spans:glotlid:<file>)."
         )
-    return OwnIdentifier(_imported(kind, place), codes)
+    return FastTextIdentifier(place) if kind in ("fasttext", "glotlid") else _imported(kind, place)
 
 
 def source_of(identify: Identify) -> Path | str | None:
@@ -96,7 +111,7 @@ def source_of(identify: Identify) -> Path | str | None:
         ConfigurationError: as `chosen_identifier`.
     """
     if isinstance(identify, str):
-        kind, _, place = identify.partition(":")
+        kind, _, place = identify.removeprefix("spans:").partition(":")
         if not place:
             return None
         path = Path(place) if kind in ("fasttext", "glotlid") else _file_of(_imported(kind, place))
@@ -231,20 +246,47 @@ class OwnIdentifier:
             found = self._read((part.language, part.confidence), text[start:end], place)
             yield Span(start, end, found.language, found.confidence)
 
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """What is said of each text: *Shape: (texts, known + 1)*, float64; the last one is of languages that lack.
+
+        Raises:
+            InputError: as for a call.
+        """
+        answers = self._asked(self._own, texts)
+        places: dict[str | None, int] = {code: place for place, code in enumerate(self.known)}
+        found = np.zeros((len(answers), len(places) + 1))
+        for row, answer, text, number in zip(found, answers, texts, range(len(answers)), strict=True):
+            for code, share in self._shares(answer, text, number).items():
+                row[places.get(code, -1)] += share
+        return found
+
     def _read(self, answer: Any, text: str, place: int) -> Identified:
+        shares = self._shares(answer, text, place)
+        del shares[None]
+        if not shares:
+            return _NOTHING
+        code, confidence = shares.most_common(1)[0]
+        return Identified(code, min(1.0, confidence))
+
+    def _shares(self, answer: Any, text: str, place: int) -> Counter[str | None]:
+        """The confidence in each of the model's languages, and under None in others.
+
+        Raises:
+            InputError: it is no answer.
+        """
         if hasattr(answer, "language") and hasattr(answer, "confidence"):
             answer = (answer.language, answer.confidence)
-        if answer is None:
-            return _NOTHING
         if isinstance(answer, str):
             answer = (answer, 1.0)
-        if isinstance(answer, Mapping):
+        if answer is None:
+            pairs = []
+        elif isinstance(answer, Mapping):
             pairs = list(answer.items())
         elif isinstance(answer, tuple | list) and len(answer) == 2:
             pairs = [(answer[0], answer[1])]
         else:
             raise self._wrong(place, answer, "a label, a pair of label and confidence, or None")
-        found: Counter[str] = Counter()
+        found: Counter[str | None] = Counter()
         for label, given in pairs:
             if label is None:
                 continue
@@ -254,12 +296,8 @@ class OwnIdentifier:
                 confidence = math.nan
             if not 0 <= confidence <= 1.001:  # a little above 1, as fastText rounds
                 raise self._wrong(place, answer, "a confidence from 0 to 1")
-            if (code := self._code(label, text, place)) is not None:
-                found[code] += min(confidence, 1.0)  # type: ignore[assignment]
-        if not found:
-            return _NOTHING
-        code, confidence = found.most_common(1)[0]
-        return Identified(code, min(1.0, confidence))
+            found[self._code(label, text, place)] += min(confidence, 1.0)  # type: ignore[assignment]
+        return found
 
     def _code(self, label: Any, text: str, place: int) -> str | None:
         """The model's code for a label; None if the model lacks the language.

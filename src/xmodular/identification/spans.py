@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from xmodular.errors import LanguageError
+from xmodular.identification.asked_words import AskedWords
 from xmodular.identification.decision import best_paths, sentence_priors, word_probabilities
 from xmodular.identification.identifier import _NOTHING, _TAG, Identified, Identifier, listed_texts
 from xmodular.identification.word_evidence import WordEvidence
@@ -45,6 +46,7 @@ class SpanIdentifier:
     Args:
         languages: codes of a model, such as `de_DE`.
         among: only these can occur, such as `["de", "ar"]`; None: all of `languages`.
+        evidence: scores words in languages; None: py3langid's n-grams do.
 
     Attributes:
         known: the codes that it can identify.
@@ -54,10 +56,16 @@ class SpanIdentifier:
         LanguageError: there are no languages, one in `among` is not in `languages`, or it cannot be identified.
     """
 
-    def __init__(self, languages: Iterable[str], among: Sequence[str] | None = None) -> None:
-        identifier = Identifier(languages)
-        self.known, self.unknown = identifier.known, identifier.unknown
-        self._evidence = WordEvidence(identifier)
+    def __init__(
+        self,
+        languages: Iterable[str],
+        among: Sequence[str] | None = None,
+        evidence: WordEvidence | AskedWords | None = None,
+    ) -> None:
+        if evidence is None:
+            evidence = WordEvidence(Identifier(languages))
+        self.known, self.unknown = evidence.languages, evidence.unknown
+        self._evidence = evidence
         self._chosen = np.arange(len(self.known) + 1)  # the last one: a language that the model lacks
         if among is not None:
             codes = [resolve(name, (*self.known, *self.unknown)) for name in among]

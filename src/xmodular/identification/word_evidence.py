@@ -17,7 +17,7 @@ import numpy as np
 
 from xmodular.identification.identifier import _INVISIBLE, Identifier, _kind
 from xmodular.identification.words import Word
-from xmodular.languages import names_of
+from xmodular.languages import names_of, resolve_or_none
 
 WEIGHT = 0.25  # of an n-gram
 FLOOR = 12.0  # nats that a language can be below a word's best one
@@ -55,6 +55,50 @@ _NAMES = {  # of scripts in Unicode's names of characters, by ISO 15924
 }
 
 
+class ScriptEvidence:
+    """What the script of words tells: most languages have one, and only one of two for Chinese.
+
+    Args:
+        languages: codes.
+
+    Attributes:
+        chinese: the places in `languages` of Chinese in either kind of characters.
+    """
+
+    def __init__(self, languages: Sequence[str]) -> None:
+        tags = {resolve_or_none(tag, languages): script for tag, script in (("zh-Hans", "Hans"), ("zh-Hant", "Hant"))}
+        self._chinese = [(number, tags[code]) for number, code in enumerate(languages) if code in tags]
+        self.chinese = [number for number, _ in self._chinese]
+        self._scripts = [_scripts_of(code) for code in languages]
+        self._penalties: dict[str, np.ndarray] = {}
+
+    def __call__(self, scores: np.ndarray, text: str, words: Sequence[Word]) -> np.ndarray:
+        """Scores by words and scripts, at most 0 and at least -`FLOOR`, and 0 where a word has no letters.
+
+        Args:
+            scores: *Shape: (words, languages + 1)*, by words alone, which is changed; the last one is of others.
+            text, words: what was scored.
+        """
+        scores[:, -1] -= ELSEWHERE
+        for row, word in zip(scores, words, strict=True):
+            if word.script:
+                row[:-1] -= self._penalty(word.script)
+            if self._chinese and word.script == "CJK":
+                kinds = [_kind(each) for each in text[word.start : word.end]]
+                for number, script in self._chinese:
+                    row[number] -= CHARACTER * sum(kind not in ("", script) for kind in kinds)
+        silent = np.array([not word.script for word in words], dtype=bool)
+        scores[silent] = 0.0  # numbers and punctuation are in all languages
+        return np.maximum(scores - scores.max(1, keepdims=True), -FLOOR)
+
+    def _penalty(self, script: str) -> np.ndarray:
+        """What each language loses at a word in this script."""
+        if script not in self._penalties:
+            lost = [OTHER_SCRIPT * bool(own and script not in own) for own in self._scripts]
+            self._penalties[script] = np.array(lost, dtype=np.float32)
+        return self._penalties[script]
+
+
 class WordEvidence:
     """Scores words in languages.
 
@@ -63,27 +107,24 @@ class WordEvidence:
 
     Attributes:
         languages: the codes that can be told, in the order of the scores.
+        unknown: the model's other codes.
     """
 
     def __init__(self, identifier: Identifier) -> None:
         tool = identifier._tool
-        self.languages = identifier.known
+        self.languages, self.unknown = identifier.known, identifier.unknown
         self._next, self._rows, self._ends = tool.tk_nextmove, tool._rowbase, tool.tk_output
         self._table = np.asarray(tool.nb_ptc)
         places: dict[str, list[int]] = {}
         for place, label in enumerate(tool.nb_classes):
             places.setdefault(label, []).append(place)
         self._columns: list[list[int]] = []
-        chinese: dict[str, int] = {}
-        for number, code in enumerate(self.languages):
+        for code in self.languages:
             labels = [label for label, codes in identifier._codes.items() if code in codes.values()]
             self._columns.append([place for label in labels for place in places[label]])
-            chinese |= {script: number for script, own in identifier._codes.get("zh", {}).items() if own == code}
         told = {place for own in self._columns for place in own}
         self._others = [place for place, label in enumerate(tool.nb_classes) if place not in told and label != "zxx"]
-        self._chinese = [(chinese[script], script) for script in ("Hans", "Hant") if script in chinese]
-        self._scripts = [_scripts_of(code) for code in self.languages]
-        self._penalties: dict[str, np.ndarray] = {}
+        self._of_scripts = ScriptEvidence(self.languages)
 
     def __call__(self, text: str, words: Sequence[Word]) -> np.ndarray:
         """Scores in nats, *Shape: (words, languages + 1)*: at most 0; the last one is of any language that lacks."""
@@ -97,18 +138,8 @@ class WordEvidence:
             sums = (running[edges[1:]] - running[edges[:-1]]).astype(np.float32)
         sums *= WEIGHT
         scores = np.stack([sums[:, own].max(1) for own in self._columns], axis=1)
-        for place, word in enumerate(words):
-            if word.script:
-                scores[place] -= self._penalty(word.script)
-            if self._chinese and word.script == "CJK":
-                kinds = [_kind(each) for each in text[word.start : word.end]]
-                for number, script in self._chinese:
-                    scores[place, number] -= CHARACTER * sum(kind not in ("", script) for kind in kinds)
         others = sums[:, self._others].max(1) if self._others else np.full(len(words), -np.inf)
-        scores = np.concatenate([scores, others[:, None] - ELSEWHERE], axis=1)
-        silent = np.array([not word.script for word in words])
-        scores[silent] = 0.0  # numbers and punctuation are in all languages
-        return np.maximum(scores - scores.max(1, keepdims=True), -FLOOR)
+        return self._of_scripts(np.concatenate([scores, others[:, None]], axis=1), text, words)
 
     def _n_grams(self, text: str, words: Sequence[Word]) -> tuple[list[int], list[int]]:
         """The n-grams of a text, and where in them those of each word begin, with the end of all."""
@@ -134,13 +165,6 @@ class WordEvidence:
                     found.append(ends[state])
             reached = word.end
         return [*edges, len(found)], found
-
-    def _penalty(self, script: str) -> np.ndarray:
-        """What each language loses at a word in this script."""
-        if script not in self._penalties:
-            lost = [OTHER_SCRIPT * bool(own and script not in own) for own in self._scripts]
-            self._penalties[script] = np.array(lost, dtype=np.float32)
-        return self._penalties[script]
 
 
 def _scripts_of(code: str) -> frozenset[str]:

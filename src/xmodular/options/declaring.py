@@ -31,8 +31,8 @@ RUN_PRECISION = (
 )
 IDENTIFY = (
     "Identify the language of rows that do not name one: py3langid (also without a value); spans, the language of "
-    "each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a function of your own, "
-    "<module>:<function>."
+    "each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; a function of your own, "
+    "<module>:<function>; or one of the last three asked word by word, such as spans:glotlid:<file>."
 )
 IDENTIFY_TEXT = (
     "Identify the language, as for predict; with spans, that of each word. --language is then for text that cannot be "

@@ -88,8 +88,8 @@ class EvaluateOptions(Options):
     )
     identify: Identify = option(
         "Also read every row with the adapter of the language that it is identified as (--adapter identified): "
-        "py3langid (also without a value), spans, fasttext:<file>, glotlid:<file> or <module>:<function>, as for "
-        "predict.",
+        "py3langid (also without a value), spans, fasttext:<file>, glotlid:<file>, <module>:<function> or "
+        "spans:<one of the last three>, as for predict.",
         False,
     )
     identify_languages: tuple[str, ...] = option(IDENTIFY_LANGUAGES, ())
