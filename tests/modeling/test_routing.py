@@ -76,12 +76,15 @@ def test_kept_tokens_keep_their_adapters(batch: tuple[Tensor, Tensor], seed: int
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=6), st.integers(1, 8))
-def test_chunks_cut_segments_without_loss(segments: list[tuple[int, int]], rows: int) -> None:
-    chunks = list(Routes(tuple(segments)).chunks(rows))
-    assert all(tokens <= rows for tokens, _ in chunks)
-    assert all(tokens == rows for tokens, _ in chunks[:-1])
-    flat = [language for tokens, part in chunks for language in languages_of(part, tokens)]
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=6), st.data())
+def test_chunks_cut_segments_without_loss(segments: list[tuple[int, int]], data: st.DataObject) -> None:
+    sizes, left = [], sum(tokens for _, tokens in segments)
+    while left:
+        sizes.append(data.draw(st.integers(1, left)))
+        left -= sizes[-1]
+    chunks = list(Routes(tuple(segments)).chunks(sizes))
+    assert [sum(tokens for _, tokens in part.segments) for part in chunks] == sizes
+    flat = [language for size, part in zip(sizes, chunks, strict=True) for language in languages_of(part, size)]
     assert flat == [language for language, count in segments for _ in range(count)]
 
 

@@ -15,6 +15,7 @@ from transformers.activations import ACT2FN
 
 from xmodular.configuration import XmodConfig
 from xmodular.modeling import kernels
+from xmodular.modeling.products import linear
 from xmodular.modeling.routing import Groups, Routes
 from xmodular.modeling.shortcuts import is_plain, tracing
 
@@ -36,7 +37,9 @@ class XmodAdapter(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """*Shape: (T, hidden)* to *(T, hidden)*; the residual is added outside."""
-        return torch.zeros_like(states) if self.is_neutral() else self.dense2(self.activation(self.dense1(states)))
+        if self.is_neutral():
+            return torch.zeros_like(states)
+        return linear(self.dense2, linear(self.dense1, states, self.activation))
 
     def is_neutral(self) -> bool:
         """Whether the output is zero for any input, as `upcycle` makes adapters, so that nothing need be computed.

@@ -22,6 +22,7 @@ from xmodular.configuration import XmodConfig
 from xmodular.modeling import kernels
 from xmodular.modeling.adapters import Adapters, XmodAdapter
 from xmodular.modeling.attention_inputs import AttentionInputs
+from xmodular.modeling.products import linear
 from xmodular.modeling.shortcuts import is_plain, tracing
 
 # Backends that the packed layout has a way for; with any other, the grid layout and the backend's own masks are used.
@@ -124,7 +125,7 @@ class XmodSelfAttention(nn.Module):
     def _packed(self, states: Tensor, inputs: AttentionInputs, head_mask: Tensor | None) -> tuple[Tensor, Any]:
         plan = inputs.plan
         query, key, value = (
-            projection(states).unflatten(-1, (len(self.heads), self.head_size))
+            linear(projection, states).unflatten(-1, (len(self.heads), self.head_size))
             for projection in (self.query, self.key, self.value)
         )  # (T, H, d)
         weights: list[Tensor | None] = []
@@ -228,7 +229,7 @@ class XmodSelfAttention(nn.Module):
     def _grid(
         self, states: Tensor, inputs: AttentionInputs, head_mask: Tensor | None, cross_states: Tensor | None
     ) -> tuple[Tensor, Any]:
-        query = self._heads(self.query(states))
+        query = self._heads(linear(self.query, states))
         key, value = self._keys_and_values(states, inputs, cross_states)
         mask = inputs.cross_mask if self.cross else inputs.mask
         if self.relative:
@@ -265,7 +266,7 @@ class XmodSelfAttention(nn.Module):
                 layer: Any = cache.cross_attention_cache.layers[self.layer_idx]
                 return layer.keys, layer.values
             states = cross_states
-        key, value = self._heads(self.key(states)), self._heads(self.value(states))
+        key, value = (self._heads(linear(projection, states)) for projection in (self.key, self.value))
         if isinstance(cache, EncoderDecoderCache):
             half: Any = cache.cross_attention_cache if self.cross else cache.self_attention_cache
         else:
@@ -343,7 +344,7 @@ class XmodAttention(nn.Module):
     def close(self, context: Tensor, states: Tensor) -> Tensor:
         """Second half, token by token: *(..., H·d)* and the block's input *(..., hidden)* to *(..., hidden)*."""
         out = self.output
-        states = add(out.dropout(out.dense(context)), states, out.dense, out.dropout)
+        states = add(out.dropout(linear(out.dense, context)), states, out.dense, out.dropout)
         return states if self.pre_norm else self.output.LayerNorm(states)
 
 

@@ -17,6 +17,7 @@ from xmodular.configuration import XmodConfig
 from xmodular.modeling.adapters import Adapters, activation, are_neutral, sources
 from xmodular.modeling.attention import XmodAttention, add
 from xmodular.modeling.attention_inputs import AttentionInputs
+from xmodular.modeling.products import linear, sizes
 from xmodular.modeling.routing import Routes
 from xmodular.modeling.shortcuts import tracing
 
@@ -33,7 +34,7 @@ class XmodIntermediate(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """*(..., hidden)* to *(..., intermediate)*."""
-        return self.activation(self.dense(states))
+        return linear(self.dense, states, self.activation)
 
 
 class XmodOutput(nn.Module):
@@ -118,23 +119,20 @@ class XmodLayer(GradientCheckpointingLayer):
             states = self.attention.close(context, states)
             context, cross_weights = self.crossattention.attend(states, inputs, head_mask, cross_states)
         block = self.attention if cross_states is None else self.crossattention
-        if plan.packed and self._in_chunks(states, routes):
+        if plan.packed and self._in_chunks(states, routes) and len(chunks := sizes(len(states), CHUNK_ROWS)) > 1:
             # The rest works token by token: in chunks that fit into the processor's cache.
             done = torch.empty_like(states)
-            start = 0
-            for tokens, part in routes.chunks(CHUNK_ROWS):
-                rows = slice(start, start + tokens)
-                done[rows] = self._token_by_token(block, context[rows], states[rows], part, plan.batch_size)
-                start += tokens
+            parts = (each.split(chunks) for each in (done, context, states))
+            for made, read, before, part in zip(*parts, routes.chunks(chunks), strict=True):
+                made.copy_(self._token_by_token(block, read, before, part, plan.batch_size))
             return done, weights, cross_weights
         return self._token_by_token(block, context, states, routes, plan.batch_size), weights, cross_weights
 
     def _in_chunks(self, states: Tensor, routes: Routes) -> bool:
-        """Whether chunks pay: many tokens on a CPU, sorted by language, and no gradient to keep their states for."""
+        """Whether chunks can pay: tokens on a CPU, sorted by language, and no gradient to keep their states for."""
         return (
             not tracing()  # first, as reading a number of tokens would fix it in a graph
             and states.device.type == "cpu"
-            and len(states) > CHUNK_ROWS
             and routes.order is None
             and not torch.is_grad_enabled()
             and not self.training  # reentrant checkpointing runs the layer again, with the same dropout
@@ -159,7 +157,7 @@ class XmodLayer(GradientCheckpointingLayer):
     def _feed_forward_chunk(self, states: Tensor) -> Tensor:
         normed = self.output.LayerNorm(states) if self.pre_norm else states
         out = self.output
-        return add(out.dropout(out.dense(self.intermediate(normed))), states, out.dense, out.dropout)
+        return add(out.dropout(linear(out.dense, self.intermediate(normed))), states, out.dense, out.dropout)
 
 
 @dataclass

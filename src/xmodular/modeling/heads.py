@@ -34,6 +34,7 @@ from xmodular.modeling.labels import (
 )
 from xmodular.modeling.model import XmodModel
 from xmodular.modeling.pretrained import XmodPreTrainedModel
+from xmodular.modeling.products import linear
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
@@ -84,7 +85,7 @@ class XmodClassificationHead(nn.Module):
             read = mean_states(states, attention_mask)
         else:
             read = first_states(states, first)
-        pooled = torch.tanh(self.dense(self.dropout(read)))
+        pooled = torch.tanh(linear(self.dense, self.dropout(read)))
         return self.out_proj(self.dropout(pooled))
 
 

@@ -30,6 +30,7 @@ from xmodular.modeling.labels import (
 )
 from xmodular.modeling.model import XmodModel
 from xmodular.modeling.pretrained import XmodPreTrainedModel
+from xmodular.modeling.products import linear, product
 from xmodular.modeling.shortcuts import is_plain, tracing
 from xmodular.weight_names import LM_BIAS, LM_BIAS_TOO, TIED
 
@@ -64,12 +65,12 @@ class XmodLMHead(nn.Module):
 
     def transform(self, states: Tensor) -> Tensor:
         """Everything before the projection: *Shape: (..., hidden)* to the same."""
-        return self.layer_norm(F.gelu(self.dense(states)))
+        return self.layer_norm(F.gelu(linear(self.dense, states)))
 
     def forward(self, states: Tensor, own: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """*Shape: (..., hidden)* to *(..., V)*, for the shared vocabulary, or with the weight and bias of another."""
         transformed = self.transform(states)
-        return self.decoder(transformed) if own is None else F.linear(transformed, *own)
+        return linear(self.decoder, transformed) if own is None else product(transformed, *own)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -103,7 +104,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=full, device=states.device)
         for start in range(0, len(labels), rows):
             part, target = cast_states[start : start + rows], labels[start : start + rows]
-            logits = F.linear(part, cast_weight, cast_bias).to(full)
+            logits = product(part, cast_weight, cast_bias).to(full)
             normaliser = logits.logsumexp(1, keepdim=True)
             total += (normaliser - logits.gather(1, target[:, None])).sum()
             if not (want_states or want_weight or want_bias):
@@ -147,13 +148,13 @@ def _add_product(total: Tensor | None, left: Tensor, right: Tensor, dtype: torch
     if total is not None and right.dtype == dtype:
         return total.addmm_(left.to(dtype), right)
     if right.dtype != torch.float16:
-        product = torch.mm(left.to(right.dtype), right)
-        return product.to(dtype) if total is None else total.add_(product)
+        made = product(left.to(right.dtype), right.T)
+        return made.to(dtype) if total is None else total.add_(made)
     largest = torch.linalg.vector_norm(right, torch.inf, dtype=left.dtype).clamp(min=1)
     most = torch.linalg.vector_norm(left, 1, dim=1, keepdim=True).mul_(largest).clamp_(min=1e-30)
     scale = 2**15 / most
-    product = torch.mm(torch.mul(left, scale, out=torch.empty_like(left, dtype=right.dtype)), right)
-    return product / scale if total is None else total.addcdiv_(product, scale)
+    made = torch.mm(torch.mul(left, scale, out=torch.empty_like(left, dtype=right.dtype)), right)
+    return made / scale if total is None else total.addcdiv_(made, scale)
 
 
 def chunked_cross_entropy(

@@ -66,21 +66,18 @@ class Routes:
         owners = ((places >= before) & (places < ends)).to(dtype)
         return replace(self, groups=Groups(ends.int(), owners))
 
-    def chunks(self, rows: int) -> Iterator[tuple[int, Routes]]:
-        """Splits sorted tokens into chunks of at most `rows`: `(tokens, routes)` of each."""
-        pieces: list[tuple[int, int]] = []
-        room = rows
-        for language, tokens in self.segments:
-            while tokens:
-                taken = min(tokens, room)
-                pieces.append((language, taken))
-                tokens -= taken
-                room -= taken
-                if not room:
-                    yield rows, Routes(tuple(pieces))
-                    pieces, room = [], rows
-        if pieces:
-            yield rows - room, Routes(tuple(pieces))
+    def chunks(self, sizes: Sequence[int]) -> Iterator[Routes]:
+        """Splits sorted tokens into chunks of the sizes, whose sum is their number."""
+        segments = list(reversed(self.segments))
+        for size in sizes:
+            pieces, room = [], size
+            while room:
+                language, tokens = segments.pop()
+                pieces.append((language, min(tokens, room)))
+                if tokens > room:
+                    segments.append((language, tokens - room))
+                room -= pieces[-1][1]
+            yield Routes(tuple(pieces))
 
 
 @dataclass(frozen=True)
