@@ -114,7 +114,7 @@ def test_a_model_of_other_labels_is_refused(stand_in: Any, monkeypatch: pytest.M
 
 def test_a_file_that_was_exchanged_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Reader:
-        read: list[bytes] = []  # noqa: RUF012
+        read: list[bytes] = []
 
         @classmethod
         def load_model(cls, path: str) -> OfNewPackages:
