@@ -429,7 +429,8 @@ def extend(
             there are at least 300 steps.
         output_dir: Folder for the model, its tokenizer and its metrics.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
-        replace: Give a language that the model already has a new adapter, in place of its own.
+        replace: Give a language that the model already has a new adapter, in place of its own, which is measured
+            too.
         objective: With `parallel`: distance, of a sentence's mean state to that of its translations; contrast: find
             them among those of all sentences by cosine; both; linear: no training, but the best linear map in the
             last layer, which suits a few hundred sentences; predictions: what a fine-tuned classifier predicts for
@@ -438,7 +439,7 @@ def extend(
         prefix: With `parallel`: text before every sentence, such as "query: "; give what the vectors are read with.
         init_from: Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1);
             auto: from the best of these for the text, as `donors` finds it; neutral: adds nothing at first;
-            default: random.
+            default: random. With `replace`, the language's old adapter may be among them.
         new_vocabulary: Train a vocabulary for this language, with this many pieces.
         tokenizer: Use this tokenizer as the language's own vocabulary.
         start_rows: pieces: embeddings of new pieces start as the mean of the known pieces that spell them; random:
@@ -481,8 +482,8 @@ def extend(
     Returns:
         The model with the language, saved in `output_dir` with its language pack (``pack``), the certificate of the
         other changes (``certificate.json``), and ``metrics.json``: the held-out text's loss, perplexity and bits per
-        character with each existing adapter, with the new one before training, and after training; with
-        `parallel`, the share of held-out sentences that find their translation among all by cosine, and that cosine.
+        character with each existing adapter, with the new one before training, and after training, and with the one
+        that it replaces (``replaced``); with `parallel`, the share of held-out sentences that find their translation among all by cosine, and that cosine.
 
     Raises:
         ConfigurationError, DataError, LanguageError: for problems found before the work starts.

@@ -49,7 +49,7 @@ class ExtendOptions(LanguageModelOptions):
     )
     revision: str | None = option(REVISION.format("model"), None)
     language: str = option("Code of the new language, such as gsw or rm_CH.")
-    replace: bool = option("Give a language that the model already has a new adapter, in place of its own.", False)
+    replace: bool = option("Give a language that the model already has a new adapter, in place of its own, which is measured too.", False)
     text: Path | None = option(
         "Text in the language: a .txt, .jsonl (also .gz) or .parquet file, or a folder of <language>.* files.", None
     )
@@ -72,7 +72,8 @@ class ExtendOptions(LanguageModelOptions):
     )
     init_from: tuple[str, ...] = option(
         "Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1); auto: from the "
-        "best of these for the text, as `donors` finds it; neutral: adds nothing at first; default: random.",
+        "best of these for the text, as `donors` finds it; neutral: adds nothing at first; default: random. With "
+        "--replace, the language's old adapter may be among them.",
         (),
     )
     new_vocabulary: int | None = option(
