@@ -11,10 +11,14 @@ from xmodular.errors import ConfigurationError
 from xmodular.language_conditions import ASKED, CONDITIONS, AskedCondition, stored_name
 from xmodular.options.declaring import (
     IDENTIFY_LANGUAGES,
+    IDLE_IDENTIFYING,
+    IN_WINDOWS,
     REVISION,
     RUN_PRECISION,
+    TASKS,
     Fallback,
     Identify,
+    Idle,
     Options,
     Packing,
     Place,
@@ -132,6 +136,27 @@ class EvaluateOptions(Options):
     )
     overwrite: bool = option("Replace the results in --output-dir.", False)
 
+    idle = (
+        Idle(
+            IDLE_IDENTIFYING.names,
+            lambda given: given.identify is False and "identified" not in given.adapter,
+            IDLE_IDENTIFYING.why,
+        ),
+        Idle(
+            ("predictions",),
+            lambda given: given.output_dir is None,
+            "needs --output-dir, the folder to write them to.",
+        ),
+    )
+    only_for = (
+        (("pivot", "pairs", "candidates", "pooling", "prefix"), ("retrieval",)),
+        (("packing", "seed"), ("perplexity",)),
+        (("answers",), ("qa",)),
+        (("stride",), IN_WINDOWS),
+        (("columns", "skip_bad_rows", "split"), ("retrieval", *TASKS)),
+        (("predictions",), TASKS),
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.model or not self.data:
@@ -145,7 +170,3 @@ class EvaluateOptions(Options):
             object.__setattr__(self, "adapter", (*self.adapter, "identified"))
         elif self.identify is False and "identified" in self.adapter:
             object.__setattr__(self, "identify", True)
-        if self.identify_languages and self.identify is False:
-            raise ConfigurationError("--identify-languages needs --identify.")
-        if self.predictions and self.output_dir is None:
-            raise ConfigurationError("--predictions needs --output-dir, the folder to write them to.")

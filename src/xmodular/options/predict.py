@@ -10,21 +10,22 @@ from xmodular.options.declaring import (
     IDENTIFY,
     IDENTIFY_LANGUAGES,
     IDENTIFY_TEXT,
+    IDLE_IDENTIFYING,
+    IN_WINDOWS,
     RESIDENT_LANGUAGES,
     REVISION,
     RUN_PRECISION,
     Engine,
     Fallback,
     Identify,
+    Idle,
     Options,
     Place,
     RunPrecision,
     at_least,
     between,
-    flag_of,
     not_negative,
     option,
-    usual,
 )
 
 
@@ -76,6 +77,22 @@ class RowsOptions(Options):
     resident_languages: int | None = option(RESIDENT_LANGUAGES, None, at_least(1))
     window: int = option("Number of rows that are sorted by length together.", 2048, at_least(1))
     overwrite: bool = option("Replace --output, and start over if a run was interrupted.", False)
+
+    idle = (
+        IDLE_IDENTIFYING,
+        Idle(
+            ("identify",),
+            lambda given: given.language is not None,
+            "identifies the language of rows that do not name one; with --language, there are none: give "
+            "--default-language, for texts whose language is uncertain.",
+        ),
+        Idle(
+            ("default_language",),
+            lambda given: given.language is not None,
+            "is for rows that do not name their language; with --language, there are none.",
+        ),
+        Idle(("columns", "skip_bad_rows"), lambda given: given.text is not None, "is for rows; --text is a text."),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,6 +156,16 @@ class PredictOptions(RowsOptions):
         "With --engine ray: GPUs of each worker; with 0.5, two workers share one.", 0.0, not_negative
     )
 
+    idle = (
+        Idle(
+            ("workers", "worker_threads", "worker_gpus"),
+            lambda given: given.engine is None,
+            "belongs to --engine: give --engine local or ray.",
+        ),
+        Idle(("worker_gpus",), lambda given: given.engine != "ray", "belongs to --engine ray."),
+    )
+    only_for = ((("stride",), IN_WINDOWS),)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_engine()
@@ -157,14 +184,9 @@ class PredictOptions(RowsOptions):
     def _check_engine(self) -> None:
         """Check what belongs to `engine`, and what does not go with it."""
         if self.engine is None:
-            for name in ("workers", "worker_threads", "worker_gpus"):
-                if getattr(self, name) != usual(self)[name]:
-                    raise ConfigurationError(f"{flag_of(name)} belongs to --engine: give --engine local or ray.")
             if "://" in self.output:
                 raise ConfigurationError(f"--output {self.output} is an address: give --engine, or a local file.")
             return
-        if self.worker_gpus and self.engine != "ray":
-            raise ConfigurationError("--worker-gpus belongs to --engine ray.")
         if not self.input or self.input == "-" or self.input.startswith("hub:") or type(self.input) is not str:
             raise ConfigurationError(
                 "--engine reads files: --input must be a folder, a file or a pattern such as 'rows/*.jsonl'."

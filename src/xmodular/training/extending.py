@@ -52,7 +52,8 @@ def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
         The model with the language, saved in `output_dir` with its language pack (``pack``), the certificate of the
         other changes (``certificate.json``), and ``metrics.json``: the held-out text's loss, perplexity and bits per
         character with each existing adapter, with the new one before training, and after training, and with the one
-        that it replaces (``replaced``); with `parallel`, the share of held-out sentences that find their translation among all by cosine, and that cosine.
+        that it replaces (``replaced``); with `parallel`, the share of held-out sentences that find their translation
+        among all by cosine, and that cosine.
 
     Raises:
         ConfigurationError, DataError, LanguageError: for problems found before the work starts.
