@@ -78,20 +78,22 @@ class RowsOptions(Options):
     window: int = option("Number of rows that are sorted by length together.", 2048, at_least(1))
     overwrite: bool = option("Replace --output, and start over if a run was interrupted.", False)
 
-    idle = (
-        IDLE_IDENTIFYING,
-        Idle(
-            ("identify",),
-            lambda given: given.language is not None,
-            "identifies the language of rows that do not name one; with --language, there are none: give "
-            "--default-language, for texts whose language is uncertain.",
-        ),
-        Idle(
-            ("default_language",),
-            lambda given: given.language is not None,
-            "is for rows that do not name their language; with --language, there are none.",
-        ),
-        Idle(("columns", "skip_bad_rows"), lambda given: given.text is not None, "is for rows; --text is a text."),
+    idle = tuple[Idle, ...](
+        (
+            IDLE_IDENTIFYING,
+            Idle(
+                ("identify",),
+                lambda given: given.language is not None,
+                "identifies the language of rows that do not name one; with --language, there are none: give "
+                "--default-language, for texts whose language is uncertain.",
+            ),
+            Idle(
+                ("default_language",),
+                lambda given: given.language is not None,
+                "is for rows that do not name their language; with --language, there are none.",
+            ),
+            Idle(("columns", "skip_bad_rows"), lambda given: given.text is not None, "is for rows; --text is a text."),
+        )
     )
 
     def __post_init__(self) -> None:

@@ -93,7 +93,7 @@ class LanguageModelOptions(TrainingOptions):
     workers: int = option("Number of data loading processes.", 0)
     cache_dir: Path | None = option("Folder for tokenised blocks; default: <output-dir>/blocks.", None)
 
-    idle = (Idle(("decay",), lambda given: given.schedule != "wsd", "is for --schedule wsd."),)
+    idle = tuple[Idle, ...]([Idle(("decay",), lambda given: given.schedule != "wsd", "is for --schedule wsd.")])
 
 
 @dataclass(frozen=True, kw_only=True)
