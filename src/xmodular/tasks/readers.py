@@ -167,8 +167,8 @@ class Readers:
         among: Sequence[str] = (),
         of_words: bool = False,
     ) -> None:
-        if identify is False and (among or threshold != THRESHOLD):
-            raise ConfigurationError("threshold and identify_languages need identify: without it, they have no effect.")
+        if identify is False and threshold != THRESHOLD:
+            raise ConfigurationError("threshold needs identify.")
         self._codes = model.languages
         self._fallback = fallback
         self._named: dict[str, Reading] = {}
