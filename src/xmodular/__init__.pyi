@@ -166,6 +166,7 @@ def embed(
     prefix: str | None = None,
     vectors: Literal["fp32", "fp16"] = "fp32",
     revision: str | None = None,
+    shard_rows: int | None = None,
     identify: bool | str | Any = False,
     identify_languages: str | Sequence[str] = (),
     threshold: float = 0.3,
@@ -173,7 +174,6 @@ def embed(
     fallback: Literal["relative"] | None = None,
     columns: str | Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
-    shard_rows: int | None = None,
     tokenizer: str | Path | None = None,
     max_length: int | None = None,
     batch_tokens: int = 8192,
@@ -198,6 +198,7 @@ def embed(
         prefix: Put before every text, such as "query: "; default: as recorded in the model, else nothing.
         vectors: Precision of the vectors in .parquet and .npy.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
         identify: Identify the language of rows that do not name one: py3langid (also without a value); spans, the
             language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a
             function of your own, <module>:<function>.
@@ -211,7 +212,6 @@ def embed(
             columns.
         skip_bad_rows: Write rows that cannot be read to <output>.bad.jsonl (with `shard_rows`: to that folder) and
             continue.
-        shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
         tokenizer: Tokenizer folder; default: the model's.
         max_length: Most tokens per row or window; default: as in fine-tuning, or 512.
         batch_tokens: Tokens per forward pass, padding included.
@@ -780,6 +780,7 @@ def predict(
     worker_threads: int | None = None,
     worker_gpus: float = 0.0,
     revision: str | None = None,
+    shard_rows: int | None = None,
     identify: bool | str | Any = False,
     identify_languages: str | Sequence[str] = (),
     threshold: float = 0.3,
@@ -787,7 +788,6 @@ def predict(
     fallback: Literal["relative"] | None = None,
     columns: str | Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
-    shard_rows: int | None = None,
     tokenizer: str | Path | None = None,
     max_length: int | None = None,
     batch_tokens: int = 8192,
@@ -818,6 +818,7 @@ def predict(
             local one.
         worker_gpus: With `engine` ray: GPUs of each worker; with 0.5, two workers share one.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
         identify: Identify the language of rows that do not name one: py3langid (also without a value); spans, the
             language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; or a
             function of your own, <module>:<function>.
@@ -831,7 +832,6 @@ def predict(
             columns.
         skip_bad_rows: Write rows that cannot be read to <output>.bad.jsonl (with `shard_rows`: to that folder) and
             continue.
-        shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
         tokenizer: Tokenizer folder; default: the model's.
         max_length: Most tokens per row or window; default: as in fine-tuning, or 512.
         batch_tokens: Tokens per forward pass, padding included.

@@ -33,6 +33,13 @@ from xmodular.options.declaring import (
 class RowsOptions(Options):
     """What the verbs share that add columns to rows: where the rows are, their languages, how a model runs."""
 
+    headings = {
+        "model": "Input and output",
+        "identify": "Languages of the rows",
+        "columns": "Reading rows",
+        "tokenizer": "Running the model",
+    }
+
     model: str = option("Fine-tuned model: a folder, or a name on the Hub.")
     revision: str | None = option(REVISION.format("model"), None)
     input: str = option(
@@ -42,6 +49,11 @@ class RowsOptions(Options):
     )
     text: str | None = option("A single text, instead of --input.", None)
     output: Place = option("The file, or with --shard-rows the folder, to write.", "-")
+    shard_rows: int | None = option(
+        "Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder --output.",
+        None,
+        at_least(1),
+    )
     language: str | None = option("Language of rows that do not name one.", None)
     identify: Identify = option(IDENTIFY, False)
     identify_languages: tuple[str, ...] = option(IDENTIFY_LANGUAGES, ())
@@ -62,11 +74,6 @@ class RowsOptions(Options):
     skip_bad_rows: bool = option(
         "Write rows that cannot be read to <output>.bad.jsonl (with --shard-rows: to that folder) and continue.",
         False,
-    )
-    shard_rows: int | None = option(
-        "Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder --output.",
-        None,
-        at_least(1),
     )
     tokenizer: Place | None = option("Tokenizer folder; default: the model's.", None)
     max_length: int | None = option(
@@ -117,10 +124,6 @@ class PredictOptions(RowsOptions):
     example = "xmodular predict --model runs/topic --input reviews.csv --language de --output labelled.csv"
     first = ("model", "input", "text", "output", "language")
     headings = {
-        "model": "Input and output",
-        "identify": "Languages of the rows",
-        "columns": "Reading rows",
-        "tokenizer": "Running the model",
         "probabilities": "Predictions",
         "engine": "Many files, several workers",
     }
