@@ -87,7 +87,10 @@ def test_saved_options_make_the_same_run(base_run):
     [
         ({"alpah": 0.3}, "Unknown option 'alpah' for PretrainOptions; did you mean 'alpha'"),
         ({"zzz": 1}, "Unknown option 'zzz' for PretrainOptions; the options are: output_dir, "),
-        ({}, r"Missing: output_dir, text \(Folder for the model"),
+        (
+            {},
+            r"Missing: --text \(Folder of .*\); --output-dir \(Folder for the model, its tokenizer and its metrics\)\.",
+        ),
         ({"max_steps": "many"}, "max_steps must be a whole number; got 'many'"),
         ({"max_steps": 1.5}, "max_steps must be a whole number; got 1.5"),
         ({"max_steps": True}, "max_steps must be a whole number; got True"),

@@ -13,6 +13,7 @@ import torch
 from tests.conftest import sentence
 from tests.support import assert_same_state
 from xmodular import diff, extend
+from xmodular.errors import LanguageError
 from xmodular.tasks import load_saved
 from xmodular.training.aligning import Aligned, print_scores
 
@@ -100,6 +101,14 @@ def test_a_found_start_may_be_the_old_adapter_and_that_is_said(
     assert_same_state(named.model.state_dict(), found.model.state_dict())
     other = extend(base_run.output_dir, "de", files["text"], init_from="de=0,en=1", output_dir=tmp_path / "o", **small)
     assert other.metrics["initialisation"] == "initialised from de=0, en=1"
+
+
+def test_a_language_that_the_model_lacks_has_no_adapter_to_replace(
+    base_run: Any, files: dict[str, Path], tmp_path: Path
+):
+    with pytest.raises(LanguageError, match=r"no language 'gsw' here.* Without --replace, gsw is added\."):
+        extend(base_run.output_dir, "gsw", files["text"], replace=True, output_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_that_is_worse_than_the_old_one_is_called_harmful(base_run: Any, capsys: Any):

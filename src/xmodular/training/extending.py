@@ -15,7 +15,7 @@ from typing import Any
 from transformers import set_seed
 
 from xmodular.console import console, counted
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.options import ExtendOptions
@@ -62,7 +62,7 @@ def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
     model = given if given is not None else load_saved(options.model)
     _check_class(model, options)
     if options.replace:
-        options = replace(options, language=resolve(options.language, model.languages))
+        options = replace(options, language=_replaced(options.language, model))
     beginning = Beginning.of(options, model)
     if not set(model.languages) - {*model.config.vocabularies, options.language}:
         raise ConfigurationError(
@@ -76,6 +76,20 @@ def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
     assert isinstance(model, XmodForMaskedLM)
     assert options.text is not None
     return by_masked_words(options, options.text, model, beginning, before)
+
+
+def _replaced(name: str, model: XmodPreTrainedModel) -> str:
+    """The code of a language that gets a new adapter.
+
+    Raises:
+        LanguageError: the model lacks it.
+    """
+    try:
+        return resolve(name, model.languages)
+    except AmbiguousLanguageError:
+        raise
+    except LanguageError as error:
+        raise LanguageError(f"{error} Without --replace, {name} is added.") from None
 
 
 def _check_class(model: XmodPreTrainedModel, options: ExtendOptions) -> None:
