@@ -27,7 +27,6 @@ from xmodular.exported_models import ExportedModel
 from xmodular.language_conditions import GUESSES
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions
-from xmodular.options.declaring import TASKS
 from xmodular.outputs import check_results_folder, held
 from xmodular.perplexity import PERPLEXITY_METRICS
 from xmodular.results import Results
@@ -35,7 +34,7 @@ from xmodular.results.gates import Gate, check_gates
 from xmodular.rows import InMemory, files_in, sources_of
 from xmodular.saved_models import home_of
 from xmodular.signatures import verb
-from xmodular.tasks import Task, given_model, guessed, longest, metrics_of, read_labels, room_of, task_of
+from xmodular.tasks import TASKS, Task, given_model, guessed, longest, metrics_of, read_labels, room_of, task_of
 from xmodular.tasks.examples import columns_of_training
 from xmodular.tasks.qa import squad_statistics
 from xmodular.tasks.readers import Reading, reading_of
@@ -120,7 +119,9 @@ def _evaluation(
     """The evaluation that the models are for."""
     subjects = subjects_of(models, options.source, alike=options.task is None)
     use = options.task or use_of(subjects[0])
-    options.check_kind(use, f"this is an evaluation by {use}" if use not in TASKS else f"the task is {use}")
+    task = TASKS.get(use)
+    kinds = task.kinds if task is not None else {use, *(["rows"] if use == "retrieval" else [])}
+    options.check_kind(kinds, f"this is an evaluation by {use}" if task is None else f"the task is {use}")
     if options.split != EvaluateOptions.split and not any(map(_is_folder, options.data)):
         options.refuse(("split",), "chooses among the files of a folder; --data names none.")
     if use == "retrieval":

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import math
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple
 
@@ -115,7 +115,8 @@ class Options:
         headings: the first option of each group in the help, with the group's heading.
         of_revision: the option that `revision` applies to, if the verb has it.
         idle: options that have no effect beside some others.
-        only_for: options that have an effect only for some kinds of models or tasks, and these kinds.
+        only_for: options that have an effect only for a kind of models or tasks (see `Task.kinds`), and its name in
+            messages.
     """
 
     # Without annotations: these are not fields.
@@ -124,7 +125,7 @@ class Options:
     headings = dict[str, str]()
     of_revision = "model"
     idle = tuple[Idle, ...]()
-    only_for = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]()
+    only_for = tuple[tuple[tuple[str, ...], str, str], ...]()
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -154,20 +155,19 @@ class Options:
                     console.print(f"{said} In the configuration file, it has no effect.")
                 _OF_FILE.get()[name] = True
 
-    def check_kind(self, kind: str, whose: str) -> None:
+    def check_kind(self, kinds: Collection[str], whose: str) -> None:
         """Refuse options that are only for other kinds of models or tasks.
 
         Args:
-            kind: the kind.
+            kinds: the kinds that it is of.
             whose: a sentence, without its stop, that says so.
 
         Raises:
             ConfigurationError: one is given, not in a file.
         """
-        for names, kinds in self.only_for:
+        for names, kind, called in self.only_for:
             if kind not in kinds:
-                named = " and ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
-                self.refuse(names, f"is for {named}; {whose}.")
+                self.refuse(names, f"is for {called}; {whose}.")
 
     @classmethod
     def completed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,8 +189,7 @@ class Options:
 
 
 IDLE_IDENTIFYING = Idle(("threshold", "identify_languages"), lambda given: given.identify is False, "needs --identify.")
-TASKS = ("classify", "regress", "tag", "qa", "choice", "embed")
-IN_WINDOWS = ("tag", "qa")  # the tasks whose long rows are read in several windows
+STRIDE_ONLY_FOR = (("stride",), "windows", "tag and qa")
 
 
 def usual(options: Options) -> dict[str, Any]:

@@ -12,10 +12,9 @@ from xmodular.language_conditions import ASKED, CONDITIONS, AskedCondition, stor
 from xmodular.options.declaring import (
     IDENTIFY_LANGUAGES,
     IDLE_IDENTIFYING,
-    IN_WINDOWS,
     REVISION,
     RUN_PRECISION,
-    TASKS,
+    STRIDE_ONLY_FOR,
     Fallback,
     Identify,
     Idle,
@@ -149,12 +148,12 @@ class EvaluateOptions(Options):
         ),
     )
     only_for = (
-        (("pivot", "pairs", "candidates", "pooling", "prefix"), ("retrieval",)),
-        (("packing", "seed"), ("perplexity",)),
-        (("answers",), ("qa",)),
-        (("stride",), IN_WINDOWS),
-        (("columns", "skip_bad_rows", "split"), ("retrieval", *TASKS)),
-        (("predictions",), TASKS),
+        (("pivot", "pairs", "candidates", "pooling", "prefix"), "retrieval", "retrieval"),
+        (("packing", "seed"), "perplexity", "perplexity"),
+        (("answers",), "qa", "qa"),
+        STRIDE_ONLY_FOR,
+        (("columns", "skip_bad_rows", "split"), "rows", "tasks and retrieval"),
+        (("predictions",), "task", "models with a task"),
     )
 
     def __post_init__(self) -> None:

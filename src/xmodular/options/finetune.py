@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 from xmodular.errors import ConfigurationError
 from xmodular.options.declaring import (
-    IN_WINDOWS,
     REVISION,
-    TASKS,
+    STRIDE_ONLY_FOR,
     Idle,
     Place,
     Pooling,
@@ -136,10 +135,10 @@ class FinetuneOptions(TrainingOptions):
         ),
     )
     only_for = (
-        (("temperature", "positive_language", "prefix"), ("embed",)),
-        (("pooling",), ("classify", "regress", "embed")),
-        (("classifier_dropout", "head_learning_rate"), tuple(task for task in TASKS if task != "embed")),
-        (("stride",), IN_WINDOWS),
+        (("temperature", "positive_language", "prefix"), "embed", "embed"),
+        (("pooling",), "whole texts", "classify, regress and embed"),
+        (("classifier_dropout", "head_learning_rate"), "head", "tasks with a head"),
+        STRIDE_ONLY_FOR,
     )
 
     @classmethod

@@ -11,10 +11,10 @@ from xmodular.options.declaring import (
     IDENTIFY_LANGUAGES,
     IDENTIFY_TEXT,
     IDLE_IDENTIFYING,
-    IN_WINDOWS,
     RESIDENT_LANGUAGES,
     REVISION,
     RUN_PRECISION,
+    STRIDE_ONLY_FOR,
     Engine,
     Fallback,
     Identify,
@@ -169,7 +169,7 @@ class PredictOptions(RowsOptions):
         ),
         Idle(("worker_gpus",), lambda given: given.engine != "ray", "belongs to --engine ray."),
     )
-    only_for = ((("stride",), IN_WINDOWS),)
+    only_for = (STRIDE_ONLY_FOR,)
 
     def __post_init__(self) -> None:
         super().__post_init__()

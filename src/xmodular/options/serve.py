@@ -12,8 +12,8 @@ from xmodular.options.declaring import (
     IDENTIFY,
     IDENTIFY_LANGUAGES,
     IDLE_IDENTIFYING,
-    IN_WINDOWS,
     RESIDENT_LANGUAGES,
+    STRIDE_ONLY_FOR,
     Fallback,
     Identify,
     Options,
@@ -97,7 +97,7 @@ class ServeOptions(Options):
     precision: WeightPrecision = option("keep the weights' precision, or run the models in fp32, bf16 or fp16.", "keep")
 
     idle = (IDLE_IDENTIFYING,)
-    only_for = ((("stride",), IN_WINDOWS),)
+    only_for = (STRIDE_ONLY_FOR,)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -97,7 +97,7 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
         options.tokenizer,
         **settings_of(options),
     )
-    options.check_kind(predictor.task.name, f"{options.model} is a model for {predictor.task.name}")
+    options.check_kind(predictor.task.kinds, f"{options.model} is a model for {predictor.task.name}")
     return add_columns(predictor, options, given)
 
 

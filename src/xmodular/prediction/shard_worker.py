@@ -109,7 +109,7 @@ def predictor_of(options: PredictOptions) -> Predictor:
     if options.resident_languages is None:
         settings["resident_languages"] = most_resident(options.model)
     predictor = Predictor(options.model, options.tokenizer, **settings)
-    options.check_kind(predictor.task.name, f"{options.model} is a model for {predictor.task.name}")
+    options.check_kind(predictor.task.kinds, f"{options.model} is a model for {predictor.task.name}")
     return predictor
 
 

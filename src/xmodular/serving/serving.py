@@ -13,7 +13,6 @@ from xmodular.beforehand import look
 from xmodular.console import console, counted, progress
 from xmodular.errors import ConfigurationError
 from xmodular.options import ServeOptions
-from xmodular.options.declaring import IN_WINDOWS
 from xmodular.prediction.predictor import Predictor, settings_of
 from xmodular.serving.measures import Measures
 from xmodular.serving.request_rows import Limits
@@ -96,9 +95,8 @@ def service_of(options: ServeOptions) -> Service:
         for name, source in options.model.items():
             predictors[name] = Predictor(source, **settings_of(options))
             advance(1)
-    tasks = dict.fromkeys(each.task.name for each in predictors.values())
-    kind = next((name for name in tasks if name in IN_WINDOWS), next(iter(tasks)))  # one for which most have an effect
-    options.check_kind(kind, f"the models are for {', '.join(tasks)}")
+    tasks = {each.task.name: each.task.kinds for each in predictors.values()}
+    options.check_kind(set().union(*tasks.values()), f"the models are for {', '.join(tasks)}")
     for name, predictor in predictors.items():
         batchers[name] = Batcher(
             name,

@@ -94,7 +94,7 @@ def finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Run
         TrainingError: the loss is no longer finite, or a checkpoint cannot be written.
     """
     task = task_named(options.task)
-    options.check_kind(task.name, f"the task is {task.name}")
+    options.check_kind(task.kinds, f"the task is {task.name}")
     config = read_config(options.model) if given is None else given.config
     saved_as = config.architectures or ()  # for an object, too: the class that it was loaded from
     is_new = task.architecture not in saved_as
