@@ -55,7 +55,7 @@ def test_the_whole_road(corpus, tmp_path):
     ("arguments", "message"),
     [
         (("pretrain", "--text", "nowhere", "--output-dir", "out"), "Error: There is no text folder nowhere."),
-        (("pretrain", "--text", "nowhere"), "Error: Missing: output_dir (Folder for the model, its tokenizer"),
+        (("pretrain", "--text", "nowhere"), "Error: Missing: --output-dir (Folder for the model, its tokenizer"),
         (("evaluate", "--model", ".", "--data", "x"), "Error: . contains no model: it has no config.json."),
     ],
 )

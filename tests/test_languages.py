@@ -12,6 +12,7 @@ from xmodular.catalogue import RELEASES
 from xmodular.configuration import XmodConfig
 from xmodular.errors import ConfigurationError, LanguageError
 from xmodular.identification import Identifier
+from xmodular.language_meaning import meaning_of
 from xmodular.languages import code_problem, english_name, names_of, relatives, resolve, resolve_all
 
 EVERY = [(release.name, code) for release in RELEASES.values() for code in release.languages]
@@ -340,7 +341,7 @@ def test_relatives_are_ordered() -> None:
 
 def test_the_tree_knows_every_language_of_the_catalogue_and_of_flores() -> None:
     names = {code for _, code in EVERY} | set(FLORES.split())
-    unknown = [name for name in sorted(names) if not languages._lineage(languages._meaning(name, code=True))]
+    unknown = [name for name in sorted(names) if not languages._lineage(meaning_of(name, code=True))]
     assert not unknown
 
 
@@ -356,7 +357,7 @@ def test_the_tree_is_well_formed() -> None:
     assert len(members) == len(set(members)), "a language stands in two places"
     for language in members:
         assert langcodes.tag_is_valid(language), language
-        assert len(languages._lineage(languages._meaning(language))) >= 2, f"{language} can have no relatives"
+        assert len(languages._lineage(meaning_of(language))) >= 2, f"{language} can have no relatives"
         assert language in languages._tree()
 
 

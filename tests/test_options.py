@@ -1,5 +1,6 @@
 """Options: Python, flags and YAML give the same; mistakes are named."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from xmodular.cli import app
 from xmodular.errors import ConfigurationError
 from xmodular.flags import gathered, takes_of
 from xmodular.options import (
+    VERBS,
     EvaluateOptions,
     FinetuneOptions,
     PretrainOptions,
@@ -85,7 +87,10 @@ def test_saved_options_make_the_same_run(base_run):
     [
         ({"alpah": 0.3}, "Unknown option 'alpah' for PretrainOptions; did you mean 'alpha'"),
         ({"zzz": 1}, "Unknown option 'zzz' for PretrainOptions; the options are: output_dir, "),
-        ({}, r"Missing: output_dir, text \(Folder for the model"),
+        (
+            {},
+            r"Missing: --text \(Folder of .*\); --output-dir \(Folder for the model, its tokenizer and its metrics\)\.",
+        ),
         ({"max_steps": "many"}, "max_steps must be a whole number; got 'many'"),
         ({"max_steps": 1.5}, "max_steps must be a whole number; got 1.5"),
         ({"max_steps": True}, "max_steps must be a whole number; got True"),
@@ -156,6 +161,13 @@ def test_config_files_that_are_none(tmp_path):
         read_options_file(tmp_path / "broken.yaml")
     with pytest.raises(ConfigurationError, match=r"overrides is .*hidden_size.*, .* value that is not valid YAML"):
         build(PretrainOptions, {"text": "t", "output_dir": "o", "overrides": "hidden_size=["})
+
+
+@pytest.mark.parametrize("options", VERBS, ids=lambda each: each.verb)
+def test_headings_are_over_options_of_the_class_that_has_them(options):
+    """Others would be over none."""
+    for owner in options.__mro__:
+        assert set(vars(owner).get("headings", ())) <= set(inspect.get_annotations(owner)), owner
 
 
 def test_every_option_has_help():

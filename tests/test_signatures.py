@@ -41,7 +41,7 @@ def test_signature_and_docstring_have_every_option(name: str) -> None:
 def test_mistaken_keywords_are_named() -> None:
     with pytest.raises(ConfigurationError, match="Unknown option 'epohcs' for FinetuneOptions; did you mean 'epochs'"):
         xmodular.finetune("model", "train.jsonl", output_dir="x", epohcs=3)
-    with pytest.raises(ConfigurationError, match="Missing: output_dir"):
+    with pytest.raises(ConfigurationError, match="Missing: --output-dir"):
         xmodular.finetune("model", "train.jsonl")
     with pytest.raises(TypeError, match=r"^finetune\(\): missing a required argument: 'train'"):
         xmodular.finetune("model")

@@ -166,6 +166,7 @@ def embed(
     prefix: str | None = None,
     vectors: Literal["fp32", "fp16"] = "fp32",
     revision: str | None = None,
+    shard_rows: int | None = None,
     identify: bool | str | Any = False,
     identify_languages: str | Sequence[str] = (),
     threshold: float = 0.3,
@@ -173,7 +174,6 @@ def embed(
     fallback: Literal["relative"] | None = None,
     columns: str | Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
-    shard_rows: int | None = None,
     tokenizer: str | Path | None = None,
     max_length: int | None = None,
     batch_tokens: int = 8192,
@@ -198,6 +198,7 @@ def embed(
         prefix: Put before every text, such as "query: "; default: as recorded in the model, else nothing.
         vectors: Precision of the vectors in .parquet and .npy.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
         identify: Identify the language of rows that do not name one: py3langid (also without a value); spans, the
             language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; a
             function of your own, <module>:<function>; or one of the last three asked word by word, such as
@@ -212,7 +213,6 @@ def embed(
             columns.
         skip_bad_rows: Write rows that cannot be read to <output>.bad.jsonl (with `shard_rows`: to that folder) and
             continue.
-        shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
         tokenizer: Tokenizer folder; default: the model's.
         max_length: Most tokens per row or window; default: as in fine-tuning, or 512.
         batch_tokens: Tokens per forward pass, padding included.
@@ -430,7 +430,8 @@ def extend(
             there are at least 300 steps.
         output_dir: Folder for the model, its tokenizer and its metrics.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
-        replace: Give a language that the model already has a new adapter, in place of its own.
+        replace: Give a language that the model already has a new adapter, in place of its own, which is measured
+            too.
         objective: With `parallel`: distance, of a sentence's mean state to that of its translations; contrast: find
             them among those of all sentences by cosine; both; linear: no training, but the best linear map in the
             last layer, which suits a few hundred sentences; predictions: what a fine-tuned classifier predicts for
@@ -439,7 +440,7 @@ def extend(
         prefix: With `parallel`: text before every sentence, such as "query: "; give what the vectors are read with.
         init_from: Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1);
             auto: from the best of these for the text, as `donors` finds it; neutral: adds nothing at first;
-            default: random.
+            default: random. With `replace`, the language's old adapter may be among them.
         new_vocabulary: Train a vocabulary for this language, with this many pieces.
         tokenizer: Use this tokenizer as the language's own vocabulary.
         start_rows: pieces: embeddings of new pieces start as the mean of the known pieces that spell them; random:
@@ -482,8 +483,9 @@ def extend(
     Returns:
         The model with the language, saved in `output_dir` with its language pack (``pack``), the certificate of the
         other changes (``certificate.json``), and ``metrics.json``: the held-out text's loss, perplexity and bits per
-        character with each existing adapter, with the new one before training, and after training; with
-        `parallel`, the share of held-out sentences that find their translation among all by cosine, and that cosine.
+        character with each existing adapter, with the new one before training, and after training, and with the one
+        that it replaces (``replaced``); with `parallel`, the share of held-out sentences that find their translation
+        among all by cosine, and that cosine.
 
     Raises:
         ConfigurationError, DataError, LanguageError: for problems found before the work starts.
@@ -779,6 +781,7 @@ def predict(
     worker_threads: int | None = None,
     worker_gpus: float = 0.0,
     revision: str | None = None,
+    shard_rows: int | None = None,
     identify: bool | str | Any = False,
     identify_languages: str | Sequence[str] = (),
     threshold: float = 0.3,
@@ -786,7 +789,6 @@ def predict(
     fallback: Literal["relative"] | None = None,
     columns: str | Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
-    shard_rows: int | None = None,
     tokenizer: str | Path | None = None,
     max_length: int | None = None,
     batch_tokens: int = 8192,
@@ -817,6 +819,7 @@ def predict(
             local one.
         worker_gpus: With `engine` ray: GPUs of each worker; with 0.5, two workers share one.
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
+        shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
         identify: Identify the language of rows that do not name one: py3langid (also without a value); spans, the
             language of each word, whose tokens are read by its adapter; fasttext:<file> or glotlid:<file>; a
             function of your own, <module>:<function>; or one of the last three asked word by word, such as
@@ -831,7 +834,6 @@ def predict(
             columns.
         skip_bad_rows: Write rows that cannot be read to <output>.bad.jsonl (with `shard_rows`: to that folder) and
             continue.
-        shard_rows: Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder `output`.
         tokenizer: Tokenizer folder; default: the model's.
         max_length: Most tokens per row or window; default: as in fine-tuning, or 512.
         batch_tokens: Tokens per forward pass, padding included.

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.errors import ConfigurationError, DataError
-from xmodular.files import is_missing_folder
-from xmodular.options import PretrainOptions
+from xmodular.files import is_missing_folder, no_model_in
+from xmodular.options import EvaluateOptions, PretrainOptions
 
 _MODELS = ("model", "a", "b")  # options that name a model's folder, or a name on the Hub
 _ROWS = ("train", "dev", "input")
@@ -30,7 +30,7 @@ def look(options: Any) -> None:
     """
     for name in _MODELS:
         for source in _listed(getattr(options, name, None)):
-            _look_for_model(source)
+            _look_for_model(source, several=isinstance(options, EvaluateOptions))
     for name in _ROWS:
         for source in _listed(getattr(options, name, None)):
             elsewhere = source in ("", "-") or source.startswith("hub:") or "://" in source
@@ -59,14 +59,19 @@ def _listed(value: Any) -> list[str]:
     return [str(each) for each in values if each is not None]
 
 
-def _look_for_model(source: str) -> None:
-    """Raises ConfigurationError if a name is that of a folder which is not there, or of one without a model."""
+def _look_for_model(source: str, *, several: bool) -> None:
+    """Raises ConfigurationError if a name is that of a folder which is not there, or of one without a model.
+
+    Args:
+        source: the name.
+        several: whether the runs of several seeds may be meant.
+    """
     if is_missing_folder(source):
         raise ConfigurationError(f"There is no folder {source}.")
     folder = Path(source)
-    known = ("config.json", "adapter_config.json", "pack.json", "seeds.json")
+    known = ("config.json", "adapter_config.json", "pack.json", *(["seeds.json"] if several else []))
     if folder.is_file() or (folder.is_dir() and not any((folder / name).is_file() for name in known)):
-        raise ConfigurationError(f"{source} contains no model: it has no config.json.")
+        raise ConfigurationError(no_model_in(source))
 
 
 def _look_at_target(output: Path) -> None:

@@ -37,6 +37,7 @@ from xmodular.options import (
     build,
     read_options_file,
 )
+from xmodular.options.declaring import from_file
 
 # Each verb: its options, the module of its function, and an example for the help.
 _VERBS = tuple((options.verb, options, options.home, options.example) for options in VERBS)
@@ -204,12 +205,13 @@ def _command(options: type[Options]) -> Any:
     def command(config: Path | None, **given: Any) -> None:
         made: Any = None
         try:
-            values = read_options_file(config) if config is not None else {}
-            values.update({name: value for name, value in given.items() if value is not None})
-            made = build(options, values)
-            look(made)
+            filed = read_options_file(config) if config is not None else {}
+            flags = {name: value for name, value in given.items() if value is not None}
             module, name = options.home.split(":")
-            answer = getattr(importlib.import_module(module), name)(**vars(made))
+            with from_file(filed.keys() - flags.keys()):
+                made = build(options, {**filed, **flags})
+                look(made)
+                answer = getattr(importlib.import_module(module), name)(**vars(made))
             status = _SHOWN[name](answer) if name in _SHOWN else 0
             sys.stdout.flush()
         except XmodularError as error:

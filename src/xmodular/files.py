@@ -17,6 +17,7 @@ from typing import Any
 from xmodular.hub import on_hub
 from xmodular.outputs import NEW, OLD, READY, beside, finish, held, is_covered, remove
 
+_CONFIGS = ("config.json", "adapter_config.json")  # of a model, or an adapter of PEFT
 _MASK = threading.Lock()  # two threads at once would leave the process with the wrong mask
 
 
@@ -85,6 +86,15 @@ def is_missing_folder(source: str | Path) -> bool:
     path = Path(on_hub(source)[0])
     parts = path.parts
     return len(parts) > 2 or str(source).startswith((".", "~", "/")) or (len(parts) == 2 and path.parent.is_dir())
+
+
+def no_model_in(source: str | Path) -> str:
+    """Why a folder or a file is not a model: it has no config.json; where models are in folders of it, names one."""
+    below = sorted({path.parent for path in Path(source).glob("*/*config.json") if path.name in _CONFIGS})
+    if below:
+        has = "a model for each seed" if below[0].name.startswith("seed-") else "no model, but folders with models"
+        return f"{source} contains {has}: choose one, such as {below[0]}."
+    return f"{source} contains no model: it has no config.json."
 
 
 def write_json(path: Path, content: Any) -> None:

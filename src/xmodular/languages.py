@@ -1,8 +1,7 @@
 """Resolve names of languages to a model's codes.
 
 X-MOD's codes look like locales (`de_DE`, `en_XX`, `zh_TW`); users write "de", "deu", "de-DE", "German" or "Deutsch".
-Tags and names come from langcodes and language_data (IANA, ISO 639, CLDR); this module adds what is special to X-MOD
-codes, and which languages are related (``relatives.txt``).
+What a name means is in `language_meaning`; which languages are related is in ``relatives.txt``.
 """
 
 from __future__ import annotations
@@ -18,22 +17,14 @@ from typing import NamedTuple
 import langcodes
 
 from xmodular.errors import AmbiguousLanguageError, LanguageError
+from xmodular.language_meaning import Meaning, meaning_of, split_mark
 
 _LOGGER = logging.getLogger(__name__)
 
-# Subtags of one language beyond CLDR's: X-MOD has one Norwegian, which is Bokmål, and one Tagalog; ISO 639-3's members
-# of Pashto and standard Malay. langcodes knows cmn, swh, arb and the like by itself.
-_SAME = {"nb": "no", "tl": "fil", "pbt": "ps", "pst": "ps", "zlm": "ms"}
-# Codes whose second half looks like a region and is none: Arabic is not that of Argentina.
-_WITHOUT_REGION = {"ar-AR": "ar"}
-# fairseq's marks for romanised text and for Burmese in the Zawgyi encoding: both use the language's own module.
-_MARKED = re.compile(r"(.+)[-_](rom|zaw)", re.IGNORECASE)
 _FALLBACKS = ("relative",)
 # Groups that two languages must share to be relatives: the family and a branch of it.
 _LEAST_COMMON = 2
 _SAME_LANGUAGE = 99
-_SAME_SCRIPT = {"Hang": "Kore"}  # Korean has Hangul with or without Chinese characters
-
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_\-]{0,63}")
 # Names of other parts of a model.
@@ -54,20 +45,6 @@ class Closeness(NamedTuple):
     groups: int
     same_script: bool
     distance: int
-
-
-class _Meaning(NamedTuple):
-    """What a name or a code means.
-
-    Attributes:
-        levels: (language, script) as written, in BCP-47's preferred form, and as CLDR's macrolanguage.
-        region: "" unless it is named.
-        tag: BCP-47, for distances.
-    """
-
-    levels: tuple[tuple[str, str], ...]
-    region: str
-    tag: str
 
 
 def resolve(name: str, languages: Iterable[str], *, fallback: str | None = None) -> str:
@@ -192,7 +169,7 @@ def relatives(name: str, languages: Iterable[str]) -> list[str]:
 
 def closeness(name: str, code: str) -> Closeness | None:
     """How close the language that a name means is to that of a code; None if either is unknown."""
-    one, other = _meaning(_split(name.strip())[0]), _meaning(_split(code)[0], code=True)
+    one, other = meaning_of(split_mark(name.strip())[0]), meaning_of(split_mark(code)[0], code=True)
     if one is None or other is None:
         return None
     same_script = one.levels[-1][1] == other.levels[-1][1]
@@ -230,7 +207,7 @@ def names_of(code: str) -> dict[str, str | None]:
 
 def tag_of(code: str) -> str | None:
     """The BCP-47 tag of a code's language, as `names_of` has it."""
-    meaning = _meaning(code, code=True)
+    meaning = meaning_of(code, code=True)
     if meaning is None:
         return None
     language, script = meaning.levels[1]
@@ -245,15 +222,15 @@ def _meant(name: str, codes: tuple[str, ...]) -> tuple[str, ...]:
     spelled = tuple(code for code in codes if code.replace("-", "_").casefold() == spelling)
     if spelled:
         return spelled
-    base, mark = _split(name.strip())
+    base, mark = split_mark(name.strip())
     if mark:
-        marked = {_split(code)[0]: code for code in codes if _split(code)[1] == mark}
+        marked = {split_mark(code)[0]: code for code in codes if split_mark(code)[1] == mark}
         found = _meant(base, tuple(marked))
         return tuple(marked[code] for code in found) or _meant(base, codes)
-    wanted = _meaning(base)
+    wanted = meaning_of(base)
     if wanted is None:
         return ()
-    there = {code: meaning for code in codes if not _split(code)[1] and (meaning := _meaning(code, code=True))}
+    there = {code: meaning for code in codes if not split_mark(code)[1] and (meaning := meaning_of(code, code=True))}
     for level, language in enumerate(wanted.levels):
         same = {code: meaning for code, meaning in there.items() if meaning.levels[level] == language}
         fitting = tuple(code for code, meaning in same.items() if meaning.region == wanted.region) or tuple(
@@ -264,87 +241,18 @@ def _meant(name: str, codes: tuple[str, ...]) -> tuple[str, ...]:
     return ()
 
 
-def _split(name: str) -> tuple[str, str]:
-    """A name without fairseq's mark for romanised or Zawgyi text, and the mark."""
-    match = _MARKED.fullmatch(name)
-    return (match[1], match[2].casefold()) if match else (name, "")
-
-
 def _known(name: str) -> bool:
-    return _meaning(_split(name.strip())[0]) is not None
-
-
-@lru_cache(maxsize=16384)
-def _meaning(name: str, code: bool = False) -> _Meaning | None:
-    """What a name means; None if it means no language. The region of a code may be invented, as that of eo_EO."""
-    tag = name.replace("_", "-")
-    tag = _WITHOUT_REGION.get(tag, tag).removesuffix("-XX")
-    if not _valid(tag):
-        language, _, region = tag.rpartition("-")
-        invented = code and len(region) == 2 and region.isupper() and _valid(language)
-        found = language if invented else _find(name)
-        if found is None:
-            return None
-        tag = found
-    written = langcodes.Language.get(tag, normalize=False)
-    standard = langcodes.Language.get(tag)
-    macro = langcodes.Language.get(langcodes.standardize_tag(tag, macro=True))
-    if standard.language is None:
-        return None
-    shared = _SAME.get(macro.language or "", macro.language or "")
-    script = standard.maximize().script or ""
-    script = _SAME_SCRIPT.get(script, script)
-    levels = [(written.language or "", script), (standard.language, script), (shared, script)]
-    if shared != standard.language and not standard.script:  # CLDR knows no script of some members
-        levels[-1] = (shared, langcodes.Language.get(shared).maximize().script or "")
-    return _Meaning(tuple(levels), standard.territory or "", str(standard))
-
-
-def _valid(tag: str) -> bool:
-    try:
-        return bool(tag) and langcodes.tag_is_valid(tag)
-    except ValueError:  # not even in the form of a tag
-        return False
-
-
-def _find(name: str) -> str | None:
-    """The tag of a language's name in any language, optionally followed by a script or country.
-
-    Only whole names count: language_data would also take a name that merely begins with a language's.
-    """
-    words = re.sub(r"[_(),（），]", " ", name).split()
-    for length in range(len(words), 0, -1):
-        language = _named("language", " ".join(words[:length]))
-        if language is None:
-            continue
-        rest = " ".join(words[length:])
-        if not rest or rest.casefold() == "language":
-            return language
-        for kind in ("territory", "script"):
-            if (subtag := _named(kind, rest)) is not None:
-                return f"{language}-{subtag.removeprefix('und-')}"
-    return None
-
-
-def _named(kind: str, name: str) -> str | None:
-    """The code of a language, script or territory of exactly this name, in English or else in any language."""
-    from language_data.names import TRIES, name_to_code, normalize_name
-
-    for spoken in ("en", "und"):
-        code: str | None = name_to_code(kind, name, spoken)
-        if normalize_name(name) in TRIES[f"{spoken}/name_to_{kind}"]:
-            return code
-    return None
+    return meaning_of(split_mark(name.strip())[0]) is not None
 
 
 @lru_cache(maxsize=16384)
 def _relatives(name: str, codes: tuple[str, ...]) -> tuple[str, ...]:
-    wanted = _meaning(_split(name.strip())[0])
+    wanted = meaning_of(split_mark(name.strip())[0])
     if wanted is None:
         return ()
     ranks = {}
     for number, code in enumerate(codes):
-        there = _meaning(_split(code)[0], code=True)
+        there = meaning_of(split_mark(code)[0], code=True)
         common = _in_common(wanted, there)
         if there is not None and common >= _LEAST_COMMON and code not in _meant(name, codes):
             distance = langcodes.tag_distance(wanted.tag, there.tag)
@@ -356,7 +264,7 @@ def _relatives(name: str, codes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(ranks, key=ranks.__getitem__))
 
 
-def _in_common(one: _Meaning, other: _Meaning | None) -> int:
+def _in_common(one: Meaning, other: Meaning | None) -> int:
     """How many groups two languages share."""
     if other is None:
         return 0
@@ -370,7 +278,7 @@ def _in_common(one: _Meaning, other: _Meaning | None) -> int:
     return count
 
 
-def _lineage(meaning: _Meaning) -> tuple[str, ...]:
+def _lineage(meaning: Meaning) -> tuple[str, ...]:
     tree = _tree()
     return next((tree[language] for language, _ in meaning.levels if language in tree), ())
 
@@ -395,9 +303,9 @@ def _branches(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _hint(name: str, codes: tuple[str, ...]) -> str:
     """The nearest candidates: the language's own other codes, else its relatives, else similarly spelled codes."""
-    wanted = _meaning(_split(name.strip())[0])
+    wanted = meaning_of(split_mark(name.strip())[0])
     related = _relatives(name, codes)
-    own = [code for code in related if wanted and _in_common(wanted, _meaning(code, code=True)) == _SAME_LANGUAGE]
+    own = [code for code in related if wanted and _in_common(wanted, meaning_of(code, code=True)) == _SAME_LANGUAGE]
     if related and not own:
         return f"the most closely related languages are {', '.join(related[:3])}. "
     names: dict[str, str] = {}

@@ -125,7 +125,8 @@ def load_saved(
         ConfigurationError: there is no X-MOD model, it names no class with a head, or weights are missing from its
             file, including those of the head.
     """
-    names = [architecture] if architecture is not None else read_config(source).architectures or []
+    config = read_config(source)
+    names = [architecture] if architecture is not None else config.architectures or []
     if not isinstance(names, list) or len(names) != 1 or names[0] not in xmodular.modeling.__all__:
         raise ConfigurationError(f"{source} does not name an X-MOD model class in its config.json; it has {names}.")
     if is_peft_folder(source):  # merged in the precision of its weights, then cast

@@ -595,7 +595,7 @@ def test_pruned_heads_and_false_options(tmp_path: Path) -> None:
         convert(tmp_path / "ours", output_dir=tmp_path / "fairseq", to="fairseq")
     with pytest.raises(ConfigurationError, match=r"(?s)--head is 'mnli', but the model has no"):
         convert(tmp_path / "ours", output_dir=tmp_path / "fairseq", to="fairseq", head="mnli")
-    with pytest.raises(ConfigurationError, match="--preset is only for fairseq checkpoints"):
+    with pytest.raises(ConfigurationError, match="--preset tiny is only for fairseq checkpoints"):
         convert(tmp_path / "ours", output_dir=tmp_path / "fairseq", to="fairseq", preset="tiny")
     with pytest.raises(ConfigurationError, match="contains no model"):
         convert(tmp_path, output_dir=tmp_path / "fairseq" / "x", to="fairseq")

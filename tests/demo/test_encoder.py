@@ -269,16 +269,16 @@ def test_mistakes_show_before_anything_is_made(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--train x.jsonl", "--train needs --model"),
-        ("--languages de", "--languages needs --model"),
-        ("--task tag", "--task needs --model"),
+        ("--train x.jsonl", "--train x.jsonl needs --model"),
+        ("--languages de", "--languages de needs --model"),
+        ("--task tag", "--task tag needs --model"),
         ("--model {} --data sets", "needs --train"),
         ("--model {} --train {}/config.json", "needs --data"),
         ("--model {} --train {}/config.json --data sets --add mt", "--add mt needs --parallel"),
         ("--model {} --train {}/config.json --data sets --parallel x.tsv", "--parallel x.tsv needs --add"),
         (
             "--model {} --train {}/config.json --data sets --pretrain-steps 5",
-            "--pretrain-steps is for the demo without",
+            "--pretrain-steps 5 is for the demo without",
         ),
         ("--model {} --train {}/config.json --data sets --epochs 0", "epochs must be positive"),
         ("--model {}/gone --train {}/config.json --data sets", "There is no folder"),

@@ -182,7 +182,7 @@ def test_what_is_refused(make_model, feelings, tmp_path):
         evaluate(model, feelings, identify="nonsense")
     with pytest.raises(LanguageError, match="'fr'"):
         evaluate(model, feelings, identify=True, identify_languages=["fr"])
-    with pytest.raises(ConfigurationError, match="--identify-languages needs --identify"):
+    with pytest.raises(ConfigurationError, match="--identify-languages de needs --identify"):
         evaluate(model, feelings, identify_languages=["de"])
     with pytest.raises(ConfigurationError, match=r"give it with --source"):
         evaluate(make_model("other", source=None, languages=["de_DE", "sw_KE"]), feelings, identify=True)

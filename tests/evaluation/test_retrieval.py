@@ -241,7 +241,7 @@ def test_what_is_refused(encoder, aligned, tmp_path):
         evaluate(encoder, {"tlh": aligned / "en_XX.txt", "en": aligned / "sw_KE.txt"})
     with pytest.raises(LanguageError):
         evaluate(encoder, aligned, pivot="fr")
-    with pytest.raises(ConfigurationError, match="retrieval has no predictions"):
+    with pytest.raises(ConfigurationError, match=r"--predictions is for .*; this is an evaluation by retrieval"):
         evaluate(encoder, aligned, predictions=True, output_dir=tmp_path / "out")
     (tmp_path / "other.tsv").write_text("source\ttarget\nhouse\tHaus\n")
     with pytest.raises(DataError, match="must be called as languages"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,31 @@ def test_a_model_of_other_labels_is_refused(stand_in: Any, monkeypatch: pytest.M
     monkeypatch.setattr(fasttext_models, "_predicted", unsupervised)
     with pytest.raises(DataError, match=r"model.bin is no model that labels texts: Model needs to be supervised"):
         chosen_identifier("fasttext:model.bin", LANGUAGES)
+
+
+def test_a_file_that_was_exchanged_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reader:
+        read: list[bytes] = []
+
+        @classmethod
+        def load_model(cls, path: str) -> OfNewPackages:
+            cls.read.append(Path(path).read_bytes())
+            return OfNewPackages()
+
+    monkeypatch.setitem(sys.modules, "fasttext", Reader)
+    path = tmp_path / "lid.bin"
+    path.write_bytes(b"one")
+    FastTextIdentifier(path)
+    monkeypatch.chdir(tmp_path)
+    FastTextIdentifier("lid.bin")  # the same file
+    assert Reader.read == [b"one"]
+    before = path.stat()
+    path.write_bytes(b"longer")
+    FastTextIdentifier(path)
+    path.write_bytes(b"change")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))  # of the same size
+    FastTextIdentifier(path)
+    assert Reader.read == [b"one", b"longer", b"change"]
 
 
 # With the package: a model of three languages, trained in the test.

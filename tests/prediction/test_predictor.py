@@ -193,12 +193,6 @@ def test_outputs_that_are_no_numbers_are_no_predictions(
     assert f"{SPOKEN.count('sw_KE')} rows have no prediction" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_folder_of_seeds_asks_for_one(tmp_path: Path) -> None:
-    (tmp_path / "seeds.json").write_text("{}")
-    with pytest.raises(ConfigurationError, match=r"a model for each seed: choose one, such as .*/seed-0"):
-        Predictor(tmp_path)
-
-
 def test_progress_counts_rows_and_not_their_windows(folders: dict[str, Path]) -> None:
     predictor = Predictor(folders["XmodForQuestionAnswering"], max_length=40, stride=4)
     context = " ".join(SENTENCES["en_XX"] * 20)

@@ -218,7 +218,7 @@ def test_a_file_that_fails_does_not_stop_the_others(topic, tmp_path) -> None:
         ({"shard_rows": 5}, "--shard-rows does not go with --engine"),
         ({"precision": "auto"}, "decide once"),
         ({"worker_gpus": 1.0}, "belongs to --engine ray"),
-        ({"engine": None, "workers": 3}, "--workers belongs to --engine"),
+        ({"engine": None, "workers": 3}, "--workers 3 belongs to --engine"),
         ({"engine": None, "output": "s3://bucket/a.jsonl"}, "is an address: give --engine"),
         ({"output": "out/*/a.jsonl"}, r"its last part may have one \*"),
         ({"output": "out/*.parquet.gz"}, r"its last part may have one \*"),

@@ -288,3 +288,21 @@ def test_a_request_that_is_on_its_way_when_the_server_ends_is_answered(topic: Pa
         end.join(30)
     assert said.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in said.lower()
+
+
+def test_a_client_that_sends_no_more_is_answered(quick: Client) -> None:
+    for requests in (1, 3):  # the further ones before the first has its answer
+        with connected(quick) as made:
+            made.sendall((HEAD + b"\r\n" + BODY) * requests)
+            made.shutdown(socket.SHUT_WR)
+            found = whole(made)
+        assert found.count(b"HTTP/1.1 200 OK") == requests
+        assert found.count(b'"label"') == requests
+        assert found.count(b"connection: close") == 1
+    with connected(quick) as made:  # half of a request is none
+        made.sendall(HEAD + b"\r\n" + BODY[:-1])
+        made.shutdown(socket.SHUT_WR)
+        assert whole(made) == b""
+    with connected(quick) as made:
+        made.shutdown(socket.SHUT_WR)
+        assert whole(made) == b""

@@ -173,6 +173,8 @@ def test_find_text_errors(tmp_path: Path):
     with pytest.raises(DataError, match="no text files in"):
         find_text(tmp_path)
     (tmp_path / "en_XX.txt").write_text("x\n")
+    with pytest.raises(DataError, match=r"en_XX\.txt is a file; give a folder of files that begin with their language"):
+        find_text(tmp_path / "en_XX.txt")
     with pytest.raises(LanguageError, match="French"):
         find_text(tmp_path, ("French",))
     (tmp_path / "readme.txt").write_text("x\n")

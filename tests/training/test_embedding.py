@@ -179,7 +179,7 @@ def test_rows_need_the_same_number_of_negatives(different: Path, tmp_path: Path)
 
 
 def test_options_of_embed_are_for_embed(different: Path, tmp_path: Path) -> None:  # noqa: F811
-    with pytest.raises(ConfigurationError, match="--prefix: only --task embed"):
+    with pytest.raises(ConfigurationError, match="--prefix 'query: ' is for embed; the task is classify"):
         finetune(different, [{"text": "a", "label": "b"}], output_dir=tmp_path / "run", prefix="query: ")
 
 

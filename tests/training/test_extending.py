@@ -217,7 +217,7 @@ def test_a_model_object_gets_the_language(base_run, text, tmp_path):
         ({"tokenizer": "nowhere"}, DataError, "nowhere"),
         ({"start_rows": "magic"}, ConfigurationError, "magic"),
         ({"text": __file__}, DataError, "test_extending.py is not a text"),
-        ({"dev_text": __file__}, DataError, "test_extending.py is not a text"),
+        ({"dev_text": __file__, "dev_fraction": 0.01}, DataError, "test_extending.py is not a text"),
         ({"dev_fraction": 0.0}, DataError, "no held-out text in gsw"),
         ({"new_vocabulary": 3}, ConfigurationError, "at least 8"),
     ],
@@ -246,7 +246,7 @@ def test_lines_that_are_dropped_are_shown_and_most_lines_lost_is_an_error(base_r
     (folder / "de.txt").write_text("das Haus\ndie Ärztin\n" * 30, encoding="utf-8")
     for verb in (
         lambda: extend(base_run.output_dir, "cs", folder, output_dir=tmp_path / "x", **SMALL),
-        lambda: extend(base_run.output_dir, "cs", path, dev_text=folder, output_dir=tmp_path / "x", **SMALL),
+        lambda: extend(base_run.output_dir, "cs", path, dev_text=folder, output_dir=tmp_path / "x", block_size=32),
         lambda: pretrain(folder, output_dir=tmp_path / "x", preset="tiny", vocab_size=100, **SMALL),
         lambda: pretrain(folder, output_dir=tmp_path / "x", tokenizer=base_run.output_dir, preset="tiny", **SMALL),
     ):

@@ -294,7 +294,7 @@ def test_accumulated_batches_count_as_one(task, tasks, base_run, tmp_path, monke
             output_dir=tmp_path / str(batch_size),
             max_steps=1,
             max_length=24,
-            stride=4,
+            stride=4 if task in ("tag", "qa") else None,
             batch_size=batch_size,
             accumulation=accumulation,
         )
@@ -321,7 +321,7 @@ def test_every_task_learns_its_rows(task, tasks, base_run, tmp_path):
         eval_every=20,
         batch_size=24,
         max_length=48,
-        stride=8,
+        stride=8 if task in ("tag", "qa") else None,
         learning_rate=1e-2,
         warmup=3,
     )
@@ -413,7 +413,7 @@ def test_what_the_head_reads_is_an_option(corpus, base_run, tmp_path):
     assert again.config.classifier_pooling == "mean"
     on = finetune(again, train, output_dir=tmp_path / "on", max_steps=1)
     assert on.model.config.classifier_pooling == "mean"
-    with pytest.raises(ConfigurationError, match="--pooling mean applies only to classify, regress and embed"):
+    with pytest.raises(ConfigurationError, match="--pooling mean is for classify, regress and embed; the task is tag"):
         finetune(base_run.output_dir, tags, task="tag", output_dir=tmp_path / "tag", pooling="mean")
 
 

@@ -163,6 +163,7 @@ def test_schedules(corpus, base_run, tmp_path, options, rates):
 
 def test_a_token_budget_and_whole_words(corpus, base_run, tmp_path):
     given = dict(QUICK, tokenizer=base_run.output_dir, overrides=MINIATURE, packing="lines", whole_words=True)
+    del given["batch_size"]
     run = pretrain(corpus / "text", output_dir=tmp_path, batch_tokens=400, epochs=1, **given)
     pad = run.tokenizer.pad_token_id
     tokens = sum(int((blocks != pad).sum()) for blocks in kept_blocks(tmp_path, "*-train"))

@@ -12,7 +12,7 @@ from xmodular.catalogue import RELEASES
 from xmodular.configuration.peft_folder import base_of, is_peft_folder, peft_config_content
 from xmodular.configuration.xmod_config import XmodConfig
 from xmodular.errors import ConfigurationError, XmodularError, of_system
-from xmodular.files import is_missing_folder
+from xmodular.files import is_missing_folder, no_model_in
 from xmodular.hub import hub_source, on_hub, refusal
 
 
@@ -78,7 +78,7 @@ def config_content(source: str | Path) -> dict[str, Any]:
         except ConfigurationError as error:
             raise ConfigurationError(f"{source} is an adapter of PEFT for the model {base}. {error}") from error
     if path.exists() and not (path / "config.json").is_file():
-        raise ConfigurationError(f"{source} contains no model: it has no config.json.")
+        raise ConfigurationError(no_model_in(source))
     if is_missing_folder(source):
         raise ConfigurationError(f"There is no folder {source}.")
     if not path.exists() and len(path.parts) == 1:

@@ -30,8 +30,6 @@ def write_fairseq(options: ConvertOptions) -> Converted:
     source = Path(options.source)
     check = partial(check_model_folder, options.output_dir, overwrite=options.overwrite, sources=[source])
     check()
-    if options.preset is not None:
-        raise ConfigurationError("--preset is only for fairseq checkpoints; a model folder records its own shape.")
     config = read_config(options.source)
     architecture = _architecture(config, options.source)
     unheld = problems(config)

@@ -61,6 +61,7 @@ def upcycle(made: UpcycleOptions) -> Converted:
     console.print(f"Upcycling {made.model}; output goes to {made.output_dir}")
     tokenizer = _tokenizer_of(made)
     if is_modular:
+        made.refuse(("reduction",), f"is for dense encoders; {made.model} has adapters, whose size stays.")
         modular = _of_modular(made, codes)
         left: dict[str, str] = {}
     else:

@@ -30,6 +30,7 @@ _DECIMALS = 2  # of bits per character: a sample tells no more, and kinship deci
 _SPELLED, _RAW = 0.9, 7.5
 _SOFTNESS = 0.1  # bits per character: a language that is this much worse has 1/e of the weight in a mixture
 
+_OF_MEASURING = ("most", "mask_probability", "batch_size", "seed")
 _LEAST_SHARE = 0.01  # of a language in a mixture
 
 
@@ -85,6 +86,10 @@ def ranked(
         raise ConfigurationError(
             "This model reads its languages from disk as they are needed (resident_languages), so no average of them "
             "can be measured: give its folder."
+        )
+    if not isinstance(model, XmodForMaskedLM):
+        options.refuse(
+            _OF_MEASURING, f"is for measuring, which takes a masked-LM head; this is a {type(model).__name__}."
         )
     codes = _candidates(options, model)
     sample = sample_of(text, tokenizer, size=options.sample_bytes, block_size=longest(model, options.block_size))

@@ -18,7 +18,7 @@ from xmodular.evaluation.identifying import check_identifying, identified
 from xmodular.evaluation.provenance import about, write_predictions
 from xmodular.evaluation.retrieving import Retrieval
 from xmodular.evaluation.scoring import Scored, score_task
-from xmodular.evaluation.subjects import Subject, is_for_perplexity, is_for_retrieval, subjects_of
+from xmodular.evaluation.subjects import Subject, is_for_perplexity, subjects_of, use_of
 from xmodular.evaluation.tabulating import comparisons_of, details_of, rows_of
 from xmodular.evaluation.test_data import Finder, TestSet, check_known_labels
 from xmodular.evaluation.text_scoring import score_text
@@ -31,10 +31,10 @@ from xmodular.outputs import check_results_folder, held
 from xmodular.perplexity import PERPLEXITY_METRICS
 from xmodular.results import Results
 from xmodular.results.gates import Gate, check_gates
-from xmodular.rows import InMemory, sources_of
+from xmodular.rows import InMemory, files_in, sources_of
 from xmodular.saved_models import home_of
 from xmodular.signatures import verb
-from xmodular.tasks import Task, given_model, guessed, longest, metrics_of, read_labels, room_of, task_of
+from xmodular.tasks import TASKS, Task, given_model, guessed, longest, metrics_of, read_labels, room_of, task_of
 from xmodular.tasks.examples import columns_of_training
 from xmodular.tasks.qa import squad_statistics
 from xmodular.tasks.readers import Reading, reading_of
@@ -118,9 +118,19 @@ def _evaluation(
 ) -> _Evaluation | Retrieval:
     """The evaluation that the models are for."""
     subjects = subjects_of(models, options.source, alike=options.task is None)
-    if options.task == "retrieval" or is_for_retrieval(subjects[0]):
+    use = options.task or use_of(subjects[0])
+    task = TASKS.get(use)
+    kinds = task.kinds if task is not None else {use, *(["rows"] if use == "retrieval" else [])}
+    options.check_kind(kinds, f"this is an evaluation by {use}" if task is None else f"the task is {use}")
+    if options.split != EvaluateOptions.split and not any(map(_is_folder, options.data)):
+        options.refuse(("split",), "chooses among the files of a folder; --data names none.")
+    if use == "retrieval":
         return Retrieval(options, subjects, named, gates)
     return _Evaluation(options, subjects, named, gates)
+
+
+def _is_folder(place: str) -> bool:
+    return not isinstance(place, InMemory) and files_in(Path(place)) is not None
 
 
 def _check_folder(folder: Path) -> None:
@@ -201,8 +211,6 @@ class _Evaluation:
                 f"{self.options.model[0]} is an exported language model; for perplexity, use the model that it was "
                 "exported from."
             )
-        if task is None and self.options.predictions:
-            raise ConfigurationError("--predictions needs a model with a task; perplexity has no predictions.")
         if task is not None and task.name == "qa" and self.options.answers == "squad":
             return replace(task, statistics=squad_statistics)
         return task

@@ -133,6 +133,10 @@ class ParallelFinder:
         for suffixes in (_TEXT, SUFFIXES):
             fitting = [each for each in named if each.name.lower().endswith(suffixes)]
             split = [each for each in fitting if f".{self.options.split}." in each.name]
+            if fitting and not split:
+                self.options.refuse(
+                    ("split",), f"is not in {folder}: no file is called <language>.{self.options.split}.*."
+                )
             if fitting:
                 return split or fitting
         raise DataError(

@@ -10,7 +10,7 @@ import numpy as np
 
 from xmodular.console import console, counted, progress
 from xmodular.embeddings import Embedder
-from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular.errors import DataError, LanguageError
 from xmodular.evaluation.conditions import EACH_ROW, Job, jobs_of
 from xmodular.evaluation.finishing import finish
 from xmodular.evaluation.identifying import check_identifying, identified
@@ -68,8 +68,6 @@ class Retrieval:
     ) -> None:
         self.started = time.monotonic()
         self.options, self.subjects = options, subjects
-        if options.predictions:
-            raise ConfigurationError("--predictions needs a model with a task; retrieval has no predictions.")
         check_identifying(options, subjects, inside=False)
         self.languages = list(dict.fromkeys(code for subject in subjects for code in subject.config.languages))
         self.pivot = self._pivot()

@@ -129,6 +129,11 @@ def _kind(subject: Subject) -> tuple[str, str | None]:
     return subject.architecture, None if task is None else task.name
 
 
+def use_of(subject: Subject) -> str:
+    """What a model is evaluated by, if nothing else is asked for: a task, retrieval or perplexity."""
+    return "retrieval" if is_for_retrieval(subject) else _kind(subject)[1] or "perplexity"
+
+
 def _names(places: Sequence[str]) -> list[str]:
     """Short names that differ: the last parts of paths, as many as it takes; else with a number."""
     parts = [Path(place).parts or (place,) for place in places]

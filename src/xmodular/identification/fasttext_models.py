@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -77,10 +78,16 @@ def _predicted(model: Any, text: str, labels: int, least: float) -> dict[str, fl
     return {name: min(1.0, float(each)) for name, each in zip(names, found, strict=True)}
 
 
-@lru_cache(maxsize=4)
 def _loaded(path: str) -> Any:
+    """The model of a file; one that was read before is read again only if the file was changed or exchanged."""
     if not Path(path).is_file():
         raise DataError(f"There is no model of fastText at {path}.")
+    there = os.stat(path)
+    return _opened(os.path.abspath(path), (there.st_mtime_ns, there.st_size, there.st_ino))
+
+
+@lru_cache(maxsize=4)
+def _opened(path: str, version: tuple[int, ...]) -> Any:
     try:
         fasttext = importlib.import_module("fasttext")
     except ImportError as error:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from xmodular.errors import ConfigurationError
 from xmodular.hub import on_hub
-from xmodular.options.declaring import Identify, Options
+from xmodular.options.declaring import Identify, Options, flag_of
 from xmodular.options.yaml_file import by_field_name, read_yaml
 
 T = TypeVar("T", bound=Options)
@@ -47,10 +47,16 @@ def build(options: type[T], values: Mapping[str, Any]) -> T:
         given[name] = _coerce(name, hints[name], value)
     if given.get("revision") is not None:
         given |= _pinned(options.of_revision, given, given["revision"])
-    missing = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in given]
-    if missing:
-        raise ConfigurationError(f"Missing: {', '.join(missing)} ({fields[missing[0]].metadata['help']})")
+    needed = [name for name in dict.fromkeys([*options.first, *fields]) if fields[name].default is dataclasses.MISSING]
+    if missing := [fields[name] for name in needed if name not in given]:
+        raise ConfigurationError(f"Missing: {'; '.join(map(_wanted, missing))}.")
     return options(**given)
+
+
+def _wanted(field: dataclasses.Field[Any]) -> str:
+    """A required option, with the first sentence of its help."""
+    name = field.name if field.metadata["positional"] else flag_of(field.name)
+    return f"{name} ({field.metadata['help'].partition('. ')[0].rstrip('.')})"
 
 
 def _pinned(field: str, given: Mapping[str, Any], revision: str) -> dict[str, Any]:

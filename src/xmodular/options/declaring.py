@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+import shlex
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, Literal, NamedTuple
 
 from xmodular.errors import ConfigurationError
 
@@ -86,6 +89,20 @@ def not_negative(value: float) -> str | None:
     return None if 0 <= value < math.inf else "must be 0 or more"
 
 
+class Idle(NamedTuple):
+    """Options without effect in some combinations.
+
+    Attributes:
+        names: the options.
+        when: whether they have none beside the others of a verb.
+        why: what they need or are for, as the end of a sentence that begins with the option.
+    """
+
+    names: tuple[str, ...]
+    when: Callable[[Any], bool]
+    why: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """The options of a verb, and how the command line shows it.
@@ -97,6 +114,9 @@ class Options:
         first: the most important options, which come first in the help.
         headings: the first option of each group in the help, with the group's heading.
         of_revision: the option that `revision` applies to, if the verb has it.
+        idle: options that have no effect beside some others.
+        only_for: options that have an effect only for a kind of models or tasks (see `Task.kinds`), and its name in
+            messages.
     """
 
     # Without annotations: these are not fields.
@@ -104,12 +124,50 @@ class Options:
     first = tuple[str, ...]()
     headings = dict[str, str]()
     of_revision = "model"
+    idle = tuple[Idle, ...]()
+    only_for = tuple[tuple[tuple[str, ...], str, str], ...]()
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, check = getattr(self, field.name), field.metadata["check"]
             if check is not None and value is not None and (wrong := check(value)) is not None:
                 raise ConfigurationError(f"{field.name} {wrong}; got {value}.")
+        for owner in reversed(type(self).__mro__):
+            for names, when, why in vars(owner).get("idle", ()):
+                if when(self):
+                    self.refuse(names, why)
+
+    def refuse(self, names: Iterable[str], why: str) -> None:
+        """Refuse options that have no effect, if they are given; those of a configuration file get a warning.
+
+        Raises:
+            ConfigurationError: one is given, not in a file.
+        """
+        for name in names:
+            value, default = getattr(self, name), usual(self)[name]
+            if value != default:
+                said = f"{_as_given(name, value)} {why}"
+                if name not in _OF_FILE.get():
+                    raise ConfigurationError(said)
+                if not _OF_FILE.get()[name]:
+                    from xmodular.console import console
+
+                    console.print(f"{said} In the configuration file, it has no effect.")
+                _OF_FILE.get()[name] = True
+
+    def check_kind(self, kinds: Collection[str], whose: str) -> None:
+        """Refuse options that are only for other kinds of models or tasks.
+
+        Args:
+            kinds: the kinds that it is of.
+            whose: a sentence, without its stop, that says so.
+
+        Raises:
+            ConfigurationError: one is given, not in a file.
+        """
+        for names, kind, called in self.only_for:
+            if kind not in kinds:
+                self.refuse(names, f"is for {called}; {whose}.")
 
     @classmethod
     def completed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,9 +188,37 @@ class Options:
         return groups
 
 
+IDLE_IDENTIFYING = Idle(("threshold", "identify_languages"), lambda given: given.identify is False, "needs --identify.")
+STRIDE_ONLY_FOR = (("stride",), "windows", "tag and qa")
+
+
 def usual(options: Options) -> dict[str, Any]:
     """The defaults of all options by name."""
     return {field.name: field.default for field in dataclasses.fields(options)}
+
+
+@contextlib.contextmanager
+def from_file(names: Iterable[str]) -> Iterator[None]:
+    """In this context, these options come from a configuration file, which may be for several uses."""
+    before = _OF_FILE.set(dict.fromkeys(names, False))
+    try:
+        yield
+    finally:
+        _OF_FILE.reset(before)
+
+
+# Options of the configuration file, and whether it was said that they have no effect.
+_OF_FILE: ContextVar[dict[str, bool]] = ContextVar("options of a file", default={})  # noqa: B039 (never changed)
+
+
+def _as_given(name: str, value: Any) -> str:
+    """An option with its value, as on the command line."""
+    if isinstance(value, bool):
+        return flag_of(name if value else f"no_{name}")
+    if isinstance(value, Mapping):
+        value = [f"{key}={each}" for key, each in value.items()]
+    shown = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    return f"{flag_of(name)} {shlex.quote(shown):.80}"
 
 
 def flag_of(name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xmodular.errors import ConfigurationError
-from xmodular.options.declaring import Options, Place, at_least, option, positive, usual
+from xmodular.options.declaring import Idle, Options, Place, at_least, option, positive
 
 # Options of the demo that concern the user's own encoder and data sets.
 _OF_ENCODER = ("train", "language", "dev", "data", "task", "columns", "languages", "add", "parallel", "epochs")
@@ -56,17 +56,23 @@ class DemoOptions(Options):
     seed: int = option("Random seed of all steps.", 0)
     overwrite: bool = option("Replace a demo in --output-dir, finished or not.", False)
 
+    idle = (
+        Idle(
+            _OF_ENCODER,
+            lambda given: given.model is None,
+            "needs --model: without an encoder of your own, the demo uses its own corpus.",
+        ),
+        Idle(
+            ("pretrain_steps",),
+            lambda given: given.model is not None,
+            "is for the demo without --model, which is pretrained.",
+        ),
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        changed = [name for name, default in usual(self).items() if getattr(self, name) != default]
         if self.model is None:
-            if named := [name for name in _OF_ENCODER if name in changed]:
-                raise ConfigurationError(
-                    f"--{named[0]} needs --model: without an encoder of your own, the demo uses its own corpus."
-                )
             return
-        if "pretrain_steps" in changed:
-            raise ConfigurationError(f"--pretrain-steps is for the demo without --model: {self.model} is pretrained.")
         for name, what in (("train", "rows to fine-tune on"), ("data", "test sets")):
             if not getattr(self, name):
                 raise ConfigurationError(f"--model {self.model} needs --{name}, {what}: the demo's own do not suit it.")

@@ -19,13 +19,7 @@ class EmbedOptions(RowsOptions):
     verb, home = "embed", "xmodular.embeddings:embed"
     example = "xmodular embed --model runs/search --input articles.jsonl --identify --output vectors.parquet"
     first = ("model", "input", "text", "output", "language")
-    headings = {
-        "model": "Input and output",
-        "identify": "Languages of the rows",
-        "columns": "Reading rows",
-        "tokenizer": "Running the model",
-        "pooling": "Vectors",
-    }
+    headings = {"pooling": "Vectors"}
 
     model: str = option("Model with an encoder: a folder, or a name on the Hub; fine-tuned or not.")
     output: Place = option(

@@ -11,10 +11,13 @@ from xmodular.errors import ConfigurationError
 from xmodular.language_conditions import ASKED, CONDITIONS, AskedCondition, stored_name
 from xmodular.options.declaring import (
     IDENTIFY_LANGUAGES,
+    IDLE_IDENTIFYING,
     REVISION,
     RUN_PRECISION,
+    STRIDE_ONLY_FOR,
     Fallback,
     Identify,
+    Idle,
     Options,
     Packing,
     Place,
@@ -132,6 +135,27 @@ class EvaluateOptions(Options):
     )
     overwrite: bool = option("Replace the results in --output-dir.", False)
 
+    idle = (
+        Idle(
+            IDLE_IDENTIFYING.names,
+            lambda given: given.identify is False and "identified" not in given.adapter,
+            IDLE_IDENTIFYING.why,
+        ),
+        Idle(
+            ("predictions",),
+            lambda given: given.output_dir is None,
+            "needs --output-dir, the folder to write them to.",
+        ),
+    )
+    only_for = (
+        (("pivot", "pairs", "candidates", "pooling", "prefix"), "retrieval", "retrieval"),
+        (("packing", "seed"), "perplexity", "perplexity"),
+        (("answers",), "qa", "qa"),
+        STRIDE_ONLY_FOR,
+        (("columns", "skip_bad_rows", "split"), "rows", "tasks and retrieval"),
+        (("predictions",), "task", "models with a task"),
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.model or not self.data:
@@ -145,7 +169,3 @@ class EvaluateOptions(Options):
             object.__setattr__(self, "adapter", (*self.adapter, "identified"))
         elif self.identify is False and "identified" in self.adapter:
             object.__setattr__(self, "identify", True)
-        if self.identify_languages and self.identify is False:
-            raise ConfigurationError("--identify-languages needs --identify.")
-        if self.predictions and self.output_dir is None:
-            raise ConfigurationError("--predictions needs --output-dir, the folder to write them to.")

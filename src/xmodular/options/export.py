@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from xmodular.errors import ConfigurationError
-from xmodular.options.declaring import REVISION, Options, Place, at_least, option
+from xmodular.options.declaring import REVISION, Idle, Options, Place, at_least, option
 
 GraphFormat = Literal["onnx", "torch"]
 
@@ -38,7 +37,11 @@ class ExportOptions(Options):
     tokenizer: Place | None = option("Tokenizer folder; default: the model's.", None)
     overwrite: bool = option("Replace an exported model in --output.", False)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.int8 and self.format != "onnx":
-            raise ConfigurationError("int8 is for --format onnx; torch's programs keep the weights in fp32.")
+    idle = (
+        Idle(
+            ("int8",),
+            lambda given: given.format != "onnx",
+            "is for --format onnx; torch's programs keep the weights in fp32.",
+        ),
+        Idle(("check_rows",), lambda given: not given.check, "needs --check, the rows; our own sentences are few."),
+    )

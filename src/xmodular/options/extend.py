@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from xmodular.errors import ConfigurationError
-from xmodular.options.declaring import REVISION, Place, StartRows, at_least, flag_of, option, positive, usual
+from xmodular.options.declaring import REVISION, Idle, Place, StartRows, at_least, option, positive
 from xmodular.options.pretrain import LanguageModelOptions
 
 Objective = Literal["distance", "contrast", "both", "linear", "predictions"]
-# Options that apply to --parallel only.
-_OF_PAIRS = ("objective", "temperature", "prefix")
 # Options that apply to --text only, not to --parallel.
 _OF_TEXT = (
     "new_vocabulary",
@@ -27,6 +25,11 @@ _OF_TEXT = (
     "mask_probability",
     "whole_words",
     "cache_dir",
+)
+# Options that apply to training only, not to the best linear map.
+_OF_STEPS = (
+    *("epochs", "max_steps", "accumulation", "learning_rate", "warmup", "weight_decay", "max_grad_norm", "log_every"),
+    *("schedule", "decay", "eval_every", "save_every", "keep_checkpoints", "workers"),
 )
 
 
@@ -49,7 +52,9 @@ class ExtendOptions(LanguageModelOptions):
     )
     revision: str | None = option(REVISION.format("model"), None)
     language: str = option("Code of the new language, such as gsw or rm_CH.")
-    replace: bool = option("Give a language that the model already has a new adapter, in place of its own.", False)
+    replace: bool = option(
+        "Give a language that the model already has a new adapter, in place of its own, which is measured too.", False
+    )
     text: Path | None = option(
         "Text in the language: a .txt, .jsonl (also .gz) or .parquet file, or a folder of <language>.* files.", None
     )
@@ -72,7 +77,8 @@ class ExtendOptions(LanguageModelOptions):
     )
     init_from: tuple[str, ...] = option(
         "Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1); auto: from the "
-        "best of these for the text, as `donors` finds it; neutral: adds nothing at first; default: random.",
+        "best of these for the text, as `donors` finds it; neutral: adds nothing at first; default: random. With "
+        "--replace, the language's old adapter may be among them.",
         (),
     )
     new_vocabulary: int | None = option(
@@ -89,18 +95,40 @@ class ExtendOptions(LanguageModelOptions):
     )
     licence: str | None = option("Licence of the language pack, as an SPDX identifier.", None)
 
+    idle = (
+        Idle(_OF_TEXT, lambda given: given.parallel is not None, "goes with --text, not with --parallel."),
+        Idle(
+            ("objective", "temperature", "prefix"),
+            lambda given: given.parallel is None,
+            "goes with --parallel, not with --text.",
+        ),
+        Idle(
+            ("temperature",),
+            lambda given: given.objective not in ("contrast", "both"),
+            "is for --objective contrast or both.",
+        ),
+        Idle(
+            _OF_STEPS,
+            lambda given: given.objective == "linear",
+            "is for training; --objective linear solves for the adapter in one pass.",
+        ),
+        Idle(("byte_fallback",), lambda given: given.new_vocabulary is None, "needs --new-vocabulary."),
+        Idle(
+            ("start_rows",),
+            lambda given: given.new_vocabulary is None and given.tokenizer is None,
+            "is for a vocabulary of its own: give --new-vocabulary or --tokenizer.",
+        ),
+        Idle(
+            ("dev_fraction",),
+            lambda given: given.dev_text is not None,
+            "holds out lines of --text; with --dev-text, none are.",
+        ),
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.text is None) == (self.parallel is None):
             raise ConfigurationError("Give either --text or --parallel, to learn the language from.")
-        for name in _OF_TEXT:
-            if self.parallel is not None and getattr(self, name) != usual(self)[name]:
-                raise ConfigurationError(f"{flag_of(name)} goes with --text, not with --parallel.")
-        for name in _OF_PAIRS:
-            if self.parallel is None and getattr(self, name) != usual(self)[name]:
-                raise ConfigurationError(f"{flag_of(name)} goes with --parallel, not with --text.")
-        if self.temperature != usual(self)["temperature"] and self.objective not in ("contrast", "both"):
-            raise ConfigurationError("--temperature is for --objective contrast or both.")
         if self.objective == "linear" and (self.init_from not in ((), ("neutral",)) or self.trainable == "all"):
             raise ConfigurationError("--objective linear starts from neutral, and sets the language's adapter only.")
         if self.new_vocabulary is not None and self.tokenizer is not None:

@@ -7,7 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from xmodular.errors import ConfigurationError
-from xmodular.options.declaring import REVISION, Place, Pooling, Trainable, at_least, between, flag_of, option, positive
+from xmodular.options.declaring import (
+    REVISION,
+    STRIDE_ONLY_FOR,
+    Idle,
+    Place,
+    Pooling,
+    Trainable,
+    at_least,
+    between,
+    flag_of,
+    option,
+    positive,
+)
 from xmodular.options.pretrain import TrainingOptions
 
 # Learning rates of fine-tuning: the base rate, its hidden size, the factor for a new head, and its maximum.
@@ -113,6 +125,20 @@ class FinetuneOptions(TrainingOptions):
         "Steps between checkpoints; none: only at validations that are the best so far.",
         500,
         at_least(1),
+    )
+
+    idle = (
+        Idle(
+            ("seed",),
+            lambda given: bool(given.seeds),
+            "has no effect beside --seeds, which names the seed of each run.",
+        ),
+    )
+    only_for = (
+        (("temperature", "positive_language", "prefix"), "embed", "embed"),
+        (("pooling",), "whole texts", "classify, regress and embed"),
+        (("classifier_dropout", "head_learning_rate"), "head", "tasks with a head"),
+        STRIDE_ONLY_FOR,
     )
 
     @classmethod

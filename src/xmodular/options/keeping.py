@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from xmodular.options.declaring import REVISION, Options, Place, Pooling, WeightPrecision, at_least, between, option
+from xmodular.options.declaring import (
+    REVISION,
+    Idle,
+    Options,
+    Place,
+    Pooling,
+    WeightPrecision,
+    at_least,
+    between,
+    option,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +38,14 @@ class PackSaveOptions(Options):
     push_to_hub: str | None = option("Also upload it to this repository, such as name/xmod-gsw.", None)
     private: bool = option("Make the repository private.", False)
     overwrite: bool = option("Replace the pack in --output-dir.", False)
+
+    idle = (
+        Idle(
+            ("private",),
+            lambda given: given.push_to_hub is None,
+            "applies to a repository on the Hub: name it with --push-to-hub.",
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +125,14 @@ class ConvertOptions(Options):
     tokenizer: bool = option("Also convert the vocabulary, if it is next to the weights.", True)
     overwrite: bool = option("Replace a model in --output-dir.", False)
 
+    idle = (
+        Idle(
+            ("preset",),
+            lambda given: given.to == "fairseq",
+            "is only for fairseq checkpoints; a model folder records its own shape.",
+        ),
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class UpcycleOptions(Options):
@@ -173,6 +199,14 @@ class TrimOptions(Options):
     )
     tokenizer: Place | None = option("Folder or name of the tokenizer; default: the one next to the weights.", None)
     overwrite: bool = option("Replace a model in --output-dir.", False)
+
+    idle = (
+        Idle(
+            ("dev_text", "min_count", "coverage", "text_field"),
+            lambda given: not given.text and given.scripts,
+            "needs --text, whose pieces are counted.",
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,27 +10,35 @@ from xmodular.options.declaring import (
     IDENTIFY,
     IDENTIFY_LANGUAGES,
     IDENTIFY_TEXT,
+    IDLE_IDENTIFYING,
     RESIDENT_LANGUAGES,
     REVISION,
     RUN_PRECISION,
+    STRIDE_ONLY_FOR,
     Engine,
     Fallback,
     Identify,
+    Idle,
     Options,
     Place,
     RunPrecision,
     at_least,
     between,
-    flag_of,
     not_negative,
     option,
-    usual,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowsOptions(Options):
     """What the verbs share that add columns to rows: where the rows are, their languages, how a model runs."""
+
+    headings = {
+        "model": "Input and output",
+        "identify": "Languages of the rows",
+        "columns": "Reading rows",
+        "tokenizer": "Running the model",
+    }
 
     model: str = option("Fine-tuned model: a folder, or a name on the Hub.")
     revision: str | None = option(REVISION.format("model"), None)
@@ -41,6 +49,11 @@ class RowsOptions(Options):
     )
     text: str | None = option("A single text, instead of --input.", None)
     output: Place = option("The file, or with --shard-rows the folder, to write.", "-")
+    shard_rows: int | None = option(
+        "Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder --output.",
+        None,
+        at_least(1),
+    )
     language: str | None = option("Language of rows that do not name one.", None)
     identify: Identify = option(IDENTIFY, False)
     identify_languages: tuple[str, ...] = option(IDENTIFY_LANGUAGES, ())
@@ -62,11 +75,6 @@ class RowsOptions(Options):
         "Write rows that cannot be read to <output>.bad.jsonl (with --shard-rows: to that folder) and continue.",
         False,
     )
-    shard_rows: int | None = option(
-        "Write files of this many rows, part-00000.jsonl, ... (or .parquet), into the folder --output.",
-        None,
-        at_least(1),
-    )
     tokenizer: Place | None = option("Tokenizer folder; default: the model's.", None)
     max_length: int | None = option(
         "Most tokens per row or window; default: as in fine-tuning, or 512.", None, at_least(8)
@@ -76,6 +84,24 @@ class RowsOptions(Options):
     resident_languages: int | None = option(RESIDENT_LANGUAGES, None, at_least(1))
     window: int = option("Number of rows that are sorted by length together.", 2048, at_least(1))
     overwrite: bool = option("Replace --output, and start over if a run was interrupted.", False)
+
+    idle = tuple[Idle, ...](
+        (
+            IDLE_IDENTIFYING,
+            Idle(
+                ("identify",),
+                lambda given: given.language is not None,
+                "identifies the language of rows that do not name one; with --language, there are none: give "
+                "--default-language, for texts whose language is uncertain.",
+            ),
+            Idle(
+                ("default_language",),
+                lambda given: given.language is not None,
+                "is for rows that do not name their language; with --language, there are none.",
+            ),
+            Idle(("columns", "skip_bad_rows"), lambda given: given.text is not None, "is for rows; --text is a text."),
+        )
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,10 +124,6 @@ class PredictOptions(RowsOptions):
     example = "xmodular predict --model runs/topic --input reviews.csv --language de --output labelled.csv"
     first = ("model", "input", "text", "output", "language")
     headings = {
-        "model": "Input and output",
-        "identify": "Languages of the rows",
-        "columns": "Reading rows",
-        "tokenizer": "Running the model",
         "probabilities": "Predictions",
         "engine": "Many files, several workers",
     }
@@ -139,6 +161,16 @@ class PredictOptions(RowsOptions):
         "With --engine ray: GPUs of each worker; with 0.5, two workers share one.", 0.0, not_negative
     )
 
+    idle = (
+        Idle(
+            ("workers", "worker_threads", "worker_gpus"),
+            lambda given: given.engine is None,
+            "belongs to --engine: give --engine local or ray.",
+        ),
+        Idle(("worker_gpus",), lambda given: given.engine != "ray", "belongs to --engine ray."),
+    )
+    only_for = (STRIDE_ONLY_FOR,)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_engine()
@@ -157,14 +189,9 @@ class PredictOptions(RowsOptions):
     def _check_engine(self) -> None:
         """Check what belongs to `engine`, and what does not go with it."""
         if self.engine is None:
-            for name in ("workers", "worker_threads", "worker_gpus"):
-                if getattr(self, name) != usual(self)[name]:
-                    raise ConfigurationError(f"{flag_of(name)} belongs to --engine: give --engine local or ray.")
             if "://" in self.output:
                 raise ConfigurationError(f"--output {self.output} is an address: give --engine, or a local file.")
             return
-        if self.worker_gpus and self.engine != "ray":
-            raise ConfigurationError("--worker-gpus belongs to --engine ray.")
         if not self.input or self.input == "-" or self.input.startswith("hub:") or type(self.input) is not str:
             raise ConfigurationError(
                 "--engine reads files: --input must be a folder, a file or a pattern such as 'rows/*.jsonl'."

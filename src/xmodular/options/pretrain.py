@@ -10,6 +10,7 @@ from typing import Any, Literal
 from xmodular.errors import ConfigurationError
 from xmodular.options.declaring import (
     REVISION,
+    Idle,
     Options,
     Packing,
     Place,
@@ -23,6 +24,8 @@ from xmodular.options.declaring import (
     option,
     positive,
 )
+
+_PIECES = 32_000  # of a new vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,8 @@ class LanguageModelOptions(TrainingOptions):
     keep_checkpoints: int = option("How many checkpoints to keep, the newest ones; 0: all.", 2, at_least(0))
     workers: int = option("Number of data loading processes.", 0)
     cache_dir: Path | None = option("Folder for tokenised blocks; default: <output-dir>/blocks.", None)
+
+    idle = tuple[Idle, ...]([Idle(("decay",), lambda given: given.schedule != "wsd", "is for --schedule wsd.")])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,20 +165,39 @@ class PretrainOptions(LanguageModelOptions):
         "tensorboard: also log losses to <output-dir>/tensorboard.", "none"
     )
 
+    idle = (
+        Idle(
+            ("dataset_config", "dataset_split", "dataset_streaming", "dataset_rows"),
+            lambda given: not str(given.text).startswith("hub:"),
+            "is for data sets: --text hub:<data set>.",
+        ),
+        Idle(("batch_size",), lambda given: given.batch_tokens is not None, "has no effect beside --batch-tokens."),
+        Idle(
+            ("whole_words", "mask_probability"),
+            lambda given: given.objective == "clm",
+            "is about masking; --objective clm masks nothing.",
+        ),
+        Idle(
+            ("byte_fallback", "vocab_size"),
+            lambda given: given.model is None and given.tokenizer is not None,
+            "is for a new vocabulary; --tokenizer has its own.",
+        ),
+    )
+
     def __post_init__(self) -> None:
+        if self.tokenizer is not None and self.model is None and self.vocab_size == _PIECES:  # as a run records it
+            object.__setattr__(self, "vocab_size", None)
+        super().__post_init__()
         if self.model is None:
-            for name, value in (("vocab_size", 32_000), ("preset", "small"), ("objective", "mlm")):
+            for name, value in (("vocab_size", _PIECES), ("preset", "small"), ("objective", "mlm")):
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, value)
-        super().__post_init__()
         self._check_model()
         if self.batch_tokens is not None:
             if self.batch_tokens < self.block_size:
                 raise ConfigurationError(f"batch_tokens must be at least {self.block_size}; got {self.batch_tokens}.")
             if self.mixing == "batch":
                 raise ConfigurationError("--batch-tokens needs --mixing tokens; with --mixing batch, set --batch-size.")
-        if self.objective == "clm" and self.whole_words:
-            raise ConfigurationError("--whole-words is about masking; --objective clm masks nothing.")
 
     def _check_model(self) -> None:
         """Raises ConfigurationError if options contradict --model, or make no sense without it."""

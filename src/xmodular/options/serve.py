@@ -11,7 +11,9 @@ from xmodular.errors import ConfigurationError
 from xmodular.options.declaring import (
     IDENTIFY,
     IDENTIFY_LANGUAGES,
+    IDLE_IDENTIFYING,
     RESIDENT_LANGUAGES,
+    STRIDE_ONLY_FOR,
     Fallback,
     Identify,
     Options,
@@ -94,6 +96,9 @@ class ServeOptions(Options):
     resident_languages: int | None = option(RESIDENT_LANGUAGES, None, at_least(1))
     precision: WeightPrecision = option("keep the weights' precision, or run the models in fp32, bf16 or fp16.", "keep")
 
+    idle = (IDLE_IDENTIFYING,)
+    only_for = (STRIDE_ONLY_FOR,)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.model:
@@ -127,6 +132,8 @@ class ServeOptions(Options):
             if twice is not None:
                 raise ConfigurationError(f"model gives {twice!r} twice: give each a name of its own, as name=folder.")
             values["model"] = dict(pairs)
+        elif isinstance(given, Mapping):
+            values["model"] = {name: str(place) if isinstance(place, Path) else place for name, place in given.items()}
         return values
 
 

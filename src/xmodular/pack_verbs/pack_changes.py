@@ -49,8 +49,6 @@ def pack_save(options: PackSaveOptions, given: XmodPreTrainedModel | None) -> Pa
     check_target(options.output_dir, overwrite=options.overwrite)
     if options.push_to_hub is not None:
         check_repository(options.push_to_hub)
-    elif options.private:
-        raise ConfigurationError("--private applies to a repository on the Hub: name it with --push-to-hub.")
     results = Results.from_json(options.results) if options.results is not None else None
     model = given if given is not None else load_saved(options.model)
     code = resolve(options.language, model.languages)

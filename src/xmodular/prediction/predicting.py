@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from xmodular.addresses import address, without_scheme
-from xmodular.configuration.peft_folder import PEFT_FILES, base_of, is_peft_folder
 from xmodular.console import console, counted
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import put, write_json
-from xmodular.identification import source_of
 from xmodular.modeling import XmodPreTrainedModel
-from xmodular.options import EmbedOptions, PredictOptions, RowsOptions, as_record
+from xmodular.options import EmbedOptions, PredictOptions, RowsOptions
 from xmodular.outputs import check_apart
 from xmodular.prediction.parts import (
     JOURNAL,
     OutputParts,
     discard,
-    file_fingerprint,
     lines_in,
     read_journal,
     strangers_in,
@@ -32,26 +27,16 @@ from xmodular.prediction.parts import (
 )
 from xmodular.prediction.predictor import Predictor, settings_of
 from xmodular.prediction.row_counts import counts_of, say_doubts, showing_speed
+from xmodular.prediction.run_records import record_of_rows, record_of_run
 from xmodular.prediction.shard_runs import predict_folder
 from xmodular.prediction.windows import Work
 from xmodular.rows import InMemory, files_in, is_file, kind_of, parquet_files, parquet_schema, parquet_tables
-from xmodular.rows.opening import reaching
 from xmodular.rows.writers import WRITTEN, bad_lines, read_lines, write_as, write_parquet, write_vectors
 from xmodular.signatures import verb
-from xmodular.tasks import given_model, hash_of
+from xmodular.tasks import given_model
 from xmodular.tasks.precision_probe import ChosenPrecision
 
 _MERGED = "rows.writing"  # the parts put together, until they have the output's name
-_MODEL_FILES = (
-    *("*.safetensors", "*.bin", "*.onnx", "*.onnx.data", "config.json", *PEFT_FILES),
-    *("tokenizer*.json", "sentencepiece.bpe.model", "vocab.*", "merges.txt"),
-)
-# Options that may change when a run is resumed: finished rows do not depend on them.
-_FREE = (
-    *("output", "overwrite", "skip_bad_rows", "resident_languages"),
-    *("engine", "workers", "worker_threads", "worker_gpus"),
-)
-_LATER = ("identify_languages",)  # options that older runs did not record: noted only if they are given
 _Rows = TypeVar("_Rows", bound=RowsOptions)
 
 
@@ -105,13 +90,14 @@ def predict(options: PredictOptions, given: XmodPreTrainedModel | None) -> Predi
         ConfigurationError, DataError, LanguageError: for invalid input; finished rows are kept.
     """
     if options.engine is not None:
-        return Predicted(*predict_folder(options, given is not None, _asked, _predict_shard))
+        return Predicted(*predict_folder(options, given is not None, record_of_rows, _predict_shard))
     options = prepared(options, given, WRITTEN)
     predictor = Predictor(
         given if given is not None else options.model,
         options.tokenizer,
         **settings_of(options),
     )
+    options.check_kind(predictor.task.kinds, f"{options.model} is a model for {predictor.task.name}")
     return add_columns(predictor, options, given)
 
 
@@ -158,7 +144,7 @@ def _to_files(predictor: Predictor, options: RowsOptions, given: XmodPreTrainedM
             f"{predictor.task.name}. Use .jsonl, .csv or .tsv."
         )
     output, whole = Path(options.output), _is_whole(options)
-    run = _run(options, given, predictor)
+    run = record_of_run(options, given, predictor)
     parts = OutputParts(_beside(output) if whole else output, run, overwrite=options.overwrite)
     if parts.complete and not whole:
         raise ConfigurationError(f"{output} contains a finished run; --overwrite replaces it.")
@@ -248,47 +234,6 @@ def _check_strangers(output: Path) -> None:
     """Raises ConfigurationError if a folder to replace has files that no run has written."""
     if strangers := strangers_in(output):
         raise ConfigurationError(f"{output} also contains {', '.join(strangers)[:100]}: choose another folder.")
-
-
-def _run(options: RowsOptions, given: XmodPreTrainedModel | None, predictor: Predictor) -> dict[str, Any]:
-    """Everything that determines the output: a run is only resumed if all of it is the same."""
-    record = _asked(options, getattr(predictor.model.config, "_commit_hash", None), given)
-    if isinstance(options, EmbedOptions):  # what the model records, or the files of sentence-transformers next to it
-        record["vector_settings"] = asdict(predictor.model.settings)
-    if (path := Path(options.input)).is_file():
-        record["input_file"] = file_fingerprint(path)
-    elif files := parquet_files(path):
-        record["input_files"] = {each.name: file_fingerprint(each) for each in files}
-    elif address(options.input):
-        with reaching(options.input):
-            record["input_file"] = file_fingerprint(options.input)
-    return record
-
-
-def _asked(options: RowsOptions, commit: str | None, given: XmodPreTrainedModel | None = None) -> dict[str, Any]:
-    """Everything that determines the predictions for a row."""
-    record = {
-        name: value for name, value in as_record(options).items() if name not in _FREE and (value or name not in _LATER)
-    }
-    record["commit"] = commit
-    if (source := source_of(options.identify)) is not None:
-        record["identifier"] = source if isinstance(source, str) else file_fingerprint(source)
-    model = None if given is not None else options.model
-    base = base_of(model) if model is not None and is_peft_folder(model) else None
-    for name, source in (("model", model), ("base", base), ("tokenizer", options.tokenizer)):
-        if source is not None and Path(source).is_dir():
-            files = sorted({path for pattern in _MODEL_FILES for path in Path(source).glob(pattern)})
-            record[f"{name}_files"] = {path.name: file_fingerprint(path) for path in files}
-    if given is not None:
-        record["weights"] = _hash(given)
-    record["version"] = version("xmodular")
-    return record
-
-
-def _hash(model: XmodPreTrainedModel) -> str:
-    """For a model that is not a file: its configuration and weights."""
-    settings = model.config.to_json_string(use_diff=False) + hash_of(model)
-    return hashlib.sha256(settings.encode()).hexdigest()
 
 
 def _write_parts(work: Work, parts: OutputParts, predictor: Predictor, shard_rows: int | None) -> None:

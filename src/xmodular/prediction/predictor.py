@@ -103,9 +103,7 @@ class Predictor:
         for name, value in (("batch_tokens", batch_tokens), ("window", window)):
             if value < 1:
                 raise ConfigurationError(f"{name} is {value}: it must be at least 1.")
-        given, source = given_model(model)
-        if given is None and Path(source, "seeds.json").is_file() and not Path(source, "config.json").exists():
-            raise ConfigurationError(f"{source} contains a model for each seed: choose one, such as {source}/seed-0.")
+        source = given_model(model)[1]
         precise = "keep" if precision == "auto" else precision
         self.model, task = self._loaded(model, precise, resident_languages)
         self.chosen: ChosenPrecision | None = None

@@ -108,7 +108,9 @@ def predictor_of(options: PredictOptions) -> Predictor:
     settings = settings_of(options)
     if options.resident_languages is None:
         settings["resident_languages"] = most_resident(options.model)
-    return Predictor(options.model, options.tokenizer, **settings)
+    predictor = Predictor(options.model, options.tokenizer, **settings)
+    options.check_kind(predictor.task.kinds, f"{options.model} is a model for {predictor.task.name}")
+    return predictor
 
 
 def _rename_places(path: Path, here: str, there: str) -> None:

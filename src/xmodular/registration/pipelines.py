@@ -180,8 +180,10 @@ def _readers(
         ConfigurationError: languages would be identified inside a text, or the others are given without `identify`.
     """
     if identify is False:
-        if identify_languages or default_language is not None:
-            raise ConfigurationError("identify_languages and default_language need identify, in the same call.")
+        if identify_languages or default_language is not None or threshold != THRESHOLD:
+            raise ConfigurationError(
+                "identify_languages, threshold and default_language need identify, in the same call."
+            )
         return None
     if not 0 <= threshold <= 1:
         raise ConfigurationError(f"threshold is {threshold}: it must be from 0 to 1.")

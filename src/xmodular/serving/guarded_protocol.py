@@ -52,6 +52,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._feed(data)
         self._watch()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more, but may still read: a whole request gets its answer, which ends the connection."""
+        if self._is_answering():
+            return True
+        self.transport.close()  # after what is still to be sent
+        return False
+
     def _feed(self, data: bytes) -> None:
         """As uvicorn's `data_received`, but for what asks for another protocol."""
         self._unset_keepalive_if_required()

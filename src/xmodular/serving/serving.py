@@ -95,6 +95,8 @@ def service_of(options: ServeOptions) -> Service:
         for name, source in options.model.items():
             predictors[name] = Predictor(source, **settings_of(options))
             advance(1)
+    tasks = {each.task.name: each.task.kinds for each in predictors.values()}
+    options.check_kind(set().union(*tasks.values()), f"the models are for {', '.join(tasks)}")
     for name, predictor in predictors.items():
         batchers[name] = Batcher(
             name,

@@ -9,7 +9,7 @@ from xmodular.configuration import XmodConfig
 from xmodular.console import console
 from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
 from xmodular.exported_models import ExportedModel
-from xmodular.identification import Identified, Identify, Span, chosen_identifier, main_language
+from xmodular.identification import THRESHOLD, Identified, Identify, Span, chosen_identifier, main_language
 from xmodular.languages import resolve, resolve_or_none
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks.task import Example
@@ -167,6 +167,8 @@ class Readers:
         among: Sequence[str] = (),
         of_words: bool = False,
     ) -> None:
+        if identify is False and threshold != THRESHOLD:
+            raise ConfigurationError("threshold needs identify.")
         self._codes = model.languages
         self._fallback = fallback
         self._named: dict[str, Reading] = {}

@@ -191,6 +191,18 @@ class Task:
     probabilities: Callable[[Example, Outputs, Sequence[str]], Any] | None = None
     of_words: bool = False
 
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of tasks that it is of, as far as options are for some only (see `Options.only_for`)."""
+        found = {self.name, "task", "rows"}
+        if self.in_windows:
+            found.add("windows")
+        if self.architecture in ("XmodForSequenceClassification", "XmodForSentenceEmbedding"):
+            found.add("whole texts")
+        if self.architecture != "XmodForSentenceEmbedding":
+            found.add("head")
+        return found
+
 
 def scores_of(
     task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], labels: Sequence[str]

@@ -174,6 +174,8 @@ def find_text(folder: Path, languages: Sequence[str] = ()) -> dict[str, tuple[Pa
     """
     place = spelled(folder)
     if (inside := files_in(folder)) is None:
+        if is_file(place):
+            raise DataError(f"{place} is a file; give a folder of files that begin with their language, as de_DE.txt.")
         raise DataError(f"There is no text folder {place}.")
     found: dict[str, list[Path]] = {}
     for path in inside:

@@ -10,7 +10,7 @@ else changes); or the cross-entropy of finding it among the targets of all sente
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import ExtendOptions
 from xmodular.tasks import Encoding, collate, longest, predict_logits, tokenizer_of
 from xmodular.tasks.nearest import ranked, unit_vectors
-from xmodular.training.growing import stages
+from xmodular.training.growing import before_and_after, stages
 from xmodular.training.pairs import Pair
 
 _LINES, _FEWEST_LINES = 100, 10  # of held-out text, to compare states
@@ -212,6 +212,17 @@ def encoded(
     return _read(model, [pair.text for pair in pairs], None, options), sums / counts, np.array(right, np.int64)
 
 
+def replaced_scores(
+    model: XmodPreTrainedModel, measured: Aligned, pairs: Sequence[Pair], options: ExtendOptions
+) -> dict[str, dict[str, float]]:
+    """How close held-out pairs are with the language's old adapter, in pieces of its own vocabulary, if it has one."""
+    code = options.language
+    if code not in model.languages:
+        return {}
+    own = _read(model, [pair.text for pair in pairs], code, options)
+    return {"replaced": replace(measured, encodings=own).scores(model, code)}
+
+
 def compared(
     model: XmodPreTrainedModel, lines: Iterable[str], code: str, other: str, options: ExtendOptions
 ) -> dict[str, Any] | None:
@@ -251,8 +262,8 @@ def print_scores(code: str, metrics: dict[str, Any], measured: Aligned, rate: fl
     rows = [(name, f"{values[main]:.1%}", f"{values[other]:.4f}") for name, values in stages(code, metrics).items()]
     title = f"Held-out sentences of {code} and their translations ({len(measured)})"
     console.print(table(title, ("adapter", main, other), rows))
-    best, after = metrics["best_existing"], metrics["after"]
-    before = metrics["existing"][best]
+    *others, (_, after) = before_and_after(code, metrics).items()
+    best, before = max(others, key=lambda each: each[1][main])
     # Two standard errors of the difference of two shares of the same sentences, at most.
     error = 2 * np.sqrt(max(before[main] * (1 - before[main]), 0.01) * 2 / len(measured))
     if after[main] < before[main] - error:

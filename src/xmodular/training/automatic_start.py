@@ -34,7 +34,7 @@ def decided(
     Args:
         options: of the run.
         beginning: the start asked for.
-        model: the model without the language.
+        model: the model, without the language or with its old adapter.
         tokenizer: of its shared vocabulary.
         text: to train on.
         start: how the run starts.
@@ -56,4 +56,6 @@ def decided(
     names, why = record.get("init_from"), record.get("why")
     if not isinstance(names, str) or not isinstance(why, list):
         raise ConfigurationError(f"{path} is damaged: start over with --overwrite.")
-    return Beginning.from_names(names.split(","), model, f"chosen by --init-from auto: {' '.join(map(str, why))}")
+    return Beginning.from_names(
+        names.split(","), model, options.language, f"chosen by --init-from auto: {' '.join(map(str, why))}"
+    )

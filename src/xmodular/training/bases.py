@@ -78,8 +78,8 @@ class Base:
             raise ConfigurationError(
                 f"--objective {options.objective} does not suit {options.model}: a {name} is trained with {objective}."
             )
-        if objective == "clm" and options.whole_words:
-            raise ConfigurationError("--whole-words chooses what to mask; a causal language model masks nothing.")
+        if objective == "clm":
+            options.refuse(("whole_words", "mask_probability"), f"is about masking; {options.model} masks nothing.")
         for field, value in (options.overrides or {}).items():
             own = getattr(config, field, None)
             if field in _DROPOUT and given is None:

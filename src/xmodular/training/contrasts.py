@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from xmodular.errors import ConfigurationError
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.options import FinetuneOptions
 from xmodular.saved_models import embedding_settings_of, home_of
@@ -16,14 +15,6 @@ from xmodular.tasks.readers import Reading
 from xmodular.tasks.sentence_vectors import contrastive, paired
 
 _TEMPERATURE = 0.05  # that of Gao et al. 2021 (SimCSE), section 3
-_OWN = ("temperature", "positive_language", "prefix")
-
-
-def check_options(options: FinetuneOptions) -> None:
-    """Raises ConfigurationError if options for vectors are given for another task."""
-    if given := [name for name in _OWN if getattr(options, name) is not None and options.task != "embed"]:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ConfigurationError(f"{flags}: only --task embed has this option, and the task is {options.task}.")
 
 
 def set_up(model: XmodForSentenceEmbedding, options: FinetuneOptions) -> None:

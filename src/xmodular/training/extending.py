@@ -10,11 +10,12 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from transformers import set_seed
 
 from xmodular.console import console, counted
-from xmodular.errors import ConfigurationError, DataError
+from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.options import ExtendOptions
@@ -23,10 +24,10 @@ from xmodular.packs import check_target
 from xmodular.signatures import verb
 from xmodular.tasks import given_plain_model, load_saved
 from xmodular.training import contents
-from xmodular.training.aligning import Aligned, encoded, loss_of, print_scores
+from xmodular.training.aligning import Aligned, encoded, loss_of, print_scores, replaced_scores
 from xmodular.training.epochs import Passes
 from xmodular.training.fitting import fit
-from xmodular.training.growing import Beginning, begun, save, shared_tokenizer
+from xmodular.training.growing import Beginning, before_and_after, begun, save, shared_tokenizer
 from xmodular.training.imitating import Imitated, check_classifier, imitation
 from xmodular.training.language_modeling import intervals_of
 from xmodular.training.linear_adapter import check_activation, solve_adapter
@@ -50,8 +51,9 @@ def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
     Returns:
         The model with the language, saved in `output_dir` with its language pack (``pack``), the certificate of the
         other changes (``certificate.json``), and ``metrics.json``: the held-out text's loss, perplexity and bits per
-        character with each existing adapter, with the new one before training, and after training; with
-        `parallel`, the share of held-out sentences that find their translation among all by cosine, and that cosine.
+        character with each existing adapter, with the new one before training, and after training, and with the one
+        that it replaces (``replaced``); with `parallel`, the share of held-out sentences that find their translation
+        among all by cosine, and that cosine.
 
     Raises:
         ConfigurationError, DataError, LanguageError: for problems found before the work starts.
@@ -60,7 +62,7 @@ def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
     model = given if given is not None else load_saved(options.model)
     _check_class(model, options)
     if options.replace:
-        options = replace(options, language=resolve(options.language, model.languages))
+        options = replace(options, language=_replaced(options.language, model))
     beginning = Beginning.of(options, model)
     if not set(model.languages) - {*model.config.vocabularies, options.language}:
         raise ConfigurationError(
@@ -74,6 +76,20 @@ def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
     assert isinstance(model, XmodForMaskedLM)
     assert options.text is not None
     return by_masked_words(options, options.text, model, beginning, before)
+
+
+def _replaced(name: str, model: XmodPreTrainedModel) -> str:
+    """The code of a language that gets a new adapter.
+
+    Raises:
+        LanguageError: the model lacks it.
+    """
+    try:
+        return resolve(name, model.languages)
+    except AmbiguousLanguageError:
+        raise
+    except LanguageError as error:
+        raise LanguageError(f"{error} Without --replace, {name} is added.") from None
 
 
 def _check_class(model: XmodPreTrainedModel, options: ExtendOptions) -> None:
@@ -131,9 +147,11 @@ def _by_translations(
     start = begun(options, arguments, data)
     model.to(arguments.device)  # type: ignore[arg-type]
     read = [encoded(model, part, options, kind) for part in (train, dev)]
+    place = [*model.languages, code].index(code)
+    sentences, measured = (kind(*part, place, model.config.pad_token_id) for part in read)
+    replaced = replaced_scores(model, measured, dev, options)
     set_seed(options.seed)
     beginning.add(model, code)
-    sentences, measured = (kind(*part, model.languages.index(code), model.config.pad_token_id) for part in read)
     print_trainable(model.set_trainable(options.trainable, languages=None if options.trainable == "all" else [code]))
     # The sentences are in pieces of the shared vocabulary: those that read it can read them, teachers first.
     readers = [each for each in model.languages if each not in model.config.vocabularies and each != code]
@@ -162,18 +180,23 @@ def _by_translations(
             validate=lambda: measured.scores(model),
         )
     model.eval()
-    after = measured.scores(model)
-    metrics = {"steps": steps, "existing": existing, "best_existing": best, "start": at_start, "after": after}
+    metrics: dict[str, Any] = {"steps": steps, "existing": existing, "best_existing": best, **replaced}
+    metrics |= {"initialisation": beginning.said, "start": at_start, "after": measured.scores(model)}
     print_scores(code, metrics, measured, options.learning_rate)
     run = Run(model, known, options.output_dir, metrics)
     if arguments.process_index == 0:
-        scores = [
-            {"metric": main, "adapter": adapter, "value": values[main]}
-            for adapter, values in ((best, existing[best]), (code, after))
-        ]
-        note = f"Trained by xmodular extend on translations, {counted(len(train), 'pair')} of {Path(source).name}, "
-        note += f"{steps} steps; {beginning.said}."
-        if model.config.task_language is not None:
-            note += f" It was fitted to a fine-tuned model ({type(model).__name__}), and serves others less well."
-        save(run, options, before, note, scores)
+        _save(run, options, before, f"{counted(len(train), 'pair')} of {Path(source).name}", main)
     return run
+
+
+def _save(run: Run, options: ExtendOptions, before: XmodPreTrainedModel | None, pairs: str, measure: str) -> None:
+    """Save the model and its pack, with a measure under the best other adapter, the old one and the new one."""
+    scores = [
+        {"metric": measure, "adapter": adapter, "value": values[measure]}
+        for adapter, values in before_and_after(options.language, run.metrics).items()
+    ]
+    note = f"Trained by xmodular extend on translations, {pairs}, {run.metrics['steps']} steps; "
+    note += f"{run.metrics['initialisation']}."
+    if run.model.config.task_language is not None:
+        note += f" It was fitted to a fine-tuned model ({type(run.model).__name__}), and serves others less well."
+    save(run, options, before, note, scores)

@@ -23,7 +23,6 @@ from xmodular.files import write_text
 from xmodular.modeling import (
     ParameterGroup,
     XmodForSentenceEmbedding,
-    XmodForSequenceClassification,
     XmodPreTrainedModel,
 )
 from xmodular.modeling.peft_layers import has_peft
@@ -46,7 +45,7 @@ from xmodular.tasks.readers import Reading, training_readings, validation_readin
 from xmodular.tasks.task_heads import names_in
 from xmodular.training import contents
 from xmodular.training.checkpoints import remove_checkpoints, saving
-from xmodular.training.contrasts import check_options, loss_of, pairs, set_up, without_languages
+from xmodular.training.contrasts import loss_of, pairs, set_up, without_languages
 from xmodular.training.doubts import doubts, learned_nothing
 from xmodular.training.epochs import Passes
 from xmodular.training.fitting import Fit, fit
@@ -95,7 +94,7 @@ def finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Run
         TrainingError: the loss is no longer finite, or a checkpoint cannot be written.
     """
     task = task_named(options.task)
-    check_options(options)
+    options.check_kind(task.kinds, f"the task is {task.name}")
     config = read_config(options.model) if given is None else given.config
     saved_as = config.architectures or ()  # for an object, too: the class that it was loaded from
     is_new = task.architecture not in saved_as
@@ -320,9 +319,5 @@ def _with_options(
     if isinstance(model, XmodForSentenceEmbedding):
         set_up(model, options)
     elif options.pooling is not None:
-        if not isinstance(model, XmodForSequenceClassification):
-            raise ConfigurationError(
-                f"--pooling {options.pooling} applies only to classify, regress and embed, which read a whole text."
-            )
         model.config.classifier_pooling = options.pooling
     return model

@@ -56,7 +56,7 @@ class Beginning:
             return cls(None, False, "initialised at random")
         if names == (_AUTO,):
             return cls._automatic(options)
-        made = cls.from_names(names, model)
+        made = cls.from_names(names, model, options.language)
         if options.new_vocabulary is None and options.tokenizer is None:
             _check_shared(made.donors, model, options)
         return made
@@ -71,8 +71,14 @@ class Beginning:
         return cls(None, False, "", automatic=True)
 
     @classmethod
-    def from_names(cls, names: Sequence[str], model: XmodPreTrainedModel, why: str = "") -> Beginning:
+    def from_names(cls, names: Sequence[str], model: XmodPreTrainedModel, code: str, why: str = "") -> Beginning:
         """From languages of the model, with or without weights, or neutral.
+
+        Args:
+            names: the languages.
+            model: the model.
+            code: the language that gets the adapter; if it has one already, that may be among those to start from.
+            why: how they were found.
 
         Raises:
             ConfigurationError: a weight is not a number, or only some languages have one.
@@ -82,11 +88,12 @@ class Beginning:
         if tuple(names) == (NEUTRAL,):
             return cls(None, True, f"initialised with an up-projection of zeros{why}")
         donors = _donors(names)
-        donor_weights(donors, model.languages)
-        return cls(donors, False, f"initialised from {', '.join(names)}{why}")
+        old = f" ({code}: its old adapter)" if donor_weights(donors, model.languages).get(code) else ""
+        return cls(donors, False, f"initialised from {', '.join(names)}{old}{why}")
 
     def add(self, model: XmodPreTrainedModel, code: str) -> None:
         """Add the language to a model, or give it a new adapter."""
+        console.print(f"The new adapter of {code} is {self.said}.")
         if code in model.config.vocabularies:
             console.print(f"{code} loses its own vocabulary with its old adapter.")
         model.add_language(code, self.donors, overwrite=code in model.languages)
@@ -113,7 +120,9 @@ def begun(options: ExtendOptions, arguments: TrainingArguments, data: Mapping[st
     """The run's folder is claimed for a run that reads these data, and people know where it is."""
     with arguments.main_process_first(local=False, desc="the run's folder"):
         start = begin(options, arguments.world_size, data=data, first=arguments.process_index == 0)
-    console.print(f"Adding {options.language} to {options.model}; output goes to {options.output_dir}")
+    code, model = options.language, options.model
+    doing = f"Replacing the adapter of {code} in {model}" if options.replace else f"Adding {code} to {model}"
+    console.print(f"{doing}; output goes to {options.output_dir}")
     if start.goes_on:
         console.print(start.said)
     return start
@@ -163,13 +172,21 @@ def save(
 
 
 def stages(code: str, metrics: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
-    """The measures to compare: under the best of the other adapters, and under the new one before and after."""
-    best = metrics["best_existing"]
+    """The measures to compare: under the best of the other adapters, the one that is replaced, and the new one."""
+    best, replaced = metrics["best_existing"], metrics.get("replaced")
     return {
-        f"{best} (the best of those there were)": metrics["existing"][best],
+        f"{best} (the best of the others)": metrics["existing"][best],
+        **({} if replaced is None else {f"{code} (replaced)": replaced}),
         f"{code}, before training": metrics["start"],
         f"{code}, after": metrics["after"],
     }
+
+
+def before_and_after(code: str, metrics: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """The same by adapters, without the new one before training."""
+    best, replaced = metrics["best_existing"], metrics.get("replaced")
+    old = {} if replaced is None else {f"{code} (replaced)": replaced}
+    return {best: metrics["existing"][best], **old, code: metrics["after"]}
 
 
 def _check_shared(donors: Any, model: XmodPreTrainedModel, options: ExtendOptions) -> None:

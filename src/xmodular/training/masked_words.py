@@ -17,6 +17,7 @@ from xmodular.modeling import XmodForMaskedLM, XmodPreTrainedModel
 from xmodular.modeling.own_vocabularies import check_tokenizer
 from xmodular.options import ExtendOptions
 from xmodular.pieces import start_rows
+from xmodular.tasks import tokenizer_of
 from xmodular.text import (
     BlockCache,
     LanguageBlocks,
@@ -30,7 +31,7 @@ from xmodular.training import contents
 from xmodular.training.aligning import compared
 from xmodular.training.automatic_start import decided
 from xmodular.training.fitting import fit
-from xmodular.training.growing import Beginning, begun, save, shared_tokenizer, stages
+from xmodular.training.growing import Beginning, before_and_after, begun, save, shared_tokenizer, stages
 from xmodular.training.language_modeling import (
     blocks_of,
     collator,
@@ -85,15 +86,14 @@ def by_masked_words(
     say_unknown([measured])
 
     model.to(arguments.device)  # type: ignore[arg-type]
-    existing = _existing(model, known_measured, known, options)
+    existing, replaced = _existing(model, known_measured, known, options), _replaced(model, dev, size, options)
     best = min(existing, key=lambda other: existing[other]["bits_per_character"])
     beginning = decided(options, beginning, model, known, train, start, arguments)
     set_seed(options.seed)
     beginning.add(model, code)
     if tokenizer is not known:
         _give_vocabulary(model, tokenizer, known, options)
-    policy = options.trainable
-    print_trainable(model.set_trainable(policy, languages=[code] if policy == "language" else None))
+    print_trainable(model.set_trainable(options.trainable, languages=None if options.trainable == "all" else [code]))
 
     lang_ids = {code: model.languages.index(code)}
     validation = validation_of(options, model, [measured], lang_ids, tokenizer)
@@ -118,6 +118,7 @@ def by_masked_words(
         "steps": steps,
         "existing": existing,
         "best_existing": best,
+        **replaced,
         "initialisation": beginning.said,
         "start": at_start,
         "after": validation.per_language()[code],
@@ -131,8 +132,7 @@ def by_masked_words(
 
 
 def _save(run: Run, options: ExtendOptions, before: XmodPreTrainedModel | None, note: str) -> None:
-    """Save the model and its pack, with the bits per character of the best other adapter and the new one."""
-    code, best = options.language, run.metrics["best_existing"]
+    """Save the model and its pack, with the bits per character of the best other adapter, the old one and the new."""
     scores = [
         {
             "metric": "bits_per_character",
@@ -140,7 +140,7 @@ def _save(run: Run, options: ExtendOptions, before: XmodPreTrainedModel | None, 
             "value": values["bits_per_character"],
             "unknown tokens": f"{values['unknown']:.2%}",
         }
-        for adapter, values in ((best, run.metrics["existing"][best]), (code, run.metrics["after"]))
+        for adapter, values in before_and_after(options.language, run.metrics).items()
     ]
     save(run, options, before, note, scores)
 
@@ -247,6 +247,18 @@ def _existing(
             validation = validation_of(options, model, [dev], lang_ids, tokenizer)
             scores[other] = validation.per_language()[dev.language]
     return scores
+
+
+def _replaced(model: XmodForMaskedLM, dev: TextFiles, size: int, options: ExtendOptions) -> dict[str, _Scores]:
+    """Score the held-out text with the language's own adapter, if it has one, in pieces of its own vocabulary."""
+    code = options.language
+    if code not in model.languages:
+        return {}
+    own = tokenizer_of(model, None, code)
+    validation = validation_of(
+        options, model, _measured(options, dev, [own], size), {code: model.languages.index(code)}, own
+    )
+    return {"replaced": validation.per_language()[code]}
 
 
 def _print_scores(code: str, metrics: dict[str, Any]) -> None:
