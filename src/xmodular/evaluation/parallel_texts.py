@@ -131,7 +131,7 @@ class ParallelFinder:
         """The line-aligned files of a folder's content, or else the tables: those of the split, if there are some."""
         named = [each for each in inside if not each.name.startswith(".")]
         for suffixes in (_TEXT, SUFFIXES):
-            fitting = [each for each in named if each.name.lower().endswith(suffixes)]
+            fitting = [each for each in named if f".{kind_of(each)}" in suffixes]
             split = [each for each in fitting if f".{self.options.split}." in each.name]
             if fitting:
                 return split or fitting
