@@ -239,6 +239,13 @@ def test_packed_files_of_a_folder_are_read_like_others(encoder, aligned):
     assert [row.value for row in evaluate(encoder, aligned).rows] == expected
 
 
+def test_a_column_of_numbers_is_no_language(encoder, lines):
+    both = zip(lines["en_XX"], lines["sw_KE"], strict=True)
+    rows = [{"ID": f"a{n}", "de": str(n), "en": en, "sw": sw} for n, (en, sw) in enumerate(both)]
+    with pytest.raises(DataError, match="the column 'de' is taken for de_DE, but no text in it has a letter"):
+        evaluate(encoder, rows)
+
+
 def test_what_is_refused(encoder, aligned, tmp_path):
     (aligned / "de_DE.txt").write_text("zwei\nZeilen\n")
     with pytest.raises(DataError, match=r"has 2 lines"):

@@ -125,7 +125,9 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
     if hint is bool or isinstance(value, bool):
         if hint is bool and isinstance(value, bool):
             return value
-        raise ConfigurationError(f"{name} must be {KINDS[hint]}; got {value!r:.60}.{_quotes(value) if hint is str else ''}")
+        raise ConfigurationError(
+            f"{name} must be {KINDS[hint]}; got {value!r:.60}.{_quotes(value) if hint is str else ''}"
+        )
     if isinstance(value, (str, Path)):
         _check_characters(name, str(value))
     if hint is str and isinstance(value, str):
