@@ -135,6 +135,13 @@ def test_columns_are_text_however_they_are_given(tmp_path):
         build(FinetuneOptions, {**given, **read_options_file(tmp_path / "run.yaml")})
 
 
+@pytest.mark.parametrize("line", ["languages: [de, no]", "languages: no", "source: no", "adapter: off"])
+def test_the_norwegian_no_of_yaml_is_explained(line, tmp_path):
+    (tmp_path / "run.yaml").write_text(f"model: m\ndata: d\n{line}")
+    with pytest.raises(ConfigurationError, match=r"got False\. In YAML, words such as no, on and off need quotes\."):
+        build(EvaluateOptions, read_options_file(tmp_path / "run.yaml"))
+
+
 def test_lists_of_choices():
     options = build(EvaluateOptions, {"model": "m", "data": "d", "adapter": "right"})
     assert options.adapter == ("right",)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from xmodular.evaluation.intervals import compare, holm, mean_of, measure, p_of, quantile
-from xmodular.tasks import TASKS
+from xmodular.tasks import TASKS, Example
 
 
 def accuracy(sums):
@@ -100,6 +100,16 @@ def test_one_row_says_nothing():
     assert measured(np.array([True])).interval() == (0.0, 1.0)
     same_paragraph = measured(answers(9, 0.5, 0), np.zeros(9, dtype=int))
     assert same_paragraph.interval() == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("gold", [np.full(9, 0.3), np.arange(9.0)])
+def test_a_constant_says_nothing_about_a_correlation(gold):
+    task = TASKS["regress"]
+    examples = [Example(("a",), value, "") for value in gold]
+    statistics = task.statistics(examples, [{"score": 2.5}] * 9, ["score"])
+    found = measure(statistics, lambda sums: task.metrics(sums, ["score"]), np.arange(9))
+    assert found["Pearson"].interval() == found["Spearman"].interval() == (-1.0, 1.0)
+    assert found["RMSE"].interval()[1] < 10
 
 
 def test_f1_is_as_sure_as_there_are_sentences_with_spans():

@@ -4,6 +4,7 @@ import json
 
 import fsspec
 import numpy as np
+import pyarrow
 import pytest
 import torch
 
@@ -227,6 +228,22 @@ def test_translations_at_an_address(encoder, aligned):
             assert [row.value for row in evaluate(encoder, data).rows] == [row.value for row in here.rows]
     finally:
         system.rm("/translations", recursive=True)
+
+
+def test_packed_files_of_a_folder_are_read_like_others(encoder, aligned):
+    expected = [row.value for row in evaluate(encoder, aligned).rows]
+    plain = (aligned / "de_DE.txt").read_bytes()
+    (aligned / "de_DE.txt").unlink()
+    with pyarrow.CompressedOutputStream(aligned / "de_DE.TXT.zst", "zstd") as file:
+        file.write(plain)
+    assert [row.value for row in evaluate(encoder, aligned).rows] == expected
+
+
+def test_a_column_of_numbers_is_no_language(encoder, lines):
+    both = zip(lines["en_XX"], lines["sw_KE"], strict=True)
+    rows = [{"ID": f"a{n}", "de": str(n), "en": en, "sw": sw} for n, (en, sw) in enumerate(both)]
+    with pytest.raises(DataError, match="the column 'de' is taken for de_DE, but no text in it has a letter"):
+        evaluate(encoder, rows)
 
 
 def test_what_is_refused(encoder, aligned, tmp_path):

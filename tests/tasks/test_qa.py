@@ -194,7 +194,8 @@ def test_rows():
         ({"answers": [{"text": " ", "answer_start": 0}]}, "an answer must be a non-empty text"),
         ({"answers": [{"answer_start": 0}]}, "an answer needs a 'text'"),
         ({"answers": {"text": ["house"], "answer_start": []}}, r"1 answers, but another number of positions: \[\]"),
-        ({"answers": "boat"}, "the answer 'boat' is not in the context"),
+        ({"answers": "boat"}, r"the answer 'boat' is not in the context\."),
+        ({"answers": "{'text': ['house']}"}, r"is not in the context \(in tables, lists are JSON: "),
         ({"answers": 3}, "'answers' must be a list or a text; it is 3"),
     ],
 )

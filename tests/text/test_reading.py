@@ -159,6 +159,7 @@ def test_parquet_of_any_text_type_with_nulls_and_bad_bytes(tmp_path: Path):
         pyarrow.array(["one", None, "two"], pyarrow.large_string()),
         pyarrow.array(["one", None, "two"]).dictionary_encode(),
         pyarrow.array([b"one", None, b"two"], pyarrow.binary()),
+        pyarrow.array(["one", None, "two"], pyarrow.string_view()),
     ):
         parquet(path, column)
         text = TextFiles("en", (path,))

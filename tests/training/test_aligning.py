@@ -254,7 +254,7 @@ def test_translations_in_several_languages(tmp_path):
     path = tmp_path / "many.jsonl"
     rows = [
         {"id": "a1", "English": "one", "de_DE": "eins", "gsw": "äis", "note": "x"},
-        {"id": "a2", "English": "two", "de_DE": "", "gsw": "zwöi"},
+        {"ID ": "a2", "English": "two", "de_DE": "", "gsw": "zwöi"},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     first, second = read_pairs(str(path), "gsw", ["en_XX", "de_DE", "id_ID"])
@@ -271,6 +271,7 @@ def test_translations_in_several_languages(tmp_path):
         ("en\tgsw\nOne.\tÄis.\nTwo.\t\n", "2.*no text in gsw|3.*no text in gsw"),
         ("en\tgsw\nOne.\tÄis.\n\tZwöi.\n", "no translation of it"),
         ("en\tgsw\n", "no rows"),
+        ("de\ten\tgsw\n" + 20 * "1\tOne.\tÄis.\n", "column 'de' is taken for de_DE, but no text in it has a letter"),
         ("en\tgsw\nOne.\tÄis.\n", "at least 10 are needed"),
         ("en\tgsw\n" + 20 * "One.\tÄis.\n", "repeats 1 sentence: none is left"),
     ],

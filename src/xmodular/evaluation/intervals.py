@@ -67,6 +67,8 @@ class Measured:
             return math.nan, math.nan
         if not least < self.value < most:  # an end of the scale, on which every unit agrees
             return self.value, self.value
+        if self.scale == "correlation" and self.error == 0:  # one side is constant
+            return least, most
         slope = 1 - self.value**2 if self.scale == "correlation" else self.value
         wide = quantile(len(self.units) - 1) * self.error / slope
         if not math.isfinite(wide):

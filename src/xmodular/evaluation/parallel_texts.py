@@ -13,7 +13,19 @@ from xmodular.console import console
 from xmodular.errors import DataError, LanguageError
 from xmodular.languages import resolve, resolve_all
 from xmodular.options import EvaluateOptions
-from xmodular.rows import SUFFIXES, BadRows, DataRow, InMemory, hub_sources, is_absent, is_file, kind_of, read_rows
+from xmodular.rows import (
+    SUFFIXES,
+    BadRows,
+    DataRow,
+    InMemory,
+    check_letters,
+    hub_sources,
+    is_absent,
+    is_file,
+    is_numbered,
+    kind_of,
+    read_rows,
+)
 from xmodular.rows.lines import decoded
 from xmodular.rows.opening import files_in, matches, opened
 
@@ -131,7 +143,7 @@ class ParallelFinder:
         """The line-aligned files of a folder's content, or else the tables: those of the split, if there are some."""
         named = [each for each in inside if not each.name.startswith(".")]
         for suffixes in (_TEXT, SUFFIXES):
-            fitting = [each for each in named if each.name.lower().endswith(suffixes)]
+            fitting = [each for each in named if f".{kind_of(each)}" in suffixes]
             split = [each for each in fitting if f".{self.options.split}." in each.name]
             if fitting and not split:
                 self.options.refuse(
@@ -189,6 +201,9 @@ class ParallelFinder:
             raise DataError(f"{place} has no rows.")
         if len(texts) < 2:
             raise DataError(f"{place} has texts in {', '.join(texts)} only: translations are in two languages or more.")
+        for name, language in {name: each for named in columns.values() for name, each in named.items()}.items():
+            if language in texts:
+                check_letters(place, name, language, (text or "" for text in texts[language]))
         return Parallel(texts, dict.fromkeys(texts, place))
 
     def _of_pair(self, code: str | None, row: DataRow) -> DataRow:
@@ -234,9 +249,8 @@ class ParallelFinder:
         named = {column: name for name, column in (self.options.columns or {}).items()}
         found: dict[str, str] = {}
         for column in row.values:
-            code = (
-                self.code_of(named.get(column, column)) if column in named or (not named and column != "id") else None
-            )
+            asked = column in named or not (named or is_numbered(column))
+            code = self.code_of(named.get(column, column)) if asked else None
             if code is not None and code in found.values():
                 raise DataError(f"{row.place}: two columns are in {code}; there may be only one per language.")
             if code is not None:

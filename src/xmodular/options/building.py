@@ -122,7 +122,7 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
     if origin is tuple:
         parts = value.split(",") if isinstance(value, str) else value
         if not isinstance(parts, (list, tuple)):
-            raise ConfigurationError(f"{name} must be a list, or text with commas; got {value!r}.")
+            raise ConfigurationError(f"{name} must be a list, or text with commas; got {value!r}.{_quotes(value)}")
         return tuple(
             _coerce(name, arguments[0], part.strip() if type(part) is str else part) for part in parts if part != ""
         )
@@ -131,7 +131,9 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
     if hint is bool or isinstance(value, bool):
         if hint is bool and isinstance(value, bool):
             return value
-        raise ConfigurationError(f"{name} must be {KINDS[hint]}; got {value!r:.60}.")
+        raise ConfigurationError(
+            f"{name} must be {KINDS[hint]}; got {value!r:.60}.{_quotes(value) if hint is str else ''}"
+        )
     if isinstance(value, (str, Path)):
         _check_characters(name, str(value))
     if hint is str and isinstance(value, str):
@@ -145,6 +147,11 @@ def _coerce(name: str, hint: Any, value: Any) -> Any:
     except (TypeError, ValueError):
         shown = " ".join(f"{value!r}".split())  # the text of a table has several lines
         raise ConfigurationError(f"{name} must be {KINDS[hint]}; got {shown:.60}.") from None
+
+
+def _quotes(value: Any) -> str:
+    """What to do about a truth value that may have been meant as a word: YAML reads the Norwegian `no` as false."""
+    return " In YAML, words such as no, on and off need quotes." if isinstance(value, bool) else ""
 
 
 def _identify(name: str, value: Any) -> Any:

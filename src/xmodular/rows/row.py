@@ -105,6 +105,24 @@ def language_of(path: str | Path, knows: Knows | None = None) -> str | None:
     return code if specific and names_of(_MARK.sub("", code))["english"] is not None else None
 
 
+def is_numbered(column: object) -> bool:
+    """Whether a column's name is that of rows' ids, in letters of any size; Indonesian is id_ID in parallel texts."""
+    return str(column).strip().casefold() == "id"
+
+
+def check_letters(place: object, column: object, code: str, texts: Iterable[str]) -> None:
+    """Refuse a column that is called like a language and has no word, as one of numbers that is called no.
+
+    Raises:
+        DataError: no text has a letter.
+    """
+    if not any(each.isalpha() for text in texts for each in text):
+        raise DataError(
+            f"{place}: the column {column!r} is taken for {code}, but no text in it has a letter: rename it if it is "
+            "not in a language."
+        )
+
+
 def half_surrogate(values: Mapping[str, Any]) -> str | None:
     """The first column with an unpaired surrogate in a text, which JSON and Python allow but no encoding does."""
     return next((name for name, value in values.items() if _has_half(name) or _has_half(value)), None)

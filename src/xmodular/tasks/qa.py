@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from xmodular.tasks.answer_match import exact_match, f1
 from xmodular.tasks.places import Places
 from xmodular.tasks.task import Encoding, Example, Outputs, Prediction, Room, Task
-from xmodular.tasks.text_fields import listed, text_of
+from xmodular.tasks.text_fields import IN_TABLES, listed, text_of
 from xmodular.tasks.tokens import ids_of, special_tokens_of, windows
 
 _LONGEST = 64  # tokens of an answer
@@ -76,7 +76,8 @@ def _placed(context: str, text: Any, start: Any) -> tuple[str, int]:
     if start is None:
         start = context.find(text)
         if start < 0:
-            raise ValueError(f"the answer {text!r:.60} is not in the context.")
+            spelled = IN_TABLES if text.lstrip()[0] in "[{" else ""  # as str() of Python's lists and objects is no JSON
+            raise ValueError(f"the answer {text!r:.60} is not in the context{spelled}.")
     if isinstance(start, bool) or not isinstance(start, int) or start < 0:
         raise ValueError(f"'answer_start' must be a whole number, 0 or more; it is {start!r:.60}.")
     if not context.startswith(text, start):

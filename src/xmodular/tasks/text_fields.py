@@ -79,9 +79,12 @@ def listed(value: Any) -> Any:
     return read
 
 
+IN_TABLES = ' (in tables, lists are JSON: ["a", "b"])'
+
+
 def no_list(field: str, value: Any) -> ValueError:
     """The error for a field that is not a list."""
-    spelled = ' (in tables, lists are JSON: ["a", "b"])' if isinstance(value, str) else ""
+    spelled = IN_TABLES if isinstance(value, str) else ""
     return ValueError(f"{field!r} must be a list; it is {value!r:.60}{spelled}.")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from xmodular.errors import DataError
 from xmodular.languages import names_of, resolve_or_none
-from xmodular.rows import BadRows, columns_of, is_absent, read_rows
+from xmodular.rows import BadRows, check_letters, columns_of, is_absent, is_numbered, read_rows
 
 _HELD_OUT = 100  # most pairs, unless a larger share is requested
 
@@ -65,6 +65,9 @@ def read_pairs(source: str, code: str, languages: Sequence[str]) -> list[Pair]:
             pairs.append(Pair(text, found))
     if not pairs:
         raise DataError(f"{source} has no rows.")
+    for name, language in {name: each for named in codes.values() for name, each in named.items()}.items():
+        texts = (pair.text if language == code else pair.translations.get(language, "") for pair in pairs)
+        check_letters(source, name, language, texts)
     return pairs
 
 
@@ -80,7 +83,7 @@ def _codes(place: str, values: Mapping[str, object], code: str, languages: Seque
     """The language of each column that has one: the new one's code, or a code of the model."""
     found: dict[str, str] = {}
     for name in values:
-        if name == "id":  # the id of a row, as in all data; Indonesian is id_ID here
+        if is_numbered(name):
             continue
         language = resolve_or_none(name, [*languages, code])
         if language is None:
