@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from xmodular.modeling.products import product
+
 
 def interleave(
     variants: dict[str, Callable[[], object]],
@@ -125,7 +127,7 @@ def stripped_layers(
     for index, layer in enumerate(layers):
         block = layer.attention.self
         query, key, value = (
-            F.linear(states, part.weight).unflatten(1, (heads, -1)) for part in (block.query, block.key, block.value)
+            product(states, part.weight).unflatten(1, (heads, -1)) for part in (block.query, block.key, block.value)
         )
         contexts = []
         for q, k, v, run in zip(query.split(sizes), key.split(sizes), value.split(sizes), runs, strict=True):
@@ -137,11 +139,11 @@ def stripped_layers(
             parts = context.split([n for _, n in counts])
             context = torch.cat([part[:n] for part, (_, n) in zip(parts, kept, strict=True)])
             counts = kept
-        states = F.linear(context, layer.attention.output.dense.weight)
-        states = F.linear(F.linear(states, layer.intermediate.dense.weight), layer.output.dense.weight)
+        states = product(context, layer.attention.output.dense.weight)
+        states = product(product(states, layer.intermediate.dense.weight), layer.output.dense.weight)
         adapters = list(layer.output.adapter_modules.values())
         parts = [
-            F.linear(F.linear(part, adapters[language].dense1.weight), adapters[language].dense2.weight)
+            product(product(part, adapters[language].dense1.weight), adapters[language].dense2.weight)
             for (language, _), part in zip(counts, states.split([n for _, n in counts]), strict=True)
         ]
         states = parts[0] if len(parts) == 1 else torch.cat(parts)
