@@ -211,6 +211,8 @@ def test_hooks_and_other_layers_are_called(calls: list[int]) -> None:
     layer = nn.Linear(24, 40)
     layer.register_forward_hook(lambda module, given, output: output * 0)
     assert not products.linear(layer, drawn(64, 24)).any()
+    around: Any = nn.Sequential(layer)  # has no `out_features`
+    assert not products.linear(around, drawn(64, 24)).any()
     assert not calls
 
 

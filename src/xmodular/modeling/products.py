@@ -39,7 +39,8 @@ def linear(layer: nn.Linear, states: Tensor, activation: Callable[[Tensor], Tens
         states: its input.
         activation: is applied to its output.
     """
-    if not _pays(states, layer.out_features) or not is_plain(layer, nn.Linear):
+    known = type(layer) is nn.Linear  # others may lack `out_features`
+    if not known or not _pays(states, layer.out_features) or not is_plain(layer, nn.Linear):
         made = layer(states)
     elif (
         isinstance(activation, GELUActivation) and is_plain(activation, GELUActivation) and not torch.is_grad_enabled()
