@@ -82,5 +82,6 @@ def test_text_without_letters_has_no_parts(text: str) -> None:
 def test_answers_and_names_are_checked() -> None:
     with pytest.raises(InputError, match=r"wrong answered \('de', 7.0\) for text 0: it must be a confidence"):
         read("Haus", f"spans:{HERE}:wrong")
-    with pytest.raises(ConfigurationError, match=r"'nothing'.*spans:glotlid:<file>"):
-        chosen_identifier("spans:nothing", CODES)
+    for given in ("spans:nothing", "spans:py3langid", "spans:"):
+        with pytest.raises(ConfigurationError, match=rf"identify is '{given}'.*spans:glotlid:<file>"):
+            chosen_identifier(given, CODES)

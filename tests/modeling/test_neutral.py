@@ -79,6 +79,10 @@ def test_weights_that_change_are_noticed(part: str) -> None:
     assert torch.equal(after, computed(model, batch))
 
 
+def test_adapters_pickled_by_an_earlier_version_are_read() -> None:
+    assert not vars(adapters_of(neutral_model(), "de_DE")[0]).keys() & {"_adds_something", "_left_out"}
+
+
 def test_weights_that_are_not_numbers_are_no_zeros() -> None:
     model = neutral_model()
     adapters_of(model, "de_DE")[0].dense2.weight.data[1, 1] = float("nan")

@@ -13,6 +13,7 @@ from transformers.activations import ACT2FN
 from tests.support import labels_like, ragged_batch, tiny_model
 from xmodular import XmodForMaskedLM
 from xmodular.modeling import encoder, products
+from xmodular.modeling.lm import chunked_cross_entropy
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 ROWS = (1, 8, 9, 16, 17, 127, 128, 129, 140, 256, 300, 1024, 1030, 1300)
@@ -84,6 +85,40 @@ def test_gradients_of_gradients() -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-4)
 
 
+def test_what_a_frozen_weight_does_not_need_is_not_kept() -> None:
+    states, weight, kept = drawn(64, 24).requires_grad_(True), drawn(40, 24, seed=1), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each.shape), lambda each: each):
+        products.product(states, weight, drawn(40, seed=2).requires_grad_(True))
+    assert kept == [weight.shape]
+
+
+def test_backward_passes_are_counted_and_batched_as_torchs(calls: list[int]) -> None:
+    given = [drawn(64, 24).requires_grad_(True), drawn(40, 24, seed=1).requires_grad_(True)]
+    output = products.product(*given)
+    before = len(calls)
+    with FlopCounterMode(display=False) as counter:
+        output.sum().backward(retain_graph=True)
+    assert counter.get_total_flops() == 2 * 2 * 64 * 24 * 40
+    several = drawn(3, 64, 40)
+    batched = torch.autograd.grad(output, given, several, is_grads_batched=True, retain_graph=True)
+    assert len(calls) == before
+    for place, one in enumerate(several):
+        for ours, theirs in zip(batched, torch.autograd.grad(output, given, one, retain_graph=True), strict=True):
+            torch.testing.assert_close(ours[place], theirs, atol=1e-3, rtol=0)
+
+
+def test_numbers_of_rows_need_few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, real = set(), products._onednn
+    monkeypatch.setattr(products, "_onednn", lambda a, b, *more: (seen.add((a.shape, b.shape)), real(a, b, *more))[1])
+    weight, bias = drawn(40, 24).requires_grad_(True), drawn(40).requires_grad_(True)
+    for rows in range(1, 600, 7):
+        states = drawn(rows, 24).requires_grad_(True)
+        products.product(states, weight, bias).sum().backward()
+        labels, divisor = torch.zeros(rows, dtype=torch.long), torch.tensor(1.0)
+        chunked_cross_entropy(states, weight, bias, labels, divisor).backward()
+    assert 0 < len(seen) < 60
+
+
 def with_autocast(states: Tensor, layer: nn.Linear) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         return products.linear(layer, states)
@@ -100,6 +135,15 @@ def with_functorch(states: Tensor, layer: nn.Linear) -> Tensor:
     return torch.func.vmap(lambda row: products.linear(layer, row))(states[None])[0]
 
 
+def with_functorch_elsewhere(states: Tensor, layer: nn.Linear) -> Tensor:
+    def loss(factor: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            made = products.linear(layer, states)
+        return (factor * made).sum(), made
+
+    return torch.func.grad(loss, has_aux=True)(torch.ones(()))[1].detach()
+
+
 def with_dual_numbers(states: Tensor, layer: nn.Linear) -> Tensor:
     with forward_ad.dual_level():
         return forward_ad.unpack_dual(products.linear(layer, forward_ad.make_dual(states, states))).primal
@@ -114,7 +158,9 @@ def without_onednn(states: Tensor, layer: nn.Linear) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "way", [with_autocast, with_a_mode, with_functorch, with_dual_numbers, without_onednn], ids=lambda way: way.__name__
+    "way",
+    [with_autocast, with_a_mode, with_functorch, with_functorch_elsewhere, with_dual_numbers, without_onednn],
+    ids=lambda way: way.__name__,
 )
 def test_what_oneDNN_cannot_do_is_torchs(way: Any, calls: list[int]) -> None:
     torch.manual_seed(0)
@@ -127,10 +173,46 @@ def test_what_oneDNN_cannot_do_is_torchs(way: Any, calls: list[int]) -> None:
     assert not calls
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+@pytest.mark.parametrize("kind", ["strided bias", "expanded bias", "bias of one number", "sparse weight"])
+def test_tensors_that_oneDNN_cannot_read_are_torchs(kind: str, calls: list[int]) -> None:
+    states, weight = drawn(64, 24), drawn(40, 24, seed=1)
+    one = drawn(1, seed=2)
+    biases = {"strided bias": drawn(80, seed=2)[::2], "expanded bias": one.expand(40), "bias of one number": one}
+    weight = weight.to_sparse_csr() if kind == "sparse weight" else weight
+    made = products.product(states, weight, biases.get(kind))
+    torch.testing.assert_close(made, F.linear(states, weight, biases.get(kind)), atol=1e-5, rtol=0)
+    assert not calls
+
+
+def test_sizes_that_do_not_match_are_refused_in_torchs_words() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        products.product(drawn(64, 24), drawn(40, 25))
+
+
+@pytest.mark.parametrize("rows", [4, 64], ids=["small example", "large example"])
+def test_graphs_are_for_any_number_of_rows(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(24, 40)
+
+        def forward(self, states: Tensor) -> Tensor:
+            return products.linear(self.layer, states)
+
+    monkeypatch.setattr(products, "WORK", 20 * 24 * 40)
+    model = Model().eval()
+    program = torch.export.export(model, (drawn(rows, 24),), dynamic_shapes=({0: torch.export.Dim("rows")},))
+    for other in (2, 100):
+        torch.testing.assert_close(program.module()(drawn(other, 24)), model(drawn(other, 24)), atol=1e-5, rtol=0)
+
+
 def test_hooks_and_other_layers_are_called(calls: list[int]) -> None:
     layer = nn.Linear(24, 40)
     layer.register_forward_hook(lambda module, given, output: output * 0)
     assert not products.linear(layer, drawn(64, 24)).any()
+    around: Any = nn.Sequential(layer)  # has no `out_features`
+    assert not products.linear(around, drawn(64, 24)).any()
     assert not calls
 
 

@@ -79,20 +79,20 @@ def chosen_identifier(identify: Identify, languages: Sequence[str], among: Seque
         return SpanIdentifier(languages, codes if among else None)
     if not isinstance(identify, str):
         return OwnIdentifier(identify, codes)
-    name, _, of_words = identify.partition(":")
-    own = OwnIdentifier(_named(of_words if name == "spans" else identify), codes)
-    if name != "spans" or hasattr(own, "spans"):
+    asked = identify.removeprefix("spans:")
+    own = OwnIdentifier(_named(asked, identify), codes)
+    if asked == identify or hasattr(own, "spans"):
         return own
     return SpanIdentifier(languages, codes if among else None, AskedWords(own))
 
 
-def _named(identify: str) -> Any:
-    """The identifier of a name with a colon.
+def _named(asked: str, identify: str) -> Any:
+    """The identifier of a name with a colon, as given alone or after another.
 
     Raises:
         ConfigurationError: it has none, or there is no such file, module or function.
     """
-    kind, _, place = identify.partition(":")
+    kind, _, place = asked.partition(":")
     if not place:
         raise ConfigurationError(
             f"identify is {identify!r:.80}: it must be py3langid, spans, fasttext:<file>, glotlid:<file>, or a "

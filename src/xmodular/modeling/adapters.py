@@ -28,12 +28,13 @@ def activation(config: XmodConfig) -> Callable[[Tensor], Tensor]:
 class XmodAdapter(nn.Module):
     """The adapter of one language in one layer: down-projection, activation, up-projection."""
 
+    _adds_something = False  # of the class, as pickled models lack it
+
     def __init__(self, config: XmodConfig) -> None:
         super().__init__()
         self.dense1 = nn.Linear(config.hidden_size, config.bottleneck_size)
         self.dense2 = nn.Linear(config.bottleneck_size, config.hidden_size)
         self.activation = activation(config)
-        self._adds_something = False
 
     def forward(self, states: Tensor) -> Tensor:
         """*Shape: (T, hidden)* to *(T, hidden)*; the residual is added outside."""

@@ -30,7 +30,7 @@ from xmodular.modeling.labels import (
 )
 from xmodular.modeling.model import XmodModel
 from xmodular.modeling.pretrained import XmodPreTrainedModel
-from xmodular.modeling.products import linear, product
+from xmodular.modeling.products import linear, product, product_over_rows
 from xmodular.modeling.shortcuts import is_plain, tracing
 from xmodular.weight_names import LM_BIAS, LM_BIAS_TOO, TIED
 
@@ -116,7 +116,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             if d_states is not None:
                 d_states[start : start + rows] = _add_product(None, gradient, cast_weight, full)
             if want_weight:
-                d_weight = _add_product(d_weight, gradient.T, part, kind)
+                d_weight = _add_product(d_weight, gradient.T, part, kind, over_rows=True)
         if want_weight and d_weight is None:
             d_weight = torch.zeros_like(weight)
         ctx.gradients = [d_states, d_weight, d_bias]
@@ -139,8 +139,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return *cast, None, None, None, None
 
 
-def _add_product(total: Tensor | None, left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
-    """total + left·right, a sum in `dtype`, of a product in the precision of `right`.
+def _add_product(
+    total: Tensor | None, left: Tensor, right: Tensor, dtype: torch.dtype, *, over_rows: bool = False
+) -> Tensor:
+    """total + left·right, a sum in `dtype`, of a product in the precision of `right`, which may be over any rows.
 
     fp16 has neither room for the sum of many rows nor for the share of an unlikely piece: there each row of `left` is
     scaled so that its products with `right` fill the range and cannot leave it.
@@ -148,7 +150,8 @@ def _add_product(total: Tensor | None, left: Tensor, right: Tensor, dtype: torch
     if total is not None and right.dtype == dtype:
         return total.addmm_(left.to(dtype), right)
     if right.dtype != torch.float16:
-        made = product(left.to(right.dtype), right.T)
+        left = left.to(right.dtype)
+        made = product_over_rows(left.T, right) if over_rows else product(left, right.T)
         return made.to(dtype) if total is None else total.add_(made)
     largest = torch.linalg.vector_norm(right, torch.inf, dtype=left.dtype).clamp(min=1)
     most = torch.linalg.vector_norm(left, 1, dim=1, keepdim=True).mul_(largest).clamp_(min=1e-30)

@@ -39,7 +39,8 @@ def linear(layer: nn.Linear, states: Tensor, activation: Callable[[Tensor], Tens
         states: its input.
         activation: is applied to its output.
     """
-    if states.numel() * layer.out_features < WORK or not is_plain(layer, nn.Linear):
+    known = type(layer) is nn.Linear  # others may lack `out_features`
+    if not known or not _pays(states, layer.out_features) or not is_plain(layer, nn.Linear):
         made = layer(states)
     elif (
         isinstance(activation, GELUActivation) and is_plain(activation, GELUActivation) and not torch.is_grad_enabled()
@@ -59,7 +60,7 @@ def product(states: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu:
         bias: *Shape: (O,)*.
         gelu: apply GELU, without gradients.
     """
-    if states.numel() * len(weight) < WORK or not _fits(states, weight):
+    if not _pays(states, len(weight)) or not _fits(states, weight, bias):
         made = F.linear(states, weight, bias)
         return F.gelu(made) if gelu else made
     rows = states.flatten(0, -2)
@@ -70,26 +71,34 @@ def product(states: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu:
     return made.unflatten(0, states.shape[:-1])
 
 
+def product_over_rows(one: Tensor, other: Tensor) -> Tensor:
+    """oneᵀ·other, for any number of rows: *(N, O)* and *(N, I)* to *(O, I)*."""
+    if torch.is_grad_enabled() or not _pays(one, other.shape[1]) or not _fits(one.T, other.T):
+        return one.T @ other
+    made: Any = None
+    parts = sizes(len(one))
+    for a, b in zip(one.split(parts), other.split(parts), strict=True):
+        if lacking := -len(a) % SMALL:
+            a, b = F.pad(a, (0, 0, 0, lacking)), F.pad(b, (0, 0, 0, lacking))
+        part = _onednn(a.T, b.T, None)
+        made = part if made is None else made.add_(part)
+    return made
+
+
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(rows, weight)
+        for_rows, for_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(rows if for_weight else None, weight if for_rows else None)
         return _by_rows(rows, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
-        for_rows, for_weight, for_bias = ctx.needs_input_grad
-        if torch.is_grad_enabled():  # these gradients will have gradients
-            return (
-                grad @ weight if for_rows else None,
-                grad.T @ rows if for_weight else None,
-                grad.sum(0) if for_bias else None,
-            )
         return (
-            _by_rows(grad, weight.T) if for_rows else None,
-            _over_rows(grad, rows) if for_weight else None,
-            grad.sum(0) if for_bias else None,
+            None if weight is None else product(grad, weight.T),
+            None if rows is None else product_over_rows(grad, rows),
+            grad.sum(0) if ctx.needs_input_grad[2] else None,
         )
 
 
@@ -121,35 +130,31 @@ def _by_rows(rows: Tensor, weight: Tensor, bias: Tensor | None = None, then: str
     return made
 
 
-def _over_rows(one: Tensor, other: Tensor) -> Tensor:
-    """oneᵀ·other: *(N, O)* and *(N, I)* to *(O, I)*."""
-    made: Any = None
-    parts = sizes(len(one))
-    for a, b in zip(one.split(parts), other.split(parts), strict=True):
-        if lacking := -len(a) % SMALL:
-            a, b = F.pad(a, (0, 0, 0, lacking)), F.pad(b, (0, 0, 0, lacking))
-        part = _onednn(a.T, b.T, None)
-        made = part if made is None else made.add_(part)
-    return made
-
-
 def _onednn(rows: Tensor, weight: Tensor, bias: Tensor | None, then: str = "none") -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, then, [], "none" if then == "gelu" else "")
 
 
-def _fits(states: Tensor, weight: Tensor) -> bool:
+def _pays(states: Tensor, outputs: int) -> bool:
+    """Whether a product is large enough; a graph must not depend on that, so none is there."""
+    return not tracing() and states.numel() * outputs >= WORK
+
+
+def _fits(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether oneDNN can be called here, and pays."""
     return (
-        states.device.type == "cpu"
+        states.device.type == weight.device.type == "cpu"
         and states.dtype == weight.dtype == torch.float32
+        and states.layout == weight.layout == torch.strided
         and states.dim() > 1
+        and weight.shape[1:] == states.shape[-1:]
+        # oneDNN reads a bias as if its numbers were one after the other, and as many as are needed.
+        and (bias is None or (bias.dtype, bias.shape, bias.is_contiguous()) == (torch.float32, weight.shape[:1], True))
         and 2 * states.numel() > SMALL * states.shape[-1]
-        and not tracing()
         and type(states) is Tensor
         and type(weight) in (Tensor, nn.Parameter)
         and not torch.is_autocast_enabled("cpu")
-        and not torch._C._functorch.is_functorch_wrapped_tensor(states)
-        and not torch._C._functorch.is_functorch_wrapped_tensor(weight)
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._functorch.is_legacy_batchedtensor(states)
         and forward_ad._current_level < 0
         and _get_current_dispatch_mode() is None
         and torch._C._get_mkldnn_enabled()
