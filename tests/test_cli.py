@@ -112,7 +112,7 @@ def test_help_is_uncut_in_80_columns(verb, options, monkeypatch):
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+    [({}, "4000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
     ids=["nothing", "turns", "a policy"],
 )
 def test_threads_wait_briefly_unless_the_user_says_how(given, expected, monkeypatch):

@@ -9,7 +9,7 @@ from xmodular.cli import app
 # How often a thread of a matrix product looks for the others before it sleeps. GCC's OpenMP looks 300,000 times by
 # default, about a millisecond, in which it holds a core that another program, or the very thread that it waits for,
 # may need.
-TURNS = "1000"
+TURNS = "4000"
 
 
 def main() -> None:
