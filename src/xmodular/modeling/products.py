@@ -140,9 +140,10 @@ def _pays(states: Tensor, outputs: int) -> bool:
 
 
 def _fits(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    """Whether oneDNN can be called here, and pays."""
+    """Whether oneDNN can be called here, and is faster."""
     return (
-        states.device.type == weight.device.type == "cpu"
+        faster()
+        and states.device.type == weight.device.type == "cpu"
         and states.dtype == weight.dtype == torch.float32
         and states.layout == weight.layout == torch.strided
         and states.dim() > 1
@@ -158,7 +159,6 @@ def _fits(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
         and forward_ad._current_level < 0
         and _get_current_dispatch_mode() is None
         and torch._C._get_mkldnn_enabled()
-        and faster()
     )
 
 
@@ -168,6 +168,7 @@ def faster() -> bool:
     return (
         torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and all(hasattr(torch._C, name) for name in ("_are_functorch_transforms_active", "_get_mkldnn_enabled"))
         and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
         and _family() >= _ZEN_5
     )
