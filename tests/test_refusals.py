@@ -93,7 +93,7 @@ class _Wrapped(torch.nn.Module):
     ("wrap", "said"),
     [
         (_Wrapped, r"PEFT _Wrapped: merge its adapters with model.merge_and_unload\(\)"),
-        (torch.nn.DataParallel, "a DataParallel around a XmodForMaskedLM: give that model itself"),
+        (torch.nn.DataParallel, "a DataParallel around an XmodForMaskedLM: give that model itself"),
         (
             lambda model: torch.nn.Linear(2, 2),
             "A model must be an X-MOD model, a folder or a name on the Hub; .* a Linear",

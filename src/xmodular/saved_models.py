@@ -48,7 +48,7 @@ def given_model(model: XmodPreTrainedModel | str | Path) -> tuple[XmodPreTrained
     if hasattr(model, "merge_and_unload"):  # a PEFT model
         raise InputError(f"The model is a PEFT {kind}: merge its adapters with model.merge_and_unload() first.")
     if isinstance(inside := getattr(model, "_orig_mod", getattr(model, "module", None)), XmodPreTrainedModel):
-        raise InputError(f"The model is a {kind} around a {type(inside).__name__}: give that model itself.")
+        raise InputError(f"The model is a {kind} around an {type(inside).__name__}: give that model itself.")
     if isinstance(model, PreTrainedModel):
         raise InputError(f"The model is a {kind}, which has no adapters: xmodular.upcycle makes it modular.")
     raise InputError(f"A model must be an X-MOD model, a folder or a name on the Hub; this is a {kind}.")

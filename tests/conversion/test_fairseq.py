@@ -561,7 +561,7 @@ def test_what_fairseq_cannot_hold_is_listed(over: dict[str, Any], message: str, 
 @pytest.mark.parametrize("cls", [XmodModel, XmodForTokenClassification])
 def test_models_without_fairseqs_heads(cls: Any, tmp_path: Path) -> None:
     cls(tiny_config(type_vocab_size=1)).save_pretrained(tmp_path / "ours")
-    with pytest.raises(ConfigurationError, match=rf"the model is a {cls.__name__}; fairseq has"):
+    with pytest.raises(ConfigurationError, match=rf"the model is an {cls.__name__}; fairseq has"):
         convert(tmp_path / "ours", output_dir=tmp_path / "fairseq", to="fairseq")
     assert not (tmp_path / "fairseq").exists()
 

@@ -95,6 +95,14 @@ def test_the_file_has_no_adapters_but_those_asked_for(topic: Path, graph: Path) 
     assert json.loads((graph / "config.json").read_text())["languages"] == ["ru_RU", "de_DE"]
 
 
+def test_the_table_gives_the_ratio_of_times_also_below_one(tmp_path: Path) -> None:
+    made = exported.Exported(
+        tmp_path, ("de_DE",), "model.onnx", (), (), 2**20, (), {"tokens": 16, "graph": 2.0, "model": 1.0, "ratio": 0.5}
+    )
+    title = " ".join(str(made.table().title).split())
+    assert title.endswith("graph 2.0 ms, model 1.0 ms (the graph is 0.50 times as fast)")
+
+
 def test_the_report_says_how_far_it_agrees(graph: Path) -> None:
     report = json.loads((graph / "report.json").read_text())
     assert [each["language"] for each in report["check"]] == ["ru_RU", "de_DE"]

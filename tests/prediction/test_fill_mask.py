@@ -36,7 +36,7 @@ def test_fill_mask_by_a_relative(base_run):
 
 
 def test_fill_mask_needs_a_masked_language_model(topic_run):
-    with pytest.raises(ConfigurationError, match="is a XmodForSequenceClassification"):
+    with pytest.raises(ConfigurationError, match="is an XmodForSequenceClassification"):
         fill_mask(topic_run.model, "<mask>", language="en")
 
 

@@ -245,7 +245,7 @@ def test_a_model_object_is_trained_in_place(corpus, base_run, tmp_path):
     with pytest.raises(ConfigurationError, match="head for 5 labels, but the training data have 2: common, rare"):
         finetune(wrong, train, language="en", output_dir=tmp_path / "b")
     tagger = XmodForTokenClassification.from_pretrained(base_run.output_dir, num_labels=2)
-    with pytest.raises(ConfigurationError, match="needs a XmodForSequenceClassification; this is a XmodForToken"):
+    with pytest.raises(ConfigurationError, match="needs an XmodForSequenceClassification; this is an XmodForToken"):
         finetune(tagger, train, language="en", output_dir=tmp_path / "b")
 
 

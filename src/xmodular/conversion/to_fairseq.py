@@ -34,7 +34,7 @@ def write_fairseq(options: ConvertOptions) -> Converted:
     architecture = _architecture(config, options.source)
     unheld = problems(config)
     if architecture not in (MASKED_LM, CLASSIFIER):
-        unheld.append(f"the model is a {architecture}; fairseq has {MASKED_LM} and {CLASSIFIER} only.")
+        unheld.append(f"the model is an {architecture}; fairseq has {MASKED_LM} and {CLASSIFIER} only.")
     head = None
     if architecture == CLASSIFIER:
         head = options.head or config.fairseq_head or DEFAULT_HEAD

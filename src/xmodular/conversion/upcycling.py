@@ -78,7 +78,7 @@ def upcycle(made: UpcycleOptions) -> Converted:
     notes = () if tokenizer is not None else ("no tokenizer: there is none next to the weights",)
     name, count = type(modular).__name__, len(modular.state_dict())
     converted = Converted(made.output_dir, name, modular.config, count, left, notes, files)
-    say(converted, f"Made a {name} with adapters for {', '.join(codes)} in {made.output_dir}")
+    say(converted, f"Made an {name} with adapters for {', '.join(codes)} in {made.output_dir}")
     return converted
 
 

@@ -89,7 +89,7 @@ def ranked(
         )
     if not isinstance(model, XmodForMaskedLM):
         options.refuse(
-            _OF_MEASURING, f"is for measuring, which takes a masked-LM head; this is a {type(model).__name__}."
+            _OF_MEASURING, f"is for measuring, which takes a masked-LM head; this is an {type(model).__name__}."
         )
     codes = _candidates(options, model)
     sample = sample_of(text, tokenizer, size=options.sample_bytes, block_size=longest(model, options.block_size))

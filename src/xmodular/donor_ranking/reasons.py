@@ -47,7 +47,7 @@ def unmeasured(first: Candidate, language: str | None, kind: str) -> tuple[str, 
     """The reasons of a ranking without measures, of a model whose class is `kind`."""
     known = _known(first.evidence, language) or "; but nothing speaks for it"
     return (
-        f"Nothing was measured, as that takes a masked-LM head and the model is a {kind}: languages are ranked by "
+        f"Nothing was measured, as that takes a masked-LM head and the model is an {kind}: languages are ranked by "
         "kinship, the language that the lines are taken for, script and pieces. If the model was fine-tuned from one "
         "with such a head, ask that one: it has the same adapters.",
         f"Start from {first.name} (--init-from {first.init_from}), or read the text with it{known}.",

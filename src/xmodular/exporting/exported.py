@@ -68,7 +68,7 @@ class Exported:
         times = self.latency
         title = (
             f"{self.output}: {self.bytes / 2**20:,.1f} MiB; one text of {times['tokens']:.0f} tokens: graph "
-            f"{times['graph']:.1f} ms, model {times['model']:.1f} ms ({times['ratio']:.2f} times faster)"
+            f"{times['graph']:.1f} ms, model {times['model']:.1f} ms (the graph is {times['ratio']:.2f} times as fast)"
         )
         rows = [
             (
@@ -109,7 +109,7 @@ def export(options: ExportOptions, given: XmodPreTrainedModel | None) -> Exporte
     tokenizer = tokenizer_of(model, options.tokenizer, model.languages[0] if model.config.vocabularies else None)
     texts = _texts(options, model, tokenizer)
     console.print(
-        f"Exporting a {type(model).__name__} with {counted(len(model.languages), 'language')} as {options.format}; "
+        f"Exporting an {type(model).__name__} with {counted(len(model.languages), 'language')} as {options.format}; "
         f"output goes to {options.output}"
     )
     with folder_beside(options.output, check) as folder:

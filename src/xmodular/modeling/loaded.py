@@ -38,7 +38,7 @@ def check_loaded(source: Any, model: Any, report: Mapping[str, Any], *, new_head
         if not isinstance(model, XmodModel):
             more = f" and {len(head) - _SHOWN} more" if len(head) > _SHOWN else ""
             raise ConfigurationError(
-                f"The model at {source} is a {type(model).__name__}, but the weights of its head are not in the file: "
+                f"The model at {source} is an {type(model).__name__}, but the weights of its head are not in the file: "
                 f"{', '.join(head[:_SHOWN])}{more}. They would be random. Train a head first (xmodular "
                 f"finetune --model {source}), or use the folder that fine-tuning wrote."
             )

@@ -57,7 +57,7 @@ def fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None) -> li
     model = to_run(given if given is not None else options.model)
     if not isinstance(model, XmodForMaskedLM):
         raise ConfigurationError(
-            f"Filling masks needs a masked language model; {options.model} is a {type(model).__name__}."
+            f"Filling masks needs a masked language model; {options.model} is an {type(model).__name__}."
         )
     named, default = (options.language, None) if options.identify is False else (None, options.language)
     if options.identify is not False and default is None:

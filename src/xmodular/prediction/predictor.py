@@ -157,7 +157,7 @@ class Predictor:
         loaded = to_run(model, precision, resident_languages=resident_languages)
         if (task := task_of(loaded)) is None:
             raise ConfigurationError(
-                f"{given_model(model)[1]} is a {type(loaded).__name__} without a task head: fine-tune it first "
+                f"{given_model(model)[1]} is an {type(loaded).__name__} without a task head: fine-tune it first "
                 "(xmodular finetune); masks are filled by xmodular fill-mask, vectors are made by xmodular embed."
             )
         return loaded, task

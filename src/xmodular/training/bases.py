@@ -69,14 +69,14 @@ class Base:
         objective = _OBJECTIVES.get(name)
         if objective is None:
             raise ConfigurationError(
-                f"{options.model} is a {name}: only language models and bare encoders can be pretrained further "
+                f"{options.model} is an {name}: only language models and bare encoders can be pretrained further "
                 f"({', '.join(_OBJECTIVES)}). Continue with the model that this one was fine-tuned from."
             )
         if config.is_decoder and name == "XmodModel":
             raise ConfigurationError(f"{options.model} is a bare decoder; new heads are for encoders only.")
         if options.objective not in (None, objective):
             raise ConfigurationError(
-                f"--objective {options.objective} does not suit {options.model}: a {name} is trained with {objective}."
+                f"--objective {options.objective} does not suit {options.model}: an {name} is trained with {objective}."
             )
         if objective == "clm":
             options.refuse(("whole_words", "mask_probability"), f"is about masking; {options.model} masks nothing.")

@@ -103,7 +103,7 @@ def _check_class(model: XmodPreTrainedModel, options: ExtendOptions) -> None:
             "--output-dir with-head. Or train on translations (--parallel), which needs no head."
         )
     raise ConfigurationError(
-        f"Training on text needs a masked-LM head; {options.model} is a {type(model).__name__}. Add the language to "
+        f"Training on text needs a masked-LM head; {options.model} is an {type(model).__name__}. Add the language to "
         "the model that this one was fine-tuned from, and install the pack here; or train on translations (--parallel)."
     )
 

@@ -296,7 +296,9 @@ def _check_unfinished(options: FinetuneOptions) -> None:
 def _with_head(model: XmodPreTrainedModel, task: Task, labels: Sequence[str]) -> XmodPreTrainedModel:
     """The given model, its head fitted to the labels."""
     if type(model).__name__ != task.architecture:
-        raise ConfigurationError(f"The task {task.name} needs a {task.architecture}; this is a {type(model).__name__}.")
+        raise ConfigurationError(
+            f"The task {task.name} needs an {task.architecture}; this is an {type(model).__name__}."
+        )
     fit_head(model, task, labels, as_many=True)
     return model
 
