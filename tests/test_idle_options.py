@@ -239,7 +239,7 @@ def test_options_of_another_task(topic_run: Any, corpus: Path, tmp_path: Path) -
 def test_options_for_another_kind_of_model(topic_run: Any, corpus: Path, tmp_path: Path) -> None:
     text = corpus / "text" / "de_DE.made.txt"
     with pytest.raises(
-        ConfigurationError, match="--most 2 is for measuring, which takes a masked-LM head; this is a X"
+        ConfigurationError, match="--most 2 is for measuring, which takes a masked-LM head; this is an X"
     ):
         xmodular.donors(topic_run.output_dir, text, most=2)
     with pytest.raises(ConfigurationError, match=r"--reduction 4\.0 is for dense encoders"):
