@@ -17,11 +17,11 @@ from xmodular.configuration import XmodConfig
 from xmodular.modeling.adapters import Adapters, activation, are_neutral, sources
 from xmodular.modeling.attention import XmodAttention, add
 from xmodular.modeling.attention_inputs import AttentionInputs
-from xmodular.modeling.products import linear, sizes
+from xmodular.modeling.products import MOST, linear, sizes
 from xmodular.modeling.routing import Routes
 from xmodular.modeling.shortcuts import tracing
 
-CHUNK_ROWS = 1024  # tokens at a time in inference on a CPU
+CHUNK_ROWS = MOST  # tokens at a time in inference on a CPU
 
 
 class XmodIntermediate(nn.Module):
