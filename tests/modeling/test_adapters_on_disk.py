@@ -6,7 +6,9 @@ import copy
 import gc
 import shutil
 import threading
+import time
 import weakref
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,26 @@ def test_threads_do_not_disturb_each_other(folder: Path) -> None:
         thread.join()
     assert not wrong
     assert len(on_disk(model)[0].kept) == 1
+
+
+def test_threads_that_drop_adapters_at_once_leave_the_last(folder: Path) -> None:
+    """Every thread sees two adapters with room for one: only one of the threads may drop one."""
+
+    class Slow(OrderedDict[str, XmodAdapter]):
+        def __len__(self) -> int:
+            length = super().__len__()
+            time.sleep(0.002)  # the other threads' turn
+            return length
+
+    layer = on_disk(XmodForSequenceClassification.from_pretrained(folder, resident_languages=1))[0]
+    layer._kept = Slow()
+    for _ in range(3):
+        threads = [threading.Thread(target=layer.__getitem__, args=(code,)) for code in CODES]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(layer.kept) == 1
 
 
 def test_some_languages_in_another_order_and_precision(folder: Path) -> None:

@@ -1,15 +1,16 @@
 """Adapters that are read from the checkpoint when a batch needs them; those used last stay in memory.
 
 A model with 81 languages so needs the memory of a few. Each layer keeps the adapters of the same number of languages.
-A batch holds what it uses itself, one language at a time, so that nothing need be locked: an adapter that is dropped
-while it computes is freed when it is done, and a batch in more languages than are kept costs reads, not memory.
+A batch holds what it uses itself, one language at a time, so that threads need not wait for each other: an adapter that
+is dropped while it computes is freed when it is done, and a batch in more languages than are kept costs reads, not
+memory. Only the list of those kept is locked.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,7 @@ from xmodular.stored_tensors import StoredTensors
 from xmodular.weight_names import PREFIX
 
 _WHERE = ("revision", "token")
+_KEEPING = threading.Lock()  # one for all layers: held for a moment, and a layer that had its own could not be copied
 
 
 class AdaptersOnDisk(Adapters):
@@ -66,13 +68,15 @@ class AdaptersOnDisk(Adapters):
     @property
     def kept(self) -> tuple[str, ...]:
         """The languages in memory, the one used last at the end."""
-        return tuple(self._kept)
+        with _KEEPING:
+            return tuple(self._kept)
 
     def __getitem__(self, code: str) -> XmodAdapter:
         adapter = self._kept.get(code)
         if adapter is None:
-            self._kept[code] = adapter = self._read(code)
-        with suppress(KeyError):  # another thread may drop it, or another one, meanwhile
+            adapter = self._read(code)
+        with _KEEPING:
+            adapter = self._kept.setdefault(code, adapter)  # another thread may have read it, or dropped it, meanwhile
             self._kept.move_to_end(code)
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
@@ -97,7 +101,8 @@ class AdaptersOnDisk(Adapters):
         """None: a batch has one language in memory at a time."""
 
     def _apply(self, *args: Any, **more: Any) -> Any:
-        self._kept.clear()  # in the old precision, or on the old device
+        with _KEEPING:
+            self._kept.clear()  # in the old precision, or on the old device
         return super()._apply(*args, **more)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
