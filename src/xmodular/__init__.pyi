@@ -379,7 +379,7 @@ def extend(
     revision: str | None = None,
     replace: bool = False,
     objective: Literal["distance", "contrast", "both", "linear", "predictions"] = "distance",
-    temperature: float = 0.05,
+    temperature: float = 0.01,
     prefix: str | None = None,
     init_from: str | Sequence[str] = (),
     new_vocabulary: int | None = None,
@@ -433,9 +433,9 @@ def extend(
         replace: Give a language that the model already has a new adapter, in place of its own, which is measured
             too.
         objective: With `parallel`: distance, of a sentence's mean state to that of its translations; contrast: find
-            them among those of all sentences by cosine; both; linear: no training, but the best linear map in the
-            last layer, which suits a few hundred sentences; predictions: what a fine-tuned classifier predicts for
-            the translations, which must be texts such as the task has.
+            each other by cosine, among all sentences' and those of the batch; both; linear: no training, but the
+            best linear map in the last layer, which suits a few hundred sentences; predictions: what a fine-tuned
+            classifier predicts for the translations, which must be texts such as the task has.
         temperature: Temperature of the softmax over cosines, for contrast.
         prefix: With `parallel`: text before every sentence, such as "query: "; give what the vectors are read with.
         init_from: Start from the adapter of a language, the average of several, or a weighted one (de=2,nl=1);

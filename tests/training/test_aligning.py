@@ -110,20 +110,29 @@ def test_an_encoder_without_a_head_learns_too_and_accumulation_changes_nothing(b
         torch.testing.assert_close(weight, runs[1].model.state_dict()[name], atol=2e-5, rtol=1e-4)
 
 
-def plain_contrast(model, tokenizer, texts, targets, right, temperature) -> float:
-    """One sentence at a time, in double precision."""
-    losses = []
-    for text, place in zip(texts, right, strict=True):
+def plain_contrast(model, tokenizer, texts, targets, right, temperature, batches) -> float:
+    """One sentence, and then one target, at a time, in double precision."""
+    states, losses = [], []
+    for text in texts:
         ids = torch.tensor([tokenizer(text)["input_ids"]])
-        states = model(ids, lang_ids=model.lang_ids("de_DE")).last_hidden_state[0].mean(0).double().numpy()
-        cosines = targets @ states / np.linalg.norm(targets, axis=1) / np.linalg.norm(states) / temperature
-        losses.append(np.log(np.exp(cosines - cosines.max()).sum()) + cosines.max() - cosines[place])
+        states.append(model(ids, lang_ids=model.lang_ids("de_DE")).last_hidden_state[0].mean(0).double().numpy())
+
+    def cosine(one, other):
+        return one @ other / np.linalg.norm(one) / np.linalg.norm(other) / temperature
+
+    for batch in batches:
+        for own in batch:
+            among = [cosine(states[own], target) for target in targets]
+            losses.append(np.log(np.exp(among).sum()) - among[right[own]])
+            others = [n for n in batch if n == own or right[n] != right[own]]
+            among = [cosine(states[n], targets[right[own]]) for n in others]
+            losses.append(np.log(np.exp(among).sum()) - among[others.index(own)])
     return float(np.mean(losses))
 
 
 @pytest.mark.parametrize("objective", ["contrast", "both"])
 def test_contrast_finds_a_sentence_among_the_targets_of_all(base_run, objective):
-    """Two sentences with the same translation have one target, which is right for both."""
+    """Two sentences with the same translation have one target, which is right for both, and both are right for it."""
     model = XmodForMaskedLM.from_pretrained(base_run.output_dir).roberta.eval()
     tokenizer, draw = base_run.tokenizer, random.Random(3)
     texts = [sentence("de_DE", draw)[:20] for _ in range(6)]
@@ -136,15 +145,16 @@ def test_contrast_finds_a_sentence_among_the_targets_of_all(base_run, objective)
     )
     loss = loss_of(options, sentences)
     with torch.no_grad():
-        parts = [float(loss(model, sentences.batch(part), torch.tensor(6))) for part in ([0, 1, 2], [3, 4, 5])]
-        expected = plain_contrast(model, tokenizer, texts, once.astype(np.float64), right, 0.2)
+        batches = [[0, 1, 3, 2], [4, 5]]
+        parts = [float(loss(model, sentences.batch(part), torch.tensor(6))) for part in batches]
+        expected = plain_contrast(model, tokenizer, texts, once.astype(np.float64), right, 0.2, batches)
         if objective == "both":
             expected += sentences.scores(model, "de_DE")["loss"]
     assert sum(parts) == pytest.approx(expected, rel=1e-4)
 
 
 def test_contrast_trains_and_reads_with_the_prefix(base_run, pairs, tmp_path):
-    options = {**SMALL, "objective": "contrast", "prefix": "das ", "max_steps": 30}
+    options = {**SMALL, "objective": "contrast", "temperature": 0.1, "prefix": "das ", "max_steps": 30}
     run = extend(base_run.output_dir, "gsw", parallel=pairs, output_dir=tmp_path / "run", **options)
     assert run.metrics["after"]["retrieval"] > run.metrics["start"]["retrieval"]
     assert not diff(base_run.output_dir, tmp_path / "run").changed

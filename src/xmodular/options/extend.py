@@ -65,13 +65,13 @@ class ExtendOptions(LanguageModelOptions):
         None,
     )
     objective: Objective = option(
-        "With --parallel: distance, of a sentence's mean state to that of its translations; contrast: find them among "
-        "those of all sentences by cosine; both; linear: no training, but the best linear map in the last layer, which "
-        "suits a few hundred sentences; predictions: what a fine-tuned classifier predicts for the translations, which "
-        "must be texts such as the task has.",
+        "With --parallel: distance, of a sentence's mean state to that of its translations; contrast: find each other "
+        "by cosine, among all sentences' and those of the batch; both; linear: no training, but the best linear map in "
+        "the last layer, which suits a few hundred sentences; predictions: what a fine-tuned classifier predicts for "
+        "the translations, which must be texts such as the task has.",
         "distance",
     )
-    temperature: float = option("Temperature of the softmax over cosines, for contrast.", 0.05, positive)
+    temperature: float = option("Temperature of the softmax over cosines, for contrast.", 0.01, positive)
     prefix: str | None = option(
         'With --parallel: text before every sentence, such as "query: "; give what the vectors are read with.', None
     )

@@ -3,8 +3,10 @@
 The original model is the teacher: it reads a sentence's translations, each with its own adapter. The mean over
 tokens and translations is the target of the new adapter for the sentence. The loss is the squared distance to it
 (distillation on parallel sentences: Reimers and Gurevych 2020, equation 1; only its student term is needed, as nothing
-else changes); or the cross-entropy of finding it among the targets of all sentences by cosine (van den Oord et al.
-2018), which are all at hand, as the teacher does not change; or both.
+else changes); or the cross-entropy of finding it by cosine (van den Oord et al. 2018) among the targets of all
+sentences, which are all at hand, as the teacher does not change, and of finding the sentence among those of its batch
+for its target; or both. Without the second way, vectors go where targets are told apart best, away from the teacher's,
+and a target's nearest sentence may then be any.
 """
 
 from __future__ import annotations
@@ -174,8 +176,12 @@ def loss_of(options: ExtendOptions, sentences: Aligned) -> Callable[[nn.Module, 
     def contrast(model: nn.Module, batch: dict[str, Any], items: Tensor) -> Tensor:
         targets, right = batch.pop("targets"), batch.pop("right")
         vectors = _vectors(model, batch)
-        cosines = F.normalize(vectors, dim=1) @ candidates.to(vectors.device).T
-        loss = F.cross_entropy(cosines / options.temperature, right, reduction="sum")
+        scaled = F.normalize(vectors, dim=1) @ candidates.to(vectors.device).T / options.temperature
+        # From a target to the sentences of the batch, of which others with the same target are no wrong ones.
+        same = (right[:, None] == right).fill_diagonal_(False)
+        back = scaled[:, right].T.masked_fill(same, -torch.inf)
+        own = torch.arange(len(back), device=back.device)
+        loss = (F.cross_entropy(scaled, right, reduction="sum") + F.cross_entropy(back, own, reduction="sum")) / 2
         if options.objective == "both":
             loss = loss + _distance(vectors, targets)
         return loss / items
