@@ -127,6 +127,22 @@ def test_pairs_in_tables_with_and_without_a_header(encoder, aligned, lines, tmp_
         assert found.languages() == ["de_DE"]
 
 
+def test_a_folder_of_tables_that_are_called_by_their_split(encoder, aligned, lines, tmp_path, capsys):
+    """Columns say what test.jsonl is in; a table called by a language that the model lacks is left out."""
+    both = list(zip(lines["en_XX"], lines["de_DE"], strict=True))
+    table, pairs, far = tmp_path / "test.jsonl", tmp_path / "pairs.test.csv", tmp_path / "mt.test.tsv"
+    table.write_text("".join(json.dumps({"id": n, "en": en, "de": de}) + "\n" for n, (en, de) in enumerate(both)))
+    far.write_text("".join(f"{en}\t{de}\n" for en, de in both), encoding="utf-8")
+    expected = evaluate(encoder, aligned, languages="de").value("de_DE")
+    assert evaluate(encoder, tmp_path).value("de_DE") == expected
+    assert "Left out, not among the model's languages: mt" in capsys.readouterr().err
+    table.unlink()
+    pairs.write_text(
+        "text,positive,language,positive_language\n" + "".join(f'"{en}","{de}",en,de\n' for en, de in both)
+    )
+    assert evaluate(encoder, str(tmp_path / "*")).value("de_DE") == expected
+
+
 def test_prefix_and_pooling(encoder, aligned, lines):
     results = evaluate(encoder, aligned, prefix="good ", pooling="first", adapter="own")
     one, other = ([f"good {text}" for text in lines[code]] for code in ("sw_KE", "en_XX"))
