@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.training.nursery import Nursery
 from xmodular import serve
 from xmodular.errors import ConfigurationError
 from xmodular.options import ServeOptions, build
+from xmodular.serving.draining_server import _take_no_more
 
 
 def test_models_have_names() -> None:
@@ -133,3 +135,25 @@ def test_sigterm_under_load_loses_no_request(topic: Path, nursery: Nursery) -> N
     assert nursery.wait(pid) == 0
     assert lost == []
     assert "All accepted requests are answered" in log.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="packets are dropped on Linux only")
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_at_the_end_made_connections_are_accepted_and_new_ones_refused(family: socket.AddressFamily) -> None:
+    """A new one is not reset, which could lose a request: it is not made, and refused when the socket is closed."""
+    try:
+        listening = socket.create_server(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0), family=family)
+    except OSError:
+        pytest.skip("this machine has no such addresses")
+    address = listening.getsockname()[:2]
+    with socket.create_connection(address, timeout=10) as made:
+        _take_no_more(listening)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(address, timeout=0.3)
+        made.sendall(b"a request")
+        accepted, _ = listening.accept()
+        assert accepted.recv(100) == b"a request"
+        accepted.close()
+        threading.Timer(0.1, listening.close).start()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=30)
