@@ -73,11 +73,17 @@ def in_one_line(error: BaseException) -> str:
     return said[:_TIDIED] or type(error).__name__
 
 
+def first_of(names: Sequence[str], most: int) -> str:
+    """Names for a message: the first ones and, if there are others, how many."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def listed(lines: Sequence[str], most: int | None = None) -> str:
     """Problems as the lines that follow a message's first one; beyond `most` only how many more there are."""
     shown = list(lines[:most])
     if more := len(lines) - len(shown):
-        shown.append(f"and {more} more")
+        shown.append(f"and {more:,} more")
     return "".join(f"\n  - {line}" for line in shown)
 
 

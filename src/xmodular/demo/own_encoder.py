@@ -21,7 +21,7 @@ from xmodular.configuration import XmodConfig, config_content, read_config
 from xmodular.console import console, counted, quiet_transformers
 from xmodular.conversion import upcycle
 from xmodular.conversion.upcycling import code_for
-from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular.errors import ConfigurationError, DataError, LanguageError, first_of
 from xmodular.evaluation import evaluate
 from xmodular.evaluation.test_data import Finder, TestSet
 from xmodular.files import json_text, write_json, write_text
@@ -363,10 +363,9 @@ def _add(options: DemoOptions, code: str) -> None:
 def _say_what_is_untrained(codes: Sequence[str], results: Results) -> None:
     """Warn about untrained adapters, so that their columns are not misread as results."""
     if read := [code for code in results.languages() if code in codes]:
-        shown = ", ".join(read[:6]) + (f" and {len(read) - 6} more" if len(read) > 6 else "")
         console.print(
-            f"The adapters of {shown} add nothing until they are trained on text, so text in these languages is "
-            "read the same with and without them. To train them, use xmodular pretrain --model."
+            f"The adapters of {first_of(read, 6)} add nothing until they are trained on text, so text in these "
+            "languages is read the same with and without them. To train them, use xmodular pretrain --model."
         )
 
 

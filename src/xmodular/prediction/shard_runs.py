@@ -130,11 +130,10 @@ def predict_shards(options: PredictOptions, asked: Mapping[str, Any], predict_fi
     total = sums(done.values())
     say_doubts(total, options.default_language or "the default language")
     if failed:
-        shown = [f"{shard.source}: {str(error).splitlines()[0]}" for shard, error in failed[:_SHOWN]]
-        more = len(failed) - len(shown)
+        reasons = [f"{shard.source}: {str(error).splitlines()[0]}" for shard, error in failed]
         raise DataError(
             f"{len(failed):,} of {counted(len(shards), 'file')} are not finished; the same command continues."
-            f"{listed([*shown, *([f'and {more:,} more'] if more else [])])}"
+            f"{listed(reasons, _SHOWN)}"
         )
     folder.record({"complete": True, "files": len(shards), **total, "run": asked})
     console.print(f"Saved {counted(total['rows'], 'row')} in {counted(len(shards), 'file')} in {options.place}")

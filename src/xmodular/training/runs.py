@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from xmodular.console import console, quiet_transformers, table
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, first_of
 from xmodular.files import write_json, written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
 from xmodular.options import TrainingOptions, as_record
@@ -285,8 +285,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], decisive: Se
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Names of the facts that differ, the first of them if there are many."""
     names = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return first_of(names, _NAMED)
 
 
 def save_run(run: Run, options: TrainingOptions, *, more: Callable[[], None] = lambda: None) -> None:
