@@ -15,15 +15,14 @@ from xmodular.identification import THRESHOLD, Identify
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
 from xmodular.rows import half_surrogate
-from xmodular.saved_models import embedding_settings_of, given_model, to_run, tokenizer_of
+from xmodular.saved_models import WithTokenizers, embedding_settings_of, given_model, to_run
 from xmodular.tasks.readers import Readers, Reading, check_one_language, default_of
 from xmodular.tasks.running import BATCH_TOKENS, passes, predict_logits, without_adapters
 from xmodular.tasks.task import Encoding, Example, Room, room_of
 from xmodular.tasks.text_fields import encode_texts
-from xmodular.vocabulary import suited
 
 
-class Embedder:
+class Embedder(WithTokenizers):
     """An encoder as a function from texts to vectors.
 
     Texts of any languages go together: they are sorted by length and put into batches with about as many tokens, in
@@ -87,24 +86,12 @@ class Embedder:
         self.room = room_of(self.model, max_length)
         self.batch_tokens = batch_tokens
         self.cut = 0
-        self._tokenizers: dict[str | None, PreTrainedTokenizerFast] = {}
-        self._source = tokenizer if isinstance(tokenizer, (str, Path)) else None
-        if isinstance(tokenizer, PreTrainedTokenizerFast):
-            self.set_tokenizer(tokenizer)
-        elif tokenizer is not None and self._source is None:
-            raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a fast tokenizer or its location.")
-        elif self.shares_vocabulary:
-            self.tokenizer()  # so that its problems show at once
+        self._take_tokenizer(tokenizer)
 
     @property
     def dimension(self) -> int:
         """The number of values in a vector."""
         return int(self.model.config.hidden_size)
-
-    @property
-    def shares_vocabulary(self) -> bool:
-        """Whether some languages use the shared vocabulary, not each its own."""
-        return len(self.model.config.vocabularies) < len(self.model.languages)
 
     @speaking
     def __call__(self, texts: Sequence[str], language: str | Sequence[str | None] | None = None) -> np.ndarray:
@@ -181,16 +168,6 @@ class Embedder:
                 made[place] = Encoding(place, (row.ids,), cut=row.cut, types=(row.types,))
         self.cut += sum(each.cut for each in made)
         return made
-
-    def set_tokenizer(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Use another tokenizer for the languages without their own vocabulary."""
-        self._tokenizers[None] = suited(tokenizer, self.model.config)
-
-    def tokenizer(self, vocabulary: str | None = None) -> PreTrainedTokenizerFast:
-        """The tokenizer of a language with its own vocabulary, or of all others (None)."""
-        if vocabulary not in self._tokenizers:
-            self._tokenizers[vocabulary] = tokenizer_of(self.model, self._source, vocabulary)
-        return self._tokenizers[vocabulary]
 
     def _check_language(self, name: str | None) -> None:
         if (problem := self.adapters.problem(name)) is None:
