@@ -207,6 +207,19 @@ def is_weights(name: str) -> bool:
 # ---------------------------------------------------------------- what may be replaced
 
 
+def check_writable(folder: Path) -> None:
+    """Check that a folder can be created, or written to, before there is work to lose.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    there = next((each for each in (folder, *folder.absolute().parents) if os.path.lexists(each)), Path("/"))
+    if not there.is_dir():
+        raise ConfigurationError(f"{folder} cannot be created: {there} is a file, not a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"{folder} cannot be created or written to: permission denied in {there}.")
+
+
 def check_apart(output: Path, sources: Iterable[object], *, names: Callable[[str], bool] = lambda name: True) -> None:
     """Check that no file that is read would be replaced.
 

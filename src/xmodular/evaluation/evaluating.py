@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,7 +23,7 @@ from xmodular.evaluation.units import with_units
 from xmodular.exported_models import ExportedModel
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions
-from xmodular.outputs import check_results_folder, held
+from xmodular.outputs import check_results_folder, check_writable, held
 from xmodular.perplexity import PERPLEXITY_METRICS
 from xmodular.results import Results
 from xmodular.results.gates import Gate, read_gates
@@ -100,7 +99,7 @@ def evaluate(
     gates = [] if source is None else read_gates(source)
     if options.output_dir is None:
         return _evaluation(options, models, named, gates).run(lambda: None)
-    _check_folder(options.output_dir)
+    check_writable(options.output_dir)
     sources = [*options.model, *options.data, options.tokenizer, options.gate]
     check = partial(check_results_folder, options.output_dir, overwrite=options.overwrite, sources=sources)
     with held(options.output_dir):
@@ -129,15 +128,6 @@ def _evaluation(
 
 def _is_folder(place: str) -> bool:
     return not isinstance(place, InMemory) and files_in(Path(place)) is not None
-
-
-def _check_folder(folder: Path) -> None:
-    """Raises ConfigurationError if nothing can be written there, while no work is lost by it."""
-    there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), Path("/"))
-    if not there.is_dir():
-        raise ConfigurationError(f"--output-dir {folder}: {there} is a file, not a folder.")
-    if not os.access(there, os.W_OK):
-        raise ConfigurationError(f"--output-dir {folder}: {there} cannot be written to.")
 
 
 class _Evaluation(BaseEvaluation):
