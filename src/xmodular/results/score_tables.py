@@ -71,7 +71,9 @@ def short(score: Score | None, metric: str) -> str:
     text = number(score.value, metric)
     if score.spread is not None:
         return f"{text} ±{number(score.spread, metric)}"
-    return text if score.low is None or score.high is None else f"{text} ±{_half(score.low, score.high, metric)}"
+    if score.low is None or score.high is None:
+        return text
+    return f"{text} ±{number((score.high - score.low) / 2, metric)}"
 
 
 def long(score: Score | None, metric: str) -> str:
@@ -84,10 +86,6 @@ def long(score: Score | None, metric: str) -> str:
     if score.low is None or score.high is None:
         return text
     return f"{text} [{number(score.low, metric)}, {number(score.high, metric)}]"
-
-
-def _half(low: float, high: float, metric: str) -> str:
-    return number((high - low) / 2, metric)
 
 
 def means_over(codes: Sequence[str]) -> str:

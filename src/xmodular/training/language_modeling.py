@@ -58,7 +58,7 @@ def print_lines(texts: Iterable[LanguageBlocks | MeasuredText], title: str = "Li
         console.print(table)
 
 
-def blocks_of(cache: BlockCache, text: dict[str, TextFiles], description: str) -> list[LanguageBlocks]:
+def blocks_of(cache: BlockCache, text: dict[str, TextFiles]) -> list[LanguageBlocks]:
     """The blocks of each language, newly created or from the cache.
 
     Raises:
@@ -66,7 +66,7 @@ def blocks_of(cache: BlockCache, text: dict[str, TextFiles], description: str) -
     """
     blocks = []
     for number, (code, lines) in enumerate(text.items(), start=1):
-        with progress(f"{description}, {code} ({number} of {len(text)}), lines", None) as advance:
+        with progress(f"tokenising, {code} ({number} of {len(text)}), lines", None) as advance:
             blocks.append(cache.get(lines, advance))
     return blocks
 

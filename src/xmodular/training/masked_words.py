@@ -163,7 +163,7 @@ def _tokenised(
             start = check_made(options, arguments, start, made)
         tokenizer = own or trained or known
         cache = BlockCache(options.cache_dir or options.output_dir / "blocks", tokenizer, size, options.packing)
-        (blocks,) = blocks_of(cache, {text.language: text}, "tokenising")
+        (blocks,) = blocks_of(cache, {text.language: text})
     return start, tokenizer, blocks
 
 

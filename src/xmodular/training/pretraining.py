@@ -184,7 +184,7 @@ def _read(
         given = dev_files.get(code)
         train[code] = text_of(options, code, paths, "train" if given is None else "all")
         dev[code] = text_of(options, code, paths, "dev") if given is None else text_of(options, code, given)
-    blocks = blocks_of(cache, train, "tokenising")
+    blocks = blocks_of(cache, train)
     measured = measured_of(options, tokenizer, size, dev.values())
     print_lines(blocks)
     print_lines([each for each in measured if each.language in dev_files], "Lines of --dev-text")
