@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -71,6 +72,12 @@ def in_one_line(error: BaseException) -> str:
     """The message of a library's error on one line, cut to a readable length."""
     said = " ".join(str(error).split())
     return said[:_TIDIED] or type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "no name is like it.", likeness: float = 0.6) -> str:
+    """A hint for a message: the most similar of the known names, or else another hint."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
+    return f"did you mean {near[0]!r}?" if near else otherwise
 
 
 def first_of(names: Sequence[str], most: int) -> str:
