@@ -28,7 +28,6 @@ from xmodular.files import json_text, write_json, write_text
 from xmodular.hub import hub_source
 from xmodular.languages import code_problem, english_name, names_of, resolve_or_none
 from xmodular.modeling import XmodModel
-from xmodular.modeling.language_changes import same_language
 from xmodular.options import DemoOptions, EvaluateOptions, as_record
 from xmodular.outputs import check_apart, table_in
 from xmodular.pack_verbs import pack_install
@@ -138,7 +137,7 @@ def _languages_and_sets(options: DemoOptions, task: Task, there: Sequence[str]) 
     if options.add is not None:
         if wrong := code_problem(options.add):
             raise LanguageError(f"not a valid language code: {wrong}")
-        if (twice := same_language(options.add, asked)) is not None:
+        if (twice := resolve_or_none(options.add, asked)) is not None:
             raise LanguageError(f"--add {options.add}: {twice} is among --languages, which already have adapters.")
 
     def code_of(name: str) -> str | None:
