@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from xmodular.errors import ConfigurationError, InputError, LanguageError, speaking
 from xmodular.exported_models import ExportedModel, is_exported
 from xmodular.identification import THRESHOLD, Identify
+from xmodular.identification.identifier import listed_texts
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
 from xmodular.rows import half_surrogate
@@ -203,12 +204,6 @@ def encoder_of(
 
 def check_texts(texts: Sequence[str]) -> None:
     """Raises InputError if `texts` is not a list of texts that can be encoded."""
-    if isinstance(texts, str):
-        raise InputError(f"texts is the string {texts!r:.60}: give a list of texts.")
-    if isinstance(texts, Mapping) or hasattr(type(texts), "columns"):  # iterating over it gives names
-        raise InputError(f"texts is a {type(texts).__name__}: give one of its columns, or a list of texts.")
-    for place, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(f"Text {place} is {text!r:.60}, a {type(text).__name__}: it must be a string.")
+    for place, text in enumerate(listed_texts(texts)):
         if half_surrogate({"": text}) is not None:
             raise InputError(f"Text {place} has an unpaired surrogate, which is not a character: {text!r:.60}.")

@@ -25,9 +25,9 @@ from xmodular.text import (
     MeasuredText,
     MixedBlocks,
     TextFiles,
+    collator_of,
     lines_table,
     measured_text,
-    word_starts,
 )
 from xmodular.training.trainer import Intervals
 from xmodular.training.validation import Validation
@@ -125,17 +125,8 @@ def collator(
     options: LanguageModelOptions, tokenizer: PreTrainedTokenizerFast, *, seed: int, causal: bool = False
 ) -> MaskedLMCollator | CausalLMCollator:
     """Choose the tokens to predict."""
-    if causal:
-        return CausalLMCollator(pad_id=tokenizer.pad_token_id)
-    return MaskedLMCollator(
-        special_ids=tokenizer.all_special_ids,
-        mask_id=tokenizer.mask_token_id,
-        pad_id=tokenizer.pad_token_id,
-        vocab_size=len(tokenizer),
-        probability=options.mask_probability,
-        word_starts=word_starts(tokenizer) if options.whole_words else None,
-        seed=seed,
-    )
+    probability, whole_words = options.mask_probability, options.whole_words
+    return collator_of(tokenizer, seed=seed, causal=causal, probability=probability, whole_words=whole_words)
 
 
 def validation_of(
