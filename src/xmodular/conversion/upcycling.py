@@ -18,7 +18,7 @@ from xmodular.conversion.outcome import Converted, say
 from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
 from xmodular.files import folder_beside
 from xmodular.hub import hub_source
-from xmodular.languages import code_problem, names_of, resolve, resolve_or_none
+from xmodular.languages import code_problem, resolve, resolve_or_none, tag_of
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
 from xmodular.modeling.language_changes import make_neutral
 from xmodular.modeling.loaded import check_loaded
@@ -114,7 +114,7 @@ def code_for(name: str, there: Sequence[str] = ()) -> str:
     except AmbiguousLanguageError:
         raise
     except LanguageError:
-        tag = names_of(name)["bcp47"]
+        tag = tag_of(name)
         return tag if tag and len(name) > len(tag) else name
 
 

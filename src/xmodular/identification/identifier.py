@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from xmodular.errors import InputError, LanguageError
-from xmodular.languages import names_of, resolve_or_none
+from xmodular.languages import resolve_or_none, tag_of
 
 # Below this confidence, a text is more often in another language than one of the model's.
 THRESHOLD = 0.3
@@ -88,7 +88,7 @@ class Identifier:
         labels = self._tool.labels
         tags: dict[str, str] = {}  # code of a BCP-47 tag; of several the first
         for code in codes:
-            tag = None if code.casefold().endswith(_MARKS) else names_of(code)["bcp47"]
+            tag = None if code.casefold().endswith(_MARKS) else tag_of(code)
             if tag is not None:
                 tags.setdefault(tag, code)
         self._codes: dict[

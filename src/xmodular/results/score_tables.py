@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.table import Column, Table
 from rich.text import Text
 
 from xmodular.console import compact, counted
 from xmodular.language_conditions import CONDITIONS
+from xmodular.model_cards import markdown_table
 from xmodular.results.scores import Matrix, Scores
 from xmodular.results.values import CORRELATIONS, LOWER_IS_BETTER, Comparison, GateOutcome, Score
 
@@ -355,10 +356,4 @@ def _has_mean(lines: Sequence[Sequence[str]]) -> bool:
 
 
 def _markdown_table(table: _Lines) -> list[str]:
-    heading, lines = table
-    rule = ["---", *["---:"] * (len(heading) - 1)]
-    return [*map(_markdown_row, (heading, rule, *lines)), ""]
-
-
-def _markdown_row(cells: Iterable[Any]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    return [markdown_table(*table, right=True), ""]
