@@ -46,7 +46,7 @@ from xmodular.tasks.task_heads import names_in
 from xmodular.training import contents
 from xmodular.training.checkpoints import remove_checkpoints, saving
 from xmodular.training.contrasts import loss_of, pairs, set_up, without_languages
-from xmodular.training.doubts import doubts, learned_nothing
+from xmodular.training.data_warnings import learned_nothing, warnings_about
 from xmodular.training.epochs import Passes
 from xmodular.training.fitting import Fit, fit
 from xmodular.training.model_card import model_card
@@ -235,7 +235,7 @@ def _describe(
     tokens = longest(model, options.max_length)
     if tokens < options.max_length:
         console.print(f"The model has positions for {tokens} tokens, so longer texts are truncated.")
-    warnings = [*_repeated(rows), *doubts(data.examples, None if dev is None else dev.examples)]
+    warnings = [*_repeated(rows), *warnings_about(data.examples, None if dev is None else dev.examples)]
     for name, part in (("training", data), ("validation", dev)):
         if part is not None and part.cut:
             warnings.append(f"{part.cut:,} of {len(part.examples):,} {name} rows are truncated to {tokens} tokens.")

@@ -41,7 +41,7 @@ from xmodular.training.bases import (
 )
 from xmodular.training.checkpoints import saving
 from xmodular.training.fitting import fit
-from xmodular.training.fresh import check_overrides, config_of, own_tokenizer
+from xmodular.training.from_scratch import check_overrides, config_of, own_tokenizer
 from xmodular.training.language_modeling import (
     blocks_of,
     collator,
