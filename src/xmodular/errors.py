@@ -106,10 +106,7 @@ def of_system(error: BaseException) -> str | None:
     elif found := _OF_RUST.search(str(error)):
         number, said = int(found[1]), in_one_line(error)
     elif "PytorchStreamWriter failed" in str(error) or "inline_container.cc" in str(error):
-        number, said = (
-            errno.ENOSPC,
-            f"torch could not write a file ({in_one_line(error):.100})",
-        )  # it has no error number
+        number, said = errno.ENOSPC, f"torch could not write a file ({in_one_line(error):.100})"  # it has no number
     elif isinstance(error, RuntimeError) and "Symlink loop" in str(error):  # no OSError before Python 3.13
         number, said = errno.ELOOP, in_one_line(error)
     else:

@@ -159,9 +159,7 @@ def _recover(place: Path) -> None:
 def _recover_inner(place: Path) -> None:
     """The same for the files and folders in a folder; those that another process holds are not touched."""
     for path in place.glob(f"{NEW}-*"):
-        if not path.with_name(
-            path.name.replace(NEW, LOCK, 1)
-        ).exists():  # written by a process that held the whole folder
+        if not path.with_name(path.name.replace(NEW, LOCK, 1)).exists():  # its process held the whole folder
             remove(path)
     for path in place.glob(f"{LOCK}-*"):
         with suppress(ConfigurationError), held(place / path.name.removeprefix(f"{LOCK}-")):

@@ -91,9 +91,8 @@ class Identifier:
             tag = None if code.casefold().endswith(_MARKS) else tag_of(code)
             if tag is not None:
                 tags.setdefault(tag, code)
-        self._codes: dict[
-            str, dict[str, str]
-        ] = {}  # codes of a label by the text's script, "" if the script does not matter
+        # The codes of a label by the text's script, "" if the script does not matter.
+        self._codes: dict[str, dict[str, str]] = {}
         for tag, code in tags.items():
             if (label := resolve_or_none(tag, labels)) is not None:
                 self._codes.setdefault(label, {"": code})

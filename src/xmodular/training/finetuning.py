@@ -60,9 +60,7 @@ from xmodular.vocabulary import fingerprint
 
 # Default length of a run. A few rows need more passes (Mosbach et al. 2021).
 _PASSES, _FEWEST_STEPS = 5, 200
-_APART = (
-    10  # least steps between validations then: with few rows, passes are short, and there may be many validation rows
-)
+_APART = 10  # least steps between validations then: with few rows, passes are short, and validation takes long
 # Options that affect the outcome here, but not elsewhere: the best weights are chosen among the validated ones.
 _DECISIVE = ("eval_every",)
 
