@@ -174,7 +174,7 @@ def with_lora(lab: Lab, cell: Cell, base: Path, language: str, updates: int) -> 
     arguments, tokenizer = training_arguments(options), load_tokenizer(lab.tokenizer)
     sources, dev = (find_text(place, [language])[language] for place in (lab.text, lab.dev_text))
     cache = BlockCache(options.cache_dir, tokenizer, options.block_size, options.packing)
-    blocks = blocks_of(cache, {language: text_of(options, language, sources)}, "tokenising")
+    blocks = blocks_of(cache, {language: text_of(options, language, sources)})
     model = load_saved(base)
     ids = {language: model.languages.index(language)}
     torch.manual_seed(cell.seed)

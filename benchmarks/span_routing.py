@@ -108,7 +108,7 @@ def tagged(predictor: Predictor, rows: Sequence[tuple[int, Example, Reading]], a
     right = {}
     for way, readings in made.items():
         encoded = encode_examples(
-            model, predictor.task, examples, readings, predictor.labels, predictor.room, predictor._tokenizer
+            model, predictor.task, examples, readings, predictor.labels, predictor.room, predictor.tokenizer
         )
         answers, _ = predict_examples(model, encoded, predictor.labels)
         pairs = zip(examples, answers, strict=True)

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 import xmodular
 from tests.conftest import MINIATURE
 from xmodular import __main__
-from xmodular.cli import _VERBS, app
+from xmodular.cli import app
+from xmodular.options import VERBS
 
 
 def invoke(*arguments: object):
@@ -94,7 +95,7 @@ def test_help_needs_no_torch(arguments):
     assert done.stdout.splitlines()[-1].strip() == "loaded:"
 
 
-@pytest.mark.parametrize(("verb", "options"), [(name, options) for name, options, *_ in _VERBS])
+@pytest.mark.parametrize(("verb", "options"), [(options.verb, options) for options in VERBS])
 def test_help_is_uncut_in_80_columns(verb, options, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     run = CliRunner().invoke(app, [*verb.split(), "--help"], terminal_width=80)

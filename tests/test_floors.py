@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "xmodular"
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
         *("errors", "languages", "language_conditions", "catalogue", "recipes", "console", "files", "outputs", "hub"),
-        *("scripts", "weight_names", "addresses", "language_meaning"),
+        *("scripts", "weight_names", "addresses", "language_meaning", "model_cards"),
     ),
     (
         *("configuration", "options", "signatures", "packs", "weights", "stored_tensors", "beforehand"),

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import xmodular
 from xmodular import cli
 from xmodular.errors import ConfigurationError
+from xmodular.options import VERBS as ALL_VERBS
 
 # Each verb with the options that it needs, and the one that is a model.
 VERBS: dict[str, dict[str, Any]] = {
@@ -63,7 +64,7 @@ def test_a_folder_of_models_asks_for_one(verb: str, place: str, said: str) -> No
     with pytest.raises(ConfigurationError) as raised:
         getattr(xmodular, verb)(**given)
     assert said in str(raised.value)
-    (options,) = [each for name, each, _, _ in cli._VERBS if name == verb.replace("_", " ").replace("fill ", "fill-")]
+    (options,) = [each for each in ALL_VERBS if each.verb == verb.replace("_", " ").replace("fill ", "fill-")]
     positional = [name for name, each in options.__dataclass_fields__.items() if each.metadata["positional"]]
     words = [word for name, value in given.items() if name not in positional for word in (f"--{name}", value)]
     words = [*options.verb.split(), *(given[name] for name in positional), *words]

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 import xmodular
 from xmodular import cli
 from xmodular.errors import XmodularError
+from xmodular.options import VERBS
 from xmodular.training import Run
 
 _LEFT_OUT = ("workers", "fsdp", "push_to_hub")  # which start processes, or reach for the Hub
@@ -145,7 +146,7 @@ def _words(verb: str, arguments: dict[str, Any], options: type, draw: random.Ran
 def _mistaken(world: dict[str, Any], draw: random.Random) -> tuple[str, type, dict[str, Any]]:
     """A verb and its arguments, some of which are not right."""
     verb = draw.choice(list(world["verbs"]))
-    options = next(each for name, each, _, _ in cli._VERBS if name == verb)
+    options = next(each for each in VERBS if each.verb == verb)
     arguments = dict(world["verbs"][verb])
     names = [
         field.name for field in dataclasses.fields(options) if field.name not in ("workers", "fsdp", "push_to_hub")

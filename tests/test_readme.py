@@ -20,8 +20,9 @@ from transformers import PreTrainedModel
 
 import xmodular
 from xmodular import XmodConfig, XmodForMaskedLM, finetune, pretrain
+from xmodular import options as all_options
 from xmodular.catalogue import RELEASES, Release
-from xmodular.cli import _VERBS, app
+from xmodular.cli import app
 from xmodular.demo.parallel_corpus import write_corpus
 from xmodular.options import PretrainOptions, build
 
@@ -29,7 +30,7 @@ from xmodular.options import PretrainOptions, build
 _OPTIONAL = {"peft": "from peft import", "sentence_transformers": "sentence_transformer"}
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-VERBS = {name: options for name, options, *_ in _VERBS}
+VERBS = {options.verb: options for options in all_options.VERBS}
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 import xmodular
-from xmodular.cli import _VERBS
 from xmodular.errors import ConfigurationError
+from xmodular.options import VERBS as ALL_VERBS
 
 FACES = {
-    name.replace("-", "_").replace(" ", "_"): options for name, options, *_ in _VERBS if name not in ("demo", "recipes")
+    options.verb.replace("-", "_").replace(" ", "_"): options
+    for options in ALL_VERBS
+    if options.verb not in ("demo", "recipes")
 }
 
 

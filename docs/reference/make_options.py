@@ -16,11 +16,11 @@ import typing
 from pathlib import Path
 
 import xmodular
-from xmodular import cli
+from xmodular import options as all_options
 from xmodular.options import kind_of
 from xmodular.options.declaring import Identify
 
-VERBS = {name: record for name, record, *_ in cli._VERBS}
+VERBS = {record.verb: record for record in all_options.VERBS}
 HEAD = """\
 # Options
 

@@ -13,6 +13,7 @@ from typing import Any
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import is_missing_folder, no_model_in
 from xmodular.options import EvaluateOptions, PretrainOptions
+from xmodular.outputs import check_writable
 
 _MODELS = ("model", "a", "b")  # options that name a model's folder, or a name on the Hub
 _ROWS = ("train", "dev", "input")
@@ -51,7 +52,7 @@ def look(options: Any) -> None:
         raise DataError(f"No tokenizer at {tokenizer}: there is no such folder.")
     output = getattr(options, "output_dir", None)
     if output is not None and not isinstance(output, str):
-        _look_at_target(output)
+        check_writable(output)
 
 
 def _listed(value: Any) -> list[str]:
@@ -72,12 +73,3 @@ def _look_for_model(source: str, *, several: bool) -> None:
     known = ("config.json", "adapter_config.json", "pack.json", *(["seeds.json"] if several else []))
     if folder.is_file() or (folder.is_dir() and not any((folder / name).is_file() for name in known)):
         raise ConfigurationError(no_model_in(source))
-
-
-def _look_at_target(output: Path) -> None:
-    """Raises ConfigurationError if a folder cannot be made, or nothing can be written in it."""
-    there = next((each for each in (output, *output.absolute().parents) if os.path.lexists(each)), Path("/"))
-    if not there.is_dir():
-        raise ConfigurationError(f"{output} cannot be created: {there} is a file, not a folder.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigurationError(f"{output} cannot be created or written to: permission denied in {there}.")

@@ -7,12 +7,11 @@ SwissBERT's vocabulary is derived: the 50,260 pieces of its tokenizer and XLM-R'
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from xmodular.errors import ConfigurationError, LanguageError
+from xmodular.errors import ConfigurationError, LanguageError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -210,10 +209,9 @@ def models(name: str | None = None, *, language: str | None = None) -> Catalogue
     if name is not None:
         names = {each: release for release in releases for each in _names(release)}
         if name not in names:
-            near = difflib.get_close_matches(name, RELEASES, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = did_you_mean(name, RELEASES, likeness=0.5)
             raise ConfigurationError(
-                f"no checkpoint is called {name!r}: {hint}The checkpoints are {', '.join(RELEASES)}."
+                f"no checkpoint is called {name!r}: {hint} The checkpoints are {', '.join(RELEASES)}."
             )
         releases = (names[name],)
     if language is not None:

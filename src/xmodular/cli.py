@@ -39,8 +39,6 @@ from xmodular.options import (
 )
 from xmodular.options.declaring import from_file
 
-# Each verb: its options, the module of its function, and an example for the help.
-_VERBS = tuple((options.verb, options, options.home, options.example) for options in VERBS)
 _GROUPS = {"pack": "Language packs: one language in a small folder, for all models with the same base."}
 
 

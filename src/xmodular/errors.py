@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -73,11 +74,23 @@ def in_one_line(error: BaseException) -> str:
     return said[:_TIDIED] or type(error).__name__
 
 
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "no name is like it.", likeness: float = 0.6) -> str:
+    """A hint for a message: the most similar of the known names, or else another hint."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
+    return f"did you mean {near[0]!r}?" if near else otherwise
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """Names for a message: the first ones and, if there are others, how many."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def listed(lines: Sequence[str], most: int | None = None) -> str:
     """Problems as the lines that follow a message's first one; beyond `most` only how many more there are."""
     shown = list(lines[:most])
     if more := len(lines) - len(shown):
-        shown.append(f"and {more} more")
+        shown.append(f"and {more:,} more")
     return "".join(f"\n  - {line}" for line in shown)
 
 
@@ -93,10 +106,7 @@ def of_system(error: BaseException) -> str | None:
     elif found := _OF_RUST.search(str(error)):
         number, said = int(found[1]), in_one_line(error)
     elif "PytorchStreamWriter failed" in str(error) or "inline_container.cc" in str(error):
-        number, said = (
-            errno.ENOSPC,
-            f"torch could not write a file ({in_one_line(error):.100})",
-        )  # it has no error number
+        number, said = errno.ENOSPC, f"torch could not write a file ({in_one_line(error):.100})"  # it has no number
     elif isinstance(error, RuntimeError) and "Symlink loop" in str(error):  # no OSError before Python 3.13
         number, said = errno.ELOOP, in_one_line(error)
     else:

@@ -122,18 +122,17 @@ def json_text(content: Any, *, indent: int | None = None, default: Callable[[Any
 
 
 @contextmanager
-def folder_beside(target: Path, check: Callable[[], None] = lambda: None, *, wait: bool = False) -> Iterator[Path]:
+def folder_beside(target: Path, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """Yield a new folder on the same disk; on success it becomes `target` as a whole, replacing what was there.
 
     Args:
         target: the folder to create; an existing one stays unchanged until the new one is complete.
         check: raises an error if the existing folder must not be replaced; called again just before replacing it.
-        wait: wait until no other process writes to `target`, instead of an error.
 
     Raises:
         ConfigurationError: another process writes to `target`.
     """
-    with held(target, wait=wait):
+    with held(target):
         check()
         target = Path(os.path.realpath(target))
         new = beside(NEW, target)

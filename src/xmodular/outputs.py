@@ -159,9 +159,7 @@ def _recover(place: Path) -> None:
 def _recover_inner(place: Path) -> None:
     """The same for the files and folders in a folder; those that another process holds are not touched."""
     for path in place.glob(f"{NEW}-*"):
-        if not path.with_name(
-            path.name.replace(NEW, LOCK, 1)
-        ).exists():  # written by a process that held the whole folder
+        if not path.with_name(path.name.replace(NEW, LOCK, 1)).exists():  # its process held the whole folder
             remove(path)
     for path in place.glob(f"{LOCK}-*"):
         with suppress(ConfigurationError), held(place / path.name.removeprefix(f"{LOCK}-")):
@@ -205,6 +203,19 @@ def is_weights(name: str) -> bool:
 
 
 # ---------------------------------------------------------------- what may be replaced
+
+
+def check_writable(folder: Path) -> None:
+    """Check that a folder can be created, or written to, before there is work to lose.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    there = next((each for each in (folder, *folder.absolute().parents) if os.path.lexists(each)), Path("/"))
+    if not there.is_dir():
+        raise ConfigurationError(f"{folder} cannot be created: {there} is a file, not a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"{folder} cannot be created or written to: permission denied in {there}.")
 
 
 def check_apart(output: Path, sources: Iterable[object], *, names: Callable[[str], bool] = lambda name: True) -> None:

@@ -146,9 +146,8 @@ def loss_a_token(sums: np.ndarray) -> np.ndarray:
     """Nats per token (...), from (..., 7) sums of `text_statistics`; NaN if nothing was predicted."""
     losses, _, predicted, known, unknown, _, untold = np.moveaxis(sums, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        told = np.where(
-            known > 0, losses / predicted * known, 0.0
-        )  # extrapolated from the predicted tokens to all predictable ones
+        # Extrapolated from the predicted tokens to all predictable ones.
+        told = np.where(known > 0, losses / predicted * known, 0.0)
     return (told + untold * math.log(256)) / np.maximum(known + unknown, 1)
 
 

@@ -5,12 +5,11 @@ A recipe sets what its source says and leaves the rest at the defaults. Nothing 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -185,9 +184,8 @@ def recipe(name: str) -> Recipe:
         ConfigurationError: there is no such recipe; the message lists them.
     """
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigurationError(f"there is no recipe {name!r}: {hint}The recipes are {', '.join(RECIPES)}.")
+        hint = did_you_mean(name, RECIPES)
+        raise ConfigurationError(f"there is no recipe {name!r}: {hint} The recipes are {', '.join(RECIPES)}.")
     return RECIPES[name]
 
 

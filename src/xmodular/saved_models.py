@@ -313,3 +313,40 @@ def tokenizer_of(
 def longest(model: XmodPreTrainedModel, asked: int) -> int:
     """The maximum number of tokens per row: as requested, or as the model's positions allow."""
     return min(asked, positions_of(model.config))
+
+
+class WithTokenizers:
+    """Something with a `model`: the tokenizers of its vocabularies, each loaded when it is first needed."""
+
+    model: Any
+
+    def _take_tokenizer(self, given: PreTrainedTokenizerFast | str | Path | None) -> None:
+        """Set the tokenizer of the shared vocabulary, or its location; None: the model's.
+
+        Raises:
+            DataError: as for `tokenizer_of`, so that problems show at once.
+            InputError: it is something else.
+        """
+        self._tokenizers: dict[str | None, PreTrainedTokenizerFast] = {}
+        self._tokenizer_source = given if isinstance(given, (str, Path)) else None
+        if isinstance(given, PreTrainedTokenizerFast):
+            self.set_tokenizer(given)
+        elif given is not None and self._tokenizer_source is None:
+            raise InputError(f"tokenizer is a {type(given).__name__}: give a fast tokenizer or its location.")
+        elif self.shares_vocabulary:
+            self.tokenizer()
+
+    @property
+    def shares_vocabulary(self) -> bool:
+        """Whether some languages use the shared vocabulary, not each its own."""
+        return len(self.model.config.vocabularies) < len(self.model.languages)
+
+    def set_tokenizer(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Use another tokenizer for the languages without their own vocabulary."""
+        self._tokenizers[None] = suited(tokenizer, self.model.config)
+
+    def tokenizer(self, vocabulary: str | None = None) -> PreTrainedTokenizerFast:
+        """The tokenizer of a language with its own vocabulary, or of all others (None)."""
+        if vocabulary not in self._tokenizers:
+            self._tokenizers[vocabulary] = tokenizer_of(self.model, self._tokenizer_source, vocabulary)
+        return self._tokenizers[vocabulary]

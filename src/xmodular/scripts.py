@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import langcodes
 
 from xmodular.errors import LanguageError
-from xmodular.languages import names_of
+from xmodular.languages import tag_of
 
 # Scripts of CLDR that Unicode knows as others.
 _UNICODE = {"Hans": ("Hani",), "Hant": ("Hani",), "Jpan": ("Hani", "Hira", "Kana"), "Kore": ("Hang", "Hani")}
@@ -21,7 +21,7 @@ def scripts_of(languages: Iterable[str]) -> set[str]:
     """
     scripts: set[str] = set()
     for code in languages:
-        tag = names_of(code)["bcp47"]
+        tag = tag_of(code)
         script = None if tag is None else langcodes.Language.get(tag).maximize().script
         if script is None:
             raise LanguageError(f"the script of {code} is not known: give text in it with --text, without --scripts.")

@@ -36,7 +36,7 @@ class Halves:
 
 def logits_of(predictor: Predictor, text: str, codes: Sequence[str]) -> torch.Tensor:
     """The model run on a text with the adapter of each token given by hand."""
-    ids = predictor._tokenizer(None)(text, return_tensors="pt")["input_ids"]
+    ids = predictor.tokenizer()(text, return_tensors="pt")["input_ids"]
     lang_ids = torch.tensor([[predictor.model.languages.index(code) for code in codes]])
     with torch.inference_mode():
         return predictor.model.eval()(ids, lang_ids=lang_ids).logits[0].softmax(-1)
@@ -50,7 +50,7 @@ def test_a_text_is_read_as_with_lang_ids_given_by_hand(topic: Path) -> None:
         (len(GERMAN) + 1, len(MIXED), "ru_RU", "ru_RU"),
     ]
     assert row["language"] == row["adapter"] == "de_DE"  # of most characters
-    german, whole = (len(predictor._tokenizer(None)(text)["input_ids"]) for text in (GERMAN, MIXED))
+    german, whole = (len(predictor.tokenizer()(text)["input_ids"]) for text in (GERMAN, MIXED))
     codes = ["de_DE"] * (german - 1) + ["ru_RU"] * (whole - german) + ["de_DE"]
     by_hand = logits_of(predictor, MIXED, codes)
     assert list(row["probabilities"].values()) == pytest.approx(by_hand.tolist(), abs=1e-5)
@@ -77,7 +77,7 @@ def test_words_to_tag_are_read_by_their_own_adapters(folders: dict[str, Path]) -
     words = MIXED.split()
     (row,) = predictor([{"words": words}])
     assert [span["language"] for span in row["language_spans"]] == ["de_DE", "ru_RU"]
-    counts = [len(ids) - 2 for ids in predictor._tokenizer(None)(words)["input_ids"]]
+    counts = [len(ids) - 2 for ids in predictor.tokenizer()(words)["input_ids"]]
     adapters = ["de_DE"] * len(GERMAN.split()) + ["ru_RU"] * len(RUSSIAN.split())
     inner = [code for code, count in zip(adapters, counts, strict=True) for _ in range(count)]
     by_hand = logits_of(predictor, MIXED, ["de_DE", *inner, "de_DE"])
@@ -85,7 +85,7 @@ def test_words_to_tag_are_read_by_their_own_adapters(folders: dict[str, Path]) -
     for start, probabilities in zip(starts, row["probabilities"], strict=True):
         assert list(probabilities.values()) == pytest.approx(by_hand[start].tolist(), abs=1e-5)
     # In windows too, each token keeps its adapter.
-    short = Predictor(predictor.model, predictor._tokenizer(None), identify=Halves(), max_length=12, stride=4)
+    short = Predictor(predictor.model, predictor.tokenizer(), identify=Halves(), max_length=12, stride=4)
     encoded = short.encode(list(_examples(short, [{"words": words}])))
     for encoding in encoded.windows[0]:
         assert len(encoding.adapters[0]) == len(encoding.sequences[0])
@@ -113,7 +113,7 @@ def test_all_tasks(folders: dict[str, Path], name: str, row: Any, texts: int) ->
     predictor = Predictor(folders[name], identify="spans")
     (found,) = predictor([row])
     assert {span["text"] for span in found["language_spans"]} == set(range(texts))
-    tokenizer = predictor._tokenizer(None)
+    tokenizer = predictor.tokenizer()
     alphabets = {"de_DE": "LATIN", "ru_RU": "CYRILLIC"}
     for encoding in predictor.encode(list(_examples(predictor, [row]))).windows[0]:
         for ids, codes in zip(encoding.sequences, encoding.adapters, strict=True):

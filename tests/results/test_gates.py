@@ -113,7 +113,7 @@ def test_models_of_one_evaluation_are_compared_on_the_same_rows():
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"floor": 0.5}, "did you mean floors"),
+        ({"floor": 0.5}, "did you mean 'floors'"),
         ({"metric": "accuracy"}, "sets no limit"),
         ({"floors": {}}, "sets no limit"),
         ({"floors": {"de": "0.5"}}, "floors of de must be a number"),

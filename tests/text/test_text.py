@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from xmodular.errors import DataError, LanguageError
 from xmodular.text import LineCounts, TextFiles, find_text, lines_table, raw_lines
-from xmodular.text.seen import SeenHashes
+from xmodular.text.seen_hashes import SeenHashes
 
 same_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

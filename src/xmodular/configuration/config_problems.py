@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from xmodular.errors import first_of
 from xmodular.languages import code_problem
 
 _CHOICES = {
@@ -168,5 +169,4 @@ def _near(value: object, names: Iterable[object]) -> str:
 
 def _listed(codes: Sequence[Any]) -> str:
     """Codes for a message: all of a usual model's, else the first and how many more there are."""
-    more = f" and {len(codes) - _MOST_SHOWN:,} more" if len(codes) > _MOST_SHOWN else ""
-    return ", ".join(f"{code!s:.40}" for code in codes[:_MOST_SHOWN]) + more
+    return first_of([f"{code!s:.40}" for code in codes], _MOST_SHOWN)

@@ -16,7 +16,7 @@ from xmodular.catalogue import RELEASES, SHAPES
 from xmodular.configuration.config_problems import MOST_LABELS, is_integer, problems, pruning_problems
 from xmodular.configuration.embedding_settings import EmbeddingSettings
 from xmodular.configuration.peft_targets import name_peft_targets
-from xmodular.errors import ConfigurationError, listed
+from xmodular.errors import ConfigurationError, did_you_mean, listed
 
 _MOST_PROBLEMS = 40  # that one message names
 _NOTES = (
@@ -190,9 +190,8 @@ class XmodConfig(PretrainedConfig):
         if name in SHAPES:
             return cls(**{**SHAPES[name], **overrides})
         known = [*RELEASES, *SHAPES]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigurationError(f"there is no preset {name!r}: {hint}the presets are {', '.join(known)}.")
+        hint = did_you_mean(name, known)
+        raise ConfigurationError(f"there is no preset {name!r}: {hint} The presets are {', '.join(known)}.")
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[Any], *args: Any, **kwargs: Any) -> Any:

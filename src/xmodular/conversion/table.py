@@ -144,12 +144,6 @@ def fairseq_parts(name: str) -> Parts | None:
     return _take_apart(name, _TO_OURS)
 
 
-def to_ours(name: str) -> str | None:
-    """The name here of a fairseq weight, in any of its spellings; None if no row matches."""
-    parts = fairseq_parts(modern(name))
-    return parts.rule.ours.format(**parts.values) if parts else None
-
-
 def to_fairseq(name: str, head: str = DEFAULT_HEAD) -> str | None:
     """The name in fairseq of a weight here; None if no row matches.
 

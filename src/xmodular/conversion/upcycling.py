@@ -18,9 +18,9 @@ from xmodular.conversion.outcome import Converted, say
 from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataError, LanguageError
 from xmodular.files import folder_beside
 from xmodular.hub import hub_source
-from xmodular.languages import code_problem, names_of, resolve
+from xmodular.languages import code_problem, resolve, resolve_or_none, tag_of
 from xmodular.modeling import XmodForSequenceClassification, XmodPreTrainedModel
-from xmodular.modeling.language_changes import make_neutral, same_language
+from xmodular.modeling.language_changes import make_neutral
 from xmodular.modeling.loaded import check_loaded
 from xmodular.options import UpcycleOptions
 from xmodular.outputs import check_model_folder
@@ -110,11 +110,11 @@ def code_for(name: str, there: Sequence[str] = ()) -> str:
     first = [release for release in RELEASES.values() if release.fairseq_name is not None]
     known = list(dict.fromkeys(code for release in first for code in release.languages))
     try:
-        return same_language(name, there) or resolve(name, known)
+        return resolve_or_none(name, there) or resolve(name, known)
     except AmbiguousLanguageError:
         raise
     except LanguageError:
-        tag = names_of(name)["bcp47"]
+        tag = tag_of(name)
         return tag if tag and len(name) > len(tag) else name
 
 

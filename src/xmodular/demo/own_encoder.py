@@ -21,14 +21,13 @@ from xmodular.configuration import XmodConfig, config_content, read_config
 from xmodular.console import console, counted, quiet_transformers
 from xmodular.conversion import upcycle
 from xmodular.conversion.upcycling import code_for
-from xmodular.errors import ConfigurationError, DataError, LanguageError
+from xmodular.errors import ConfigurationError, DataError, LanguageError, first_of
 from xmodular.evaluation import evaluate
 from xmodular.evaluation.test_data import Finder, TestSet
 from xmodular.files import json_text, write_json, write_text
 from xmodular.hub import hub_source
 from xmodular.languages import code_problem, english_name, names_of, resolve_or_none
 from xmodular.modeling import XmodModel
-from xmodular.modeling.language_changes import same_language
 from xmodular.options import DemoOptions, EvaluateOptions, as_record
 from xmodular.outputs import check_apart, table_in
 from xmodular.pack_verbs import pack_install
@@ -138,7 +137,7 @@ def _languages_and_sets(options: DemoOptions, task: Task, there: Sequence[str]) 
     if options.add is not None:
         if wrong := code_problem(options.add):
             raise LanguageError(f"not a valid language code: {wrong}")
-        if (twice := same_language(options.add, asked)) is not None:
+        if (twice := resolve_or_none(options.add, asked)) is not None:
             raise LanguageError(f"--add {options.add}: {twice} is among --languages, which already have adapters.")
 
     def code_of(name: str) -> str | None:
@@ -363,10 +362,9 @@ def _add(options: DemoOptions, code: str) -> None:
 def _say_what_is_untrained(codes: Sequence[str], results: Results) -> None:
     """Warn about untrained adapters, so that their columns are not misread as results."""
     if read := [code for code in results.languages() if code in codes]:
-        shown = ", ".join(read[:6]) + (f" and {len(read) - 6} more" if len(read) > 6 else "")
         console.print(
-            f"The adapters of {shown} add nothing until they are trained on text, so text in these languages is "
-            "read the same with and without them. To train them, use xmodular pretrain --model."
+            f"The adapters of {first_of(read, 6)} add nothing until they are trained on text, so text in these "
+            "languages is read the same with and without them. To train them, use xmodular pretrain --model."
         )
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from xmodular.languages import resolve_or_none
 from xmodular.modeling import XmodForMaskedLM
 from xmodular.perplexity import block_statistics, perplexity_metrics, text_statistics, to_predict
-from xmodular.text import MaskedLMCollator, MeasuredText
+from xmodular.text import MeasuredText, collator_of
 
 _FIRST = 0.25  # share of the blocks on which all languages are measured
 
@@ -47,14 +47,7 @@ class Trials:
     ) -> None:
         self.model, self.text, self.batch_size, self.advance = model, text, batch_size, advance
         self.unk_id = tokenizer.unk_token_id
-        self.collator = MaskedLMCollator(
-            special_ids=tokenizer.all_special_ids,
-            mask_id=tokenizer.mask_token_id,
-            pad_id=tokenizer.pad_token_id,
-            vocab_size=len(tokenizer),
-            probability=probability,
-            seed=seed,
-        )
+        self.collator = collator_of(tokenizer, seed=seed, probability=probability)
         blocks, chosen = to_predict(text, self.collator)
         self.chosen = dict(zip(blocks.tolist(), chosen, strict=True))
         drawn = np.random.default_rng(seed).permutation(len(text.blocks))

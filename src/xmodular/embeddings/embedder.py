@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,18 +12,18 @@ from transformers import PreTrainedTokenizerFast
 from xmodular.errors import ConfigurationError, InputError, LanguageError, speaking
 from xmodular.exported_models import ExportedModel, is_exported
 from xmodular.identification import THRESHOLD, Identify
+from xmodular.identification.identifier import listed_texts
 from xmodular.modeling import XmodForSentenceEmbedding, XmodPreTrainedModel
 from xmodular.options import Fallback, WeightPrecision
 from xmodular.rows import half_surrogate
-from xmodular.saved_models import embedding_settings_of, given_model, to_run, tokenizer_of
+from xmodular.saved_models import WithTokenizers, embedding_settings_of, given_model, to_run
 from xmodular.tasks.readers import Readers, Reading, check_one_language, default_of
 from xmodular.tasks.running import BATCH_TOKENS, passes, predict_logits, without_adapters
 from xmodular.tasks.task import Encoding, Example, Room, room_of
 from xmodular.tasks.text_fields import encode_texts
-from xmodular.vocabulary import suited
 
 
-class Embedder:
+class Embedder(WithTokenizers):
     """An encoder as a function from texts to vectors.
 
     Texts of any languages go together: they are sorted by length and put into batches with about as many tokens, in
@@ -87,24 +87,12 @@ class Embedder:
         self.room = room_of(self.model, max_length)
         self.batch_tokens = batch_tokens
         self.cut = 0
-        self._tokenizers: dict[str | None, PreTrainedTokenizerFast] = {}
-        self._source = tokenizer if isinstance(tokenizer, (str, Path)) else None
-        if isinstance(tokenizer, PreTrainedTokenizerFast):
-            self.set_tokenizer(tokenizer)
-        elif tokenizer is not None and self._source is None:
-            raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a fast tokenizer or its location.")
-        elif self.shares_vocabulary:
-            self.tokenizer()  # so that its problems show at once
+        self._take_tokenizer(tokenizer)
 
     @property
     def dimension(self) -> int:
         """The number of values in a vector."""
         return int(self.model.config.hidden_size)
-
-    @property
-    def shares_vocabulary(self) -> bool:
-        """Whether some languages use the shared vocabulary, not each its own."""
-        return len(self.model.config.vocabularies) < len(self.model.languages)
 
     @speaking
     def __call__(self, texts: Sequence[str], language: str | Sequence[str | None] | None = None) -> np.ndarray:
@@ -182,16 +170,6 @@ class Embedder:
         self.cut += sum(each.cut for each in made)
         return made
 
-    def set_tokenizer(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Use another tokenizer for the languages without their own vocabulary."""
-        self._tokenizers[None] = suited(tokenizer, self.model.config)
-
-    def tokenizer(self, vocabulary: str | None = None) -> PreTrainedTokenizerFast:
-        """The tokenizer of a language with its own vocabulary, or of all others (None)."""
-        if vocabulary not in self._tokenizers:
-            self._tokenizers[vocabulary] = tokenizer_of(self.model, self._source, vocabulary)
-        return self._tokenizers[vocabulary]
-
     def _check_language(self, name: str | None) -> None:
         if (problem := self.adapters.problem(name)) is None:
             return
@@ -226,12 +204,6 @@ def encoder_of(
 
 def check_texts(texts: Sequence[str]) -> None:
     """Raises InputError if `texts` is not a list of texts that can be encoded."""
-    if isinstance(texts, str):
-        raise InputError(f"texts is the string {texts!r:.60}: give a list of texts.")
-    if isinstance(texts, Mapping) or hasattr(type(texts), "columns"):  # iterating over it gives names
-        raise InputError(f"texts is a {type(texts).__name__}: give one of its columns, or a list of texts.")
-    for place, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(f"Text {place} is {text!r:.60}, a {type(text).__name__}: it must be a string.")
+    for place, text in enumerate(listed_texts(texts)):
         if half_surrogate({"": text}) is not None:
             raise InputError(f"Text {place} has an unpaired surrogate, which is not a character: {text!r:.60}.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,33 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.console import console, counted
-from xmodular.errors import ConfigurationError, LanguageError
+from xmodular.errors import ConfigurationError
+from xmodular.evaluation.base_evaluation import BaseEvaluation
 from xmodular.evaluation.conditions import Job, jobs_of
-from xmodular.evaluation.finishing import finish, gates_of
-from xmodular.evaluation.identifying import check_identifying, identified
-from xmodular.evaluation.provenance import about, write_predictions
+from xmodular.evaluation.identifying import check_identifying
+from xmodular.evaluation.provenance import write_predictions
 from xmodular.evaluation.retrieving import Retrieval
 from xmodular.evaluation.scoring import Scored, score_task
 from xmodular.evaluation.subjects import Subject, is_for_perplexity, subjects_of, use_of
-from xmodular.evaluation.tabulating import comparisons_of, details_of, rows_of
 from xmodular.evaluation.test_data import Finder, TestSet, check_known_labels
 from xmodular.evaluation.text_scoring import score_text
 from xmodular.evaluation.units import with_units
 from xmodular.exported_models import ExportedModel
-from xmodular.language_conditions import GUESSES
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import EvaluateOptions
-from xmodular.outputs import check_results_folder, held
+from xmodular.outputs import check_results_folder, check_writable, held
 from xmodular.perplexity import PERPLEXITY_METRICS
 from xmodular.results import Results
-from xmodular.results.gates import Gate, check_gates
+from xmodular.results.gates import Gate, read_gates
 from xmodular.rows import InMemory, files_in, sources_of
 from xmodular.saved_models import home_of
 from xmodular.signatures import verb
 from xmodular.tasks import TASKS, Task, given_model, guessed, longest, metrics_of, read_labels, room_of, task_of
 from xmodular.tasks.examples import columns_of_training
 from xmodular.tasks.qa import squad_statistics
-from xmodular.tasks.readers import Reading, reading_of
+from xmodular.tasks.readers import Reading
 from xmodular.tasks.task_heads import names_in
 
 _BLOCK = 128  # tokens of text, by default
@@ -99,10 +95,11 @@ def evaluate(
     Raises:
         ConfigurationError, DataError, LanguageError: for problems found before the work starts.
     """
-    gates = gates_of(options, table)
+    source = options.gate if table is None else table
+    gates = [] if source is None else read_gates(source)
     if options.output_dir is None:
         return _evaluation(options, models, named, gates).run(lambda: None)
-    _check_folder(options.output_dir)
+    check_writable(options.output_dir)
     sources = [*options.model, *options.data, options.tokenizer, options.gate]
     check = partial(check_results_folder, options.output_dir, overwrite=options.overwrite, sources=sources)
     with held(options.output_dir):
@@ -133,16 +130,7 @@ def _is_folder(place: str) -> bool:
     return not isinstance(place, InMemory) and files_in(Path(place)) is not None
 
 
-def _check_folder(folder: Path) -> None:
-    """Raises ConfigurationError if nothing can be written there, while no work is lost by it."""
-    there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), Path("/"))
-    if not there.is_dir():
-        raise ConfigurationError(f"--output-dir {folder}: {there} is a file, not a folder.")
-    if not os.access(there, os.W_OK):
-        raise ConfigurationError(f"--output-dir {folder}: {there} cannot be written to.")
-
-
-class _Evaluation:
+class _Evaluation(BaseEvaluation):
     """Models, test data, and the adapters to use.
 
     Raises:
@@ -156,13 +144,10 @@ class _Evaluation:
         named: Mapping[str, str] | None,
         gates: Sequence[Gate] = (),
     ) -> None:
-        self.started = time.monotonic()
-        self.options = options
-        self.subjects = subjects
+        super().__init__(options, subjects, named)
         self.loaded = [self.subjects[0].load(options.precision)]  # only the first, and no longer than the others
         self.task = self._task(self.loaded[0])
-        self.repeatable = named is None and not any(isinstance(place, InMemory) for place in options.data)
-        self._readers: dict[tuple[int, str], Reading | None] = {}
+        self.use = "perplexity" if self.task is None else self.task.name
         self.sets = self._sets(named)
         conditions = self._conditions()
         if "identified" in conditions and self.task is None:
@@ -172,12 +157,11 @@ class _Evaluation:
         inside = self.task is not None and self.task.name != "embed"
         check_identifying(options, self.subjects, inside=inside)
         self.jobs = [
-            [job for code in self.sets for job in self._jobs(place, code, conditions)]
-            for place in range(len(self.subjects))
+            [job for code in self.sets for job in self._jobs(subject, code, conditions)] for subject in self.subjects
         ]
         if self.task is not None and self.task.label_names(next(iter(self.sets.values())).examples[:1]):
             self._check_labels()
-        self.gates = self._checked(gates, conditions) if gates else []
+        self.gates = self._checked(gates, self._metrics(), list(self.sets), conditions) if gates else []
         self._announce()
         self.warnings = self._seen_before()
         self.scored: list[dict[Job, Scored]] = []
@@ -189,9 +173,11 @@ class _Evaluation:
         for subject, jobs in zip(self.subjects, self.jobs, strict=True):
             by_reading = self._score(subject, jobs)
             self.scored.append({job: by_reading[job.reading] for job in jobs})
-        return finish(self._results(), self.gates, self.options, check, self._more)
+        sets = list(self.sets.values())
+        results = self._results(self.scored, self.guesses, sets, self.warnings, precisions=self.precisions)
+        return self._finish(results, check)
 
-    def _more(self, folder: Path) -> list[str]:
+    def _write_more(self, folder: Path) -> list[str]:
         """Write the predictions, if they are asked for."""
         if not self.options.predictions:
             return []
@@ -217,32 +203,16 @@ class _Evaluation:
 
     def _sets(self, named: Mapping[str, str] | None) -> dict[str, TestSet]:
         """The test data by language, with their dependent rows grouped."""
-        languages = list(dict.fromkeys(code for subject in self.subjects for code in subject.config.languages))
         labels = {name for subject in self.subjects for name in names_in(subject.config)}
         task, usual = self.task, {}
         if task is not None:  # the columns of the first model that knows those it was trained with
             usual = next((names for each in self.subjects if (names := columns_of_training(each.config, task))), {})
-        found = Finder(self.options, task, languages, self._name, labels, usual).sets(named)
+        found = Finder(self.options, task, self.languages, self._name, labels, usual).sets(named)
         return {each.language: each for each in (found if task is None else with_units(task, found))}
 
-    def _reader(self, place: int, name: str) -> Reading | None:
-        """The adapter for a language in a model; None if there is none."""
-        if (place, name) not in self._readers:
-            try:
-                found = reading_of(name, self.subjects[place].config.languages, self.options.fallback)
-            except LanguageError:
-                found = None
-            self._readers[place, name] = found
-        return self._readers[place, name]
-
-    def _name(self, name: str) -> str | None:
-        """The code for a language in the first model that has it; the name itself if no model has its code."""
-        readers = [reader for place in range(len(self.subjects)) if (reader := self._reader(place, name)) is not None]
-        return next((reader.adapter for reader in readers if reader.own), name if readers else None)
-
-    def _jobs(self, place: int, language: str, conditions: Sequence[str]) -> list[Job]:
+    def _jobs(self, subject: Subject, language: str, conditions: Sequence[str]) -> list[Job]:
         """The ways in which a model reads a language; none if it lacks it."""
-        subject, reader = self.subjects[place], self._reader(place, language)
+        reader = self._reader(subject, language)
         return jobs_of(language, reader, conditions, subject.source, subject.config.languages) if reader else []
 
     def _conditions(self) -> list[str]:
@@ -258,22 +228,12 @@ class _Evaluation:
             )
         return conditions
 
-    def _checked(self, gates: Sequence[Gate], conditions: Sequence[str]) -> list[Gate]:
-        """The gates that are for this task, before the work that they judge."""
+    def _metrics(self) -> list[str]:
+        """The metrics, the main one first."""
         if self.task is None:
-            metrics: list[str] = list(PERPLEXITY_METRICS)
-        else:
-            labels = names_in(self.subjects[0].config) if self.task.has_labels else []
-            metrics = metrics_of(self.task, next(iter(self.sets.values())).examples, labels)
-        return check_gates(
-            gates,
-            task=self.task.name if self.task is not None else "perplexity",
-            metrics=metrics,
-            languages=list(self.sets),
-            runs=list(dict.fromkeys(subject.run for subject in self.subjects)),
-            adapters={*conditions, "relative", *GUESSES},
-            left_out=lambda name: bool(self.options.languages) and self._name(name) is not None,
-        )
+            return list(PERPLEXITY_METRICS)
+        labels = names_in(self.subjects[0].config) if self.task.has_labels else []
+        return metrics_of(self.task, next(iter(self.sets.values())).examples, labels)
 
     def _check_labels(self) -> None:
         """Warn once per run about labels in its files that it lacks; an error if it lacks all."""
@@ -287,17 +247,16 @@ class _Evaluation:
 
     def _announce(self) -> None:
         """Print what is evaluated, and which adapters are used."""
-        runs = list(dict.fromkeys(subject.run for subject in self.subjects))
         sources = list(dict.fromkeys(subject.source for subject in self.subjects if subject.source))
-        seeds = f" ({len(self.subjects)} models)" if len(self.subjects) > len(runs) else ""
+        seeds = f" ({len(self.subjects)} models)" if len(self.subjects) > len(self.runs) else ""
         console.print(
-            f"Evaluating {', '.join(runs)}{seeds} ({self.task.name if self.task else 'perplexity'}) in "
+            f"Evaluating {', '.join(self.runs)}{seeds} ({self.use}) in "
             f"{counted(len(self.sets), 'language')}" + (f"; source language {', '.join(sources)}" if sources else "")
         )
         said: list[str] = []
-        for place, subject in enumerate(self.subjects):
-            which = f" of {subject.run}" if len(runs) > 1 else ""
-            readers = {language: self._reader(place, language) for language in self.sets}
+        for subject in self.subjects:
+            which = f" of {subject.run}" if len(self.runs) > 1 else ""
+            readers = {language: self._reader(subject, language) for language in self.sets}
             said += [
                 f"{Path(self.sets[language].files[0]).name} uses the adapter{which} of {reader.adapter}, its nearest "
                 "relative."
@@ -355,20 +314,6 @@ class _Evaluation:
         seed = f", seed {subject.seed}" if len(self.subjects) > 1 and subject.seed is not None else ""
         console.print(f"{subject.run}{seed}: precision {chosen}")
         self.precisions.append(chosen)
-
-    def _results(self) -> Results:
-        name = self.task.name if self.task is not None else "perplexity"
-        rows, pooled = rows_of(name, self.subjects, self.scored, self.guesses, self._name)
-        sources = {row.run: row.source for row in rows}
-        seconds, sets = round(time.monotonic() - self.started, 1), list(self.sets.values())
-        return Results(
-            tuple(rows),
-            next(iter(sources.values())) if len(set(sources.values())) == 1 else None,
-            tuple(comparisons_of(name, pooled, sources)),
-            about(self.options, self.subjects, sets, rows, self.repeatable, seconds, self.warnings, self.precisions)
-            | ({"identified": told} if (told := identified(self.subjects, self.scored)) else {}),
-            tuple(details_of(self.subjects, self.scored)),
-        )
 
 
 def _say(sentences: Sequence[str]) -> list[str]:

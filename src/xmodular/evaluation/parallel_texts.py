@@ -11,6 +11,7 @@ from typing import NamedTuple
 from xmodular.addresses import spelled
 from xmodular.console import console
 from xmodular.errors import DataError, LanguageError
+from xmodular.evaluation.test_data import language_in, named_place
 from xmodular.languages import resolve, resolve_all
 from xmodular.options import EvaluateOptions
 from xmodular.rows import (
@@ -121,7 +122,7 @@ class ParallelFinder:
         path = Path(part)
         if isinstance(part, InMemory):
             return [_Place(None, part)]
-        if (pair := self._named(part)) is not None:
+        if (pair := named_place(part, self.code_of)) is not None:
             return [_Place(*pair, True)]
         if part.startswith("hub:"):
             if "{" not in part:
@@ -129,19 +130,19 @@ class ParallelFinder:
             found = hub_sources(part, self.options.languages or self.languages)
             return [_Place(name, place) for name, place in found.items()]
         if is_file(part):
-            is_told = kind_of(part) == "txt" or self.code_of(_language(path)) is not None
-            return [_Place(_language(path) if is_told else None, part)]
+            is_told = kind_of(part) == "txt" or self.code_of(language_in(path)) is not None
+            return [_Place(language_in(path) if is_told else None, part)]
         if (inside := files_in(path)) is not None:
             paths = self._fitting(part, inside)
         elif (found_there := matches(part)) is None:
             raise DataError(f"There is no file or folder {part}.")
         elif not (paths := found_there):
             raise DataError(f"There are no files {part}.")
-        return [_Place(None if self._is_headed(each) else _language(each), spelled(each)) for each in paths]
+        return [_Place(None if self._is_headed(each) else language_in(each), spelled(each)) for each in paths]
 
     def _is_headed(self, path: Path) -> bool:
         """Whether a file is not called like a language, but its columns are: a table such as test.jsonl."""
-        if f".{kind_of(path)}" not in SUFFIXES or self.code_of(_language(path)) is not None:
+        if f".{kind_of(path)}" not in SUFFIXES or self.code_of(language_in(path)) is not None:
             return False
         row = next(read_rows(spelled(path), BadRows(True)), None)
         names = [] if row is None else [str(name) for name in row.values]
@@ -163,12 +164,6 @@ class ParallelFinder:
         raise DataError(
             f"There are no files <language>.txt, nor <language>.tsv (or {', '.join(SUFFIXES)}), in {folder}."
         )
-
-    def _named(self, part: str) -> tuple[str, str] | None:
-        name, separator, place = (each.strip() for each in part.partition("="))
-        if not separator or part.startswith("hub:") or Path(part).exists() or matches(part):
-            return None
-        return (name, place) if self.code_of(name) is not None or Path(place).exists() else None
 
     def _aligned(self, files: Mapping[str, str]) -> Parallel:
         """Files of which line n of one translates line n of the others; a blank line is a missing translation."""
@@ -303,7 +298,3 @@ def _lines(place: str, skip: bool) -> list[str | None]:
     if said := bad.summary():
         console.print(f"{place}: {said}")
     return found
-
-
-def _language(path: Path) -> str:
-    return path.name.split(".", 1)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,28 +9,24 @@ import numpy as np
 
 from xmodular.console import console, counted, progress
 from xmodular.embeddings import Embedder
-from xmodular.errors import DataError, LanguageError
+from xmodular.errors import DataError
+from xmodular.evaluation.base_evaluation import BaseEvaluation
 from xmodular.evaluation.conditions import EACH_ROW, Job, jobs_of
-from xmodular.evaluation.finishing import finish
-from xmodular.evaluation.identifying import check_identifying, identified
+from xmodular.evaluation.identifying import check_identifying
 from xmodular.evaluation.intervals import Measured, mean_of
 from xmodular.evaluation.parallel_texts import Parallel, ParallelFinder, chosen
-from xmodular.evaluation.provenance import about
 from xmodular.evaluation.scoring import Scored, identifying
 from xmodular.evaluation.subjects import Subject
-from xmodular.evaluation.tabulating import comparisons_of, end_of, rows_of
+from xmodular.evaluation.tabulating import end_of
 from xmodular.evaluation.test_data import TestSet
 from xmodular.evaluation.translations import METRICS, Bitext, by_chance, measured, one_way
-from xmodular.language_conditions import GUESSES
 from xmodular.languages import resolve, resolve_or_none
 from xmodular.options import EvaluateOptions
 from xmodular.results import PairScore, Results
-from xmodular.results.gates import Gate, check_gates
-from xmodular.rows import InMemory
+from xmodular.results.gates import Gate
 from xmodular.tasks import Example
-from xmodular.tasks.readers import Reading, reading_of
+from xmodular.tasks.readers import Reading
 
-_TASK = "retrieval"
 _AT_ONCE = 4096  # texts between two steps of the progress bar
 
 
@@ -52,12 +47,14 @@ class _Test:
     joined: np.ndarray
 
 
-class Retrieval:
+class Retrieval(BaseEvaluation):
     """Encoders, sentences with translations, and the adapters to use.
 
     Raises:
         ConfigurationError, DataError, LanguageError: as `evaluate`.
     """
+
+    use = "retrieval"
 
     def __init__(
         self,
@@ -66,33 +63,18 @@ class Retrieval:
         named: Mapping[str, str] | None,
         gates: Sequence[Gate] = (),
     ) -> None:
-        self.started = time.monotonic()
-        self.options, self.subjects = options, subjects
+        super().__init__(options, subjects, named)
         check_identifying(options, subjects, inside=False)
-        self.languages = list(dict.fromkeys(code for subject in subjects for code in subject.config.languages))
         self.pivot = self._pivot()
         found = ParallelFinder(options, self.languages, self._name, self.pivot).read(named)
         self.data = chosen(found, options, self.pivot)
         self.tests = self._tests()
-        self.repeatable = named is None and not any(isinstance(place, InMemory) for place in options.data)
         self.jobs = [[job for code in self.tests for job in self._jobs(subject, code)] for subject in self.subjects]
-        self.runs = list(dict.fromkeys(subject.run for subject in subjects))
-        self.gates: list[Gate] = []
-        if gates:
-            adapters = {*options.adapter, "relative", *GUESSES}
-            self.gates = check_gates(
-                gates,
-                task=_TASK,
-                metrics=METRICS,
-                languages=list(self.tests),
-                runs=self.runs,
-                adapters=adapters,
-                left_out=lambda name: bool(options.languages) and self._name(name) is not None,
-            )
+        self.gates = self._checked(gates, METRICS, list(self.tests), options.adapter) if gates else []
         pivots = ", ".join(dict.fromkeys(test.pivot for test in self.tests.values()))
         console.print(
-            f"Evaluating {', '.join(self.runs)} ({_TASK}) in {counted(len(self.tests), 'language')}, by translations "
-            f"into and out of {pivots}"
+            f"Evaluating {', '.join(self.runs)} ({self.use}) in {counted(len(self.tests), 'language')}, by "
+            f"translations into and out of {pivots}"
         )
 
     def run(self, check: Callable[[], None]) -> Results:
@@ -114,23 +96,14 @@ class Retrieval:
         guesses = {
             run: {code: {"uniform": by_chance(test.bitext)} for code, test in self.tests.items()} for run in self.runs
         }
-        rows, pooled = rows_of(_TASK, self.subjects, scored, guesses, self._name)
-        sources = {row.run: row.source for row in rows}
         sets = [
             TestSet(code, (test.parallel.files[code],), units=tuple(test.bitext.units), parallel=True)
             for code, test in self.tests.items()
         ]
-        seconds = round(time.monotonic() - self.started, 1)
-        noted = about(self.options, self.subjects, sets, rows, self.repeatable, seconds, warnings)
-        told = {"identified": found} if (found := identified(self.subjects, scored)) else {}
-        results = Results(
-            tuple(rows),
-            next(iter(sources.values())) if len(set(sources.values())) == 1 else None,
-            tuple(comparisons_of(_TASK, pooled, sources)),
-            {**noted, **told, "pivot": {code: test.pivot for code, test in self.tests.items()}, "vectors": settings},
-            pairs=tuple(_pair_score(*key, found) for key, found in pairs.items()),
-        )
-        return finish(results, self.gates, self.options, check)
+        found = [_pair_score(*key, measures) for key, measures in pairs.items()]
+        pivots = {code: test.pivot for code, test in self.tests.items()}
+        results = self._results(scored, guesses, sets, warnings, pairs=found, pivot=pivots, vectors=settings)
+        return self._finish(results, check)
 
     def _pivot(self) -> str | None:
         """The language that the others are matched with, as far as it is known without the data."""
@@ -139,17 +112,6 @@ class Retrieval:
         return resolve_or_none("en", self.languages) or next(
             (each.source for each in self.subjects if each.source), None
         )
-
-    def _name(self, name: str) -> str | None:
-        """The code for a language in the first model that has it; the name itself if it is read by a relative."""
-        readers = [reader for each in self.subjects if (reader := self._reader(each, name)) is not None]
-        return next((reader.adapter for reader in readers if reader.own), name if readers else None)
-
-    def _reader(self, subject: Subject, name: str) -> Reading | None:
-        try:
-            return reading_of(name, subject.config.languages, self.options.fallback)
-        except LanguageError:
-            return None
 
     def _tests(self) -> dict[str, _Test]:
         """The pairs of every language."""

@@ -121,13 +121,13 @@ class Finder:
         """The files, or data sets, of one part of the option `data`."""
         if isinstance(part, InMemory):
             return [_Found(None, part)]
-        if (pair := self._named(part)) is not None:
+        if (pair := named_place(part, self.code_of)) is not None:
             return [self._given(*pair)]
         if part.startswith("hub:"):
             return _data_sets(part, self.options.languages or self.languages)
         path, suffixes = Path(part), _TEXT if self.task is None else SUFFIXES
         if is_file(part):
-            return [_Found(_language(path) if self.task is None else None, part)]
+            return [_Found(language_in(path) if self.task is None else None, part)]
         if (paths := files_in(path)) is not None:
             split = "" if self.task is None else f".{self.options.split}"
             paths = [each for each in paths if _is_of(each.name, split, suffixes)]
@@ -139,14 +139,7 @@ class Finder:
             raise DataError(f"There is no file or folder {part}.")
         elif not paths:
             raise DataError(f"There are no files {part}.")
-        return [_Found(_language(each), spelled(each)) for each in paths]
-
-    def _named(self, part: str) -> tuple[str, str] | None:
-        """Language and file of ``<language>=<file>``; None of a place, whose path may have an equals sign in it."""
-        name, separator, place = (each.strip() for each in part.partition("="))
-        if not separator or part.startswith("hub:") or Path(part).exists() or matches(part):
-            return None
-        return (name, place) if self.code_of(name) is not None or Path(place).exists() else None
+        return [_Found(language_in(each), spelled(each)) for each in paths]
 
     def _given(self, name: str, place: str) -> _Found:
         """A file given together with its language.
@@ -173,7 +166,7 @@ class Finder:
     def _by_column(self, place: str, task: Task, left_out: dict[str, None]) -> list[TestSet]:
         """The languages of a file, from its rows or else its name."""
         grouped: dict[str, list[Example]] = {}
-        by_name = _language(Path(place))
+        by_name = language_in(Path(place))
         found = self._load(place, task, lambda name: self.code_of(name) is not None)
         for example in found:
             name = example.language or (by_name if self.code_of(by_name) is not None else None)
@@ -215,7 +208,16 @@ def _data_sets(part: str, languages: Sequence[str]) -> list[_Found]:
     return [_Found(code, source) for code, source in sources.items()]
 
 
-def _language(path: Path) -> str:
+def named_place(part: str, code_of: Callable[[str], str | None]) -> tuple[str, str] | None:
+    """Language and file of ``<language>=<file>``; None of a place, whose path may have an equals sign in it."""
+    name, separator, place = (each.strip() for each in part.partition("="))
+    if not separator or part.startswith("hub:") or Path(part).exists() or matches(part):
+        return None
+    return (name, place) if code_of(name) is not None or Path(place).exists() else None
+
+
+def language_in(path: Path) -> str:
+    """What a file's name says of its language."""
     return path.name.split(".", 1)[0]
 
 

@@ -22,10 +22,9 @@ from xmodular.tasks import tokenizer_of
 from xmodular.tasks.readers import Reading
 from xmodular.tasks.running import passes, without_adapters
 from xmodular.text import (
-    CausalLMCollator,
-    MaskedLMCollator,
     MeasuredText,
     TextFiles,
+    collator_of,
     lines_table,
     measured_text,
     say_unknown,
@@ -99,17 +98,8 @@ def _score(
     options: EvaluateOptions,
 ) -> dict[Reading, Scored]:
     """Readings in one vocabulary."""
-    collator: MaskedLMCollator | CausalLMCollator
-    if isinstance(model, XmodForCausalLM):
-        collator = CausalLMCollator(pad_id=tokenizer.pad_token_id)
-    else:
-        collator = MaskedLMCollator(
-            special_ids=tokenizer.all_special_ids,
-            mask_id=tokenizer.mask_token_id,
-            pad_id=tokenizer.pad_token_id,
-            vocab_size=len(tokenizer),
-            seed=options.seed,
-        )
+    causal = isinstance(model, XmodForCausalLM)
+    collator = collator_of(tokenizer, seed=options.seed, causal=causal)
     chosen = {code: to_predict(text, collator) for code, text in texts.items()}  # alike under either adapter
     rows = [
         (reading, int(number), each)
@@ -132,7 +122,7 @@ def _score(
     for reading in readings:
         text, blocks = texts[reading.language], chosen[reading.language][0]
         own = predicted[[each == reading for each, _, _ in rows]]
-        sums = text_statistics(text, blocks, own, causal=isinstance(model, XmodForCausalLM))
+        sums = text_statistics(text, blocks, own, causal=causal)
         metrics = measure(sums, perplexity_metrics, _units(len(sums)))
         digest = hashlib.sha256(text.blocks.tobytes()).hexdigest()
         found[reading] = Scored(metrics, (reading.language, len(tokenizer), digest))

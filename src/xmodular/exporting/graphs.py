@@ -18,6 +18,7 @@ from xmodular.errors import ConfigurationError, in_one_line
 from xmodular.exported_models import LANGUAGES, extra_package
 from xmodular.modeling import XmodForMultipleChoice, XmodForQuestionAnswering, XmodModel, XmodPreTrainedModel
 from xmodular.modeling.adapters import without_neutral
+from xmodular.vocabulary import positions_of
 
 _OPSET = 20  # the first with GELU as one operator
 _LARGE_TABLE = 2**16  # numbers; smaller tables stay as they are
@@ -70,7 +71,7 @@ def capture(model: XmodPreTrainedModel) -> ExportedProgram:
 def _example(model: XmodPreTrainedModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Inputs of any size, and which of their sizes are free."""
     config = model.config
-    longest = config.max_position_embeddings - config.pad_token_id - 1
+    longest = positions_of(config)
     shape = [3, 4, min(5, longest)] if isinstance(model, XmodForMultipleChoice) else [3, min(5, longest)]
     names = ("batch", "choices", "length") if len(shape) == 3 else ("batch", "length")
     free = {axis: Dim(name, max=longest) if name == "length" else Dim(name) for axis, name in enumerate(names)}

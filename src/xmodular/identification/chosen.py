@@ -21,7 +21,7 @@ import numpy as np
 from xmodular.errors import ConfigurationError, InputError, XmodularError, in_one_line
 from xmodular.identification.asked_words import AskedWords
 from xmodular.identification.fasttext_models import FastTextIdentifier
-from xmodular.identification.identifier import _NOTHING, _SCRIPTS, _VARIETIES, Identified, Identifier, _kind
+from xmodular.identification.identifier import _SCRIPTS, _VARIETIES, NOTHING, Identified, Identifier, _kind
 from xmodular.identification.spans import Span, SpanIdentifier, main_language
 from xmodular.languages import resolve_all, resolve_or_none, tag_of
 
@@ -264,7 +264,7 @@ class OwnIdentifier:
         shares = self._shares(answer, text, place)
         del shares[None]
         if not shares:
-            return _NOTHING
+            return NOTHING
         code, confidence = shares.most_common(1)[0]
         return Identified(code, min(1.0, confidence))
 

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.errors import ConfigurationError, DataError, in_one_line
-from xmodular.identification.identifier import _TAG, listed_texts
-
-_READ = 1000  # characters, as for the default identifier
+from xmodular.identification.identifier import READ, listed_texts, without_tags
 
 
 class FastTextIdentifier:
@@ -57,8 +55,7 @@ class FastTextIdentifier:
         return [self._ranked(text) for text in listed_texts(texts)]
 
     def _ranked(self, text: str) -> dict[str, float]:
-        text = text[: 2 * _READ]
-        text = (_TAG.sub(" ", text) if "<" in text or "[" in text else text)[:_READ]
+        text = without_tags(text[: 2 * READ])[:READ]
         if not any(map(str.isalpha, text)):
             return {}
         plain = " ".join(text.encode("utf-8", "replace").decode().replace("\0", " ").split())

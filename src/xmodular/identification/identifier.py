@@ -11,18 +11,18 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from xmodular.errors import InputError, LanguageError
-from xmodular.languages import names_of, resolve_or_none
+from xmodular.languages import resolve_or_none, tag_of
 
 # Below this confidence, a text is more often in another language than one of the model's.
 THRESHOLD = 0.3
 
-_READ = 1000  # characters: enough to be sure, and no line takes long
+READ = 1000  # characters: enough to be sure, and no line takes long
 # What SentencePiece's nmt_nfkc, XLM-R's normaliser, adds to NFKC: joiners, marks of direction and ends of lines
 # become spaces, other control characters go.
 _SPACES = (9, 10, 12, 13, 0x61C, 0x1680, 0x200B, 0x200C, 0x200E, 0x200F, 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD)
@@ -61,7 +61,7 @@ class Identified:
     confidence: float
 
 
-_NOTHING = Identified(None, 0.0)
+NOTHING = Identified(None, 0.0)
 
 
 class Identifier:
@@ -88,12 +88,11 @@ class Identifier:
         labels = self._tool.labels
         tags: dict[str, str] = {}  # code of a BCP-47 tag; of several the first
         for code in codes:
-            tag = None if code.casefold().endswith(_MARKS) else names_of(code)["bcp47"]
+            tag = None if code.casefold().endswith(_MARKS) else tag_of(code)
             if tag is not None:
                 tags.setdefault(tag, code)
-        self._codes: dict[
-            str, dict[str, str]
-        ] = {}  # codes of a label by the text's script, "" if the script does not matter
+        # The codes of a label by the text's script, "" if the script does not matter.
+        self._codes: dict[str, dict[str, str]] = {}
         for tag, code in tags.items():
             if (label := resolve_or_none(tag, labels)) is not None:
                 self._codes.setdefault(label, {"": code})
@@ -124,13 +123,13 @@ class Identifier:
         return [self._identify(text) for text in listed_texts(texts)]
 
     def _identify(self, text: str) -> Identified:
-        text = _as_read(text[: 2 * _READ])[:_READ]
+        text = _as_read(text[: 2 * READ])[:READ]
         if not any(map(str.isalpha, text)):
-            return _NOTHING
+            return NOTHING
         ranked = self._tool.rank(text)
         # Without a single known n-gram all labels are equally probable; one that has two scripts counts twice.
         if ranked[0][1] < 2.01 * ranked[-1][1]:
-            return _NOTHING
+            return NOTHING
         found = dict.fromkeys(self.known, 0.0)
         probabilities = dict(ranked)
         kinds: Counter[str] | None = None
@@ -142,7 +141,7 @@ class Identifier:
                     probability *= _share(script, kinds)
                 found[code] += probability
         language = max(found, key=found.__getitem__, default=None)
-        return _NOTHING if language is None else Identified(language, min(1.0, found[language]))
+        return NOTHING if language is None else Identified(language, min(1.0, found[language]))
 
 
 def listed_texts(texts: Iterable[str]) -> list[str]:
@@ -158,15 +157,20 @@ def listed_texts(texts: Iterable[str]) -> list[str]:
     listed = list(texts)
     for place, text in enumerate(listed):
         if not isinstance(text, str):
-            raise InputError(f"texts[{place}] is {text!r:.80}, a {type(text).__name__}; it must be a string.")
+            raise InputError(f"Text {place} is {text!r:.80}, a {type(text).__name__}: it must be a string.")
     return listed
+
+
+def without_tags(text: str, by: str | Callable[[re.Match[str]], str] = " ") -> str:
+    """A text whose tags of mark-up are replaced."""
+    return _TAG.sub(by, text) if "<" in text or "[" in text else text
 
 
 def _as_read(text: str) -> str:
     """A text in the form in which models read it, without tags of mark-up."""
     if not text.isascii() or not text.isprintable():
         text = unicodedata.normalize("NFKC", text.translate(_INVISIBLE))
-    return _SPACE.sub(" ", _TAG.sub(" ", text) if "<" in text or "[" in text else text).strip()
+    return _SPACE.sub(" ", without_tags(text)).strip()
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ import numpy as np
 from xmodular.errors import LanguageError
 from xmodular.identification.asked_words import AskedWords
 from xmodular.identification.decision import best_paths, sentence_priors, word_probabilities
-from xmodular.identification.identifier import _NOTHING, _TAG, Identified, Identifier, listed_texts
+from xmodular.identification.identifier import NOTHING, Identified, Identifier, listed_texts, without_tags
 from xmodular.identification.word_evidence import WordEvidence
 from xmodular.identification.words import Word, words_in
 from xmodular.languages import resolve
@@ -91,7 +91,7 @@ class SpanIdentifier:
         answer: list[list[Span]] = [[] for _ in listed_texts(texts)]
         lettered = []
         for place, text in enumerate(texts):
-            plain = _TAG.sub(_blank, text) if "<" in text or "[" in text else text
+            plain = without_tags(text, _blank)
             words = words_in(plain)
             if any(word.script for word in words):
                 lettered.append((place, plain, words))
@@ -142,7 +142,7 @@ def main_language(spans: Sequence[Span]) -> Identified:
         if span.language is not None:
             sizes[span.language] = sizes.get(span.language, 0) + span.end - span.start
     if not sizes:
-        return _NOTHING
+        return NOTHING
     mean = sum((span.end - span.start) * span.confidence for span in spans if span.language is not None)
     return Identified(max(sizes, key=sizes.__getitem__), min(1.0, mean / sum(sizes.values())))
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from xmodular.identification.identifier import _INVISIBLE, Identifier, _kind
 from xmodular.identification.words import Word
-from xmodular.languages import names_of, resolve_or_none
+from xmodular.languages import resolve_or_none, tag_of
 
 WEIGHT = 0.25  # of an n-gram
 FLOOR = 12.0  # nats that a language can be below a word's best one
@@ -169,6 +169,6 @@ class WordEvidence:
 
 def _scripts_of(code: str) -> frozenset[str]:
     """The scripts that a language is written in, as words name them; empty if that is not known."""
-    tag = names_of(code)["bcp47"]
+    tag = tag_of(code)
     script = None if tag is None else langcodes.Language.get(tag).maximize().script
     return frozenset(_NAMES.get(script or "", "").split())

@@ -8,8 +8,7 @@ from typing import Any
 
 from xmodular.configuration import XmodConfig, check_kind, numbers_in
 from xmodular.errors import ConfigurationError
-from xmodular.languages import resolve, resolve_all
-from xmodular.modeling.language_changes import same_language
+from xmodular.languages import resolve, resolve_all, resolve_or_none
 from xmodular.weights import size_of_weights
 
 # Options of `from_pretrained` that say where the files are.
@@ -67,7 +66,7 @@ def choose_languages(
     codes = list(stored.languages)
     if languages is not None:
         codes = resolve_all(languages, among or codes, fallback=fallback)
-    default = stored.default_language and same_language(stored.default_language, codes)
+    default = stored.default_language and resolve_or_none(stored.default_language, codes)
     default = loading.pop("default_language", codes[0] if len(codes) == 1 else default)
     chosen = {
         "languages": codes,

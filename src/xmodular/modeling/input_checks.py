@@ -6,7 +6,6 @@ checked as far as its sizes are known.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from xmodular.configuration import XmodConfig
-from xmodular.errors import InputError
+from xmodular.errors import InputError, did_you_mean
 from xmodular.modeling.caches import Past
 from xmodular.modeling.shortcuts import tracing
 
@@ -31,9 +30,8 @@ def check_keywords(keywords: Mapping[str, Any], arguments: Sequence[str]) -> Non
     """Raise an error for unknown keywords; `arguments` are the known ones."""
     for name, value in keywords.items():
         if name not in _UNUSED_KEYWORDS and value is not None:
-            near = difflib.get_close_matches(name, arguments, n=1)
-            hint = f": did you mean {near[0]!r}?" if near else f"; the arguments are {', '.join(arguments)}."
-            raise InputError(f"forward got an unknown argument {name!r}{hint}")
+            hint = did_you_mean(name, arguments, f"the arguments are {', '.join(arguments)}.")
+            raise InputError(f"forward got an unknown argument {name!r}: {hint}")
 
 
 def input_shape(

@@ -16,7 +16,7 @@ from torch import nn
 
 from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError, LanguageError
-from xmodular.languages import code_problem, resolve
+from xmodular.languages import code_problem, resolve, resolve_or_none
 from xmodular.modeling.adapters import Adapters, XmodAdapter
 from xmodular.modeling.adapters_on_disk import check_in_memory
 from xmodular.modeling.own_vocabularies import (
@@ -37,19 +37,11 @@ def adapters_by_layer(model: Any) -> list[Adapters]:
     return [module for module in model.modules() if isinstance(module, Adapters)]
 
 
-def same_language(name: str, languages: Sequence[str]) -> str | None:
-    """The code among these that a name refers to, if any."""
-    try:
-        return resolve(name, languages)
-    except LanguageError:
-        return None
-
-
 def check_new_code(model: Any, code: str, *, instead_of: str | None = None, way_out: str = "") -> None:
     """Raises LanguageError if a code is not valid, or the model already has a code for the same language."""
     if wrong := code_problem(code):
         raise LanguageError(f"not a valid language code: {wrong}")
-    there = same_language(code, [other for other in model.config.languages if other != instead_of])
+    there = resolve_or_none(code, [other for other in model.config.languages if other != instead_of])
     if there is not None:
         means = "" if there == code else f" ({code!r} means the same language)"
         raise LanguageError(f"the model already has the language {there}{means}.{way_out}")
@@ -172,7 +164,7 @@ def relabel(model: Any, table: Mapping[str, str]) -> None:
         head.language_bias = type(head.language_bias)(biases)
     renamed = {old: new for new, old in table.items()}
     before = model.__dict__.get("_defaults_before", [])  # the defaults that `language` will restore
-    before[:] = [code and renamed.get(same_language(code, old_codes) or "") for code in before]
+    before[:] = [code and renamed.get(resolve_or_none(code, old_codes) or "") for code in before]
     config.vocabularies = {new: config.vocabularies[old] for new, old in own.items()}
     config.languages = list(table)
     if default is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, first_of
 from xmodular.modeling.model import XmodModel
 from xmodular.modeling.trainable import parameter_group
 
@@ -36,10 +36,9 @@ def check_loaded(source: Any, model: Any, report: Mapping[str, Any], *, new_head
     head = [*mismatched, *missing]
     if head and not new_head:
         if not isinstance(model, XmodModel):
-            more = f" and {len(head) - _SHOWN} more" if len(head) > _SHOWN else ""
             raise ConfigurationError(
                 f"The model at {source} is an {type(model).__name__}, but the weights of its head are not in the file: "
-                f"{', '.join(head[:_SHOWN])}{more}. They would be random. Train a head first (xmodular "
+                f"{first_of(head, _SHOWN)}. They would be random. Train a head first (xmodular "
                 f"finetune --model {source}), or use the folder that fine-tuning wrote."
             )
         model.pooler = None

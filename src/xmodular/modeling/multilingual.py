@@ -13,7 +13,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from xmodular.configuration import XmodConfig
 from xmodular.errors import InputError, LanguageError
-from xmodular.languages import resolve, resolve_all
+from xmodular.languages import resolve, resolve_all, resolve_or_none
 from xmodular.modeling import language_changes, language_packs
 from xmodular.modeling.adapters_on_disk import on_disk
 from xmodular.modeling.labels import real_positions
@@ -298,7 +298,7 @@ class MultilingualModel(PreTrainedModel):
         found = pack if isinstance(pack, Pack) else read_pack(pack)
         code = language or found.language
         if overwrite:
-            code = language_changes.same_language(code, self.languages) or code
+            code = resolve_or_none(code, self.languages) or code
         language_packs.load_language(self, found, code, force=force, overwrite=overwrite, tokenizer_hash=tokenizer_hash)
         return code
 

@@ -51,7 +51,8 @@ def active_adapter(model: nn.Module) -> str:
     Raises:
         InputError: there are several, or none.
     """
-    active = {name for layer in _tuner_layers(model) if not layer.disable_adapters for name in layer.active_adapters}
+    layers: Iterator[Any] = (module for module in model.modules() if _is_tuner_layer(module))
+    active = {name for layer in layers if not layer.disable_adapters for name in layer.active_adapters}
     if len(active) != 1:
         names = ", ".join(sorted(active)) or "none"
         raise InputError(f"The model must have one active adapter of PEFT; it has {names}: call set_adapter first.")
@@ -203,10 +204,6 @@ def _untie(model: Any) -> None:
     if len(ends) == 2 and touched and bare[0].weight is bare[1].weight:
         bare[1].weight = nn.Parameter(bare[1].weight.detach().clone())
         model.config.tie_word_embeddings = False
-
-
-def _tuner_layers(model: nn.Module) -> Iterator[Any]:
-    return (module for module in model.modules() if _is_tuner_layer(module))
 
 
 def _is_tuner_layer(module: nn.Module) -> bool:

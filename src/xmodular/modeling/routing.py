@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xmodular.errors import InputError, LanguageError
+from xmodular.errors import InputError, LanguageError, first_of
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def check_lang_ids(lang_ids: object, batch_size: int, length: int, languages: Se
             )
         raise InputError(f"lang_ids is {lang_ids!r} of type {type(lang_ids).__name__}: {allowed()}.")
     if lang_ids.is_floating_point() or lang_ids.is_complex() or lang_ids.dtype == torch.bool:
-        raise InputError(f"lang_ids has dtype {lang_ids.dtype}: {allowed()}, indices into {_listed(languages)}.")
+        raise InputError(f"lang_ids has dtype {lang_ids.dtype}: {allowed()}, indices into {first_of(languages, 8)}.")
     if lang_ids.dim() == 1 and (torch.jit.is_tracing() or lang_ids.shape[0] in (1, batch_size)):
         return lang_ids.long().expand(batch_size)
     if lang_ids.dim() == 2 and (torch.jit.is_tracing() or tuple(lang_ids.shape) == (batch_size, length)):
@@ -217,13 +217,8 @@ def check_range(low: int, high: int, languages: Sequence[str]) -> None:
     if low < 0 or high >= len(languages):
         raise LanguageError(
             f"lang_ids has {low if low < 0 else high}, which is out of range: this model has {len(languages)} "
-            f"language{'s' * (len(languages) != 1)}, ids 0 to {len(languages) - 1} for {_listed(languages)}."
+            f"language{'s' * (len(languages) != 1)}, ids 0 to {len(languages) - 1} for {first_of(languages, 8)}."
         )
-
-
-def _listed(languages: Sequence[str]) -> str:
-    shown = ", ".join(languages[:8])
-    return f"{shown}, ..." if len(languages) > 8 else shown
 
 
 def sent(values: Tensor, device: torch.device | None) -> Tensor:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, did_you_mean
 from xmodular.hub import on_hub
 from xmodular.options.declaring import Identify, Options, flag_of
 from xmodular.options.yaml_file import by_field_name, read_yaml
@@ -41,8 +40,7 @@ def build(options: type[T], values: Mapping[str, Any]) -> T:
     given: dict[str, Any] = {}
     for name, value in options.completed(by_field_name(values)).items():
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"the options are: {', '.join(fields)}."
+            hint = did_you_mean(name, fields, f"the options are: {', '.join(fields)}.", 0.5)
             raise ConfigurationError(f"Unknown option {name!r} for {options.__name__}; {hint}")
         given[name] = _coerce(name, hints[name], value)
     if given.get("revision") is not None:

@@ -86,7 +86,7 @@ class Base:
             name=_public_name(name),
             shape={key: list(value) if isinstance(value, tuple) else value for key, value in shape.items()},
             frame=fingerprints(frame),
-            words=word_fingerprints(words),
+            words=fingerprints({PACK_WORDS: words}),
             rows=words.shape[0],
             tokenizer=tokenizer,
         )
@@ -126,11 +126,6 @@ class Base:
         if self.tokenizer and tokenizer and self.tokenizer != tokenizer:
             found.append(Misfit("tokenizer", "the tokenizer differs from that of the pack's base", True))
         return found
-
-
-def word_fingerprints(words: Tensor) -> dict[str, str]:
-    """The fingerprints of a table of word embeddings, *shape: (rows, hidden)*."""
-    return fingerprints({PACK_WORDS: words})
 
 
 def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import langcodes
 
+from xmodular.model_cards import markdown_table
 from xmodular.packs.pack import Pack
 
 _USE = """```python
@@ -54,8 +55,7 @@ def pack_card(pack: Pack) -> str:
 def _table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows as a Markdown table, with a column for each key of any of them."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [columns, ["---"] * len(columns), *([_cell(row.get(key)) for key in columns] for row in rows)]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return markdown_table(columns, ([_cell(row.get(key)) for key in columns] for row in rows))
 
 
 def _cell(value: Any) -> str:

@@ -107,7 +107,7 @@ def write_pack(
         if tokenizer is not None:
             (beside / TOKENIZER).write_text(tokenizer, encoding="utf-8", newline="")
         for name, record in content["files"].items():
-            record |= _record(beside / name)
+            record |= {"size": (beside / name).stat().st_size, "sha256": sha256_of(beside / name)}
         content["checksum"] = manifest.checksum(content)
         text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
         if len(text.encode()) > manifest.MAX_MANIFEST:
@@ -180,10 +180,6 @@ def _cast(tensors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
             )
         cast[key] = stored
     return cast
-
-
-def _record(path: Path) -> dict[str, Any]:
-    return {"size": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _writer() -> str:

@@ -14,7 +14,7 @@ from xmodular.signatures import verb
 from xmodular.tasks import Example, given_model, to_run, tokenizer_of
 from xmodular.tasks.per_token import adapters_at
 from xmodular.tasks.readers import Readers, Reading, default_of
-from xmodular.vocabulary import text_backend
+from xmodular.vocabulary import positions_of, text_backend
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def fill_mask(options: FillMaskOptions, given: XmodPreTrainedModel | None) -> li
     ]  # special tokens are before all spans
     adapters = adapters_at(starts, 0, reading)
     ids = torch.tensor([tokens.ids]).to(model.device)
-    longest = model.config.max_position_embeddings - model.config.pad_token_id - 1
+    longest = positions_of(model.config)
     if ids.shape[1] > longest:
         raise InputError(f"The text has {ids.shape[1]} tokens; this model reads at most {longest}.")
     places = torch.nonzero(ids[0] == tokenizer.mask_token_id)[:, 0].tolist()

@@ -35,6 +35,11 @@ def file_fingerprint(source: Path | str) -> dict[str, Any]:
     return {"bytes": state.st_size, "changed": state.st_mtime_ns, "head": head}
 
 
+def bad_rows_of(output: Path) -> Path:
+    """The file of the rows that could not be read, beside that of the others."""
+    return output.with_name(f"{output.name}.bad.jsonl")
+
+
 class OutputParts:
     """The parts of one run.
 

@@ -19,6 +19,7 @@ from xmodular.outputs import check_apart
 from xmodular.prediction.parts import (
     JOURNAL,
     OutputParts,
+    bad_rows_of,
     discard,
     lines_in,
     read_journal,
@@ -148,7 +149,7 @@ def _to_files(predictor: Predictor, options: RowsOptions, given: XmodPreTrainedM
     parts = OutputParts(_beside(output) if whole else output, run, overwrite=options.overwrite)
     if parts.complete and not whole:
         raise ConfigurationError(f"{output} contains a finished run; --overwrite replaces it.")
-    bad_rows = _bad_of(output) if whole else output
+    bad_rows = bad_rows_of(output) if whole else output
     if parts.complete and output.exists() and not (parts.folder / _MERGED).exists():
         # The run was killed when all that was left to do was to tidy up.
         journal = read_journal(parts.folder) or {}
@@ -180,11 +181,6 @@ def _beside(output: Path) -> Path:
     return output.with_name(f"{output.name}.parts")
 
 
-def _bad_of(output: Path) -> Path:
-    """Where the rows that could not be read are."""
-    return output.with_name(f"{output.name}.bad.jsonl")
-
-
 def _check_places(options: RowsOptions, given: XmodPreTrainedModel | None, formats: Sequence[str]) -> None:
     """Check before any work that the input exists and that the output may be written.
 
@@ -200,7 +196,7 @@ def _check_places(options: RowsOptions, given: XmodPreTrainedModel | None, forma
         check_apart(output, [options.model if given is None else None, options.tokenizer])
         if source is not None:
             there, target = source.resolve(), output.resolve()
-            if there in (target, _bad_of(target)) or target in there.parents:
+            if there in (target, bad_rows_of(target)) or target in there.parents:
                 raise ConfigurationError(f"--output {target} would replace the input: choose another file.")
             if there.is_dir() and there in target.parents:
                 raise ConfigurationError(f"--output {target} is in the folder of the input: choose another folder.")
@@ -263,7 +259,7 @@ def _write_parts(work: Work, parts: OutputParts, predictor: Predictor, shard_row
 def _publish(parts: OutputParts, options: RowsOptions, work: Work, rows: int, bad_count: int) -> None:
     """Put the parts together in their place."""
     output = Path(options.output)
-    bad_rows = _bad_of(output)
+    bad_rows = bad_rows_of(output)
     merged, bad = parts.folder / _MERGED, parts.folder / "bad.writing"
     if options.shard_rows is not None:
         merged.mkdir()

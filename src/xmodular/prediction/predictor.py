@@ -14,14 +14,14 @@ from xmodular.identification import THRESHOLD, Identify
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import Fallback, Options, RunPrecision, WeightPrecision
 from xmodular.rows import BadRows, DataRow, memory_rows
-from xmodular.tasks import TASKS, Example, given_model, read_labels, room_of, task_of, to_run, tokenizer_of
+from xmodular.saved_models import WithTokenizers
+from xmodular.tasks import TASKS, Example, given_model, read_labels, room_of, task_of, to_run
 from xmodular.tasks.examples import columns_of_training
 from xmodular.tasks.examples import examples as to_examples
 from xmodular.tasks.precision_probe import LEAST, ChosenPrecision, choose_precision
 from xmodular.tasks.readers import Readers, ReadSpan, check_one_language
 from xmodular.tasks.running import BATCH_TOKENS, Encoded, encode_examples, predict_examples
 from xmodular.tasks.task import Task, short
-from xmodular.vocabulary import suited
 
 WINDOW = 2048
 # A window of very long texts is closed earlier, so that memory stays bounded.
@@ -43,7 +43,7 @@ def settings_of(options: Options) -> dict[str, Any]:
     return {name: getattr(options, name) for name in _SETTINGS if hasattr(options, name)}
 
 
-class Predictor:
+class Predictor(WithTokenizers):
     """Runs a fine-tuned model over rows in any mix of languages.
 
     Rows are read in windows; within a window they are sorted by length, put into batches with about as many tokens, and
@@ -135,16 +135,7 @@ class Predictor:
         self.strange = 0  # rows for which the model's outputs were no finite numbers
         self.room = room_of(self.model, max_length, stride)
         self.batch_tokens = batch_tokens
-        self._tokenizers: dict[str | None, PreTrainedTokenizerFast] = {}
-        self._source: str | Path | None = None
-        if isinstance(tokenizer, (str, Path)) or tokenizer is None:
-            self._source = tokenizer
-            if len(self.model.config.vocabularies) < len(self.model.languages):
-                self._tokenizer(None)  # so that its problems show before any row is read
-        elif not isinstance(tokenizer, PreTrainedTokenizerFast):
-            raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a fast tokenizer or its location.")
-        else:
-            self._tokenizers[None] = suited(tokenizer, self.model.config)
+        self._take_tokenizer(tokenizer)
 
     def _loaded(
         self, model: XmodPreTrainedModel | str | Path, precision: WeightPrecision, resident_languages: int | None
@@ -269,7 +260,7 @@ class Predictor:
     def encode(self, examples: Sequence[Example]) -> Encoded:
         """Examples, whose languages have no problem, as the model reads them: who reads each, and its tokens."""
         readings = self.adapters.of(examples)
-        return encode_examples(self.model, self.task, examples, readings, self.labels, self.room, self._tokenizer)
+        return encode_examples(self.model, self.task, examples, readings, self.labels, self.room, self.tokenizer)
 
     def predict_encoded(
         self,
@@ -314,12 +305,6 @@ class Predictor:
         """Run in a precision from now on, and choose no other."""
         self.model = to_run(self.model, precision)
         self._is_open = False
-
-    def _tokenizer(self, vocabulary: str | None) -> PreTrainedTokenizerFast:
-        """The tokenizer of a language with its own vocabulary, or of all others (None)."""
-        if vocabulary not in self._tokenizers:
-            self._tokenizers[vocabulary] = tokenizer_of(self.model, self._source, vocabulary)
-        return self._tokenizers[vocabulary]
 
 
 def _names(languages: Iterable[Any]) -> list[str | None]:

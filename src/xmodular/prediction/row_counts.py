@@ -36,6 +36,12 @@ def sums(counts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: round(count, 3) for name, count in total.items()}
 
 
+def speed(rows: float, tokens: int, start: float) -> str:
+    """Rows and tokens per second since a time of `time.monotonic`."""
+    seconds = max(time.monotonic() - start, 1e-9)
+    return f"{rows / seconds:,.0f} rows/s, {tokens / seconds:,.0f} tokens/s"
+
+
 def say_doubts(counts: Mapping[str, Any], default: str | None, max_length: int | None = None) -> None:
     """Say how many rows were read by a default's adapter, were truncated, and have no prediction.
 
@@ -63,10 +69,6 @@ def showing_speed(predictor: Predictor, work: Work) -> Iterator[Callable[[float]
     doing, done = ("embedding", "Embedded") if predictor.task.name == "embed" else ("predicting", "Predicted")
     start = told = time.monotonic()
 
-    def speed(rows: float) -> str:
-        seconds = max(time.monotonic() - start, 1e-9)
-        return f"{rows / seconds:,.0f} rows/s, {predictor.tokens / seconds:,.0f} tokens/s"
-
     with progress_bar() as bar:
         shown = bar.add_task(doing, total=None)
         read = 0.0
@@ -74,11 +76,11 @@ def showing_speed(predictor: Predictor, work: Work) -> Iterator[Callable[[float]
         def advance(count: float) -> None:
             nonlocal read, told
             read += count
-            bar.update(shown, advance=count, description=f"{doing}, {speed(read)}")
+            bar.update(shown, advance=count, description=f"{doing}, {speed(read, predictor.tokens, start)}")
             if not console.is_terminal and time.monotonic() - told > 60:
                 told = time.monotonic()
-                console.print(f"{work.rows:,} rows, {speed(work.rows)}")
+                console.print(f"{work.rows:,} rows, {speed(work.rows, predictor.tokens, start)}")
 
         yield advance
     if work.rows:
-        console.print(f"{done} {counted(work.rows, 'row')}, {speed(work.rows)}")
+        console.print(f"{done} {counted(work.rows, 'row')}, {speed(work.rows, predictor.tokens, start)}")

@@ -12,6 +12,7 @@ from typing import Any
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.files import json_text
 from xmodular.outputs import PREFIX, remove
+from xmodular.prediction.parts import bad_rows_of
 from xmodular.rows.folders import Place
 
 NOTES = "_predict"
@@ -90,7 +91,7 @@ class ShardFolder:
 
     def publish(self, name: str, stage: Path, note: dict[str, Any]) -> None:
         """Give a whole output its place: first its bad rows, then the output, then the note."""
-        bad, there = _bad_of(stage), _bad_rows(name)
+        bad, there = bad_rows_of(stage), _bad_rows(name)
         if bad.exists():
             self._at.put(bad, there)
         else:
@@ -102,7 +103,7 @@ class ShardFolder:
     def with_final_names(self, text: str, name: str, stage: Path) -> str:
         """What was said while a shard was predicted, with the places that `publish` gives its files."""
         at = self.place.rstrip("/")
-        return text.replace(str(_bad_of(stage)), f"{at}/{_bad_rows(name)}").replace(str(stage), f"{at}/{name}")
+        return text.replace(str(bad_rows_of(stage)), f"{at}/{_bad_rows(name)}").replace(str(stage), f"{at}/{name}")
 
     def clear(self) -> None:
         """Remove all that a run over shards has written; other files stay."""
@@ -124,10 +125,6 @@ class ShardFolder:
         except (ValueError, TypeError):
             pass
         raise DataError(f"{self.place}/{name} is damaged: remove it to predict its file again.")
-
-
-def _bad_of(stage: Path) -> Path:
-    return stage.with_name(f"{stage.name}.bad.jsonl")
 
 
 def _bad_rows(name: str) -> str:

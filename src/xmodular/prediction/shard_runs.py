@@ -22,7 +22,7 @@ from xmodular.options import PredictOptions
 from xmodular.outputs import check_apart
 from xmodular.prediction.engines import ENGINES, ray_package
 from xmodular.prediction.parts import differences
-from xmodular.prediction.row_counts import say_doubts, sums
+from xmodular.prediction.row_counts import say_doubts, speed, sums
 from xmodular.prediction.shard_folder import NOTES, ShardFolder
 from xmodular.prediction.shard_worker import PredictFile, ShardWorker
 from xmodular.prediction.shards import Shard, shards_of
@@ -130,11 +130,10 @@ def predict_shards(options: PredictOptions, asked: Mapping[str, Any], predict_fi
     total = sums(done.values())
     say_doubts(total, options.default_language or "the default language")
     if failed:
-        shown = [f"{shard.source}: {str(error).splitlines()[0]}" for shard, error in failed[:_SHOWN]]
-        more = len(failed) - len(shown)
+        reasons = [f"{shard.source}: {str(error).splitlines()[0]}" for shard, error in failed]
         raise DataError(
             f"{len(failed):,} of {counted(len(shards), 'file')} are not finished; the same command continues."
-            f"{listed([*shown, *([f'and {more:,} more'] if more else [])])}"
+            f"{listed(reasons, _SHOWN)}"
         )
     folder.record({"complete": True, "files": len(shards), **total, "run": asked})
     console.print(f"Saved {counted(total['rows'], 'row')} in {counted(len(shards), 'file')} in {options.place}")
@@ -188,16 +187,9 @@ def _work_on(
             rows, tokens = rows + answer["rows"], tokens + answer["tokens"]
         if time.monotonic() - told > _SAY_EVERY:
             told = time.monotonic()
-            seconds = told - start
-            console.print(
-                f"{len(done):,} of {counted(files, 'file')}, {rows / seconds:,.0f} rows/s, "
-                f"{tokens / seconds:,.0f} tokens/s"
-            )
+            console.print(f"{len(done):,} of {counted(files, 'file')}, {speed(rows, tokens, start)}")
     if rows:
-        seconds = max(time.monotonic() - start, 1e-9)
-        console.print(
-            f"Predicted {counted(rows, 'row')}, {rows / seconds:,.0f} rows/s, {tokens / seconds:,.0f} tokens/s"
-        )
+        console.print(f"Predicted {counted(rows, 'row')}, {speed(rows, tokens, start)}")
     return failed
 
 

@@ -22,6 +22,7 @@ from xmodular.modeling import XmodPreTrainedModel
 from xmodular.tasks import Example
 from xmodular.tasks.readers import Readers, default_of
 from xmodular.tasks.task import short
+from xmodular.vocabulary import positions_of
 
 _TOLD = "identified"  # (rows, 3): the numbers of the language, -1 if unsure, and of the adapter; the confidence
 _SETTINGS = ("identify", "identify_languages", "threshold", "default_language")
@@ -77,7 +78,7 @@ def _with_language(original: type[Pipeline]) -> type[Pipeline]:
     class WithLanguage(original):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            positions = self.model.config.max_position_embeddings - self.model.config.pad_token_id - 1
+            positions = positions_of(self.model.config)
             words = getattr(self, "tokenizer", None)
             if words is None:
                 return

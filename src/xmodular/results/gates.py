@@ -5,7 +5,6 @@ The form of their file is in `docs/guides/gates.md`.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodular.console import console
-from xmodular.errors import ConfigurationError, LanguageError
+from xmodular.errors import ConfigurationError, LanguageError, did_you_mean
 from xmodular.language_conditions import CONDITIONS, stored_name
 from xmodular.languages import resolve
 from xmodular.options import read_options_file
@@ -85,8 +84,7 @@ def _gate(content: Mapping[str, Any], place: str, folder: Path) -> Gate:
     given = {str(name).replace("-", "_"): value for name, value in content.items()}
     for name, value in given.items():
         if name not in _KEYS:
-            near = difflib.get_close_matches(name, _KEYS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it may have {', '.join(_KEYS)}."
+            hint = did_you_mean(name, _KEYS, f"it may have {', '.join(_KEYS)}.")
             raise ConfigurationError(f"{place}: there is no {name!r}; {hint}")
         if name in _TEXTS and not isinstance(value, str):
             raise ConfigurationError(f"{place}: {name} must be a text; got {value!r:.60}.")
@@ -169,8 +167,7 @@ def _checked(
     metric = gate.metric or metrics[0]
     for what, name, names in (("metric", metric, metrics), ("run", gate.run, runs)):
         if name is not None and name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}."
+            hint = did_you_mean(name, names, f"there are {', '.join(names)}.")
             raise ConfigurationError(f"{gate.place}: {what} is {name!r}; {hint}")
     if adapters is not None and gate.adapter not in adapters:
         shown = "own" if gate.adapter == "right" else gate.adapter

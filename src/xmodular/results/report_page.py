@@ -26,6 +26,7 @@ from xmodular.charts import (
     table,
 )
 from xmodular.charts.svg_charts import Sample
+from xmodular.console import counted
 from xmodular.language_conditions import CONDITIONS, GUESSES, OWN
 from xmodular.languages import english_name
 from xmodular.results.by_label import labels_section
@@ -44,6 +45,7 @@ from xmodular.results.score_tables import (
     p_value,
     signed,
     unit,
+    with_spread,
     with_unit,
 )
 from xmodular.results.scores import Matrix, Scores
@@ -58,7 +60,7 @@ def html(scores: Scores, title: str | None = None) -> str:
     runs, languages = scores.runs(), scores.languages()
     task = scores.rows[0].task
     names = ", ".join(runs) if len(runs) <= 3 else f"{len(runs)} models"
-    parts = [f"{len(languages)} language{'s' * (len(languages) > 1)}", f"{_rows(scores):,} rows"]
+    parts = [counted(len(languages), "language"), f"{_rows(scores):,} rows"]
     if date := scores.about.get("date"):
         parts.append(str(date))
     body = [_summary(scores)]
@@ -124,7 +126,7 @@ def _card(scores: Scores, metric: str, run: str) -> str:
         other = "other " if source in codes else ""
         kind = "geometric mean" if metric in GEOMETRIC else "mean"
         name = metric if unit(metric) == "%" else named(metric)
-        caption = f"{name}, {kind} over {len(others)} {other}language{'s' * (len(others) > 1)}"
+        caption = f"{name}, {kind} over {counted(len(others), f'{other}language')}"
         figure = with_unit(mean, metric)
     return card(run, note, figure, caption, more, warning=verdict(scores, metric, run))
 
@@ -204,14 +206,9 @@ def _runs_chart(scores: Scores, metric: str) -> str:
 def _cell(score: Score | None, metric: str, *, strong: bool = False, reader: bool = False) -> Cell:
     if score is None:
         return Cell("", key="")
-    text = number(score.value, metric)
-    if score.spread is not None:
-        text += f" ±{number(score.spread, metric)}"
-    notes = (
-        []
-        if score.low is None or score.high is None
-        else [f"{number(score.low, metric)} – {number(score.high, metric)}"]
-    )
+    text, notes = with_spread(score, metric), []
+    if score.low is not None and score.high is not None:
+        notes.append(f"{number(score.low, metric)} – {number(score.high, metric)}")
     if reader and score.reader:
         notes.append(score.reader)
     return Cell(text, " · ".join(notes), score.value, strong)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.table import Column, Table
 from rich.text import Text
 
-from xmodular.console import compact
+from xmodular.console import compact, counted
 from xmodular.language_conditions import CONDITIONS
+from xmodular.model_cards import markdown_table
 from xmodular.results.scores import Matrix, Scores
 from xmodular.results.values import CORRELATIONS, LOWER_IS_BETTER, Comparison, GateOutcome, Score
 
@@ -64,35 +65,35 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def with_spread(score: Score, metric: str) -> str:
+    """A value as text, with its spread over seeds if there are several."""
+    text = number(score.value, metric)
+    return text if score.spread is None else f"{text} ±{number(score.spread, metric)}"
+
+
 def short(score: Score | None, metric: str) -> str:
     """A value with its spread over seeds, or else with half the width of its interval."""
     if score is None:
         return ""
-    text = number(score.value, metric)
-    if score.spread is not None:
-        return f"{text} ±{number(score.spread, metric)}"
-    return text if score.low is None or score.high is None else f"{text} ±{_half(score.low, score.high, metric)}"
+    text = with_spread(score, metric)
+    if score.spread is not None or score.low is None or score.high is None:
+        return text
+    return f"{text} ±{number((score.high - score.low) / 2, metric)}"
 
 
 def long(score: Score | None, metric: str) -> str:
     """A value with its interval, and with its spread over seeds if there are several."""
     if score is None:
         return ""
-    text = number(score.value, metric)
-    if score.spread is not None:
-        text = f"{text} ±{number(score.spread, metric)}"
+    text = with_spread(score, metric)
     if score.low is None or score.high is None:
         return text
     return f"{text} [{number(score.low, metric)}, {number(score.high, metric)}]"
 
 
-def _half(low: float, high: float, metric: str) -> str:
-    return number((high - low) / 2, metric)
-
-
 def means_over(codes: Sequence[str]) -> str:
     """The languages of a mean."""
-    return f"over {len(codes)} language{'s' * (len(codes) > 1)}: {', '.join(codes)}"
+    return f"over {counted(len(codes), 'language')}: {', '.join(codes)}"
 
 
 def not_parallel(scores: Scores) -> str:
@@ -327,7 +328,7 @@ def compared_in(scores: Scores, each: Comparison) -> tuple[str, str]:
     if each.languages is None:  # written by an earlier version
         return "mean", ""
     name = scores.mean_name(each.run, each.baseline, metric=each.metric)
-    return name, f"{each.languages} language{'s' * (each.languages > 1)}"
+    return name, counted(each.languages, "language")
 
 
 def comparison_lines(scores: Scores, comparisons: Iterable[Comparison]) -> _Lines:
@@ -355,10 +356,4 @@ def _has_mean(lines: Sequence[Sequence[str]]) -> bool:
 
 
 def _markdown_table(table: _Lines) -> list[str]:
-    heading, lines = table
-    rule = ["---", *["---:"] * (len(heading) - 1)]
-    return [*map(_markdown_row, (heading, rule, *lines)), ""]
-
-
-def _markdown_row(cells: Iterable[Any]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    return [markdown_table(*table, right=True), ""]

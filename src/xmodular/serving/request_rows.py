@@ -196,15 +196,12 @@ def _values(row: Any, place: str, task: Task, usual: Mapping[str, str], limits: 
         raise RefusalError(422, f"{place} has an unpaired surrogate, which is not a character.")
     names = {field: {usual.get(field, field), *task.fields[field]} for field in list(task.fields)[:-1]}
     there = {field for field, own in names.items() if any(not is_absent(row.get(name)) for name in own)}
-    groups = [set(group) for group in task.alternatives or ((*_needed(task),),)]
+    # Without alternatives; multiple choice checks its own fields.
+    needed = [name for name in ("question", "context") if name in task.fields and name in task.sample]
+    groups = [set(group) for group in task.alternatives or (needed,)]
     if not any(group <= there for group in groups):
         raise RefusalError(422, f"{place} has {_listed(list(row)[:10]) or 'nothing'}, but {needs(task)}.")
     return row
-
-
-def _needed(task: Task) -> tuple[str, ...]:
-    """The fields that every row must have; multiple choice checks its own."""
-    return tuple(name for name in ("question", "context") if name in task.fields and name in task.sample) or ()
 
 
 def needs(task: Task) -> str:

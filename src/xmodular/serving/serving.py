@@ -20,6 +20,7 @@ from xmodular.signatures import verb
 
 if TYPE_CHECKING:
     from xmodular.serving.application import Service
+    from xmodular.serving.batcher import Batcher
 
 
 @verb(ServeOptions, "model")
@@ -107,9 +108,7 @@ def service_of(options: ServeOptions) -> Service:
             most_rows=options.queue_rows,
             most_tokens=options.max_tokens,
         )
-        measures.waiting.watch(_waiting(batchers[name]), model=name)
-        measures.resident.watch(_resident(predictor), model=name)
-        measures.room.watch(_constant(options.queue_rows), model=name)
+        _watch(measures, batchers[name], options.queue_rows)
         task, languages = predictor.task.name, len(predictor.model.languages)
         console.print(f"{name}: {task}, {counted(languages, 'language')}, from {options.model[name]}")
         if options.identify and predictor.adapters.unknown:
@@ -121,16 +120,12 @@ def service_of(options: ServeOptions) -> Service:
     return Service(batchers, measures, limits, **({} if is_loopback(options.host) else {"hosts": None}))
 
 
-def _waiting(batcher: Any) -> Callable[[], float]:
-    return lambda: float(batcher.waiting)
-
-
-def _resident(predictor: Predictor) -> Callable[[], float]:
-    return lambda: float(len(predictor.model.resident_languages))
-
-
-def _constant(value: float) -> Callable[[], float]:
-    return lambda: value
+def _watch(measures: Measures, batcher: Batcher, most_rows: int) -> None:
+    """Have a model's queue and languages measured."""
+    model = batcher.name
+    measures.waiting.watch(lambda: float(batcher.waiting), model=model)
+    measures.resident.watch(lambda: float(len(batcher.predictor.model.resident_languages)), model=model)
+    measures.room.watch(lambda: float(most_rows), model=model)
 
 
 def is_loopback(host: str) -> bool:

@@ -18,7 +18,7 @@ import unicodedata
 from collections import Counter
 from functools import lru_cache
 
-from xmodular.languages import names_of
+from xmodular.languages import tag_of
 
 _SQUAD_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
 _WORDS = {
@@ -73,7 +73,7 @@ def _tokens(predicted: str, gold: str, language: str | None) -> tuple[list[str],
 @lru_cache
 def _language(name: str | None) -> str:
     """The language in ISO 639, without script and region."""
-    tag = names_of(name)["bcp47"] if name else None
+    tag = tag_of(name) if name else None
     return tag.split("-")[0] if tag else "en"
 
 

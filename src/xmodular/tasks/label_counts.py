@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from xmodular.console import console
-from xmodular.errors import DataError
+from xmodular.errors import DataError, first_of
 from xmodular.tasks.task import Example
 from xmodular.tasks.text_fields import whole
 
 _NO_LABEL = ("-", "-1")  # SNLI's rows without agreement, and how data sets on the Hub mark them
 _WHOLE = re.compile("-?[0-9]{1,18}")
-_SHOWN = 10
+_SHOWN = 10  # labels in a message
+_COUNTED = 30  # labels with their counts in one
 
 
 def is_no_label(value: Any) -> bool:
@@ -88,15 +89,13 @@ def label_counts(examples: Iterable[Example]) -> Counter[str]:
     return counts
 
 
-def spread(examples: Sequence[Example], most: int = 30) -> str:
+def spread(examples: Sequence[Example]) -> str:
     """A summary of the gold of some examples in one line: labels with their counts, or the range of numbers.
 
     Empty for answers in texts.
     """
     if counts := label_counts(examples):
-        shown = [f"{name} {count:,}" for name, count in counts.most_common(most)]
-        rest = len(counts) - len(shown)
-        return ", ".join([*shown, f"and {rest:,} more"] if rest else shown)
+        return first_of([f"{name} {count:,}" for name, count in counts.most_common()], _COUNTED)
     numbers = [example.gold for example in examples if isinstance(example.gold, float)]
     if not numbers:
         return ""
@@ -105,6 +104,4 @@ def spread(examples: Sequence[Example], most: int = 30) -> str:
 
 def some(names: Iterable[str]) -> str:
     """Some of the names, sorted, and the number of further ones."""
-    listed = sorted(names)
-    more = len(listed) - _SHOWN
-    return ", ".join([*listed[:_SHOWN], f"and {more:,} more"] if more > 0 else listed)
+    return first_of(sorted(names), _SHOWN)

@@ -8,7 +8,7 @@ so some of the user's own rows are predicted in both precisions first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -88,33 +88,27 @@ def choose_precision(
     labels: Sequence[str],
     *,
     batch_tokens: int,
-    least: int = LEAST,
-    advance: Callable[[float], None] = lambda examples: None,
 ) -> tuple[ChosenPrecision, XmodPreTrainedModel]:
     """The precision for a run, and the model in it.
 
     At most `MOST` rows, evenly spread, are predicted in fp32 and in bf16; bf16 is chosen if `AGREEMENT` of the
-    predictions (see `agreement`) are the same.
+    predictions (see `agreement`) are the same. With fewer than `LEAST` rows nothing is tried: fp32.
 
     Args:
         model: the model, which is not changed.
         encoded: rows as it reads them.
         labels: names of its labels.
         batch_tokens: tokens per forward pass.
-        least: number of rows without which nothing is tried, and the result is fp32.
-        advance: told how many rows were tried, again and again.
     """
     if (known := without_trying(model)) is not None:
         return known, to_run(model, known.precision)
     exact = to_run(model, "fp32")
-    if (rows := len(encoded.examples)) < least:
-        few = f"{rows} rows are too few to try bf16 on ({least} are needed)"
+    if (rows := len(encoded.examples)) < LEAST:
+        few = f"{rows} rows are too few to try bf16 on ({LEAST} are needed)"
         return ChosenPrecision("fp32", few), exact
     tried = encoded.part(0, -(-rows // MOST))
     quick = to_run(model, "bf16")
-    ours, theirs = (
-        predict_examples(each, tried, labels, batch_tokens=batch_tokens, advance=advance)[0] for each in (exact, quick)
-    )
+    ours, theirs = (predict_examples(each, tried, labels, batch_tokens=batch_tokens)[0] for each in (exact, quick))
     same = agreement(tried.task, ours, theirs)
     said = f"{100 * same:.2f} % of the predictions for {len(ours)} rows are the same as in fp32"
     if same < AGREEMENT:

@@ -158,6 +158,39 @@ class CausalLMCollator:
         return _batch(rows, ids, ids, labels, self.pad_id)
 
 
+def collator_of(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    seed: int,
+    causal: bool = False,
+    probability: float = 0.15,
+    whole_words: bool = False,
+) -> MaskedLMCollator | CausalLMCollator:
+    """The collator for blocks of a tokenizer's ids.
+
+    Args:
+        tokenizer: the tokenizer.
+        seed: of the masks.
+        causal: predict every next token, and mask none.
+        probability: share of tokens to choose.
+        whole_words: choose the tokens of a word together.
+
+    Raises:
+        ConfigurationError: as for `word_starts`.
+    """
+    if causal:
+        return CausalLMCollator(pad_id=tokenizer.pad_token_id)
+    return MaskedLMCollator(
+        special_ids=tokenizer.all_special_ids,
+        mask_id=tokenizer.mask_token_id,
+        pad_id=tokenizer.pad_token_id,
+        vocab_size=len(tokenizer),
+        probability=probability,
+        word_starts=word_starts(tokenizer) if whole_words else None,
+        seed=seed,
+    )
+
+
 def word_starts(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
     """Which pieces begin a word, (vocabulary,) bool.
 

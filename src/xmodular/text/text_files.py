@@ -19,7 +19,7 @@ from xmodular.rows.row import LANGUAGE_CODE
 from xmodular.text.counts import DROPPED, LineCounts
 from xmodular.text.hub_text import HubText
 from xmodular.text.raw_lines import digest, is_text, read_file
-from xmodular.text.seen import SeenHashes
+from xmodular.text.seen_hashes import SeenHashes
 
 # Control characters (Unicode's category Cc) but the tab, and the byte order mark. Those that are white space become a
 # space, the others go.

@@ -19,7 +19,6 @@ from xmodular.errors import AmbiguousLanguageError, ConfigurationError, DataErro
 from xmodular.languages import resolve
 from xmodular.modeling import XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.options import ExtendOptions
-from xmodular.outputs import check_apart, is_of_run
 from xmodular.packs import check_target
 from xmodular.signatures import verb
 from xmodular.tasks import given_plain_model, load_saved
@@ -27,14 +26,14 @@ from xmodular.training import contents
 from xmodular.training.aligning import Aligned, encoded, loss_of, print_scores, replaced_scores
 from xmodular.training.epochs import Passes
 from xmodular.training.fitting import fit
-from xmodular.training.growing import Beginning, before_and_after, begun, save, shared_tokenizer
+from xmodular.training.growing import Beginning, begun, save, shared_tokenizer
 from xmodular.training.imitating import Imitated, check_classifier, imitation
 from xmodular.training.language_modeling import intervals_of
 from xmodular.training.linear_adapter import check_activation, solve_adapter
 from xmodular.training.masked_words import by_masked_words
 from xmodular.training.optimising import training_arguments
 from xmodular.training.pairs import Pair, held_out, pairs_hash, read_pairs
-from xmodular.training.runs import Run, print_trainable, sources_of_run
+from xmodular.training.runs import Run, check_sources, print_trainable
 
 _FEWEST_STEPS = 300  # of a run on pairs without --max-steps: pairs are few
 
@@ -68,7 +67,7 @@ def extend(options: ExtendOptions, given: XmodPreTrainedModel | None) -> Run:
         raise ConfigurationError(
             f"No other language of {options.model} uses its shared vocabulary: there is nothing to start from."
         )
-    check_apart(options.output_dir, sources_of_run(options), names=is_of_run)
+    check_sources(options)
     check_target(options.output_dir / "pack", overwrite=True)
     before = copy.deepcopy(model) if given is not None else None
     if options.parallel is not None:
@@ -185,18 +184,9 @@ def _by_translations(
     print_scores(code, metrics, measured, options.learning_rate)
     run = Run(model, known, options.output_dir, metrics)
     if arguments.process_index == 0:
-        _save(run, options, before, f"{counted(len(train), 'pair')} of {Path(source).name}", main)
+        note = f"Trained by xmodular extend on translations, {counted(len(train), 'pair')} of {Path(source).name}, "
+        note += f"{steps} steps; {beginning.said}."
+        if model.config.task_language is not None:
+            note += f" It was fitted to a fine-tuned model ({type(model).__name__}), and serves others less well."
+        save(run, options, before, note, main)
     return run
-
-
-def _save(run: Run, options: ExtendOptions, before: XmodPreTrainedModel | None, pairs: str, measure: str) -> None:
-    """Save the model and its pack, with a measure under the best other adapter, the old one and the new one."""
-    scores = [
-        {"metric": measure, "adapter": adapter, "value": values[measure]}
-        for adapter, values in before_and_after(options.language, run.metrics).items()
-    ]
-    note = f"Trained by xmodular extend on translations, {pairs}, {run.metrics['steps']} steps; "
-    note += f"{run.metrics['initialisation']}."
-    if run.model.config.task_language is not None:
-        note += f" It was fitted to a fine-tuned model ({type(run.model).__name__}), and serves others less well."
-    save(run, options, before, note, scores)

@@ -27,7 +27,7 @@ from xmodular.modeling import (
 )
 from xmodular.modeling.peft_layers import has_peft
 from xmodular.options import FinetuneOptions
-from xmodular.outputs import check_apart, is_of_run, table_in
+from xmodular.outputs import table_in
 from xmodular.rows import sources_of
 from xmodular.signatures import verb
 from xmodular.tasks import (
@@ -46,13 +46,13 @@ from xmodular.tasks.task_heads import names_in
 from xmodular.training import contents
 from xmodular.training.checkpoints import remove_checkpoints, saving
 from xmodular.training.contrasts import loss_of, pairs, set_up, without_languages
-from xmodular.training.doubts import doubts, learned_nothing
+from xmodular.training.data_warnings import learned_nothing, warnings_about
 from xmodular.training.epochs import Passes
 from xmodular.training.fitting import Fit, fit
 from xmodular.training.model_card import model_card
 from xmodular.training.optimising import training_arguments
 from xmodular.training.peft_runs import check_tuned
-from xmodular.training.runs import Run, begin, print_trainable, save_run, sources_of_run
+from xmodular.training.runs import Run, begin, check_sources, print_trainable, save_run
 from xmodular.training.seeds import each_seed
 from xmodular.training.task_data import EncodedData, Rows, encoded_data, held_out, read
 from xmodular.training.trainer import Intervals
@@ -60,9 +60,7 @@ from xmodular.vocabulary import fingerprint
 
 # Default length of a run. A few rows need more passes (Mosbach et al. 2021).
 _PASSES, _FEWEST_STEPS = 5, 200
-_APART = (
-    10  # least steps between validations then: with few rows, passes are short, and there may be many validation rows
-)
+_APART = 10  # least steps between validations then: with few rows, passes are short, and validation takes long
 # Options that affect the outcome here, but not elsewhere: the best weights are chosen among the validated ones.
 _DECISIVE = ("eval_every",)
 
@@ -107,7 +105,7 @@ def finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Run
 def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Run:
     task = task_named(options.task)
     arguments = training_arguments(options)
-    check_apart(options.output_dir, sources_of_run(options), names=is_of_run)
+    check_sources(options)
     _check_unfinished(options)
     rows, dev_rows, labels = _rows(task, options, read_config(options.model) if given is None else given.config)
     origin = contents.base(options.model, given)
@@ -120,11 +118,9 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Ru
     dev = None if dev_rows is None else _validation_data(task, dev_rows, readings, labels, model, options)
     fewest = 0 if options.epochs else _FEWEST_STEPS
     batches = Passes.of(options, arguments, len(data), options.epochs or _PASSES, fewest)
-    with arguments.main_process_first(local=False, desc="the run's folder"):
-        sources = {use: list(part.sources) for use, part in (("train", rows), ("dev", dev_rows)) if part is not None}
-        facts = {**sources, **origin, contents.TOKENIZER: fingerprint(tokenizer)}
-        first = arguments.process_index == 0
-        start = begin(options, arguments.world_size, decisive=_DECISIVE, data=facts, first=first)
+    sources = {use: list(part.sources) for use, part in (("train", rows), ("dev", dev_rows)) if part is not None}
+    facts = {**sources, **origin, contents.TOKENIZER: fingerprint(tokenizer)}
+    start = begin(options, arguments, facts, decisive=_DECISIVE)
     console.print(
         f"Fine-tuning {task.name} in {', '.join(codes)}: {counted(len(rows.examples), 'row')}"
         f"{f', {len(labels)} labels' if len(labels) > 1 else ''}, {counted(batches.steps, 'step')}; output goes to "
@@ -237,7 +233,7 @@ def _describe(
     tokens = longest(model, options.max_length)
     if tokens < options.max_length:
         console.print(f"The model has positions for {tokens} tokens, so longer texts are truncated.")
-    warnings = [*_repeated(rows), *doubts(data.examples, None if dev is None else dev.examples)]
+    warnings = [*_repeated(rows), *warnings_about(data.examples, None if dev is None else dev.examples)]
     for name, part in (("training", data), ("validation", dev)):
         if part is not None and part.cut:
             warnings.append(f"{part.cut:,} of {len(part.examples):,} {name} rows are truncated to {tokens} tokens.")

@@ -118,8 +118,7 @@ def shared_tokenizer(model: XmodPreTrainedModel) -> PreTrainedTokenizerFast:
 
 def begun(options: ExtendOptions, arguments: TrainingArguments, data: Mapping[str, Any]) -> Start:
     """The run's folder is claimed for a run that reads these data, and people know where it is."""
-    with arguments.main_process_first(local=False, desc="the run's folder"):
-        start = begin(options, arguments.world_size, data=data, first=arguments.process_index == 0)
+    start = begin(options, arguments, data)
     code, model = options.language, options.model
     doing = f"Replacing the adapter of {code} in {model}" if options.replace else f"Adding {code} to {model}"
     console.print(f"{doing}; output goes to {options.output_dir}")
@@ -128,13 +127,7 @@ def begun(options: ExtendOptions, arguments: TrainingArguments, data: Mapping[st
     return start
 
 
-def save(
-    run: Run,
-    options: ExtendOptions,
-    before: XmodPreTrainedModel | None,
-    note: str,
-    scores: Sequence[Mapping[str, Any]],
-) -> None:
+def save(run: Run, options: ExtendOptions, before: XmodPreTrainedModel | None, note: str, metric: str) -> None:
     """Save a model with its new language, the language's pack, and the certificate that nothing else changed.
 
     Args:
@@ -142,17 +135,22 @@ def save(
         options: of the run.
         before: the original model; None: it is at `options.model`.
         note: how the adapter was trained, for the pack.
-        scores: the measured scores, for the pack.
+        metric: the measure that the pack gets, of the best other adapter, the old one and the new one.
 
     Raises:
         TrainingError: a weight changed that should be frozen.
     """
     code, pack = options.language, options.output_dir / "pack"
+    scores = [
+        {"metric": metric, "adapter": adapter, "value": values[metric]}
+        | ({"unknown tokens": f"{values['unknown']:.2%}"} if "unknown" in values else {})
+        for adapter, values in before_and_after(code, run.metrics).items()
+    ]
 
     def more() -> None:
         tokens = fingerprint(run.tokenizer)
         run.model.save_language(
-            code, pack, licence=options.licence, note=note, scores=list(scores), tokenizer_hash=tokens, overwrite=True
+            code, pack, licence=options.licence, note=note, scores=scores, tokenizer_hash=tokens, overwrite=True
         )
         certificate = diff(before if before is not None else options.model, options.output_dir, allow=[code])
         certificate.to_json(options.output_dir / "certificate.json")

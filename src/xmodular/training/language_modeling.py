@@ -25,9 +25,9 @@ from xmodular.text import (
     MeasuredText,
     MixedBlocks,
     TextFiles,
+    collator_of,
     lines_table,
     measured_text,
-    word_starts,
 )
 from xmodular.training.trainer import Intervals
 from xmodular.training.validation import Validation
@@ -58,7 +58,7 @@ def print_lines(texts: Iterable[LanguageBlocks | MeasuredText], title: str = "Li
         console.print(table)
 
 
-def blocks_of(cache: BlockCache, text: dict[str, TextFiles], description: str) -> list[LanguageBlocks]:
+def blocks_of(cache: BlockCache, text: dict[str, TextFiles]) -> list[LanguageBlocks]:
     """The blocks of each language, newly created or from the cache.
 
     Raises:
@@ -66,7 +66,7 @@ def blocks_of(cache: BlockCache, text: dict[str, TextFiles], description: str) -
     """
     blocks = []
     for number, (code, lines) in enumerate(text.items(), start=1):
-        with progress(f"{description}, {code} ({number} of {len(text)}), lines", None) as advance:
+        with progress(f"tokenising, {code} ({number} of {len(text)}), lines", None) as advance:
             blocks.append(cache.get(lines, advance))
     return blocks
 
@@ -125,17 +125,8 @@ def collator(
     options: LanguageModelOptions, tokenizer: PreTrainedTokenizerFast, *, seed: int, causal: bool = False
 ) -> MaskedLMCollator | CausalLMCollator:
     """Choose the tokens to predict."""
-    if causal:
-        return CausalLMCollator(pad_id=tokenizer.pad_token_id)
-    return MaskedLMCollator(
-        special_ids=tokenizer.all_special_ids,
-        mask_id=tokenizer.mask_token_id,
-        pad_id=tokenizer.pad_token_id,
-        vocab_size=len(tokenizer),
-        probability=options.mask_probability,
-        word_starts=word_starts(tokenizer) if options.whole_words else None,
-        seed=seed,
-    )
+    probability, whole_words = options.mask_probability, options.whole_words
+    return collator_of(tokenizer, seed=seed, causal=causal, probability=probability, whole_words=whole_words)
 
 
 def validation_of(

@@ -31,7 +31,7 @@ from xmodular.training import contents
 from xmodular.training.aligning import compared
 from xmodular.training.automatic_start import decided
 from xmodular.training.fitting import fit
-from xmodular.training.growing import Beginning, before_and_after, begun, save, shared_tokenizer, stages
+from xmodular.training.growing import Beginning, begun, save, shared_tokenizer, stages
 from xmodular.training.language_modeling import (
     blocks_of,
     collator,
@@ -127,22 +127,9 @@ def by_masked_words(
     _print_scores(code, metrics)
     run = Run(model, known, options.output_dir, metrics)
     if arguments.process_index == 0:
-        _save(run, options, before, f"Trained by xmodular extend on {place.name}, {steps} steps; {beginning.said}.")
+        note = f"Trained by xmodular extend on {place.name}, {steps} steps; {beginning.said}."
+        save(run, options, before, note, "bits_per_character")
     return run
-
-
-def _save(run: Run, options: ExtendOptions, before: XmodPreTrainedModel | None, note: str) -> None:
-    """Save the model and its pack, with the bits per character of the best other adapter, the old one and the new."""
-    scores = [
-        {
-            "metric": "bits_per_character",
-            "adapter": adapter,
-            "value": values["bits_per_character"],
-            "unknown tokens": f"{values['unknown']:.2%}",
-        }
-        for adapter, values in before_and_after(options.language, run.metrics).items()
-    ]
-    save(run, options, before, note, scores)
 
 
 def _own_tokenizer(options: ExtendOptions, model: XmodForMaskedLM) -> PreTrainedTokenizerFast | None:
@@ -173,10 +160,10 @@ def _tokenised(
         trained = None if own else _trained_tokenizer(options, text, start, config, known)
         if trained is not None:
             made = {contents.TOKENIZER: fingerprint(trained)}
-            start = check_made(options, start, made, first=arguments.process_index == 0)
+            start = check_made(options, arguments, start, made)
         tokenizer = own or trained or known
         cache = BlockCache(options.cache_dir or options.output_dir / "blocks", tokenizer, size, options.packing)
-        (blocks,) = blocks_of(cache, {text.language: text}, "tokenising")
+        (blocks,) = blocks_of(cache, {text.language: text})
     return start, tokenizer, blocks
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import langcodes
 
-from xmodular.languages import english_name, names_of
+from xmodular.model_cards import base_on_hub, iso_codes, linked, markdown_table, named_languages
 from xmodular.modeling import ParameterGroup
 from xmodular.options import FinetuneOptions
 from xmodular.recipes import RECIPES
@@ -56,10 +55,10 @@ def model_card(
     does, row = task.does, task.sample
     if pairs:
         does, row = does.replace("a text", "a pair of texts", 1), _PAIR
-    base = options.model if "/" in options.model and not Path(options.model).exists() else None
+    base = base_on_hub(options.model)
     served = run.model.languages
     metadata = huggingface_hub.ModelCardData(
-        language=sorted(dict.fromkeys(filter(None, map(_iso, served)))),
+        language=iso_codes(served),
         library_name="xmodular",
         pipeline_tag=task.pipeline,
         tags=["xmod", "multilingual", options.task],
@@ -67,18 +66,17 @@ def model_card(
         base_model_relation="finetune" if base else None,
         datasets=sorted({each["source"].split(":")[1] for each in train if each["source"].startswith("hub:")}) or None,
     )
-    start = f"[{base}](https://huggingface.co/{base})" if base else f"`{Path(options.model).name}`"
-    names = ", ".join(f"{english_name(code)} (`{code}`)" for code in languages)
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
         f"# {options.output_dir.resolve().name}: {options.task} with X-MOD",
-        f"This model {does}. It was fine-tuned from {start} in {names}, and has the {len(served)} languages below: "
-        "each is read with its own adapter. It was not trained on the task in any other language.",
+        f"This model {does}. It was fine-tuned from {linked(options.model)} in {named_languages(languages)}, and has "
+        f"the {len(served)} languages below: each is read with its own adapter. It was not trained on the task in any "
+        "other language.",
         "## Use",
         _python(options, served, row),
         _shell(options, served),
         "## Languages",
-        ", ".join(f"{english_name(code)} (`{code}`)" for code in served) + ".",
+        f"{named_languages(served)}.",
     ]
     if labels := read_labels(run.model):
         parts += ["## Labels", ", ".join(f"`{label}`" for label in labels) + "."]
@@ -88,14 +86,14 @@ def model_card(
             "## Scores",
             f"On the validation data below, in the training language, after step {run.metrics['best_step']} of "
             f"{run.metrics['steps']}; the weights were chosen on the same data.",
-            _table(("metric", "value"), ((name, f"{value:.4f}") for name, value in scores.items())),
+            markdown_table(("metric", "value"), ((name, f"{value:.4f}") for name, value in scores.items())),
         ]
     parts += ["## Training data", _sources(train, dev)]
     if warnings:
         parts += ["## Warnings", "\n".join(f"- {each}" for each in warnings)]
     parts += ["## Training", _recipe(options)]
     parts.append(
-        _table(("part", "trainable", "of"), ((g.name, f"{g.trainable:,}", f"{g.total:,}") for g in groups))
+        markdown_table(("part", "trainable", "of"), ((g.name, f"{g.trainable:,}", f"{g.total:,}") for g in groups))
         + "\n\nNumbers of parameters. Frozen parameters are those of the base model."
     )
     given = {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
@@ -104,7 +102,7 @@ def model_card(
     if not task.in_windows:
         given.pop("stride", None)
     settings = [(name, _shown(value)) for name, value in given.items()]
-    parts.append(_table(("setting", "value"), [("steps", str(run.metrics["steps"])), *settings]))
+    parts.append(markdown_table(("setting", "value"), [("steps", str(run.metrics["steps"])), *settings]))
     versions = ", ".join(f"{name} {_version(name)}" for name in _VERSIONS)
     parts.append(f"Trained with {versions}, Python {platform.python_version()}. `options.json` has all options.")
     return "\n\n".join(parts) + "\n"
@@ -155,12 +153,7 @@ def _sources(train: Sequence[_Source], dev: Sequence[_Source] | None) -> str:
         for use, sources in (("training", train), ("validation", dev or ()))
         for each in sources
     ]
-    return _table(("use", "source", "rows", "SHA-256"), rows)
-
-
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return markdown_table(("use", "source", "rows", "SHA-256"), rows)
 
 
 def _shown(value: Any) -> str:
@@ -174,8 +167,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "of unknown version"
-
-
-def _iso(code: str) -> str | None:
-    tag = names_of(code)["bcp47"]
-    return langcodes.Language.get(tag).language if tag else None

@@ -16,7 +16,6 @@ from xmodular.console import console
 from xmodular.errors import ConfigurationError, DataError
 from xmodular.modeling import XmodForCausalLM, XmodForMaskedLM, XmodModel, XmodPreTrainedModel
 from xmodular.options import PretrainOptions
-from xmodular.outputs import check_apart, is_of_run
 from xmodular.signatures import verb
 from xmodular.tasks import given_plain_model, load_saved
 from xmodular.text import (
@@ -42,7 +41,7 @@ from xmodular.training.bases import (
 )
 from xmodular.training.checkpoints import saving
 from xmodular.training.fitting import fit
-from xmodular.training.fresh import check_overrides, config_of, own_tokenizer
+from xmodular.training.from_scratch import check_overrides, config_of, own_tokenizer
 from xmodular.training.language_modeling import (
     blocks_of,
     collator,
@@ -54,7 +53,7 @@ from xmodular.training.language_modeling import (
     validation_of,
 )
 from xmodular.training.optimising import training_arguments
-from xmodular.training.runs import Run, Start, begin, check_made, clear, print_trainable, save_run, sources_of_run
+from xmodular.training.runs import Run, Start, begin, check_made, check_sources, print_trainable, save_run
 from xmodular.training.text_tables import print_read, print_shares, print_validation
 from xmodular.vocabulary import fingerprint, load_tokenizer, positions_of
 
@@ -105,12 +104,11 @@ def pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None) -> Run
     if options.fsdp and arguments.world_size == 1:
         raise ConfigurationError("--fsdp needs several processes; start them with torchrun --nproc-per-node.")
     callbacks = _tensorboard(options, arguments.process_index == 0)
-    first = arguments.process_index == 0
-    with arguments.main_process_first(local=False, desc="the run's folder"):
-        data = contents.texts(files, dev_files) | ({} if base is None else contents.base(base.source, given))
-        if given_tokenizer is not None:
-            data[contents.TOKENIZER] = fingerprint(given_tokenizer)
-        start = _begin(options, arguments.world_size, data, first)
+    data = contents.texts(files, dev_files) | ({} if base is None else contents.base(base.source, given))
+    if given_tokenizer is not None:
+        data[contents.TOKENIZER] = fingerprint(given_tokenizer)
+    check_sources(options)
+    start = begin(options, arguments, data, inner=_HEAD)
     _say_start(options, list(files), start)
 
     model: Any = None
@@ -121,7 +119,7 @@ def pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None) -> Run
             tokenizer = base.tokenizer(model, options.tokenizer)
         else:
             tokenizer = given_tokenizer or own_tokenizer(options, files, start)
-            start = check_made(options, start, {contents.TOKENIZER: fingerprint(tokenizer)}, first=first)
+            start = check_made(options, arguments, start, {contents.TOKENIZER: fingerprint(tokenizer)})
             config = config_of(options, tokenizer, [_SHARED] if options.shared else list(files))
         size = options.block_size if base is None else min(options.block_size, positions_of(base.config))
         ids = [0] * len(files) if options.shared else range(len(files))
@@ -138,15 +136,6 @@ def pretrain(options: PretrainOptions, given: XmodPreTrainedModel | None) -> Run
         model = with_new_head(model, piece_shares(read.blocks, drawn, pieces, special))
     print_trainable(model.set_trainable(options.trainable, languages=None if base is None else list(files)))
     return _train(options, base, model, read, arguments, start, callbacks)
-
-
-def _begin(options: PretrainOptions, processes: int, data: Mapping[str, Any], first: bool) -> Start:
-    """Claim the folder, or find the run in it; a head trained for another run is removed."""
-    check_apart(options.output_dir, sources_of_run(options), names=is_of_run)
-    start = begin(options, processes, data=data, first=first)
-    if first and not start.goes_on and (options.output_dir / _HEAD / "run.json").is_file():
-        clear(options.output_dir / _HEAD)
-    return start
 
 
 def _say_start(options: PretrainOptions, languages: Sequence[str], start: Start) -> None:
@@ -195,7 +184,7 @@ def _read(
         given = dev_files.get(code)
         train[code] = text_of(options, code, paths, "train" if given is None else "all")
         dev[code] = text_of(options, code, paths, "dev") if given is None else text_of(options, code, given)
-    blocks = blocks_of(cache, train, "tokenising")
+    blocks = blocks_of(cache, train)
     measured = measured_of(options, tokenizer, size, dev.values())
     print_lines(blocks)
     print_lines([each for each in measured if each.language in dev_files], "Lines of --dev-text")

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, TrainingArguments
 
 from xmodular.console import console, quiet_transformers, table
-from xmodular.errors import ConfigurationError
+from xmodular.errors import ConfigurationError, first_of
 from xmodular.files import write_json, written_beside
 from xmodular.modeling import ParameterGroup, XmodPreTrainedModel
 from xmodular.options import TrainingOptions, as_record
-from xmodular.outputs import DONORS, is_of_run, is_run, is_weights, own_tokenizers
+from xmodular.outputs import DONORS, check_apart, is_of_run, is_run, is_weights, own_tokenizers
 from xmodular.saved_models import set_home
 from xmodular.training.checkpoints import intact_checkpoint, remove_checkpoints
 from xmodular.vocabulary import save_tokenizer
@@ -114,13 +114,21 @@ def _wipe(output_dir: Path, names: Callable[[str], bool]) -> None:
         path.unlink()
 
 
-def sources_of_run(options: TrainingOptions) -> list[object]:
-    """The files and folders named in a run's options that it reads."""
-    found: list[object] = []
+def check_sources(options: TrainingOptions, output_dir: Path | None = None) -> None:
+    """Check that a run would not replace a file or folder that it reads.
+
+    Args:
+        options: of the run.
+        output_dir: the folder to check; default: the run's.
+
+    Raises:
+        ConfigurationError: it would.
+    """
+    sources: list[object] = []
     for name in ("model", "tokenizer", "text", "dev_text", "parallel", "train", "dev"):
         given = getattr(options, name, None)
-        found += given if isinstance(given, tuple) else [given]
-    return found
+        sources += given if isinstance(given, tuple) else [given]
+    check_apart(output_dir or options.output_dir, sources, names=is_of_run)
 
 
 @dataclass(frozen=True)
@@ -147,11 +155,11 @@ class Start:
 
 def begin(
     options: TrainingOptions,
-    processes: int,
-    *,
+    arguments: TrainingArguments,
     data: Mapping[str, Any],
+    *,
     decisive: Sequence[str] = (),
-    first: bool = True,
+    inner: str | None = None,
 ) -> Start:
     """Claim a run's folder, or find the unfinished run of the same options and data in it.
 
@@ -161,14 +169,25 @@ def begin(
 
     Args:
         options: of the run.
-        processes: number of processes.
+        arguments: made from the options; only the first process replaces files and prints messages.
         data: JSON facts about everything that is read: texts or rows, the base, a tokenizer.
         decisive: options that affect the outcome of this run, but not of other kinds of runs.
-        first: whether this is the first process; only it replaces files and prints messages.
+        inner: name of the folder of a run that belongs to this one; if this one starts over, so does that.
 
     Raises:
         ConfigurationError: the folder is a file, has a finished run, or an unfinished one with other options or data.
     """
+    first = arguments.process_index == 0
+    with arguments.main_process_first(local=False, desc="the run's folder"):
+        start = _begin(options, arguments.world_size, data, decisive, first)
+        if inner is not None and first and not start.goes_on and (options.output_dir / inner / "run.json").is_file():
+            clear(options.output_dir / inner)
+    return start
+
+
+def _begin(
+    options: TrainingOptions, processes: int, data: Mapping[str, Any], decisive: Sequence[str], first: bool
+) -> Start:
     folder = options.output_dir
     record = {"options": as_record(options), "processes": processes, "data": data}
     path = folder / "run.json"
@@ -223,14 +242,14 @@ def is_finished(options: TrainingOptions, decisive: Sequence[str] = ()) -> bool:
     return not _differences({**known, "data": {}}, {**known, "data": {}, "options": as_record(options)}, decisive)
 
 
-def check_made(options: TrainingOptions, start: Start, made: Mapping[str, Any], *, first: bool = True) -> Start:
+def check_made(options: TrainingOptions, arguments: TrainingArguments, start: Start, made: Mapping[str, Any]) -> Start:
     """Check that files a run created for itself, such as its tokenizer, have not changed; a new run records them.
 
     Args:
         options: of the run.
+        arguments: made from the options; only the first process writes.
         start: how it starts.
         made: JSON facts.
-        first: whether this is the first process; only it writes.
 
     Returns:
         How the run starts: changed, if it continues with `resume` despite a difference.
@@ -248,7 +267,7 @@ def check_made(options: TrainingOptions, start: Start, made: Mapping[str, Any], 
             "--overwrite, or continue anyway with --resume."
         )
     changed_later = bool(changed) and start.checkpoint is not None
-    if first and record.get("made") != made:
+    if arguments.process_index == 0 and record.get("made") != made:
         if changed:
             console.print(f"Continuing although files created by the run have changed ({changed}).")
         write_json(path, {**record, "made": made, **({"changed": True} if changed_later else {})})
@@ -285,8 +304,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], decisive: Se
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Names of the facts that differ, the first of them if there are many."""
     names = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return first_of(names, _NAMED)
 
 
 def save_run(run: Run, options: TrainingOptions, *, more: Callable[[], None] = lambda: None) -> None:

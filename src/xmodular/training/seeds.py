@@ -14,12 +14,12 @@ from xmodular.errors import ConfigurationError
 from xmodular.files import write_json
 from xmodular.modeling import XmodPreTrainedModel
 from xmodular.options import FinetuneOptions
-from xmodular.outputs import check_apart, held, is_of_run, is_run
+from xmodular.outputs import held, is_run
 from xmodular.tasks import load_saved, tokenizer_of
 from xmodular.training import contents
 from xmodular.training.checkpoints import remove_checkpoints
 from xmodular.training.optimising import training_arguments
-from xmodular.training.runs import Run, check_claim, claim, clear, is_finished, sources_of_run
+from xmodular.training.runs import Run, check_claim, check_sources, claim, clear, is_finished
 from xmodular.training.task_data import source_hash
 
 _Train = Callable[[FinetuneOptions, XmodPreTrainedModel | None], Run]
@@ -47,7 +47,7 @@ def each_seed(
     """
     folder = options.output_dir
     for place in (folder, *(folder / f"seed-{seed}" for seed in options.seeds)):
-        check_apart(place, sources_of_run(options), names=is_of_run)
+        check_sources(options, place)
     with training_arguments(options).main_process_first(local=False, desc="the folder of the seeds"):
         _claim(options)
     runs = [replace(options, seed=seed, seeds=(), output_dir=folder / f"seed-{seed}") for seed in options.seeds]

@@ -38,9 +38,7 @@ class Validation:
     batch_size: int
 
     def __post_init__(self) -> None:
-        self.rows: list[
-            tuple[MeasuredText, int, np.ndarray | None]
-        ] = []  # text, number of the block, tokens to predict
+        self.rows: list[tuple[MeasuredText, int, np.ndarray | None]] = []  # text, block, tokens to predict
         for text in self.texts:
             blocks, chosen = to_predict(text, self.collator)
             self.rows += [(text, int(block), each) for block, each in zip(blocks, chosen, strict=True)]

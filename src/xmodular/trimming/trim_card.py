@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-
 import huggingface_hub
-import langcodes
 
-from xmodular.languages import english_name, names_of
+from xmodular.model_cards import base_on_hub, iso_codes, linked, markdown_table, named_languages
 from xmodular.trimming.trim_report import Trimmed
 
 
@@ -19,15 +15,12 @@ def trim_card(trimmed: Trimmed, architecture: str) -> str:
         trimmed: the report.
         architecture: the class of the model.
     """
-    base = trimmed.model if "/" in trimmed.model and not Path(trimmed.model).exists() else None
-    tags = (names_of(code)["bcp47"] for code in trimmed.languages)
     metadata = huggingface_hub.ModelCardData(
-        language=sorted({langcodes.Language.get(tag).language or "" for tag in tags if tag}),
+        language=iso_codes(trimmed.languages),
         library_name="xmodular",
         tags=["xmod", "multilingual"],
-        base_model=base,
+        base_model=base_on_hub(trimmed.model),
     )
-    start = f"[{base}](https://huggingface.co/{base})" if base else f"`{Path(trimmed.model).name}`"
     before, after = trimmed.same_languages, trimmed.after
     sizes = [
         (name, *(f"{getattr(size, name):,}" for size in (trimmed.before, before, after)))
@@ -36,13 +29,13 @@ def trim_card(trimmed: Trimmed, architecture: str) -> str:
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
         f"# {trimmed.output_dir.resolve().name}: a trimmed X-MOD model",
-        f"This `{architecture}` is {start} with {len(trimmed.languages)} of its languages and {after.pieces:,} of "
-        f"{before.pieces:,} pieces of its vocabulary. Nothing was trained: text whose pieces all stayed is read as "
-        "before.",
+        f"This `{architecture}` is {linked(trimmed.model)} with {len(trimmed.languages)} of its languages and "
+        f"{after.pieces:,} of {before.pieces:,} pieces of its vocabulary. Nothing was trained: text whose pieces all "
+        "stayed is read as before.",
         "## Languages",
-        ", ".join(f"{english_name(code)} (`{code}`)" for code in trimmed.languages) + ".",
+        f"{named_languages(trimmed.languages)}.",
         "## Size",
-        _table(("", "before", "these languages", "trimmed"), sizes) + "\n\n`weights` in bytes.",
+        markdown_table(("", "before", "these languages", "trimmed"), sizes) + "\n\n`weights` in bytes.",
     ]
     if trimmed.readings:
         rows = [
@@ -62,7 +55,7 @@ def trim_card(trimmed: Trimmed, architecture: str) -> str:
         ]
         parts += [
             "## Text",
-            _table(heading, rows),
+            markdown_table(heading, rows),
             "`lines` are those that pieces were chosen from; the columns to the right of `cut as before` are of text "
             "that they were not chosen from, with all pieces and trimmed.",
         ]
@@ -71,8 +64,3 @@ def trim_card(trimmed: Trimmed, architecture: str) -> str:
 
 def _pair(values: tuple[float, float] | None, form: str = ".3f") -> tuple[str, str]:
     return ("-", "-") if values is None else (f"{values[0]:{form}}", f"{values[1]:{form}}")
-
-
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -86,7 +86,10 @@ def rewritten(content: dict[str, Any], ids: Iterable[int], pad: int) -> tuple[di
     """
     model = content["model"]
     rows = len(model["vocab"])
-    by_id = dict(enumerate(model["vocab"])) if model["type"] == "Unigram" else _by_id(model["vocab"])
+    if model["type"] == "Unigram":
+        by_id = dict(enumerate(model["vocab"]))
+    else:
+        by_id = {index: piece for piece, index in model["vocab"].items()}
     kept = set(ids)
     order = [old for old in sorted(kept) if old in by_id and old != pad]
     if pad in by_id:
@@ -133,10 +136,6 @@ def like(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTrainedTo
         truncation_side=tokenizer.truncation_side,
         clean_up_tokenization_spaces=tokenizer.clean_up_tokenization_spaces,
     )
-
-
-def _by_id(vocabulary: dict[str, int]) -> dict[int, Any]:
-    return {index: piece for piece, index in vocabulary.items()}
 
 
 def _pieces(content: dict[str, Any]) -> dict[str, int]:

@@ -25,9 +25,9 @@ _CLOSE = 0.01  # to a guess
 _ITS_LOSS = 0.97  # of a guess's
 
 
-def doubts(train: Sequence[Example], dev: Sequence[Example] | None) -> list[str]:
+def warnings_about(train: Sequence[Example], dev: Sequence[Example] | None) -> list[str]:
     """Warnings about training and validation rows, one sentence each."""
-    found = [*_label_doubts(train), *_tag_doubts(train)]
+    found = [*_label_warnings(train), *_tag_warnings(train)]
     if dev is not None:
         known = set(row_hashes(train))
         again = sum(each in known for each in row_hashes(dev))
@@ -39,7 +39,7 @@ def doubts(train: Sequence[Example], dev: Sequence[Example] | None) -> list[str]
     return found
 
 
-def _label_doubts(examples: Sequence[Example]) -> list[str]:
+def _label_warnings(examples: Sequence[Example]) -> list[str]:
     rows = [each.gold for each in examples if isinstance(each.gold, str)]
     names = {name for each in examples for name in label_names_of(each)}
     found = []
@@ -75,7 +75,7 @@ def _folded(name: str) -> str:
     return _POINT_ZERO.sub("", "".join(kept))
 
 
-def _tag_doubts(examples: Sequence[Example]) -> list[str]:
+def _tag_warnings(examples: Sequence[Example]) -> list[str]:
     """Problems with the marks of tags, if they mark spans."""
     tagged = [each for each in examples if isinstance(each.gold, tuple) and label_names_of(each)]
     names = {tag for each in tagged for tag in each.gold} - {"O"}

@@ -14,7 +14,7 @@ from xmodular.options import FinetuneOptions, build
 from xmodular.tasks import TASKS
 from xmodular.tasks.examples import content_hash
 from xmodular.tasks.label_counts import no_labels, spread
-from xmodular.training.doubts import doubts, learned_nothing
+from xmodular.training.data_warnings import learned_nothing, warnings_about
 
 CLASSIFY, TAG = TASKS["classify"], TASKS["tag"]
 
@@ -47,7 +47,7 @@ def tagged(*sentences):
         ),
         ([example_of(TASKS["regress"], text="a", score=n) for n in (0, 1, 5)], "numbers from 0 to 5, mean 2"),
         ([example_of(TASKS["qa"], question="a", context="b", answers="b")], ""),
-        (labelled_rows(*(f"{n:02}" for n in range(40))), ", 29 1, and 10 more"),
+        (labelled_rows(*(f"{n:02}" for n in range(40))), ", 29 1 and 10 more"),
     ],
 )
 def test_what_the_gold_is(examples, expected):
@@ -75,8 +75,8 @@ FINE = ["a", "b"] * 10
         (["Sport", "sports"] * 5, None),
     ],
 )
-def test_doubts_about_labels(labels, expected):
-    found = doubts(labelled_rows(*labels), None)
+def test_warnings_about_labels(labels, expected):
+    found = warnings_about(labelled_rows(*labels), None)
     assert len(found) == (expected is not None), found
     if expected is not None:
         assert expected in found[0]
@@ -106,17 +106,17 @@ def test_doubts_about_labels(labels, expected):
         (["V O N", "N V"], []),  # a part of speech may be called O
     ],
 )
-def test_doubts_about_tags(sentences, expected):
-    found = doubts(tagged(*sentences), None)
+def test_warnings_about_tags(sentences, expected):
+    found = warnings_about(tagged(*sentences), None)
     assert len(found) == len(expected), found
     assert all(each in line for each, line in zip(expected, found, strict=True)), found
 
 
 def test_validation_rows_that_are_training_rows():
     train = labelled_rows(*FINE)
-    assert not doubts(train, labelled_rows(*["c"] * 20))
-    assert "20 of 20 validation rows are also training rows" in doubts(train, train[::-1])[0]
-    assert "2 of 20 validation rows" in doubts(train, [*train[:2], *labelled_rows(*["c"] * 18)])[0]
+    assert not warnings_about(train, labelled_rows(*["c"] * 20))
+    assert "20 of 20 validation rows are also training rows" in warnings_about(train, train[::-1])[0]
+    assert "2 of 20 validation rows" in warnings_about(train, [*train[:2], *labelled_rows(*["c"] * 18)])[0]
     assert content_hash(train) == content_hash(train[::-1]) != content_hash(train[1:])
 
 
