@@ -196,10 +196,14 @@ def _values(row: Any, place: str, task: Task, usual: Mapping[str, str], limits: 
         raise RefusalError(422, f"{place} has an unpaired surrogate, which is not a character.")
     names = {field: {usual.get(field, field), *task.fields[field]} for field in list(task.fields)[:-1]}
     there = {field for field, own in names.items() if any(not is_absent(row.get(name)) for name in own)}
-    groups = [set(group) for group in task.alternatives or ((*_needed(task),),)]
-    if not any(group <= there for group in groups):
+    if not any(there.issuperset(group) for group in _groups(task) or (_needed(task),)):
         raise RefusalError(422, f"{place} has {_listed(list(row)[:10]) or 'nothing'}, but {needs(task)}.")
     return row
+
+
+def _groups(task: Task) -> list[tuple[str, ...]]:
+    """Groups of fields, one of which a row must have; of choices in columns of their own, two are enough."""
+    return [group[:2] for group in task.alternatives]
 
 
 def _needed(task: Task) -> tuple[str, ...]:
@@ -209,7 +213,7 @@ def _needed(task: Task) -> tuple[str, ...]:
 
 def needs(task: Task) -> str:
     """What a row of a task has, in words."""
-    groups = task.alternatives or (tuple(name for name in task.sample),)
+    groups = _groups(task) or [tuple(task.sample)]
     ways = [" and ".join(f"'{name}'" for name in group) for group in groups]
     return f"a row for {task.name} has {', or '.join(ways)}"
 
