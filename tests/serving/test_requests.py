@@ -49,6 +49,23 @@ def test_each_task_answers_as_its_predictor(client: Client, folders: dict[str, P
     assert alike(answer.json["predictions"], predictor([ROWS[name]] * 2))
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"premise": "She likes bread.", "choice1": "She eats.", "choice2": "She sleeps.", "question": "effect"},
+        {"sent1": "She likes bread.", "sent2": "She", "ending0": "eats.", "ending1": "sleeps.", "ending2": "opens."},
+        {"question": "Who opens?", "A": "She.", "B": "Bread.", "C": "A house.", "D": "He."},
+    ],
+)
+def test_choices_may_have_a_field_each(client: Client, folders: dict[str, Path], row: dict[str, Any]) -> None:
+    row["language"] = "en"
+    answer = client.post(row, "/models/choice/predict")
+    assert answer.status == 200, answer.body
+    assert alike(answer.json["predictions"], Predictor(folders[FOLDERS["choice"]], identify=True)([row]))
+    short = client.post({"premise": "She likes bread.", "choice1": "She eats."}, "/models/choice/predict")
+    assert (short.status, "'choices', or 'choice1' and 'choice2'." in short.json["error"]["message"]) == (422, True)
+
+
 def test_many_clients_in_many_languages_get_their_own_answers(client: Client, topic: Path) -> None:
     expected = dict(
         zip(TEXTS, Predictor(topic, identify=True)([t for t, _ in TEXTS], [c for _, c in TEXTS]), strict=True)

@@ -287,3 +287,9 @@ def test_columns_in_a_configuration_that_are_none_are_not_taken(noted):
     config = tiny_config()
     config.task_columns = noted
     assert columns_of_training(config, CLASSIFY) == {}
+
+
+def test_a_row_for_embed_without_its_columns_is_told_those_it_needs(tmp_path):
+    path = write(tmp_path / "pairs.tsv", "Good morning.\tGuten Morgen.", "Good night.\tGute Nacht.")
+    with pytest.raises(DataError, match=r"embed needs 'text', 'positive', but .* --columns text=...,positive=...,"):
+        load(TASKS["embed"], path)

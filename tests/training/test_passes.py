@@ -1,5 +1,6 @@
 """Batches of fine-tuning: every row once a pass, the same steps however they are divided."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,3 +51,33 @@ def test_seeds_and_passes_have_orders_of_their_own():
     assert first[0] != other[0]
     assert len(Passes(40, 8, 1, epochs=0.3)) == 2
     assert len(Passes(40, 8, 1, epochs=9, steps=3)) == 3
+
+
+@given(
+    st.lists(st.integers(1, 30), min_size=2, max_size=4),
+    st.integers(1, 7),
+    st.sampled_from([(1, 1), (4, 1), (2, 2), (1, 4), (3, 1)]),
+    st.integers(0, 5),
+)
+def test_groups_share_no_batch_and_each_row_comes_once(sizes, rows, divided, seed):
+    """Rows of several vocabularies; with as many batches a step, the steps are the same in one process or many."""
+    size, (batches, ranks) = sum(sizes), divided
+    if size < batches * ranks:
+        return
+    numbers = np.random.default_rng(seed).permutation(size)
+    groups = np.split(numbers, np.cumsum(sizes)[:-1])
+    of = {row: number for number, group in enumerate(groups) for row in group.tolist()}
+    more = {"epochs": 2, "seed": seed, "groups": groups}
+    made = [Passes(size, rows, batches, rank=rank, ranks=ranks, **more) for rank in range(ranks)]
+    for passes in made:
+        assert all(0 < len(batch) <= rows and len({of[row] for row in batch}) == 1 for batch in passes)
+        assert len(list(passes)) == len(passes)
+    steps = steps_of(size, rows, batches, ranks, **more)
+    assert list(map(sorted, steps)) == list(map(sorted, steps_of(size, rows, batches * ranks, 1, **more)))
+    half = made[0].per_pass
+    assert len(steps) == 2 * half
+    for part in (steps[:half], steps[half:]):
+        drawn = [row for step in part for row in step]
+        assert len(set(drawn)) == len(drawn)
+        if batches * ranks == 1:
+            assert len(drawn) == size

@@ -12,6 +12,7 @@ import pytest
 
 from tests.rows.test_memory import KINDS, ROWS, TASK_OF, in_turn
 from tests.support import assert_same_state
+from xmodular import XmodForMaskedLM, predict
 from xmodular.errors import ConfigurationError, DataError, XmodularError
 from xmodular.options import FinetuneOptions, build
 from xmodular.rows import sources_of
@@ -91,3 +92,26 @@ def test_what_would_be_misread_is_refused(base_run: Run, tmp_path: Path, data: A
         train(base_run, data, tmp_path / "run")
     assert isinstance(caught.value, (DataError, ConfigurationError, ValueError))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("task", ["classify", "tag"])
+def test_rows_in_several_vocabularies_train_together(base_run: Run, tmp_path: Path, task: str) -> None:
+    """Their ids mean different pieces, so no batch may mix them."""
+    model = XmodForMaskedLM.from_pretrained(base_run.output_dir)
+    model.set_vocabulary("sw", base_run.tokenizer, model.get_input_embeddings().weight.detach())
+    model.save_pretrained(tmp_path / "model")
+    base_run.tokenizer.save_pretrained(tmp_path / "model")
+    texts = ["die Tür ist alt", "sie mag Brot", "the house", "he opens"]
+    gold = {"label": ["a", "b"]} if task == "classify" else {"tags": [["A", "B", "A", "B"], ["B", "A", "B"]]}
+    rows = [
+        {"text" if task == "classify" else "words": text if task == "classify" else text.split()[:3]}
+        | {"language": language, **{field: values[place % 2][:3] for field, values in gold.items()}}
+        for place, text in enumerate(texts * 3)
+        for language in ("de", "sw", "en")
+        if task == "classify" or len(text.split()) > 2
+    ]
+    options = {"task": task, "batch_size": 4, "epochs": 2, "learning_rate": 1e-2, "accumulation": 2}
+    run = finetune(tmp_path / "model", rows, dev=rows, output_dir=tmp_path / "run", **options)
+    assert {"sw_KE"} == set(run.model.config.vocabularies)
+    labelled = predict(tmp_path / "run", rows, output=tmp_path / "labelled.jsonl")
+    assert labelled.rows == len(rows)

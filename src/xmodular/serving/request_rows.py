@@ -197,16 +197,20 @@ def _values(row: Any, place: str, task: Task, usual: Mapping[str, str], limits: 
     names = {field: {usual.get(field, field), *task.fields[field]} for field in list(task.fields)[:-1]}
     there = {field for field, own in names.items() if any(not is_absent(row.get(name)) for name in own)}
     # Without alternatives; multiple choice checks its own fields.
-    needed = [name for name in ("question", "context") if name in task.fields and name in task.sample]
-    groups = [set(group) for group in task.alternatives or (needed,)]
-    if not any(group <= there for group in groups):
+    needed = tuple(name for name in ("question", "context") if name in task.fields and name in task.sample)
+    if not any(there.issuperset(group) for group in _groups(task) or [needed]):
         raise RefusalError(422, f"{place} has {_listed(list(row)[:10]) or 'nothing'}, but {needs(task)}.")
     return row
 
 
+def _groups(task: Task) -> list[tuple[str, ...]]:
+    """Groups of fields, one of which a row must have; of choices in columns of their own, two are enough."""
+    return [group[:2] for group in task.alternatives]
+
+
 def needs(task: Task) -> str:
     """What a row of a task has, in words."""
-    groups = task.alternatives or (tuple(name for name in task.sample),)
+    groups = _groups(task) or [tuple(task.sample)]
     ways = [" and ".join(f"'{name}'" for name in group) for group in groups]
     return f"a row for {task.name} has {', or '.join(ways)}"
 

@@ -242,6 +242,8 @@ def _no_columns(task: Task, row: DataRow, read: Mapping[str, Sequence[str]]) -> 
             f"the task {task.name} does not fit {columns_of(row.values)}: use xmodular finetune --task {other}, "
             f"or name the columns with --columns {shown} for this task"
         )
+    if len(task.alternatives) == 1:  # the other fields may be missing
+        fields = [*first, _gold_of(task)]
     return (
         f"the task {task.name} needs {', '.join(map(repr, fields[:4]))}, but the row has {columns_of(row.values)}: "
         f"name the columns with --columns {shown}, or choose another task with xmodular finetune --task"

@@ -242,4 +242,5 @@ EMBED = Task(
     aliases="embedding embeddings sentence-similarity contrastive",
     telling=("positive", "anchor"),
     sample={"text": "..."},
+    alternatives=(("text",),),
 )

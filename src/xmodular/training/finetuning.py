@@ -117,7 +117,7 @@ def _finetune(options: FinetuneOptions, given: XmodPreTrainedModel | None) -> Ru
     data = encoded_data(task, pairs(rows.examples, readings, model, options), readings, labels, model, options)
     dev = None if dev_rows is None else _validation_data(task, dev_rows, readings, labels, model, options)
     fewest = 0 if options.epochs else _FEWEST_STEPS
-    batches = Passes.of(options, arguments, len(data), options.epochs or _PASSES, fewest)
+    batches = Passes.of(options, arguments, len(data), options.epochs or _PASSES, fewest, data.by_vocabulary)
     sources = {use: list(part.sources) for use, part in (("train", rows), ("dev", dev_rows)) if part is not None}
     facts = {**sources, **origin, contents.TOKENIZER: fingerprint(tokenizer)}
     start = begin(options, arguments, facts, decisive=_DECISIVE)

@@ -147,6 +147,7 @@ class EncodedData(Dataset[int]):
 
     Attributes:
         examples: the examples.
+        by_vocabulary: places of the encodings in each vocabulary, which cannot share a batch.
     """
 
     def __init__(self, encoded: Encoded, model: XmodPreTrainedModel) -> None:
@@ -154,6 +155,12 @@ class EncodedData(Dataset[int]):
         self._encoded = encoded
         self._encodings, self._lang_ids = encoded.inputs(model, range(len(encoded.examples)))
         self._pad_id = model.config.pad_token_id
+        own = model.config.vocabularies
+        readers = (each.adapter for each, made in zip(encoded.readings, encoded.windows, strict=True) for _ in made)
+        places: dict[str | None, list[int]] = {}
+        for place, reader in enumerate(readers):
+            places.setdefault(reader if reader in own else None, []).append(place)
+        self.by_vocabulary = list(places.values())
 
     @property
     def cut(self) -> int:
