@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,15 @@ def test_a_vocabulary_of_a_language_is_trimmed_or_kept(own: Any, text: Path, tmp
     model.set_vocabulary("sw_KE", its.backend_tokenizer.to_str(), torch.randn(len(its), 32), torch.randn(len(its)))
     model.save_pretrained(tmp_path / "full")
     save_tokenizer(shared, tmp_path / "full", model.config)
-    trim(tmp_path / "full", ["de", "sw"], text=[str(text)], own_vocabularies=own, output_dir=tmp_path / "small")
+    german = tmp_path / "german"
+    german.mkdir()
+    shutil.copy(text / "de_DE.txt", german)
+    there = german if own == "keep" else text  # a vocabulary that stays as it is needs no text
+    trim(tmp_path / "full", ["de", "sw"], text=[str(there)], own_vocabularies=own, output_dir=tmp_path / "small")
+    with pytest.raises(
+        LanguageError, match=r"no text for sw_KE .*, or keep its own vocabulary .*--own-vocabularies keep"
+    ):
+        trim(tmp_path / "full", ["de", "sw"], text=[str(german)], output_dir=tmp_path / "other")
     one, other = load_saved(tmp_path / "full").eval(), load_saved(tmp_path / "small").eval()
     assert (other.config.vocabularies["sw_KE"] < len(its)) is (own == "trim")
     full, small = (from_json(each.tokenizers["sw_KE"], each.config.vocabularies["sw_KE"]) for each in (one, other))

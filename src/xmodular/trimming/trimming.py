@@ -54,18 +54,18 @@ def trim(made: TrimOptions) -> Trimmed:
     check()
     config = read_config(made.model)
     codes = resolve_all(made.languages, config.languages) if made.languages else list(config.languages)
-    texts = _texts(made, made.text, codes)
-    held_out = _texts(made, () if made.dev_text is None else (str(made.dev_text),), codes)
+    own = [code for code in codes if code in config.vocabularies]
+    texts = _texts(made, made.text, codes, own)
+    held_out = _texts(made, () if made.dev_text is None else (str(made.dev_text),), codes, own)
     scripts = sorted(scripts_of(codes)) if made.scripts else []
     console.print(f"Trimming {made.model} to {', '.join(codes)}; output goes to {made.output_dir}")
     model = load_saved(made.model, languages=codes)
-    own = [code for code in codes if code in config.vocabularies and made.own_vocabularies == "trim"]
-    shared = [code for code in codes if code not in config.vocabularies]
+    shared = [code for code in codes if code not in own]
     pad, tokenizer = config.pad_token_id, tokenizer_of(model, made.tokenizer)
     vocabularies = [TrimmedVocabulary(None, shared, tokenizer, pad, named_ids(model), made.min_count, made.coverage)]
     vocabularies += [
         TrimmedVocabulary(code, [code], tokenizer_of(model, None, code), pad, set(), made.min_count, made.coverage)
-        for code in own
+        for code in (own if made.own_vocabularies == "trim" else ())
     ]
     before, same_languages = (
         size_of_source(made.model, config, tokenizer, model.tokenizers.values()),
@@ -98,12 +98,14 @@ def trim(made: TrimOptions) -> Trimmed:
     return trimmed
 
 
-def _texts(options: TrimOptions, places: Sequence[str], codes: Sequence[str]) -> dict[str, TextFiles]:
-    """The text of each language.
+def _texts(
+    options: TrimOptions, places: Sequence[str], codes: Sequence[str], own: Sequence[str]
+) -> dict[str, TextFiles]:
+    """The text of each language; those in `own` have a vocabulary of their own.
 
     Raises:
         ConfigurationError: there is none to choose pieces from.
-        LanguageError: a language has none, and the pieces of its script are not asked for.
+        LanguageError: a language has none, and neither the pieces of its script nor all its own are asked for.
         DataError: there is no such file or folder, or a file's name does not begin with a language.
     """
     is_text_to_keep = places is options.text
@@ -124,8 +126,12 @@ def _texts(options: TrimOptions, places: Sequence[str], codes: Sequence[str]) ->
         if name is not None:
             texts[code] = TextFiles(code, tuple(found[name]), dev_fraction=HELD_OUT, text_field=options.text_field)
         elif places and is_text_to_keep and not options.scripts:
+            if code in own and options.own_vocabularies == "keep":
+                continue
+            ways = ["leave it out of --languages", "keep all pieces of its script with --scripts"]
+            ways += ["keep its own vocabulary as it is with --own-vocabularies keep"] if code in own else []
             raise LanguageError(
                 f"there is no text for {code} in {', '.join(map(str, places))}, which has text for "
-                f"{', '.join(found)}: leave it out of --languages, or keep all pieces of its script with --scripts."
+                f"{', '.join(found)}: {', or '.join(ways)}."
             )
     return texts
