@@ -432,9 +432,9 @@ def extend(
         revision: Branch, tag or commit of the model on the Hub; the same as writing name@revision.
         replace: Give a language that the model already has a new adapter, in place of its own, which is measured
             too.
-        objective: With `parallel`: distance, of a sentence's mean state to that of its translations; contrast: find
-            each other by cosine, among all sentences' and those of the batch; both; linear: no training, but the
-            best linear map in the last layer, which suits a few hundred sentences; predictions: what a fine-tuned
+        objective: With `parallel`: distance, of a sentence's mean state to that of its translations; contrast: by
+            cosine, it finds them among all, and they find it in its batch; both; linear: no training, but the best
+            linear map in the last layer, which suits a few hundred sentences; predictions: what a fine-tuned
             classifier predicts for the translations, which must be texts such as the task has.
         temperature: Temperature of the softmax over cosines, for contrast.
         prefix: With `parallel`: text before every sentence, such as "query: "; give what the vectors are read with.

@@ -213,9 +213,11 @@ def check_writable(folder: Path) -> None:
     """
     there = next((each for each in (folder, *folder.absolute().parents) if os.path.lexists(each)), Path("/"))
     if not there.is_dir():
-        raise ConfigurationError(f"{folder} cannot be created: {there} is a file, not a folder.")
+        raise ConfigurationError(f"--output-dir {folder} cannot be created: {there} is a file, not a folder.")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigurationError(f"{folder} cannot be created or written to: permission denied in {there}.")
+        raise ConfigurationError(
+            f"--output-dir {folder} cannot be created or written to: permission denied in {there}."
+        )
 
 
 def check_apart(output: Path, sources: Iterable[object], *, names: Callable[[str], bool] = lambda name: True) -> None:

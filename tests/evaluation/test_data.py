@@ -245,7 +245,7 @@ def test_room_is_that_of_the_fine_tuning(make_model, tmp_path):
 
 def test_an_output_folder_that_cannot_be_is_found_out_first(model, feelings, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match=r"file/out cannot be created: .*file is a file"):
+    with pytest.raises(ConfigurationError, match=r"--output-dir .*file/out cannot be created: .*file is a file"):
         evaluate(model, feelings, output_dir=tmp_path / "file" / "out")
     assert "Evaluating" not in capsys.readouterr().err
 

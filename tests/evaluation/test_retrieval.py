@@ -127,20 +127,25 @@ def test_pairs_in_tables_with_and_without_a_header(encoder, aligned, lines, tmp_
         assert found.languages() == ["de_DE"]
 
 
-def test_a_folder_of_tables_that_are_called_by_their_split(encoder, aligned, lines, tmp_path, capsys):
-    """Columns say what test.jsonl is in; a table called by a language that the model lacks is left out."""
+def test_a_folder_with_a_table_that_is_called_by_the_split(encoder, aligned, lines, tmp_path, capsys):
+    """Columns say what test.jsonl is in. Other names that the model lacks are left out, and such files not opened."""
     both = list(zip(lines["en_XX"], lines["de_DE"], strict=True))
-    table, pairs, far = tmp_path / "test.jsonl", tmp_path / "pairs.test.csv", tmp_path / "mt.test.tsv"
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    table = folder / "test.jsonl"
     table.write_text("".join(json.dumps({"id": n, "en": en, "de": de}) + "\n" for n, (en, de) in enumerate(both)))
-    far.write_text("".join(f"{en}\t{de}\n" for en, de in both), encoding="utf-8")
+    (folder / "mt.test.tsv").write_text("".join(f"{en}\t{de}\n" for en, de in both), encoding="utf-8")
+    (folder / "notes.test.csv").write_text("a,a\n1,2\n")
     expected = evaluate(encoder, aligned, languages="de").value("de_DE")
-    assert evaluate(encoder, tmp_path).value("de_DE") == expected
-    assert "Left out, not among the model's languages: mt" in capsys.readouterr().err
-    table.unlink()
-    pairs.write_text(
-        "text,positive,language,positive_language\n" + "".join(f'"{en}","{de}",en,de\n' for en, de in both)
-    )
-    assert evaluate(encoder, str(tmp_path / "*")).value("de_DE") == expected
+    for data in (folder, str(folder / "*")):
+        assert evaluate(encoder, data).value("de_DE") == expected
+        assert "Left out, not among the model's languages: mt, notes" in capsys.readouterr().err
+    table.rename(folder / "de.jsonl")
+    (folder / "test.jsonl").write_text('{"en": "one", "de": "eins"}\n{"en": "two", "de": "zwei"}\n')
+    assert evaluate(encoder, folder).value("de_DE").rows == 2  # the split, of a folder that has it
+    (aligned / "test.txt").write_text("no language\n")
+    assert evaluate(encoder, aligned, languages="de").value("de_DE") == expected
+    (aligned / "test.txt").unlink()
 
 
 def test_prefix_and_pooling(encoder, aligned, lines):

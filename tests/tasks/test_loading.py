@@ -293,3 +293,6 @@ def test_a_row_for_embed_without_its_columns_is_told_those_it_needs(tmp_path):
     path = write(tmp_path / "pairs.tsv", "Good morning.\tGuten Morgen.", "Good night.\tGute Nacht.")
     with pytest.raises(DataError, match=r"embed needs 'text', 'positive', but .* --columns text=...,positive=...,"):
         load(TASKS["embed"], path)
+    without_gold = examples(TASKS["embed"], read_rows(path, BadRows()), BadRows(), gold=False)
+    with pytest.raises(DataError, match=r"embed needs 'text', but .* --columns text=\.\.\.\.?$"):
+        next(without_gold)

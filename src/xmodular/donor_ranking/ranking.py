@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from xmodular.console import table
+from xmodular.console import counted, table
 from xmodular.donor_ranking.evidence import Evidence
 from xmodular.files import write_json
 from xmodular.languages import english_name
@@ -127,7 +127,7 @@ class Donors:
         columns = {name: cells for name, cells in columns.items() if any(cells)}
         title = f"Donors for {self.language or 'the text'}, best first"
         left = len(self.candidates) - len(shown)
-        more = [f"{left} more are in --output."] if left > 0 else []
+        more = [f"Not shown: {counted(left, 'candidate')}; --output writes all to a file."] if left > 0 else []
         rows = zip(*columns.values(), strict=True)
         return Group(table(title, tuple(columns), rows), *(Text(line) for line in (*more, *self.why)))
 

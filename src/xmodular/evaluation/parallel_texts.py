@@ -138,23 +138,20 @@ class ParallelFinder:
             raise DataError(f"There is no file or folder {part}.")
         elif not (paths := found_there):
             raise DataError(f"There are no files {part}.")
-        return [_Place(None if self._is_headed(each) else language_in(each), spelled(each)) for each in paths]
+        return [_Place(None if self._is_called_by_split(each) else language_in(each), spelled(each)) for each in paths]
 
-    def _is_headed(self, path: Path) -> bool:
-        """Whether a file is not called like a language, but its columns are: a table such as test.jsonl."""
-        if f".{kind_of(path)}" not in SUFFIXES or self.code_of(language_in(path)) is not None:
-            return False
-        row = next(read_rows(spelled(path), BadRows(True)), None)
-        names = [] if row is None else [str(name) for name in row.values]
-        told = {*(self.options.columns or {}).values(), "language", "positive_language"}
-        return sum(name in told or self.code_of(name) is not None for name in names if not is_numbered(name)) > 1
+    def _is_called_by_split(self, path: Path) -> bool:
+        """Whether a table is called like test.jsonl: its columns say which languages it is in."""
+        return path.name.split(".")[0] == self.options.split and f".{kind_of(path)}" in SUFFIXES
 
     def _fitting(self, folder: str, inside: Sequence[Path]) -> list[Path]:
         """The line-aligned files of a folder's content, or else the tables: those of the split, if there are some."""
         named = [each for each in inside if not each.name.startswith(".")]
         for suffixes in (_TEXT, SUFFIXES):
             fitting = [each for each in named if f".{kind_of(each)}" in suffixes]
-            split = [each for each in fitting if f".{self.options.split}." in f".{each.name}"]
+            split = [
+                each for each in fitting if f".{self.options.split}." in each.name or self._is_called_by_split(each)
+            ]
             if fitting and not split:
                 self.options.refuse(
                     ("split",), f"is not in {folder}: no file is called <language>.{self.options.split}.*."

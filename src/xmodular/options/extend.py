@@ -65,8 +65,8 @@ class ExtendOptions(LanguageModelOptions):
         None,
     )
     objective: Objective = option(
-        "With --parallel: distance, of a sentence's mean state to that of its translations; contrast: find each other "
-        "by cosine, among all sentences' and those of the batch; both; linear: no training, but the best linear map in "
+        "With --parallel: distance, of a sentence's mean state to that of its translations; contrast: by cosine, it "
+        "finds them among all, and they find it in its batch; both; linear: no training, but the best linear map in "
         "the last layer, which suits a few hundred sentences; predictions: what a fine-tuned classifier predicts for "
         "the translations, which must be texts such as the task has.",
         "distance",

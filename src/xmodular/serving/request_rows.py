@@ -210,8 +210,9 @@ def _groups(task: Task) -> list[tuple[str, ...]]:
 
 def needs(task: Task) -> str:
     """What a row of a task has, in words."""
-    groups = _groups(task) or [tuple(task.sample)]
-    ways = [" and ".join(f"'{name}'" for name in group) for group in groups]
+    groups = _groups(task) or [()]
+    always = [name for name in task.sample if not any(name in group for group in task.alternatives)]
+    ways = [" and ".join(f"'{name}'" for name in (*always, *group)) for group in groups]
     return f"a row for {task.name} has {', or '.join(ways)}"
 
 

@@ -205,7 +205,7 @@ def _example(
     own_id, own_language = _id(values.pop("id", None)), _language(values.pop("language", None))
     read = [field for field in names if field not in (*_OF_EVERY_TASK, _gold_of(task))]
     if not any(field in values for field in read):
-        raise ValueError(_no_columns(task, row, {field: names[field] for field in read}))
+        raise ValueError(_no_columns(task, row, {field: names[field] for field in read}, gold))
     try:
         texts, right = task.parse(values)
     except ValueError as error:
@@ -229,13 +229,14 @@ def _gold_of(task: Task) -> str:
     return list(task.fields)[-1]
 
 
-def _no_columns(task: Task, row: DataRow, read: Mapping[str, Sequence[str]]) -> str:
+def _no_columns(task: Task, row: DataRow, read: Mapping[str, Sequence[str]], gold: bool) -> str:
     """The message for a row without any of the task's fields: they have other names, or it suits another task."""
     if empty := [name for names in read.values() for name in names if name in row.values]:
         return f"{empty[0]!r} is empty (the row has {columns_of(row.values)})"
     fields = list(read)
     first = next((group for group in task.alternatives if group[0] in read), fields)
-    shown = ",".join(f"{field}=..." for field in (*first[:2], _gold_of(task)))
+    answer = [_gold_of(task)] if gold else []
+    shown = ",".join(f"{field}=..." for field in (*first[:2], *answer))
     telling = {name: each.name for each in TASKS.values() for name in each.telling}
     if other := next((telling[name] for name in row.values if telling.get(name, task.name) != task.name), None):
         return (
@@ -243,11 +244,11 @@ def _no_columns(task: Task, row: DataRow, read: Mapping[str, Sequence[str]]) -> 
             f"or name the columns with --columns {shown} for this task"
         )
     if len(task.alternatives) == 1:  # the other fields may be missing
-        fields = [*first, _gold_of(task)]
+        fields = [*first, *answer]
     return (
         f"the task {task.name} needs {', '.join(map(repr, fields[:4]))}, but the row has {columns_of(row.values)}: "
-        f"name the columns with --columns {shown}, or choose another task with xmodular finetune --task"
-    )
+        f"name the columns with --columns {shown}"
+    ) + (", or choose another task with xmodular finetune --task" if gold else "")
 
 
 def _id(value: Any) -> str | None:
