@@ -39,7 +39,7 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], int | None]:
     elif "context" not in values:
         asked = text_of(values, "question") if question is not None else None
         if asked is None:
-            raise ValueError("there is no 'context' and no 'question'; name the column with --columns context=...")
+            raise ValueError("there is no 'context' and no 'question'; name the column with --columns context=<column>")
         pairs = [(asked, choice) for choice in choices]
     else:
         between = "" if not question else text_of(values, "question")

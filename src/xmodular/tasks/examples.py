@@ -218,7 +218,7 @@ def _example(
             f"{there_is[0]!r} is empty" if there_is else f"there is no column {' or '.join(map(repr, names[field]))}"
         )
         raise ValueError(
-            f"{wrong}, the field for the gold; name another column with --columns {field}=... (the row has "
+            f"{wrong}, the field for the gold; name another column with --columns {field}=<column> (the row has "
             f"{columns_of(row.values)})"
         )
     return Example(texts, right, row.place, own_id, own_language or language or row.language)
@@ -236,7 +236,7 @@ def _no_columns(task: Task, row: DataRow, read: Mapping[str, Sequence[str]], gol
     fields = list(read)
     first = next((group for group in task.alternatives if group[0] in read), fields)
     answer = [_gold_of(task)] if gold else []
-    shown = ",".join(f"{field}=..." for field in (*first[:2], *answer))
+    shown = ",".join(f"{field}=<column>" for field in (*first[:2], *answer))
     telling = {name: each.name for each in TASKS.values() for name in each.telling}
     if other := next((telling[name] for name in row.values if telling.get(name, task.name) != task.name), None):
         return (

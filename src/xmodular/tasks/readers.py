@@ -211,7 +211,7 @@ class Readers:
             if self.default is not None or self._identifier is not None:
                 return None
             return (
-                "its language is not known: give --language, a language column (--columns language=...) or a file "
+                "its language is not known: give --language, a language column (--columns language=<column>) or a file "
                 "name <language>.* with a language of the model, or use --identify"
             )
         try:

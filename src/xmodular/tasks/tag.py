@@ -54,7 +54,7 @@ def parse(values: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...] |
     if given is None:
         if "text" not in values:
             raise ValueError(
-                "there are no 'words', and no 'text' to split into words; name the column with --columns words=..."
+                "there are no 'words', and no 'text' to split into words; name the column with --columns words=<column>"
             )
         if gold is not None:
             raise ValueError("tags need 'words', a list, but there are none.")

@@ -35,8 +35,8 @@ def texts_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     if "text" in values:
         if "premise" in values and "hypothesis" in values:
             raise ValueError(
-                "there are both a 'text' and a 'premise' with a 'hypothesis': choose with --columns text=... or "
-                "--columns premise=...,hypothesis=..."
+                "there are both a 'text' and a 'premise' with a 'hypothesis': choose with --columns text=<column> or "
+                "--columns premise=<column>,hypothesis=<column>"
             )
         return (text_of(values, "text"),)
     if "premise" not in values and "hypothesis" not in values:
@@ -51,7 +51,7 @@ def text_of(values: Mapping[str, Any], field: str) -> str:
         ValueError: it is not.
     """
     if field not in values:
-        raise ValueError(f"there is no {field!r}, or it is empty; name its column with --columns {field}=...")
+        raise ValueError(f"there is no {field!r}, or it is empty; name its column with --columns {field}=<column>")
     text = values[field]
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{field!r} must be a non-empty text; it is {text!r:.60}.")

@@ -46,13 +46,13 @@ def _label_warnings(examples: Sequence[Example]) -> list[str]:
     if 2 * len(set(rows)) > len(rows):
         found.append(
             f"There are {len(set(rows)):,} labels for {len(rows):,} rows: if the labels are in another column, "
-            "name it with --columns label=... ."
+            "name it with --columns label=<column>."
         )
     words = sum(len(label_names_of(each)) for each in examples) - len(rows)
     if words and len(names) > _MANY_TAGS and words < _WORDS_A_TAG * len(names):
         found.append(
             f"There are {len(names):,} tags for {words:,} words: if the tags are in another column, "
-            "name it with --columns tags=... ."
+            "name it with --columns tags=<column>."
         )
     fractions = {name for name in names if _FRACTION.fullmatch(name)}
     if rows and fractions and all(_FRACTION.fullmatch(name) or _WHOLE.fullmatch(name) for name in names):
