@@ -142,7 +142,7 @@ class ParallelFinder:
 
     def _is_called_by_split(self, path: Path) -> bool:
         """Whether a table is called like test.jsonl: its columns say which languages it is in."""
-        return path.name.split(".")[0] == self.options.split and f".{kind_of(path)}" in SUFFIXES
+        return language_in(path) == self.options.split and f".{kind_of(path)}" in SUFFIXES
 
     def _fitting(self, folder: str, inside: Sequence[Path]) -> list[Path]:
         """The line-aligned files of a folder's content, or else the tables: those of the split, if there are some."""

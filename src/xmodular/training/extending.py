@@ -184,9 +184,6 @@ def _by_translations(
     print_scores(code, metrics, measured, options.learning_rate)
     run = Run(model, known, options.output_dir, metrics)
     if arguments.process_index == 0:
-        note = f"Trained by xmodular extend on translations, {counted(len(train), 'pair')} of {Path(source).name}, "
-        note += f"{steps} steps; {beginning.said}."
-        if model.config.task_language is not None:
-            note += f" It was fitted to a fine-tuned model ({type(model).__name__}), and serves others less well."
-        save(run, options, before, note, main)
+        learned_from = f"translations, {counted(len(train), 'pair')} of {Path(source).name}"
+        save(run, options, before, learned_from, main)
     return run

@@ -127,20 +127,23 @@ def begun(options: ExtendOptions, arguments: TrainingArguments, data: Mapping[st
     return start
 
 
-def save(run: Run, options: ExtendOptions, before: XmodPreTrainedModel | None, note: str, metric: str) -> None:
+def save(run: Run, options: ExtendOptions, before: XmodPreTrainedModel | None, source: str, metric: str) -> None:
     """Save a model with its new language, the language's pack, and the certificate that nothing else changed.
 
     Args:
-        run: the run.
+        run: the run, with ``steps`` and ``initialisation`` among its metrics.
         options: of the run.
         before: the original model; None: it is at `options.model`.
-        note: how the adapter was trained, for the pack.
+        source: what the adapter was trained on, for the pack's note.
         metric: the measure that the pack gets, of the best other adapter, the old one and the new one.
 
     Raises:
         TrainingError: a weight changed that should be frozen.
     """
     code, pack = options.language, options.output_dir / "pack"
+    note = f"Trained by xmodular extend on {source}, {run.metrics['steps']} steps; {run.metrics['initialisation']}."
+    if run.model.config.task_language is not None:
+        note += f" It was fitted to a fine-tuned model ({type(run.model).__name__}), and serves others less well."
     scores = [
         {"metric": metric, "adapter": adapter, "value": values[metric]}
         | ({"unknown tokens": f"{values['unknown']:.2%}"} if "unknown" in values else {})

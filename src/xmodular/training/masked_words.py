@@ -127,8 +127,7 @@ def by_masked_words(
     _print_scores(code, metrics)
     run = Run(model, known, options.output_dir, metrics)
     if arguments.process_index == 0:
-        note = f"Trained by xmodular extend on {place.name}, {steps} steps; {beginning.said}."
-        save(run, options, before, note, "bits_per_character")
+        save(run, options, before, place.name, "bits_per_character")
     return run
 
 
